@@ -1,1 +1,278 @@
-//! Skeleton.
+//! Sealed secrets. What the store keeps is ciphertext; the master key stays outside it, in a file.
+//!
+//! Envelope encryption: every sealed value has its own random data key, which is wrapped under a key derived
+//! (HKDF-SHA256, RFC 5869) from the master key for that [`Purpose`]. Both layers are AES-256-GCM
+//! (NIST SP 800-38D) with random 96-bit nonces, and both authenticate the [`Label`]: whose value it is, what it
+//! is for, its name, its version and the origin it may be sent to. A value moved to another row, field, version
+//! or origin does not open.
+//!
+//! A [`Vault`] holds one or more master keys: it seals with the newest and opens with any, so that a key can be
+//! rotated while older values wait to be sealed anew.
+
+mod label;
+mod master;
+mod sealed;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
+use base::{Rng, Secret, Who};
+use zeroize::Zeroizing;
+
+pub use label::{HashPurpose, Label, Purpose};
+pub use master::{KeyFileError, KeyId, MasterKey};
+pub use sealed::{MAX_PLAINTEXT, Sealed};
+
+/// How many values one master key may seal: with random 96-bit nonces the chance of a repeated one stays under
+/// 2^-32 up to 2^32 uses (NIST SP 800-38D section 8.3).
+const MAX_SEALS: u64 = 1 << 32;
+
+/// Why a value could not be sealed or opened. Never says what the value was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// The bytes are not a sealed value: damaged, cut, or written by a newer version.
+    #[error("this is not a sealed value: {0}")]
+    Malformed(&'static str),
+    /// Sealed under a master key that this vault does not hold.
+    #[error(
+        "the value was sealed with master key {0}, which is not the key in use; start with the key file it was sealed with"
+    )]
+    WrongKey(KeyId),
+    /// The right master key, but the value was altered or belongs to another tenant, purpose, name, version or origin.
+    #[error("the sealed value was altered, or belongs to another name, version or origin")]
+    Altered,
+    /// The plaintext is over [`MAX_PLAINTEXT`] bytes.
+    #[error("a sealed value holds at most 65536 bytes")]
+    TooLong,
+    /// The newest master key has sealed as much as it may.
+    #[error("master key {0} has sealed 2^32 values; a new master key is needed")]
+    Exhausted(KeyId),
+    /// The cryptographic library refused; never expected.
+    #[error("the cryptographic library failed")]
+    Crypto,
+}
+
+impl VaultError {
+    /// A short stable code for logs and metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "sealed_malformed",
+            Self::WrongKey(_) => "vault_wrong_key",
+            Self::Altered => "sealed_altered",
+            Self::TooLong => "secret_too_long",
+            Self::Exhausted(_) => "vault_key_exhausted",
+            Self::Crypto => "vault_crypto",
+        }
+    }
+
+    /// Whose fault it is.
+    pub const fn who(&self) -> Who {
+        match self {
+            Self::TooLong => Who::Client,
+            _ => Who::Us,
+        }
+    }
+
+    /// Whether the same call may succeed later: never, these are states, not accidents.
+    pub const fn retryable(&self) -> bool {
+        false
+    }
+}
+
+/// Seals and opens values, and computes keyed hashes. Share it behind an `Arc`.
+pub struct Vault {
+    newest: Keys,
+    older: Vec<Keys>,
+    rng: Arc<dyn Rng>,
+    seals: AtomicU64,
+}
+
+impl Vault {
+    /// A vault with one master key.
+    #[allow(clippy::needless_pass_by_value)] // taken, so that it is wiped once the keys are derived
+    pub fn new(master: MasterKey, rng: Arc<dyn Rng>) -> Result<Self, VaultError> {
+        Self::with_older(master, Vec::new(), rng)
+    }
+
+    /// A vault that seals with `newest` and also opens what the `older` master keys sealed.
+    #[allow(clippy::needless_pass_by_value)] // taken, so that they are wiped once the keys are derived
+    pub fn with_older(newest: MasterKey, older: Vec<MasterKey>, rng: Arc<dyn Rng>) -> Result<Self, VaultError> {
+        let older = older.iter().map(Keys::derive).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { newest: Keys::derive(&newest)?, older, rng, seals: AtomicU64::new(0) })
+    }
+
+    /// The id of the master key that seals: what the store remembers, to refuse a start with the wrong key.
+    pub fn key_id(&self) -> KeyId {
+        self.newest.id
+    }
+
+    /// Whether a value sealed under the master key `id` can be opened.
+    pub fn holds(&self, id: KeyId) -> bool {
+        self.keys(id).is_some()
+    }
+
+    /// How many values this process has sealed. Every seal leaves a row in the store, so what is stored under a
+    /// key's id bounds that key's use over its whole life.
+    pub fn seals(&self) -> u64 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    /// Seal `plaintext` (at most [`MAX_PLAINTEXT`] bytes) so that it opens only under the same `label`.
+    pub fn seal(&self, label: &Label<'_>, plaintext: &[u8]) -> Result<Sealed, VaultError> {
+        if plaintext.len() > MAX_PLAINTEXT {
+            return Err(VaultError::TooLong);
+        }
+        let id = self.newest.id;
+        if self.seals.fetch_add(1, Ordering::Relaxed) >= MAX_SEALS {
+            return Err(VaultError::Exhausted(id));
+        }
+        let mut data_key = Zeroizing::new([0u8; 32]);
+        let (mut wrap_nonce, mut body_nonce) = ([0u8; NONCE_LEN], [0u8; NONCE_LEN]);
+        self.rng.fill(data_key.as_mut());
+        self.rng.fill(&mut wrap_nonce);
+        self.rng.fill(&mut body_nonce);
+
+        let wrapping = self.newest.wrapping(label.purpose);
+        let wrapped = encrypt(wrapping, wrap_nonce, &label.wrap_data(id), data_key.as_ref())?;
+        let body = encrypt(&aes(data_key.as_ref())?, body_nonce, &label.body_data(id), plaintext)?;
+        Ok(Sealed::assemble(id, &wrap_nonce, &wrapped, &body_nonce, &body))
+    }
+
+    /// Open a value that was sealed under the same `label`.
+    pub fn open(&self, label: &Label<'_>, sealed: &Sealed) -> Result<Secret<Vec<u8>>, VaultError> {
+        let parts = sealed.parts()?;
+        let keys = self.keys(parts.key_id).ok_or(VaultError::WrongKey(parts.key_id))?;
+        let wrapping = keys.wrapping(label.purpose);
+        let data_key = decrypt(wrapping, parts.wrap_nonce, &label.wrap_data(parts.key_id), parts.wrapped)?;
+        decrypt(&aes(data_key.expose())?, parts.body_nonce, &label.body_data(parts.key_id), parts.body)
+    }
+
+    /// HMAC-SHA256 (RFC 2104) of `bytes` under a key derived for `purpose` from the newest master key: how a
+    /// high-entropy credential is stored. Without the master key a stolen database is not even a list to guess against.
+    pub fn keyed_hash(&self, purpose: HashPurpose, bytes: &[u8]) -> [u8; 32] {
+        self.newest.hash(purpose, bytes)
+    }
+
+    /// [`Vault::keyed_hash`] under every master key held, newest first: what to look a credential up by.
+    pub fn keyed_hashes(&self, purpose: HashPurpose, bytes: &[u8]) -> Vec<[u8; 32]> {
+        self.all().map(|keys| keys.hash(purpose, bytes)).collect()
+    }
+
+    /// Whether `expected` is the keyed hash of `bytes` under any master key held. Takes the same time whichever it is.
+    pub fn matches(&self, purpose: HashPurpose, bytes: &[u8], expected: &[u8]) -> bool {
+        self.all().fold(false, |found, keys| found | hmac::verify(keys.hashing(purpose), bytes, expected).is_ok())
+    }
+
+    /// Tells two values apart without showing either: 16 hexadecimal digits of their keyed hash.
+    pub fn fingerprint(&self, bytes: &[u8]) -> String {
+        hex(self.keyed_hash(HashPurpose::Fingerprint, bytes).iter().take(8))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Keys> {
+        std::iter::once(&self.newest).chain(&self.older)
+    }
+
+    fn keys(&self, id: KeyId) -> Option<&Keys> {
+        self.all().find(|keys| keys.id == id)
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault")
+            .field("key_id", &self.newest.id)
+            .field("older", &self.older.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything derived from one master key. The library wipes each key when it goes.
+struct Keys {
+    id: KeyId,
+    wrapping: [LessSafeKey; Purpose::ALL.len()],
+    hashing: [hmac::Key; HashPurpose::ALL.len()],
+}
+
+impl Keys {
+    fn derive(master: &MasterKey) -> Result<Self, VaultError> {
+        let wrapping = |purpose: Purpose| aes(master.derive("wrap", purpose.as_str())?.as_ref());
+        let hashing = |purpose: HashPurpose| {
+            master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
+        };
+        let [secret, signing, answer] = Purpose::ALL.map(wrapping);
+        let [api_key, client, admin, fingerprint] = HashPurpose::ALL.map(hashing);
+        Ok(Self {
+            id: master.id(),
+            wrapping: [secret?, signing?, answer?],
+            hashing: [api_key?, client?, admin?, fingerprint?],
+        })
+    }
+
+    fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
+        let [secret, signing, answer] = &self.wrapping;
+        match purpose {
+            Purpose::Secret => secret,
+            Purpose::SigningKey => signing,
+            Purpose::Answer => answer,
+        }
+    }
+
+    fn hashing(&self, purpose: HashPurpose) -> &hmac::Key {
+        let [api_key, client, admin, fingerprint] = &self.hashing;
+        match purpose {
+            HashPurpose::ApiKey => api_key,
+            HashPurpose::ClientSecret => client,
+            HashPurpose::AdminToken => admin,
+            HashPurpose::Fingerprint => fingerprint,
+        }
+    }
+
+    fn hash(&self, purpose: HashPurpose, bytes: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(self.hashing(purpose), bytes);
+        let mut out = [0u8; 32];
+        for (to, from) in out.iter_mut().zip(tag.as_ref()) {
+            *to = *from;
+        }
+        out
+    }
+}
+
+fn aes(key: &[u8]) -> Result<LessSafeKey, VaultError> {
+    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_| VaultError::Crypto)
+}
+
+fn encrypt(key: &LessSafeKey, nonce: [u8; NONCE_LEN], aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, VaultError> {
+    // Room for the tag from the start: growing would leave a copy of the plaintext behind.
+    let mut buffer = Vec::with_capacity(plaintext.len() + AES_256_GCM.tag_len());
+    buffer.extend_from_slice(plaintext);
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut buffer)
+        .map_err(|_| VaultError::Crypto)?;
+    Ok(buffer)
+}
+
+fn decrypt(
+    key: &LessSafeKey,
+    nonce: [u8; NONCE_LEN],
+    aad: &[u8],
+    ciphertext: &[u8],
+) -> Result<Secret<Vec<u8>>, VaultError> {
+    let mut buffer = Zeroizing::new(ciphertext.to_vec());
+    let plaintext = key
+        .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut buffer)
+        .map_err(|_| VaultError::Altered)?;
+    Ok(Secret::new(plaintext.to_vec()))
+}
+
+fn hex<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
+    bytes.fold(String::new(), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+        text
+    })
+}

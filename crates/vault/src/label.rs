@@ -1,0 +1,114 @@
+//! What a sealed value is bound to, and what keys are derived for.
+
+use base::Tenant;
+
+use crate::KeyId;
+
+/// What a sealed value is. Each purpose has its own wrapping key, so that one kind never opens as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A secret an operator gave us: a provider's key, an upstream's key, an issuer's shared secret.
+    Secret,
+    /// The private half of one of our token signing keys.
+    SigningKey,
+    /// The answer to an admin request, kept for its `Idempotency-Key`: it may show a new credential.
+    Answer,
+}
+
+impl Purpose {
+    pub(crate) const ALL: [Self; 3] = [Self::Secret, Self::SigningKey, Self::Answer];
+
+    /// The stable name that goes into key derivation and associated data.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::SigningKey => "signing-key",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+/// What a keyed hash is for. The same bytes hash differently for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HashPurpose {
+    /// A Vouchgate key (`vg_...`).
+    ApiKey,
+    /// A client's secret for the token endpoint.
+    ClientSecret,
+    /// An admin API token (`vga_...`).
+    AdminToken,
+    /// What is shown of a secret that is never shown.
+    Fingerprint,
+}
+
+impl HashPurpose {
+    pub(crate) const ALL: [Self; 4] = [Self::ApiKey, Self::ClientSecret, Self::AdminToken, Self::Fingerprint];
+
+    /// The stable name that goes into key derivation.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api-key",
+            Self::ClientSecret => "client-secret",
+            Self::AdminToken => "admin-token",
+            Self::Fingerprint => "fingerprint",
+        }
+    }
+}
+
+/// Everything a sealed value is bound to; it opens only under an equal label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label<'a> {
+    /// Whose value it is.
+    pub tenant: &'a Tenant,
+    /// What it is.
+    pub purpose: Purpose,
+    /// Its name: a secret's name, a signing key's `kid`.
+    pub name: &'a str,
+    /// Which version of that name, from 1.
+    pub version: u64,
+    /// The origin (`https://api.openai.com`) it may be sent to, when it is for one.
+    pub origin: Option<&'a str>,
+}
+
+impl<'a> Label<'a> {
+    /// A label with no origin.
+    pub const fn new(tenant: &'a Tenant, purpose: Purpose, name: &'a str, version: u64) -> Self {
+        Self { tenant, purpose, name, version, origin: None }
+    }
+
+    /// The same label, bound to an origin as well.
+    pub const fn origin(self, origin: Option<&'a str>) -> Self {
+        Self { origin, ..self }
+    }
+
+    pub(crate) fn wrap_data(&self, key: KeyId) -> Vec<u8> {
+        self.associated_data(b"vouchgate vault v1 data key", key)
+    }
+
+    pub(crate) fn body_data(&self, key: KeyId) -> Vec<u8> {
+        self.associated_data(b"vouchgate vault v1 body", key)
+    }
+
+    /// Each field with its length before it, so that no two labels give the same bytes.
+    fn associated_data(&self, domain: &[u8], key: KeyId) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let mut field = |bytes: &[u8]| {
+            out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            out.extend_from_slice(bytes);
+        };
+        field(domain);
+        field(key.as_bytes());
+        field(self.tenant.as_str().as_bytes());
+        field(self.purpose.as_str().as_bytes());
+        field(self.name.as_bytes());
+        field(&self.version.to_be_bytes());
+        match self.origin {
+            None => field(b"any"),
+            Some(origin) => {
+                field(b"only");
+                field(origin.as_bytes());
+            }
+        }
+        out
+    }
+}
