@@ -1,1 +1,5 @@
-//! Skeleton.
+//! Vouchgate, the product: configuration, wiring, listeners and commands.
+
+pub mod log;
+pub mod references;
+pub mod tasks;
