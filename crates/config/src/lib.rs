@@ -1,1 +1,109 @@
-//! Skeleton.
+//! The configuration file: its types, parsing and checking. Pure: text in, [`Config`] or [`Fault`]s out.
+//!
+//! Each resource has one type here, used by the file, the database and the admin API alike. Whether a file
+//! or environment variable that is named exists is found out by whoever opens it, not here.
+
+mod client;
+mod fault;
+mod issuer;
+mod model;
+mod policy;
+mod provider;
+mod secret_ref;
+mod sections;
+mod service;
+mod text;
+mod time_window;
+mod upstream;
+mod values;
+
+pub use client::{Client, ClientAuth, Scope};
+pub use fault::{Code, Fault};
+pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
+pub use model::{Model, Retry, Strategy, Target, Timeout};
+pub use policy::{May, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
+pub use provider::{Provider, ProviderDialect, ProviderKind};
+pub use secret_ref::SecretRef;
+pub use sections::{Cors, Limits, Log, LogFormat, LogLevel, Server, StoreSection, Tls, VaultSection};
+pub use service::{ResponseFormat, Scalar, Service, Variable, VariableKind};
+pub use text::ValueError;
+pub use time_window::TimeWindow;
+pub use upstream::{Inject, Upstream};
+pub use values::{
+    Cidr, EnvName, HeaderName, HttpUrl, Method, Origin, PathPattern, Pattern, RoutePath, StoreUrl, canonical,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What Vouchgate calls itself among issuers and providers: the issuer of its own tokens, the provider of the
+/// built-in model. No resource may take the name.
+pub const OWN_NAME: &str = "vouchgate";
+
+/// The name of the built-in model.
+pub const ECHO_MODEL: &str = "vouchgate/echo";
+
+/// The longest configuration text, in bytes.
+pub const MAX_TEXT: usize = 4 << 20;
+
+/// A whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where Vouchgate listens and what it calls itself.
+    pub server: Server,
+    /// Every limit of the edge.
+    pub limits: Limits,
+    /// Web pages that may call.
+    pub cors: Cors,
+    /// Where state is kept.
+    pub store: StoreSection,
+    /// The key that seals all secrets.
+    pub vault: VaultSection,
+    /// What is logged.
+    pub log: Log,
+    /// Whose tokens are accepted besides our own.
+    #[serde(rename = "issuer", skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<Issuer>,
+    /// Who may ask us for tokens.
+    #[serde(rename = "client", skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<Client>,
+    /// Where models run.
+    #[serde(rename = "provider", skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<Provider>,
+    /// Names clients use for models.
+    #[serde(rename = "model", skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Model>,
+    /// Who may do what.
+    #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
+    /// Prompts published as endpoints.
+    #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// Other HTTP APIs, protected the same way.
+    #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
+}
+
+impl Config {
+    /// All defaults, no resources.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Faults that only show between resources: names taken twice, names nobody has, paths that collide. For a
+    /// set merged from several places. Faults in one resource are found when it is read.
+    pub fn check(&self) -> Vec<Fault> {
+        Vec::new()
+    }
+}
+
+/// Read a configuration, or say everything that is wrong with it, in the order of the text.
+pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
+    toml::from_str(text).map_err(|_| Vec::new())
+}
+
+/// The JSON Schema of the file (draft 2020-12).
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}

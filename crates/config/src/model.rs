@@ -1,0 +1,92 @@
+//! `[[model]]`: a name clients use, and what stands behind it.
+
+use base::{Name, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::text::{NameText, SpanText};
+
+/// A model name and the models behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// What clients ask for. Names that begin with `vouchgate/` are taken.
+    #[schemars(with = "NameText")]
+    pub name: Name,
+    /// How a target is chosen.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// The models behind it, in the order they are tried.
+    #[schemars(length(min = 1, max = 16))]
+    pub targets: Vec<Target>,
+    /// What happens when a target fails before its answer began.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Times of its own instead of those in `[limits]`.
+    #[serde(default, skip_serializing_if = "Timeout::is_empty")]
+    pub timeout: Timeout,
+}
+
+/// How a target is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// The first; the next when it fails.
+    #[default]
+    Fallback,
+}
+
+/// One model of one provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// The provider's name here; `vouchgate` for the built-in model.
+    #[schemars(with = "NameText")]
+    pub provider: Name,
+    /// The model as the provider calls it; `echo` for the built-in one.
+    #[schemars(length(min = 1, max = 256))]
+    pub model: String,
+}
+
+/// When another attempt is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Most attempts for one request, over all targets. The first counts.
+    #[schemars(range(min = 1, max = 10))]
+    pub attempts: u32,
+    /// Statuses of a provider after which another attempt is made. A connection that fails counts as one.
+    #[schemars(inner(range(min = 400, max = 599)))]
+    pub on: Vec<u16>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, on: vec![429, 500, 502, 503, 504] }
+    }
+}
+
+/// Times of a model's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeout {
+    /// Time for a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SpanText>")]
+    pub connect: Option<Span>,
+    /// Time until the answer begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SpanText>")]
+    pub first_byte: Option<Span>,
+    /// Longest pause within the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SpanText>")]
+    pub idle: Option<Span>,
+}
+
+impl Timeout {
+    /// Whether no time of its own is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,198 @@
+//! `[[provider]]`: where models run.
+
+use std::borrow::Cow;
+
+use base::Name;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::secret_ref::SecretRef;
+use crate::text::NameText;
+use crate::values::HttpUrl;
+
+/// A provider of models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// What models, policies and `/providers/NAME/` call it: no `/` and no `:`.
+    #[schemars(with = "NameText")]
+    pub name: Name,
+    /// Whose API it speaks.
+    pub kind: ProviderKind,
+    /// Its key. Absent for providers that take none, such as a local Ollama.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<SecretRef>,
+    /// Where its API begins, as the provider's own SDK takes it. Absent: the provider's public address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<HttpUrl>,
+    /// Allow loopback and private addresses, there also plain HTTP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
+}
+
+impl Provider {
+    /// The address requests are built on, without a slash at its end: `base_url` or the kind's own. For
+    /// Anthropic without `/v1`, whether or not it was written. `None` only if the kind has none of its own.
+    pub fn base(&self) -> Option<&str> {
+        let base = match &self.base_url {
+            Some(url) => url.trimmed(),
+            None => self.kind.default_base_url()?,
+        };
+        Some(match self.kind {
+            ProviderKind::Anthropic => base.strip_suffix("/v1").unwrap_or(base),
+            _ => base,
+        })
+    }
+
+    /// Whether private addresses may be connected to: said so, or a kind that usually runs on this machine and
+    /// is used at its default address.
+    pub fn may_be_private(&self) -> bool {
+        self.allow_private || (self.base_url.is_none() && self.kind.is_local())
+    }
+}
+
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProviderDialect {
+    /// `OpenAI`: `POST {base}/chat/completions`, `/embeddings`; key as a Bearer token.
+    OpenAi,
+    /// Anthropic: `POST {base}/v1/messages`; key in `x-api-key`, `anthropic-version` required.
+    Anthropic,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident $text:literal, $built:literal, $dialect:expr, $base:expr, $env:expr;)*) => {
+        /// The kinds of provider.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ProviderKind { $($(#[$doc])* $variant,)* }
+
+        impl ProviderKind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The kind as the configuration writes it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Whether this version can talk to it.
+            pub const fn is_built(self) -> bool {
+                match self { $(Self::$variant => $built,)* }
+            }
+
+            /// What it speaks; `None` for kinds that are not built.
+            pub const fn dialect(self) -> Option<ProviderDialect> {
+                match self { $(Self::$variant => $dialect,)* }
+            }
+
+            /// Its public address, where it has one.
+            pub const fn default_base_url(self) -> Option<&'static str> {
+                match self { $(Self::$variant => $base,)* }
+            }
+
+            /// The environment variable its users usually keep the key in.
+            pub const fn env_key(self) -> Option<&'static str> {
+                match self { $(Self::$variant => $env,)* }
+            }
+        }
+    };
+}
+
+const OPENAI: Option<ProviderDialect> = Some(ProviderDialect::OpenAi);
+const ANTHROPIC: Option<ProviderDialect> = Some(ProviderDialect::Anthropic);
+
+kinds! {
+    /// `OpenAI`.
+    OpenAi "openai", true, OPENAI, Some("https://api.openai.com/v1"), Some("OPENAI_API_KEY");
+    /// Anthropic.
+    Anthropic "anthropic", true, ANTHROPIC, Some("https://api.anthropic.com"), Some("ANTHROPIC_API_KEY");
+    /// Google Gemini, through its OpenAI-compatible surface.
+    Gemini "gemini", true, OPENAI, Some("https://generativelanguage.googleapis.com/v1beta/openai"),
+        Some("GEMINI_API_KEY");
+    /// Mistral.
+    Mistral "mistral", true, OPENAI, Some("https://api.mistral.ai/v1"), Some("MISTRAL_API_KEY");
+    /// Ollama, through its OpenAI-compatible surface; by default on this machine.
+    Ollama "ollama", true, OPENAI, Some("http://127.0.0.1:11434/v1"), None;
+    /// Azure `OpenAI`.
+    Azure "azure", false, None, None, Some("AZURE_OPENAI_API_KEY");
+    /// Amazon Bedrock.
+    Bedrock "bedrock", false, None, None, None;
+    /// Google Vertex AI.
+    Vertex "vertex", false, None, None, None;
+    /// Groq.
+    Groq "groq", true, OPENAI, Some("https://api.groq.com/openai/v1"), Some("GROQ_API_KEY");
+    /// Cohere.
+    Cohere "cohere", false, None, None, Some("COHERE_API_KEY");
+    /// `DeepSeek`.
+    DeepSeek "deepseek", true, OPENAI, Some("https://api.deepseek.com/v1"), Some("DEEPSEEK_API_KEY");
+    /// xAI.
+    Xai "xai", true, OPENAI, Some("https://api.x.ai/v1"), Some("XAI_API_KEY");
+    /// Together.
+    Together "together", true, OPENAI, Some("https://api.together.xyz/v1"), Some("TOGETHER_API_KEY");
+    /// Fireworks.
+    Fireworks "fireworks", true, OPENAI, Some("https://api.fireworks.ai/inference/v1"), Some("FIREWORKS_API_KEY");
+    /// `OpenRouter`.
+    OpenRouter "openrouter", true, OPENAI, Some("https://openrouter.ai/api/v1"), Some("OPENROUTER_API_KEY");
+    /// Perplexity.
+    Perplexity "perplexity", true, OPENAI, Some("https://api.perplexity.ai"), Some("PERPLEXITY_API_KEY");
+    /// Cerebras.
+    Cerebras "cerebras", true, OPENAI, Some("https://api.cerebras.ai/v1"), Some("CEREBRAS_API_KEY");
+    /// Hugging Face inference providers.
+    HuggingFace "huggingface", true, OPENAI, Some("https://router.huggingface.co/v1"), Some("HF_TOKEN");
+    /// vLLM; by default on this machine.
+    Vllm "vllm", true, OPENAI, Some("http://127.0.0.1:8000/v1"), None;
+    /// llama.cpp's server; by default on this machine, at its own default port.
+    LlamaCpp "llamacpp", true, OPENAI, None, None;
+    /// Portkey.
+    Portkey "portkey", false, None, None, Some("PORTKEY_API_KEY");
+    /// LLM Gateway.
+    LlmGateway "llmgateway", false, None, None, None;
+    /// `APIPark`.
+    ApiPark "apipark", false, None, None, None;
+    /// Anything else that speaks the dialect of `OpenAI`, at `base_url`.
+    OpenAiCompatible "openai-compatible", true, OPENAI, None, None;
+}
+
+impl ProviderKind {
+    /// Whether it usually runs on this machine, at a default address.
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::Ollama | Self::Vllm)
+    }
+
+    /// The kind written as `text`.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl std::fmt::Display for ProviderKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ProviderKind {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ProviderKind {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(from)?;
+        Self::from_text(&text).ok_or_else(|| serde::de::Error::custom("not a kind of provider"))
+    }
+}
+
+impl JsonSchema for ProviderKind {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "ProviderKind".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let built: Vec<&str> = Self::ALL.iter().filter(|kind| kind.is_built()).map(|kind| kind.as_str()).collect();
+        schemars::json_schema!({ "type": "string", "enum": built })
+    }
+}

@@ -1,0 +1,281 @@
+//! The sections of the file: `[server]`, `[limits]`, `[cors]`, `[store]`, `[vault]`, `[log]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use base::{ByteSize, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::secret_ref::SecretRef;
+use crate::text::{SizeText, SpanText};
+use crate::values::{Cidr, HttpUrl, Origin, StoreUrl};
+
+/// `[server]`: where Vouchgate listens and what it calls itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// The public listener: data plane, OAuth, `/.well-known/*`, `/livez`, `/readyz`. Port 0 takes a free one.
+    #[schemars(extend("x-kind" = "listen"))]
+    pub listen: SocketAddr,
+    /// The admin listener: `/admin/v1/*`, `/metrics`, detailed `/readyz`.
+    #[schemars(extend("x-kind" = "listen"))]
+    pub admin_listen: SocketAddr,
+    /// The URL clients use: what tokens name as audience. Absent: the bound address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_url: Option<HttpUrl>,
+    /// Addresses whose `X-Forwarded-For`, `Forwarded` and `Client-Cert` are believed. Nobody's by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<Cidr>,
+    /// Where state is kept: store, master key, `admin.sock`. A relative path starts at the working directory.
+    pub data_dir: PathBuf,
+    /// TLS on the public listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// TLS on the admin listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_tls: Option<Tls>,
+    /// Allow plain HTTP on addresses other than loopback: only behind something that adds TLS.
+    pub plain_http: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            external_url: None,
+            trusted_proxies: Vec::new(),
+            data_dir: PathBuf::from("./vouchgate-data"),
+            tls: None,
+            admin_tls: None,
+            plain_http: false,
+        }
+    }
+}
+
+/// A certificate and its key, as PEM files. Both are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// Certificates of the authorities whose client certificates are accepted. Absent: none are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[limits]`: every limit of the edge. The defaults are safe for the open internet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest request header section; beyond it 431.
+    #[schemars(with = "SizeText")]
+    pub header_bytes: ByteSize,
+    /// Most request headers; beyond it 431.
+    #[schemars(range(min = 10, max = 1000))]
+    pub headers: u32,
+    /// Longest request target; beyond it 414.
+    #[schemars(with = "SizeText")]
+    pub uri: ByteSize,
+    /// Largest request body of the data plane; beyond it 413.
+    #[schemars(with = "SizeText")]
+    pub body: ByteSize,
+    /// Largest request body of the OAuth endpoints.
+    #[schemars(with = "SizeText")]
+    pub token_body: ByteSize,
+    /// Largest request body of the admin API.
+    #[schemars(with = "SizeText")]
+    pub admin_body: ByteSize,
+    /// Largest provider answer that has to be held whole (not streamed); beyond it 502.
+    #[schemars(with = "SizeText")]
+    pub response_body: ByteSize,
+    /// Largest header section of a provider's answer.
+    #[schemars(with = "SizeText")]
+    pub response_header_bytes: ByteSize,
+    /// Longest credential.
+    #[schemars(with = "SizeText")]
+    pub token: ByteSize,
+    /// Deepest nesting of a JSON request body.
+    #[schemars(range(min = 8, max = 128))]
+    pub json_depth: u32,
+    /// Most values in a JSON request body.
+    #[schemars(range(min = 100, max = 10_000_000))]
+    pub json_nodes: u32,
+    /// Time for the TLS handshake.
+    #[schemars(with = "SpanText")]
+    pub tls_handshake: Span,
+    /// Time for a request's headers, and between requests on one connection.
+    #[schemars(with = "SpanText")]
+    pub header_timeout: Span,
+    /// Longest pause within a request body; then 408.
+    #[schemars(with = "SpanText")]
+    pub body_idle: Span,
+    /// Longest time a client may take nothing of an answer that waits for it.
+    #[schemars(with = "SpanText")]
+    pub write_idle: Span,
+    /// Most of one answer held for a slow client before the provider is made to wait.
+    #[schemars(with = "SizeText")]
+    pub stream_buffer: ByteSize,
+    /// Most open connections on the public listener.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections: u32,
+    /// Most open connections of one client address (of one /64 for IPv6).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_address: u32,
+    /// Most requests at once on one HTTP/2 connection.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub streams_per_connection: u32,
+    /// Time for a connection to a provider. A model's `timeout` may set its own.
+    #[schemars(with = "SpanText")]
+    pub connect: Span,
+    /// Time until a provider's answer begins.
+    #[schemars(with = "SpanText")]
+    pub first_byte: Span,
+    /// Longest pause within a provider's answer.
+    #[schemars(with = "SpanText")]
+    pub idle: Span,
+    /// After SIGTERM: how long `/readyz` says no while connections are still accepted.
+    #[schemars(with = "SpanText")]
+    pub pre_stop: Span,
+    /// After that: how long open answers may go on.
+    #[schemars(with = "SpanText")]
+    pub drain_timeout: Span,
+    /// Most verified tokens remembered.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub token_cache: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let (kib, mib) = (|n: u64| ByteSize::bytes(n << 10), |n: u64| ByteSize::bytes(n << 20));
+        Self {
+            header_bytes: kib(32),
+            headers: 100,
+            uri: kib(8),
+            body: mib(10),
+            token_body: kib(64),
+            admin_body: kib(64),
+            response_body: mib(32),
+            response_header_bytes: kib(64),
+            token: kib(16),
+            json_depth: 64,
+            json_nodes: 100_000,
+            tls_handshake: Span::secs(10),
+            header_timeout: Span::secs(10),
+            body_idle: Span::secs(30),
+            write_idle: Span::secs(60),
+            stream_buffer: kib(256),
+            connections: 10_000,
+            connections_per_address: 100,
+            streams_per_connection: 100,
+            connect: Span::secs(5),
+            first_byte: Span::secs(120),
+            idle: Span::secs(60),
+            pre_stop: Span::secs(5),
+            drain_timeout: Span::secs(30),
+            token_cache: 50_000,
+        }
+    }
+}
+
+/// `[cors]`: web pages that may call the public listener. None by default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cors {
+    /// Exact origins.
+    pub origins: Vec<Origin>,
+    /// How long a browser may remember the answer to a preflight.
+    #[schemars(with = "SpanText")]
+    pub max_age: Span,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self { origins: Vec::new(), max_age: Span::secs(600) }
+    }
+}
+
+/// `[store]`: where clients, keys, secrets and request records are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSection {
+    /// `sqlite:` is a file in `data_dir`; `sqlite:PATH` is another.
+    pub url: StoreUrl,
+    /// How long request records (never contents) are kept.
+    #[schemars(with = "SpanText")]
+    pub retention: Span,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { url: StoreUrl::Sqlite(None), retention: Span::secs(30 * 86_400) }
+    }
+}
+
+/// `[vault]`: the key that seals all secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VaultSection {
+    /// The master key. A relative file lies in `data_dir`. Never `{ secret = ... }`.
+    pub key: SecretRef,
+}
+
+impl Default for VaultSection {
+    fn default() -> Self {
+        Self { key: SecretRef::File(PathBuf::from("master.key")) }
+    }
+}
+
+/// `[log]`: what is written to stderr. Never a secret, token or prompt, at any level.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// How much is logged.
+    pub level: LogLevel,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed and needs somebody.
+    Error,
+    /// And what may soon.
+    Warn,
+    /// And one line for each request.
+    #[default]
+    Info,
+    /// And what decided it.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level as a filter directive.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines to read.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
