@@ -1,1 +1,58 @@
-fn main() {}
+//! Development tasks, run as `cargo xtask <task>`. No task needs anything but this repository, cargo and what it says
+//! it installs (under `target/`).
+
+mod bench;
+mod ci;
+mod generate;
+mod run;
+mod setup;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+use run::Failure;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  test [ARGS]   install what the tests need (under target/), then run every test; ARGS go to `cargo test`
+  ci            format, lints, tidy, generated files, every test: what .ci/run does
+  tidy          the house rules: sizes, crate borders, banned crates, documented error codes, generated files
+  schema        write docs/config.schema.json
+  openapi       write docs/openapi-admin.json
+  help-text     write docs/cli.md
+  bench         build with optimisation, measure Vouchgate beside a bare proxy (and HAProxy where installed)
+  setup         only install what the tests need
+
+  VOUCHGATE_SHARED   directory with the shared test data (default: ../shared); tests that need it are skipped without
+  VOUCHGATE_NO_SKIP  when set, a skipped test is a failure";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next();
+    let rest: Vec<String> = args.collect();
+    let done = match task.as_deref() {
+        Some("test") => suite::run(&rest),
+        Some("ci") => ci::run(),
+        Some("tidy") => tidy::run(),
+        Some(task @ ("schema" | "openapi" | "help-text")) => generate::write(task),
+        Some("bench") => bench::run(&rest),
+        Some("setup") => setup::everything().map(drop),
+        Some("help" | "-h" | "--help") => {
+            run::say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            run::warn(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(why)) => {
+            run::warn(&format!("error: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
