@@ -1,1 +1,24 @@
-//! Skeleton.
+//! The only way out: every connection Vouchgate opens is opened here.
+//!
+//! A destination comes from the operator's configuration ([`Target`]), never from a caller. Its name is resolved
+//! anew for each connection, every address is judged ([`Class`]), and the connection goes to the judged address
+//! itself, so that a name cannot mean one thing when checked and another when used. Redirects are never followed,
+//! proxies are never taken from the environment, nothing is decompressed, no cookie is kept.
+
+mod address;
+mod body;
+mod connect;
+mod egress;
+mod error;
+mod fetch;
+mod pool;
+mod resolve;
+mod target;
+
+pub use address::{Class, Reach, classify};
+pub use body::{BodyError, BoxError, IdleBody, OutBody, UpstreamBody};
+pub use egress::{Deadlines, Egress, EgressConfig};
+pub use error::EgressError;
+pub use fetch::{FetchError, FetchLimits, Fetched, fetch_json};
+pub use resolve::{BoxFuture, FixedResolver, Resolver, SystemResolver};
+pub use target::{Target, TargetError};

@@ -1,0 +1,241 @@
+//! Bodies: what is sent, what comes back, and how long silence may last.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use base::Who;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::pool::Lease;
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request body: whole (the usual case, no allocation) or streamed.
+pub struct OutBody(Kind);
+
+enum Kind {
+    Whole(Option<Bytes>),
+    Stream(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl OutBody {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self(Kind::Whole(None))
+    }
+
+    /// A body sent as it arrives. Its length is announced if its size hint is exact.
+    pub fn stream<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
+    }
+}
+
+impl From<Bytes> for OutBody {
+    fn from(bytes: Bytes) -> Self {
+        Self(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+}
+
+impl From<Vec<u8>> for OutBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from(Bytes::from(bytes))
+    }
+}
+
+impl fmt::Debug for OutBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Whole(_) => "OutBody::Whole",
+            Kind::Stream(_) => "OutBody::Stream",
+        })
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(bytes) => bytes.is_none(),
+            Kind::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Kind::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a body ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Nothing arrived for as long as silence may last.
+    #[error("nothing arrived for too long")]
+    Idle,
+    /// The connection or stream ended before the body did.
+    #[error("the body was cut off")]
+    Cut,
+    /// The body's framing is broken.
+    #[error("the body is not framed correctly")]
+    Malformed,
+}
+
+impl BodyError {
+    /// A stable short code.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Idle => "body_idle_timeout",
+            Self::Cut => "body_cut",
+            Self::Malformed => "body_malformed",
+        }
+    }
+
+    /// Whose fault it is when the body is a provider's. (Of a request's body it is always the client's.)
+    pub const fn who(self) -> Who {
+        Who::Provider
+    }
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        let framing =
+            std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(
+                |io| io.kind() == std::io::ErrorKind::InvalidInput || io.kind() == std::io::ErrorKind::InvalidData,
+            );
+        if error.is_parse() || framing { Self::Malformed } else { Self::Cut }
+    }
+}
+
+/// A body that fails with [`BodyError::Idle`] when nothing arrives for a while. The timer runs only while a
+/// reader waits: a reader that takes its time is no fault of the sender's.
+pub struct IdleBody<B> {
+    inner: B,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+impl<B> IdleBody<B> {
+    /// Allow `body` to be silent for `idle`.
+    pub const fn new(inner: B, idle: Duration) -> Self {
+        Self { inner, idle, timer: None, waiting: false }
+    }
+}
+
+impl<B> fmt::Debug for IdleBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdleBody").field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
+
+impl<B> Body for IdleBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BodyError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            this.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let timer = match &mut this.timer {
+            Some(timer) => {
+                if !this.waiting {
+                    timer.as_mut().reset(Instant::now() + this.idle);
+                }
+                timer
+            }
+            none => none.insert(Box::pin(tokio::time::sleep(this.idle))),
+        };
+        this.waiting = true;
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(BodyError::Idle)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response body. Read to its end, its connection serves the next request; dropped before, the exchange is
+/// cancelled at once (HTTP/1: the connection closes; HTTP/2: the stream is reset).
+#[derive(Debug)]
+pub struct UpstreamBody {
+    body: IdleBody<Incoming>,
+    lease: Option<Lease>,
+}
+
+impl UpstreamBody {
+    pub(crate) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
+        let mut body = Self { body: IdleBody::new(incoming, idle), lease: Some(lease) };
+        body.release_at_end();
+        body
+    }
+
+    /// The connection goes back only when nothing of this exchange is left on it.
+    fn release_at_end(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.release();
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            None => {
+                if let Some(lease) = self.lease.take() {
+                    lease.release();
+                }
+            }
+            Some(Ok(_)) => self.release_at_end(),
+            Some(Err(_)) => self.lease = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

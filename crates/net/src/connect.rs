@@ -1,0 +1,211 @@
+//! Opening a connection: resolve, judge every address, connect to the judged address, TLS.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::address::judge;
+use crate::pool::{Driver, H1, Lease, Slot};
+use crate::{Deadlines, EgressConfig, EgressError, Resolver, Target};
+
+/// Addresses tried at most, of however many a name has.
+const MAX_ADDRESSES: usize = 8;
+/// When the next address is tried beside a silent one (RFC 8305 section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+pub(crate) struct Connector {
+    tls: TlsConnector,
+    resolver: Arc<dyn Resolver>,
+    listed: Vec<IpNet>,
+    max_head: usize,
+    max_headers: usize,
+}
+
+impl Connector {
+    pub(crate) fn new(config: EgressConfig, resolver: Arc<dyn Resolver>) -> Result<Self, EgressError> {
+        let tls = client_tls(config.extra_roots, config.http2)?;
+        Ok(Self {
+            tls: TlsConnector::from(Arc::new(tls)),
+            resolver,
+            listed: config.reachable,
+            max_head: config.max_head.max(8 * 1024),
+            max_headers: config.max_headers,
+        })
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        to: &Target,
+        slot: &Arc<Slot>,
+        deadlines: &Deadlines,
+    ) -> Result<Lease, EgressError> {
+        let host = || to.host().to_owned();
+        let tcp = tokio::time::timeout(deadlines.connect, self.reach(to))
+            .await
+            .map_err(|_| EgressError::ConnectTimeout { host: host() })??;
+        // Requests and stream chunks are small and must not wait for one another.
+        let _ = tcp.set_nodelay(true);
+        let Some(name) = to.server_name() else {
+            return self.http1(tcp, slot).await;
+        };
+        let handshake = self.tls.connect(name.clone(), tcp);
+        let stream = tokio::time::timeout(deadlines.tls, handshake)
+            .await
+            .map_err(|_| EgressError::TlsTimeout { host: host() })?
+            .map_err(|error| EgressError::Tls { host: host(), detail: error.to_string() })?;
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.http2(stream, slot).await
+        } else {
+            self.http1(stream, slot).await
+        }
+    }
+
+    /// A connection to an address of `to` that `to` may reach.
+    async fn reach(&self, to: &Target) -> Result<TcpStream, EgressError> {
+        let found = match to.literal() {
+            Some(ip) => vec![ip],
+            None => self.resolver.resolve(to.host()).await.unwrap_or_default(),
+        };
+        let first = *found.first().ok_or_else(|| EgressError::Resolve { host: to.host().to_owned() })?;
+        let judged: Vec<_> =
+            found.into_iter().map(|ip| (ip, judge(ip, to.reach(), to.plain(), &self.listed))).collect();
+        let allowed: Vec<IpAddr> = judged.iter().filter(|(_, verdict)| verdict.is_ok()).map(|(ip, _)| *ip).collect();
+        if allowed.is_empty() {
+            let class = crate::classify(first).as_str();
+            return Err(EgressError::Refused { host: to.host().to_owned(), class });
+        }
+        race(interleave(allowed), to.port())
+            .await
+            .map_err(|error| EgressError::Connect { host: to.host().to_owned(), kind: error.kind() })
+    }
+
+    async fn http1<S>(&self, stream: S, slot: &Arc<Slot>) -> Result<Lease, EgressError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(self.max_head)
+            .max_headers(self.max_headers)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| EgressError::Closed { reused: false })?;
+        Ok(slot.lease_h1(H1 { sender, _driver: drive(connection) }))
+    }
+
+    async fn http2<S>(&self, stream: S, slot: &Arc<Slot>) -> Result<Lease, EgressError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(4 * 1024 * 1024)
+            .max_header_list_size(u32::try_from(self.max_head).unwrap_or(u32::MAX))
+            .max_send_buf_size(256 * 1024)
+            .max_concurrent_streams(0) // no server push
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| EgressError::Closed { reused: false })?;
+        let room = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let told = Arc::clone(&room);
+        let driver = drive(std::future::poll_fn(move |cx| {
+            let done = Pin::new(&mut connection).poll(cx);
+            told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            done
+        }));
+        slot.lease_h2(sender, room, driver).ok_or(EgressError::Busy)
+    }
+}
+
+/// Run a connection beside the requests it carries.
+#[allow(clippy::disallowed_methods)] // the one home of tasks here: each ends with its connection, or when its Driver is dropped
+fn drive<C>(connection: C) -> Driver
+where
+    C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an upstream connection ended with an error");
+        }
+    });
+    Driver::new(task.abort_handle())
+}
+
+/// Alternate between the families, starting with the one the resolver put first (RFC 8305 section 4).
+fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let six_first = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (mut lead, mut follow): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|ip| ip.is_ipv6() == six_first);
+    lead.reverse();
+    follow.reverse();
+    let mut mixed = Vec::with_capacity(lead.len() + follow.len());
+    while mixed.len() < MAX_ADDRESSES {
+        let before = mixed.len();
+        mixed.extend(lead.pop());
+        mixed.extend(follow.pop());
+        if mixed.len() == before {
+            break;
+        }
+    }
+    mixed
+}
+
+/// The first connection to succeed; each further address starts when the one before failed or stayed silent.
+async fn race(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        let more = match waiting.next() {
+            Some(ip) => {
+                attempts.push(TcpStream::connect(SocketAddr::new(ip, port)));
+                waiting.len() > 0
+            }
+            None => false,
+        };
+        let done = if more {
+            match tokio::time::timeout(STAGGER, attempts.next()).await {
+                Ok(done) => done,
+                Err(_) => continue,
+            }
+        } else {
+            attempts.next().await
+        };
+        match done {
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(error)) => last = error,
+            None if !more => return Err(last),
+            None => {}
+        }
+    }
+}
+
+fn client_tls(extra: Vec<CertificateDer<'static>>, h2: bool) -> Result<rustls::ClientConfig, EgressError> {
+    let setup = |error: rustls::Error| EgressError::Setup(error.to_string());
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for root in extra {
+        roots.add(root).map_err(setup)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = if h2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    Ok(config)
+}

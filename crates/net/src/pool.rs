@@ -1,0 +1,196 @@
+//! Connections kept between requests, per origin.
+//!
+//! hyper-util's pooled client is not used: it cannot be told a connect time per request, it spawns a task per
+//! HTTP/1 response, and a cancelled HTTP/1 response keeps its connection open until the peer next sends something.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::OutBody;
+
+/// The connections of one origin.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    limits: PoolLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Idle HTTP/1 connections, most recently used last.
+    idle: Vec<Idle>,
+    shared: Vec<Arc<Shared>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolLimits {
+    pub(crate) idle_connections: usize,
+    pub(crate) idle_time: Duration,
+    pub(crate) streams: usize,
+}
+
+/// Ends a connection's driver, and with it the connection, when dropped.
+#[derive(Debug)]
+pub(crate) struct Driver(AbortHandle);
+
+impl Driver {
+    pub(crate) const fn new(handle: AbortHandle) -> Self {
+        Self(handle)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: H1,
+    since: Instant,
+}
+
+/// An HTTP/1 connection: carries one exchange at a time.
+#[derive(Debug)]
+pub(crate) struct H1 {
+    pub(crate) sender: http1::SendRequest<OutBody>,
+    pub(crate) _driver: Driver,
+}
+
+/// An HTTP/2 connection, shared by its streams.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    sender: http2::SendRequest<OutBody>,
+    active: AtomicUsize,
+    /// What the peer allows, kept current by the driver.
+    room: Arc<AtomicUsize>,
+    _driver: Driver,
+}
+
+/// The right to one exchange on a connection. Dropping it before [`Lease::release`] cancels the exchange.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    slot: Arc<Slot>,
+    pub(crate) wire: Wire,
+    pub(crate) reused: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Wire {
+    H1(H1),
+    H2(Stream),
+}
+
+/// One stream's share of an HTTP/2 connection. hyper resets the stream when its body is dropped early.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) sender: http2::SendRequest<OutBody>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Take a stream, unless the connection is closed or full.
+    fn open(self: &Arc<Self>, limit: usize) -> Option<Stream> {
+        if self.sender.is_closed() {
+            return None;
+        }
+        let limit = limit.min(self.room.load(Ordering::Relaxed));
+        if self.active.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.active.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Stream { sender: self.sender.clone(), shared: Arc::clone(self) })
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(limits: PoolLimits) -> Self {
+        Self { limits, state: Mutex::default() }
+    }
+
+    /// A connection that is open and free, if there is one.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Lease> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.shared.retain(|shared| !shared.sender.is_closed());
+        if let Some(stream) = state.shared.iter().find_map(|shared| shared.open(self.limits.streams)) {
+            return Some(self.lease(Wire::H2(stream), true));
+        }
+        // Newest first, so that the pool shrinks when there is less to do. One that has not yet seen the end of
+        // its last exchange stays where it is.
+        state.idle.retain(|idle| !idle.connection.sender.is_closed());
+        let found = state.idle.iter().rposition(|idle| idle.connection.sender.is_ready())?;
+        let idle = state.idle.remove(found);
+        if idle.since.elapsed() > self.limits.idle_time {
+            // The newest is too old, and so are all before it.
+            state.idle.drain(..found);
+            return None;
+        }
+        Some(self.lease(Wire::H1(idle.connection), true))
+    }
+
+    /// Take charge of a new HTTP/1 connection.
+    pub(crate) fn lease_h1(self: &Arc<Self>, connection: H1) -> Lease {
+        self.lease(Wire::H1(connection), false)
+    }
+
+    /// Share a new HTTP/2 connection, unless another request has just made one that still has room.
+    pub(crate) fn lease_h2(
+        self: &Arc<Self>,
+        sender: http2::SendRequest<OutBody>,
+        room: Arc<AtomicUsize>,
+        driver: Driver,
+    ) -> Option<Lease> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = state.shared.iter().find_map(|shared| shared.open(self.limits.streams)) {
+            return Some(self.lease(Wire::H2(stream), true));
+        }
+        let shared = Arc::new(Shared { sender, active: AtomicUsize::new(0), room, _driver: driver });
+        let stream = shared.open(self.limits.streams)?;
+        state.shared.push(shared);
+        Some(self.lease(Wire::H2(stream), false))
+    }
+
+    /// Close what has been idle for too long; whether anything is left.
+    pub(crate) fn sweep(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.idle.retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() <= self.limits.idle_time);
+        state.shared.retain(|shared| !shared.sender.is_closed());
+        !state.idle.is_empty() || !state.shared.is_empty()
+    }
+
+    fn lease(self: &Arc<Self>, wire: Wire, reused: bool) -> Lease {
+        Lease { slot: Arc::clone(self), wire, reused }
+    }
+
+    fn put_back(&self, connection: H1) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.idle.len() >= self.limits.idle_connections {
+            state.idle.remove(0);
+        }
+        state.idle.push(Idle { connection, since: Instant::now() });
+    }
+}
+
+impl Lease {
+    /// The exchange is over and nothing of it is left on the connection.
+    pub(crate) fn release(self) {
+        if let Wire::H1(connection) = self.wire {
+            self.slot.put_back(connection);
+        }
+    }
+}
