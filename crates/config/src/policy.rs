@@ -30,7 +30,7 @@ pub struct Policy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Who {
-    /// The issuer's name, one of these; `vouchgate` is our own. Not for `vg_` keys.
+    /// The issuer's name, one of these; `vouchgate` is our own.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub issuer: OneOrMany<Pattern>,
     /// The client, one of these.

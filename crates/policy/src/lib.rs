@@ -1,1 +1,16 @@
-//! Skeleton.
+//! Who may do what: rules as data, compiled once, decided on every request. No I/O.
+//!
+//! Nothing is allowed unless a policy allows it. The first policy whose `who` and `may` both match a request
+//! decides it; there are no rules that forbid, so that the order only matters for which limits apply. Every
+//! decision names the rule that made it.
+
+mod ask;
+mod decide;
+mod glob;
+mod passthrough;
+mod rule;
+mod world;
+
+pub use ask::{Ask, Caller, Target, Tools};
+pub use decide::{Denial, Permit, Policies, PolicyFault, compile};
+pub use world::{KnownProvider, World};

@@ -1,0 +1,80 @@
+//! What is decided: a caller and what it asks for. Borrowed, so that asking costs nothing.
+
+use std::net::IpAddr;
+
+use base::{Name, Timestamp};
+
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The configured name of the issuer; `vouchgate` for our own tokens and keys.
+    pub issuer: &'a str,
+    /// The client the token was issued to.
+    pub client: Option<&'a str>,
+    /// The subject: means nothing without its issuer.
+    pub subject: &'a str,
+    /// The token's scopes.
+    pub scopes: &'a [String],
+    /// Groups or roles.
+    pub groups: &'a [String],
+    /// The `vg_` key, where the credential is one.
+    pub key: Option<&'a Name>,
+    /// The client's address, behind trusted proxies the one they vouch for.
+    pub ip: IpAddr,
+}
+
+/// What the caller asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// At what.
+    pub target: Target<'a>,
+    /// The number of output tokens the request asks for, where it says one.
+    pub max_output_tokens: Option<u64>,
+    /// The tools it brings.
+    pub tools: Tools<'a>,
+    /// Whether the body could be read. Where it could not, rules about output tokens do not hold.
+    pub inspected: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl<'a> Ask<'a> {
+    /// Ask for `target` at `now`, with no tools and no number of output tokens.
+    pub const fn new(target: Target<'a>, now: Timestamp) -> Self {
+        Self { target, max_output_tokens: None, tools: Tools::None, inspected: true, now }
+    }
+}
+
+/// What a request is aimed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// A model, by the name the client used.
+    Model(&'a str),
+    /// A service, by name.
+    Service(&'a str),
+    /// An upstream, by name.
+    Upstream(&'a str),
+    /// A provider's own API.
+    Provider {
+        /// The provider's name.
+        name: &'a str,
+        /// The request method.
+        method: &'a str,
+        /// The path after `/providers/NAME`, with its first slash, as the caller wrote it: a path that is not in
+        /// normal form matches no rule.
+        path: &'a str,
+        /// The model the body names, where it could be read.
+        model: Option<&'a str>,
+    },
+}
+
+/// The tools a request brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tools<'a> {
+    /// None.
+    None,
+    /// These: function names, or types of tools that have no name.
+    Named(&'a [String]),
+    /// It cannot be told: only a rule that allows all tools holds.
+    Unknown,
+}

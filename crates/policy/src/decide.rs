@@ -1,0 +1,199 @@
+//! The decision: [`Permit`] or [`Denial`].
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base::{Name, Timestamp};
+use config::{Policy, Rate};
+
+use crate::ask::{Ask, Caller, Target};
+use crate::rule::{Condition, Rule, SharedRule};
+use crate::world::World;
+
+/// All policies, compiled. Immutable.
+#[derive(Debug, Default)]
+pub struct Policies {
+    pub(crate) rules: Vec<SharedRule>,
+    world: World,
+}
+
+/// Why a set of policies does not compile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyFault {
+    /// Two policies with one name: decisions could not be told apart.
+    #[error("there are two policies called {0}")]
+    DuplicateName(Name),
+    /// A passthrough to a provider there is not.
+    #[error("policy {policy} names provider {provider}, which there is not")]
+    UnknownProvider {
+        /// The policy.
+        policy: Name,
+        /// The provider it names.
+        provider: Name,
+    },
+}
+
+/// Compile a set of policies: their order is the order of the decision. Says everything that is wrong.
+pub fn compile(policies: &[Policy], world: &World) -> Result<Policies, Vec<PolicyFault>> {
+    let mut faults = Vec::new();
+    let mut rules: Vec<SharedRule> = Vec::with_capacity(policies.len());
+    for policy in policies {
+        if rules.iter().any(|rule| rule.name == policy.name) {
+            faults.push(PolicyFault::DuplicateName(policy.name.clone()));
+        }
+        match Rule::compile(policy, world) {
+            Ok(rule) => rules.push(Arc::new(rule)),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(Policies { rules, world: world.clone() }) } else { Err(faults) }
+}
+
+/// Leave to go on, and under which limits. Only [`Policies::decide`] makes one:
+///
+/// ```
+/// use policy::{Ask, Caller, Denial, Permit, Policies};
+/// fn ask_first(policies: &Policies, caller: &Caller<'_>, ask: &Ask<'_>) -> Result<Permit, Denial> {
+///     policies.decide(caller, ask)
+/// }
+/// ```
+///
+/// ```compile_fail,E0451
+/// fn help_oneself() -> policy::Permit {
+///     policy::Permit { rule: loop {} }
+/// }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a permit is leave to do something"]
+pub struct Permit {
+    rule: SharedRule,
+}
+
+impl Permit {
+    /// The policy that allowed it.
+    pub fn policy(&self) -> &Name {
+        &self.rule.name
+    }
+
+    /// The most output tokens the request may ask for; to be set in one that asks for no number.
+    pub fn max_output_tokens(&self) -> Option<u64> {
+        self.rule.max_output_tokens
+    }
+
+    /// Limits on how often. All of them apply.
+    pub fn rates(&self) -> &[Rate] {
+        &self.rule.rates
+    }
+}
+
+/// No leave, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Denial {
+    /// A stable code: see [`Denial::code`]'s values in docs/policy.md.
+    pub code: &'static str,
+    /// The policy that came nearest, if one matched all but what the code names. For logs, not for callers.
+    pub policy: Option<Name>,
+    /// What the caller is told.
+    pub message: Cow<'static, str>,
+    /// With `insufficient_scope`: the scopes that would be needed (RFC 6750 section 3.1).
+    pub missing_scopes: Vec<String>,
+}
+
+impl Denial {
+    /// The code, for metrics and logs.
+    pub const fn reason(&self) -> &'static str {
+        self.code
+    }
+}
+
+impl Policies {
+    /// Decide: the first policy whose `who` and `may` both match gives leave; without one there is none.
+    pub fn decide(&self, caller: &Caller<'_>, ask: &Ask<'_>) -> Result<Permit, Denial> {
+        match self.rules.iter().find(|rule| rule.matches(caller, ask)) {
+            Some(rule) => Ok(Permit { rule: Arc::clone(rule) }),
+            None => Err(self.denial(caller, ask)),
+        }
+    }
+
+    /// The models with a name of their own that the caller may use at `now`, in the order they were configured.
+    pub fn visible_models<'s>(&'s self, caller: &Caller<'_>, now: Timestamp) -> Vec<&'s Name> {
+        self.visible(&self.world.models, caller, now, Target::Model)
+    }
+
+    /// The services the caller may use at `now`.
+    pub fn visible_services<'s>(&'s self, caller: &Caller<'_>, now: Timestamp) -> Vec<&'s Name> {
+        self.visible(&self.world.services, caller, now, Target::Service)
+    }
+
+    /// Whether any policy names `vg_` keys: without one they are off.
+    pub fn keys_are_used(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.source.who.key.is_empty())
+    }
+
+    fn visible<'s>(
+        &'s self,
+        names: &'s [Name],
+        caller: &Caller<'_>,
+        now: Timestamp,
+        target: fn(&'s str) -> Target<'s>,
+    ) -> Vec<&'s Name> {
+        let rules: Vec<&SharedRule> = self.rules.iter().filter(|rule| rule.who_matches(caller, now)).collect();
+        names.iter().filter(|name| rules.iter().any(|rule| rule.allows_target(target(name.as_str())))).collect()
+    }
+
+    /// Say why not: by the policy that lacks one thing only, so that the caller learns what to change, and
+    /// otherwise by what was asked for.
+    fn denial(&self, caller: &Caller<'_>, ask: &Ask<'_>) -> Denial {
+        for rule in &self.rules {
+            let (mut who, mut may) = (failed_who(rule, caller, ask.now), failed_may(rule, ask));
+            match (who.next(), who.next(), may.next(), may.next()) {
+                (None, _, Some(Condition::Tools), None) => {
+                    return near(rule, "tools_not_allowed", "These tools may not be used here.");
+                }
+                (None, _, Some(Condition::MaxOutputTokens), None) => return near_limit(rule),
+                (Some(Condition::Scope), None, None, _) => return near_scope(rule, caller),
+                _ => {}
+            }
+        }
+        let (code, message) = match ask.target {
+            Target::Model(model) => {
+                ("model_not_allowed", format!("No policy lets this caller use the model {model:?}."))
+            }
+            Target::Service(name) => {
+                ("service_not_allowed", format!("No policy lets this caller use the service {name:?}."))
+            }
+            Target::Upstream(name) => ("upstream_not_allowed", format!("No policy lets this caller use {name:?}.")),
+            Target::Provider { name, .. } => {
+                ("path_not_allowed", format!("No policy lets this caller make this call to the provider {name:?}."))
+            }
+        };
+        Denial { code, policy: None, message: message.into(), missing_scopes: Vec::new() }
+    }
+}
+
+fn failed_who(rule: &Rule, caller: &Caller<'_>, now: Timestamp) -> impl Iterator<Item = Condition> {
+    Condition::WHO.into_iter().filter(move |c| !rule.who_holds(*c, caller, now))
+}
+
+fn failed_may(rule: &Rule, ask: &Ask<'_>) -> impl Iterator<Item = Condition> {
+    Condition::MAY.into_iter().filter(move |c| !rule.may_holds(*c, ask))
+}
+
+fn near(rule: &Rule, code: &'static str, message: impl Into<Cow<'static, str>>) -> Denial {
+    Denial { code, policy: Some(rule.name.clone()), message: message.into(), missing_scopes: Vec::new() }
+}
+
+fn near_limit(rule: &Rule) -> Denial {
+    let message: Cow<'static, str> = match rule.max_output_tokens {
+        Some(most) => format!("A request here may ask for at most {most} output tokens.").into(),
+        None => "The number of output tokens is not allowed here.".into(),
+    };
+    near(rule, "max_output_tokens_exceeded", message)
+}
+
+fn near_scope(rule: &Rule, caller: &Caller<'_>) -> Denial {
+    let missing: Vec<String> = rule.missing_scopes(caller).map(str::to_owned).collect();
+    let message = format!("The token lacks the scope {:?}.", missing.join(" "));
+    Denial { missing_scopes: missing, ..near(rule, "insufficient_scope", message) }
+}

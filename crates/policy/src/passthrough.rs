@@ -1,0 +1,67 @@
+//! What of a provider's own API a policy opens.
+
+use config::{Passthrough, ProviderDialect};
+
+use crate::glob::{Glob, PathGlob};
+use crate::world::KnownProvider;
+
+/// Methods and paths of one provider, and the models they may name.
+#[derive(Debug, Clone)]
+pub(crate) struct Opening {
+    methods: Box<[Box<str>]>,
+    paths: Box<[PathGlob]>,
+    models: Box<[Glob]>,
+}
+
+/// Calls that ask a model something and store nothing that could be fetched later by another path.
+const OPENAI_POST: &[&str] = &[
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/embeddings",
+    "/moderations",
+    "/images/generations",
+    "/audio/speech",
+    "/audio/transcriptions",
+    "/audio/translations",
+];
+const OPENAI_GET: &[&str] = &["/models", "/models/**"];
+const ANTHROPIC_POST: &[&str] = &["/messages", "/messages/count_tokens"];
+const ANTHROPIC_GET: &[&str] = &["/models", "/models/*"];
+
+impl Opening {
+    /// What a policy lists.
+    pub(crate) fn listed(listed: &Passthrough) -> Self {
+        Self {
+            methods: listed.methods.iter().map(|m| Box::from(m.as_str())).collect(),
+            paths: listed.paths.iter().map(PathGlob::new).collect(),
+            models: listed.models.iter().map(Glob::new).collect(),
+        }
+    }
+
+    /// What a provider named without paths opens: inference only, with and without the version in the path.
+    pub(crate) fn inference(provider: &KnownProvider) -> Vec<Self> {
+        let (post, get) = match provider.dialect {
+            Some(ProviderDialect::OpenAi) => (OPENAI_POST, OPENAI_GET),
+            Some(ProviderDialect::Anthropic) => (ANTHROPIC_POST, ANTHROPIC_GET),
+            None => return Vec::new(),
+        };
+        let mut prefixes = vec!["", "/v1", provider.base_path.as_str()];
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        let paths = |list: &[&str]| {
+            let each = |prefix: &&str| list.iter().map(|path| format!("{prefix}{path}")).collect::<Vec<_>>();
+            prefixes.iter().flat_map(each).map(|path| PathGlob::from_text(&path)).collect()
+        };
+        let opening =
+            |method: &str, list| Self { methods: [method.into()].into(), paths: paths(list), models: [].into() };
+        vec![opening("POST", post), opening("GET", get)]
+    }
+
+    /// Whether the call is part of it. A body that names no readable model does not fit a list of models.
+    pub(crate) fn admits(&self, method: &str, path: &str, model: Option<&str>) -> bool {
+        self.methods.iter().any(|m| **m == *method)
+            && self.paths.iter().any(|glob| glob.matches(path))
+            && (self.models.is_empty() || model.is_some_and(|model| self.models.iter().any(|glob| glob.matches(model))))
+    }
+}
