@@ -1,5 +1,6 @@
 //! Vouchgate, the product: configuration, wiring, listeners and commands.
 
+pub mod dev;
 pub mod log;
 pub mod references;
 pub mod tasks;

@@ -35,11 +35,13 @@ pub enum ReferenceError {
 
 /// Read a reference to the environment or a file. Vault references are not read here: they are opened per request.
 ///
-/// `base` is what relative file paths are relative to: the configuration file's directory.
-pub fn read(reference: &SecretRef, base: &Path) -> Result<Secret<String>, ReferenceError> {
+/// A relative file path starts at the working directory, like every path of the configuration.
+pub fn read(reference: &SecretRef) -> Result<Secret<String>, ReferenceError> {
     match reference {
-        SecretRef::Env(name) => variable(name).ok_or_else(|| ReferenceError::Unset(name.clone())),
-        SecretRef::File(path) => file(&base.join(path)),
+        SecretRef::Env(name) => {
+            variable(name.as_str()).ok_or_else(|| ReferenceError::Unset(name.as_str().to_owned()))
+        }
+        SecretRef::File(path) => file(path),
         SecretRef::Secret(name) => Err(ReferenceError::Missing(name.clone())),
     }
 }
@@ -90,7 +92,7 @@ mod tests {
         let path = dir.path().join("key");
         std::fs::write(&path, " a b \r\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let value = read(&SecretRef::File("key".into()), dir.path()).unwrap();
+        let value = read(&SecretRef::File(path)).unwrap();
         assert_eq!(value.expose(), " a b ");
     }
 
@@ -100,13 +102,13 @@ mod tests {
         let path = dir.path().join("key");
         std::fs::write(&path, "value").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let error = read(&SecretRef::File(path.clone()), dir.path()).unwrap_err();
+        let error = read(&SecretRef::File(path)).unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 
     #[test]
     fn a_variable_that_is_not_set_is_named() {
-        let error = read(&SecretRef::Env("VOUCHGATE_NO_SUCH_VARIABLE".into()), Path::new(".")).unwrap_err();
+        let error = read(&SecretRef::Env("VOUCHGATE_NO_SUCH_VARIABLE".parse().unwrap())).unwrap_err();
         assert!(error.to_string().contains("VOUCHGATE_NO_SUCH_VARIABLE"), "{error}");
     }
 }
