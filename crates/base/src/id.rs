@@ -125,6 +125,12 @@ impl RequestId {
         Self(text)
     }
 
+    /// Read an id back, as one of ours was written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ours = text.strip_prefix("req_")?.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        text.as_bytes().try_into().ok().filter(|_| ours).map(Self)
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("req_")
@@ -164,6 +170,9 @@ mod tests {
         let (a, b) = (RequestId::new(&rng), RequestId::new(&rng));
         assert_ne!(a, b);
         assert_eq!(a.as_str().len(), 30);
+        assert_eq!(RequestId::parse(a.as_str()), Some(a));
+        assert_eq!(RequestId::parse("req_"), None);
+        assert_eq!(RequestId::parse(&a.as_str().to_uppercase()), None);
         assert!(a.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
     }
 }

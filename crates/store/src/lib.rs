@@ -1,1 +1,332 @@
-//! Skeleton.
+//! What must survive a restart: clients, keys, secrets (sealed), resources, and a record of each request.
+//!
+//! A write is acknowledged only once it is durable. All writes go through one writer, which commits what is
+//! waiting together; reads go beside it and see what has been committed. The repositories hold one SQL text per
+//! query and know no database; see `engine.rs` for the seam and `docs/storage.md` for the tables.
+//!
+//! No prompt and no answer of a model is ever stored, and no credential in a form that can be used.
+
+mod admin_tokens;
+mod api_keys;
+mod clients;
+mod engine;
+mod error;
+mod idempotency;
+mod jwks;
+mod meta;
+mod migrate;
+mod objects;
+mod records;
+mod resources;
+mod secrets;
+mod signing_keys;
+mod sink;
+mod sqlite;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::{Clock, Rng, Tenant, Timestamp};
+use futures_util::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
+
+use engine::{Connection, Engine, Row, Statement, Task, first, sql};
+
+pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
+pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
+pub use clients::{Client, ClientSecret, Clients, NewClient};
+pub use error::StoreError;
+pub use idempotency::{Attempt, Begin, Idempotency};
+pub use jwks::{JwksLastGood, LastGood};
+pub use meta::Meta;
+pub use objects::{Owner, StoredObjects};
+pub use records::{RecordFilter, Records, RequestRecord};
+pub use resources::{Expect, Resource, Resources};
+pub use secrets::{NewSecret, SecretVersion, Secrets};
+pub use signing_keys::{KeyState, NewSigningKey, SigningKey, SigningKeys};
+pub use sink::RecordSink;
+
+/// Where the data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreUrl(PathBuf);
+
+impl StoreUrl {
+    /// Read the `[store] url` of the configuration: `sqlite:` (a database in the data directory) or `sqlite:FILE`
+    /// (relative to the data directory).
+    pub fn parse(text: &str) -> Result<Self, StoreError> {
+        let file = text.strip_prefix("sqlite:").ok_or_else(|| StoreError::Url(scheme(text)))?;
+        let file = if file.is_empty() { "vouchgate.db" } else { file };
+        if file.ends_with('/') || file.starts_with("//") || file.contains(['?', '#', '\0', '%']) || file == ":memory:" {
+            return Err(StoreError::Url(text.to_owned()));
+        }
+        Ok(Self(PathBuf::from(file)))
+    }
+
+    fn file(&self, data_dir: &Path) -> PathBuf {
+        data_dir.join(&self.0)
+    }
+}
+
+impl Default for StoreUrl {
+    fn default() -> Self {
+        Self(PathBuf::from("vouchgate.db"))
+    }
+}
+
+/// What may be shown of a URL that may hold a password.
+fn scheme(url: &str) -> String {
+    url.split_once(':').map_or_else(|| url.to_owned(), |(scheme, _)| format!("{scheme}:"))
+}
+
+/// Which part of a list to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The `next` of the page before; absent: the first page.
+    pub after: Option<String>,
+    /// How many items, 1 to 1,000; values outside are brought inside.
+    pub limit: u32,
+}
+
+impl Page {
+    /// The first `limit` items.
+    pub const fn first(limit: u32) -> Self {
+        Self { after: None, limit }
+    }
+
+    fn rows(&self) -> i64 {
+        i64::from(self.limit.clamp(1, 1000))
+    }
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paged<T> {
+    /// The items, in the list's order.
+    pub items: Vec<T>,
+    /// Where the next page begins; absent: this was the last.
+    pub next: Option<String>,
+}
+
+impl<T> Paged<T> {
+    /// From one row more than the page has, which tells whether there is a next page.
+    fn cut(mut items: Vec<T>, page: &Page, cursor: impl Fn(&T) -> String) -> Self {
+        let rows = usize::try_from(page.rows()).unwrap_or(usize::MAX);
+        let more = items.len() > rows;
+        items.truncate(rows);
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
+}
+
+/// The store, as one tenant sees it. Cheap to clone; the last clone that goes finishes what is queued.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    tenant: Tenant,
+}
+
+struct Shared {
+    engine: Box<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    version: watch::Sender<u64>,
+    sink: RecordSink,
+}
+
+impl Store {
+    /// Open the data directory, creating it (mode 0700) and the database as needed, and bring the schema up to
+    /// date. Takes the directory's lock: a second process is refused until this one has closed the store.
+    ///
+    /// Must be called within a Tokio runtime.
+    pub async fn open(
+        url: &StoreUrl,
+        data_dir: &Path,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Result<Self, StoreError> {
+        let sink = RecordSink::new();
+        let engine = sqlite::open(&url.file(data_dir), data_dir, &clock, &sink).await?;
+        let rows = engine.fetch(sql("SELECT COALESCE(MAX(version), 0) FROM config_version")).await?;
+        let version = first(rows).ok_or(StoreError::Corrupt)?.take()?;
+        let version = watch::Sender::new(version);
+        let shared = Shared { engine: Box::new(engine), clock, rng, version, sink };
+        Ok(Self { shared: Arc::new(shared), tenant: Tenant::default() })
+    }
+
+    /// The same store as `tenant` sees it: nothing of any other tenant exists for it.
+    pub fn for_tenant(&self, tenant: Tenant) -> Self {
+        Self { shared: Arc::clone(&self.shared), tenant }
+    }
+
+    /// Whose rows this handle sees.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// The configuration's version: grows with each change of a client, key, secret, signing key or resource.
+    pub fn version(&self) -> u64 {
+        *self.shared.version.borrow()
+    }
+
+    /// Wakes whenever [`Store::version`] grows, once the change is durable: the time to build a new snapshot.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// Where request records go, off the hot path.
+    pub fn sink(&self) -> RecordSink {
+        self.shared.sink.for_tenant(self.tenant.clone())
+    }
+
+    /// Write the request records that are queued, instead of waiting for the next batch.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.shared.engine.flush().await
+    }
+
+    /// Whether the writer runs and can open a transaction. Writes nothing.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.write(|tx| Box::pin(async move { tx.fetch(sql("SELECT 1")).await.map(drop) })).await
+    }
+
+    /// The database's own check of its files (slow on a large one): its complaints, none when sound.
+    pub async fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.shared.engine.check().await
+    }
+
+    /// Finish what is queued, close the database and give the data directory free. Later calls fail with
+    /// [`StoreError::Closed`].
+    pub async fn close(&self) {
+        self.shared.engine.close().await;
+    }
+
+    /// Clients that may ask us for tokens.
+    pub fn clients(&self) -> Clients<'_> {
+        Clients(self)
+    }
+
+    /// Vouchgate keys (`vg_...`).
+    pub fn api_keys(&self) -> ApiKeys<'_> {
+        ApiKeys(self)
+    }
+
+    /// Sealed secrets.
+    pub fn secrets(&self) -> Secrets<'_> {
+        Secrets(self)
+    }
+
+    /// The keys our tokens are signed with.
+    pub fn signing_keys(&self) -> SigningKeys<'_> {
+        SigningKeys(self)
+    }
+
+    /// What each request was: metadata only.
+    pub fn records(&self) -> Records<'_> {
+        Records(self)
+    }
+
+    /// Resources made through the admin API.
+    pub fn resources(&self) -> Resources<'_> {
+        Resources(self)
+    }
+
+    /// The last good key set of each issuer.
+    pub fn jwks_last_good(&self) -> JwksLastGood<'_> {
+        JwksLastGood(self)
+    }
+
+    /// Who made what a provider stores.
+    pub fn stored_objects(&self) -> StoredObjects<'_> {
+        StoredObjects(self)
+    }
+
+    /// Tokens of the admin API.
+    pub fn admin_tokens(&self) -> AdminTokens<'_> {
+        AdminTokens(self)
+    }
+
+    /// Answers kept for their `Idempotency-Key`.
+    pub fn idempotency(&self) -> Idempotency<'_> {
+        Idempotency(self)
+    }
+
+    /// Small facts about the installation.
+    pub fn meta(&self) -> Meta<'_> {
+        Meta(self)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// A statement whose first placeholder is the tenant: every one but the schema's own.
+    fn sql(&self, text: &'static str) -> Statement {
+        sql(text).bind(self.tenant.as_str())
+    }
+
+    /// A new random id: the prefix and 26 characters (128 random bits, base32).
+    fn new_id(&self, prefix: &str) -> String {
+        let id = base::RequestId::new(&*self.shared.rng);
+        let random = id.as_str().strip_prefix("req_").unwrap_or_default();
+        format!("{prefix}_{random}")
+    }
+
+    async fn fetch(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
+        self.shared.engine.fetch(statement).await
+    }
+
+    /// Read every row as a `T`.
+    async fn read<T>(
+        &self,
+        statement: Statement,
+        read: impl Fn(Row) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.fetch(statement).await?.into_iter().map(read).collect()
+    }
+
+    /// Do `body` in a transaction; returns once it is durable.
+    async fn write<T, F>(&self, body: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        self.submit(move |tx| Box::pin(async move { Ok((body(tx).await?, None)) })).await
+    }
+
+    /// Do `body` in a transaction that makes a new configuration version, which it is given.
+    async fn change<T, F>(&self, body: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection, u64) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        // One counter over all tenants: a watcher of the highest version misses none of them.
+        let next = self.sql(
+            "INSERT INTO config_version (tenant, version)
+             VALUES ($1, (SELECT COALESCE(MAX(version), 0) + 1 FROM config_version))
+             ON CONFLICT (tenant) DO UPDATE SET version = excluded.version RETURNING version",
+        );
+        self.submit(move |tx| {
+            Box::pin(async move {
+                let version = first(tx.fetch(next).await?).ok_or(StoreError::Corrupt)?.take()?;
+                Ok((body(tx, version).await?, Some(version)))
+            })
+        })
+        .await
+    }
+
+    async fn submit<T, F>(&self, body: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, engine::Outcome<T>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let version = self.shared.version.clone();
+        self.shared.engine.submit(Box::new(Task { body: Some(body), outcome: None, reply, version }))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("tenant", &self.tenant).field("version", &self.version()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,247 @@
+//! The seam between repositories and a database.
+//!
+//! A repository speaks [`Statement`]s: one SQL text for every engine (`$1` placeholders, `BIGINT`-sized integers,
+//! `RETURNING`, `ON CONFLICT`), with typed values, so that no engine has to guess the type of a `NULL`. An engine
+//! runs them: [`Engine::fetch`] reads what has been committed, [`Engine::submit`] runs a [`Job`] in a transaction
+//! and reports only once it is durable. Only the DDL differs between engines.
+
+use std::borrow::Cow;
+
+use base::{Name, Timestamp};
+use futures_util::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
+use vault::Sealed;
+
+use crate::StoreError;
+
+/// A value bound to a placeholder. The variant names its type even when it is absent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+}
+
+/// SQL and the values of its placeholders, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    pub(crate) sql: Cow<'static, str>,
+    pub(crate) values: Vec<Value>,
+}
+
+/// A column of a row that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cell {
+    Null,
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// A row that was read, taken apart column by column from the left.
+#[derive(Debug)]
+pub(crate) struct Row(std::vec::IntoIter<Cell>);
+
+/// An open transaction.
+pub(crate) trait Connection: Send {
+    /// Run a statement; the number of rows it changed.
+    fn execute(&mut self, statement: Statement) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Run a statement; the rows it returned.
+    fn fetch(&mut self, statement: Statement) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+}
+
+/// A database.
+pub(crate) trait Engine: Send + Sync {
+    /// Read what has been committed.
+    fn fetch(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+    /// Queue a job. It is finished once its transaction is durable, or has failed. Refuses when the queue is full.
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError>;
+    /// Write the queued request records now.
+    fn flush(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Finish what is queued, then close.
+    fn close(&self) -> BoxFuture<'_, ()>;
+    /// The database's own check of its files: its complaints, none when sound.
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+}
+
+/// Work for one transaction, which it may share with others.
+pub(crate) trait Job: Send {
+    /// Do the work. `false`: undo it.
+    fn run<'a>(&'a mut self, tx: &'a mut dyn Connection) -> BoxFuture<'a, bool>;
+    /// Tell whoever waits, now that the transaction is durable or has failed.
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// What a [`Job`] does: a value, and the new configuration version if it made one.
+pub(crate) type Outcome<T> = Result<(T, Option<u64>), StoreError>;
+
+/// A [`Job`] with a typed answer.
+pub(crate) struct Task<T, F> {
+    pub(crate) body: Option<F>,
+    pub(crate) outcome: Option<Outcome<T>>,
+    pub(crate) reply: oneshot::Sender<Result<T, StoreError>>,
+    pub(crate) version: watch::Sender<u64>,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, Outcome<T>> + Send,
+{
+    fn run<'a>(&'a mut self, tx: &'a mut dyn Connection) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let Some(body) = self.body.take() else { return false };
+            let outcome = body(tx).await;
+            let keep = outcome.is_ok();
+            self.outcome = Some(outcome);
+            keep
+        })
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+        let answer = match (self.outcome, committed) {
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (None, Ok(())) => Err(StoreError::Closed),
+            (Some(Ok((value, version))), Ok(())) => {
+                if let Some(version) = version {
+                    self.version.send_if_modified(|seen| std::mem::replace(seen, version.max(*seen)) < version);
+                }
+                Ok(value)
+            }
+        };
+        // Whoever asked may have gone; the work stands.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// A statement of fixed text.
+pub(crate) fn sql(text: &'static str) -> Statement {
+    Statement { sql: Cow::Borrowed(text), values: Vec::new() }
+}
+
+impl Statement {
+    /// The value of the next placeholder.
+    pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+}
+
+impl Row {
+    pub(crate) fn new(cells: Vec<Cell>) -> Self {
+        Self(cells.into_iter())
+    }
+
+    /// The next column.
+    pub(crate) fn take<T: FromCell>(&mut self) -> Result<T, StoreError> {
+        let cell = self.0.next().ok_or(StoreError::Row("a column is missing"))?;
+        T::from_cell(cell)
+    }
+}
+
+/// The only row, if there is one.
+pub(crate) fn first(rows: Vec<Row>) -> Option<Row> {
+    rows.into_iter().next()
+}
+
+/// A type a column can be read as.
+pub(crate) trait FromCell: Sized {
+    fn from_cell(cell: Cell) -> Result<Self, StoreError>;
+}
+
+impl FromCell for i64 {
+    fn from_cell(cell: Cell) -> Result<Self, StoreError> {
+        match cell {
+            Cell::Int(number) => Ok(number),
+            _ => Err(StoreError::Row("a number was expected")),
+        }
+    }
+}
+
+impl FromCell for String {
+    fn from_cell(cell: Cell) -> Result<Self, StoreError> {
+        match cell {
+            Cell::Text(text) => Ok(text),
+            _ => Err(StoreError::Row("a text was expected")),
+        }
+    }
+}
+
+impl FromCell for Vec<u8> {
+    fn from_cell(cell: Cell) -> Result<Self, StoreError> {
+        match cell {
+            Cell::Bytes(bytes) => Ok(bytes),
+            _ => Err(StoreError::Row("bytes were expected")),
+        }
+    }
+}
+
+impl<T: FromCell> FromCell for Option<T> {
+    fn from_cell(cell: Cell) -> Result<Self, StoreError> {
+        match cell {
+            Cell::Null => Ok(None),
+            cell => T::from_cell(cell).map(Some),
+        }
+    }
+}
+
+/// Types stored as another: how each reads back.
+macro_rules! read_as {
+    ($($kind:ty as $stored:ty, $convert:expr;)*) => {$(
+        impl FromCell for $kind {
+            fn from_cell(cell: Cell) -> Result<Self, StoreError> {
+                let convert: fn($stored) -> Option<$kind> = $convert;
+                convert(<$stored>::from_cell(cell)?).ok_or(StoreError::Row(concat!("not a ", stringify!($kind))))
+            }
+        }
+    )*};
+}
+read_as! {
+    u64 as i64, |n| n.try_into().ok();
+    u16 as i64, |n| n.try_into().ok();
+    bool as i64, |n| match n { 0 => Some(false), 1 => Some(true), _ => None };
+    Timestamp as i64, |n| Some(Timestamp::from_millis(n));
+    Name as String, |text| Name::new(&text).ok();
+    std::sync::Arc<str> as String, |text| Some(text.into());
+    Cow<'static, str> as String, |text| Some(Cow::Owned(text));
+    [u8; 32] as Vec<u8>, |bytes| bytes.try_into().ok();
+    Sealed as Vec<u8>, |bytes| Sealed::from_bytes(bytes).ok();
+    Vec<String> as String, |text| serde_json::from_str(&text).ok();
+}
+
+/// Types bound as another, and their optional forms.
+macro_rules! bind_as {
+    ($($kind:ty as $variant:ident, $convert:expr;)*) => {$(
+        impl From<$kind> for Value {
+            fn from(value: $kind) -> Self {
+                Self::from(Some(value))
+            }
+        }
+        impl From<Option<$kind>> for Value {
+            fn from(value: Option<$kind>) -> Self {
+                Self::$variant(value.map($convert))
+            }
+        }
+    )*};
+}
+bind_as! {
+    i64 as Int, |n| n;
+    // Counters and sizes: past i64::MAX they stay at it rather than turn negative.
+    u64 as Int, |n| i64::try_from(n).unwrap_or(i64::MAX);
+    u16 as Int, i64::from;
+    bool as Int, i64::from;
+    Timestamp as Int, Timestamp::as_millis;
+    String as Text, |text| text;
+    &str as Text, str::to_owned;
+    &Name as Text, |name| name.as_str().to_owned();
+    Vec<u8> as Bytes, |bytes| bytes;
+    [u8; 32] as Bytes, |bytes| bytes.to_vec();
+    &Sealed as Bytes, |sealed| sealed.as_bytes().to_vec();
+}
+
+impl From<&[String]> for Value {
+    /// A list of texts is stored as a JSON array.
+    fn from(list: &[String]) -> Self {
+        Self::Text(Some(serde_json::Value::from(list.to_vec()).to_string()))
+    }
+}

@@ -1,0 +1,52 @@
+//! Small facts about the installation, such as which master key its secrets are sealed with.
+
+use crate::engine::first;
+use crate::error::at_most;
+use crate::{Store, StoreError};
+
+/// Small facts about the installation.
+#[derive(Debug, Clone, Copy)]
+pub struct Meta<'a>(pub(crate) &'a Store);
+
+impl Meta<'_> {
+    /// The value of a key.
+    pub async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let select = self.0.sql("SELECT value FROM meta WHERE tenant = $1 AND key = $2").bind(key);
+        first(self.0.fetch(select).await?).map(|mut row| row.take()).transpose()
+    }
+
+    /// Set the value of a key.
+    pub async fn set(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        at_most("key", key.len(), 128)?;
+        at_most("value", value.len(), 4096)?;
+        let put = self
+            .0
+            .sql(
+                "INSERT INTO meta (tenant, key, value) VALUES ($1, $2, $3)
+                 ON CONFLICT (tenant, key) DO UPDATE SET value = excluded.value",
+            )
+            .bind(key)
+            .bind(value);
+        self.0.write(move |tx| Box::pin(async move { tx.execute(put).await.map(drop) })).await
+    }
+
+    /// Set the value of a key unless it has one; the value it has then. Two who try at once agree on one.
+    pub async fn set_once(&self, key: &str, value: &str) -> Result<String, StoreError> {
+        at_most("key", key.len(), 128)?;
+        at_most("value", value.len(), 4096)?;
+        let put = self
+            .0
+            .sql("INSERT INTO meta (tenant, key, value) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(key)
+            .bind(value);
+        let select = self.0.sql("SELECT value FROM meta WHERE tenant = $1 AND key = $2").bind(key);
+        self.0
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.execute(put).await?;
+                    first(tx.fetch(select).await?).ok_or(StoreError::Corrupt)?.take()
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,97 @@
+//! Who made what a provider stores (responses, files, batches), so that it is that caller's alone.
+
+use base::{Name, Timestamp};
+
+use crate::engine::{Row, first};
+use crate::error::at_most;
+use crate::{Store, StoreError};
+
+/// The caller that made an object. Another caller is told that there is no such object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The configured name of the issuer that vouched for it.
+    pub issuer: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its client.
+    pub client: Option<String>,
+}
+
+/// Who made what a provider stores.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredObjects<'a>(pub(crate) &'a Store);
+
+impl StoredObjects<'_> {
+    /// Note that `owner` made the object (an id, or a path). [`StoreError::Conflict`] if another caller did.
+    pub async fn claim(&self, provider: &Name, object: &str, owner: &Owner) -> Result<(), StoreError> {
+        at_most("object id", object.len(), 512)?;
+        at_most("subject", owner.subject.len(), 1024)?;
+        let insert = self
+            .0
+            .sql(
+                "INSERT INTO stored_objects (tenant, provider, object, issuer, subject, client, created_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            )
+            .bind(provider)
+            .bind(object)
+            .bind(&*owner.issuer)
+            .bind(&*owner.subject)
+            .bind(owner.client.as_deref())
+            .bind(self.0.now());
+        let select = self
+            .0
+            .sql("SELECT issuer, subject, client FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
+            .bind(provider)
+            .bind(object);
+        let owner = owner.clone();
+        self.0
+            .write(move |tx| {
+                Box::pin(async move {
+                    if tx.execute(insert).await? == 1 {
+                        return Ok(());
+                    }
+                    let found = first(tx.fetch(select).await?).map(read).transpose()?;
+                    if found == Some(owner) { Ok(()) } else { Err(StoreError::Conflict("object")) }
+                })
+            })
+            .await
+    }
+
+    /// Who made the object; nobody, if it was not made through here.
+    pub async fn owner(&self, provider: &Name, object: &str) -> Result<Option<Owner>, StoreError> {
+        let select = self
+            .0
+            .sql("SELECT issuer, subject, client FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
+            .bind(provider)
+            .bind(object);
+        Ok(self.0.read(select, read).await?.pop())
+    }
+
+    /// Forget an object that has been deleted at the provider.
+    pub async fn forget(&self, provider: &Name, object: &str) -> Result<(), StoreError> {
+        let delete = self
+            .0
+            .sql("DELETE FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
+            .bind(provider)
+            .bind(object);
+        self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await.map(drop) })).await
+    }
+
+    /// Forget up to `limit` of the objects made before `moment`; how many there were.
+    pub async fn delete_before(&self, moment: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let delete = self
+            .0
+            .sql(
+                "DELETE FROM stored_objects WHERE tenant = $1 AND (provider, object) IN
+                 (SELECT provider, object FROM stored_objects WHERE tenant = $1 AND created_at < $2
+                  ORDER BY created_at LIMIT $3)",
+            )
+            .bind(moment)
+            .bind(i64::from(limit));
+        self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
+    }
+}
+
+fn read(mut row: Row) -> Result<Owner, StoreError> {
+    Ok(Owner { issuer: row.take()?, subject: row.take()?, client: row.take()? })
+}

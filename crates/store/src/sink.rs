@@ -1,0 +1,116 @@
+//! Request records on their way to the database, off the hot path.
+//!
+//! A push takes a short lock and never waits. The writer takes what has gathered, many at a time. Records that
+//! are not yet written when the process is killed are lost, and so are those pushed while the queue is full: both
+//! are for analysis, nothing is decided by them. Losses are counted.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base::Tenant;
+use tokio::sync::Notify;
+
+use crate::RequestRecord;
+use crate::records::Entry;
+
+/// How many records wait at most.
+const CAPACITY: usize = 16_384;
+/// How many are written together.
+pub(crate) const BATCH: usize = 256;
+
+/// Where request records go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RecordSink {
+    queue: Arc<Queue>,
+    tenant: Tenant,
+}
+
+#[derive(Debug)]
+struct Queue {
+    waiting: Mutex<VecDeque<Entry>>,
+    ready: Notify,
+    dropped: AtomicU64,
+    capacity: usize,
+}
+
+impl RecordSink {
+    pub(crate) fn new() -> Self {
+        Self::with_capacity(CAPACITY)
+    }
+
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        let (waiting, ready, dropped) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
+        Self { queue: Arc::new(Queue { waiting, ready, dropped, capacity }), tenant: Tenant::default() }
+    }
+
+    pub(crate) fn for_tenant(&self, tenant: Tenant) -> Self {
+        Self { queue: Arc::clone(&self.queue), tenant }
+    }
+
+    /// Hand over a record. Never waits; when the queue is full the record is dropped and counted.
+    pub fn push(&self, record: RequestRecord) {
+        let entry = (self.tenant.clone(), record);
+        let waiting = {
+            let mut queue = self.lock();
+            if queue.len() < self.queue.capacity {
+                queue.push_back(entry);
+                Some(queue.len())
+            } else {
+                None
+            }
+        };
+        match waiting {
+            None => self.count_dropped(1),
+            // The first starts the writer's patience, a full batch ends it; those between wake nobody.
+            Some(1 | BATCH) => self.queue.ready.notify_one(),
+            Some(_) => {}
+        }
+    }
+
+    /// How many records were lost since the start: the queue was full, or the database refused them.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many records wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Wakes when records have begun to gather or a batch is full.
+    pub(crate) async fn ready(&self) {
+        self.queue.ready.notified().await;
+    }
+
+    /// Take the oldest records, a batch at most.
+    pub(crate) fn take(&self) -> Vec<Entry> {
+        let mut queue = self.lock();
+        let count = queue.len().min(BATCH);
+        queue.drain(..count).collect()
+    }
+
+    /// Put back what could not be written, as the oldest; what no longer fits is dropped.
+    pub(crate) fn put_back(&self, records: Vec<Entry>) {
+        let mut lost = 0;
+        {
+            let mut queue = self.lock();
+            for entry in records.into_iter().rev() {
+                if queue.len() < self.queue.capacity {
+                    queue.push_front(entry);
+                } else {
+                    lost += 1;
+                }
+            }
+        }
+        self.count_dropped(lost);
+    }
+
+    pub(crate) fn count_dropped(&self, count: u64) {
+        self.queue.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,236 @@
+//! SQLite: WAL, one writer with group commit, readers beside it.
+
+mod dir;
+mod writer;
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Clock;
+use futures_util::future::BoxFuture;
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row as _, Sqlite, TypeInfo, ValueRef};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{Cell, Connection, Engine, Job, Row, Statement, Value, first, sql};
+use crate::migrate::{Migration, pending};
+use crate::{RecordSink, StoreError};
+use writer::{Message, Writer};
+
+/// The steps of the schema, oldest first.
+static MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "first", sql: include_str!("../../migrations/sqlite/0001_first.sql") }];
+
+/// How many jobs wait at most; more are refused.
+const QUEUE: usize = 4096;
+/// How many reads run at once.
+const READERS: u32 = 4;
+/// How long to wait for a lock another program holds on the file (`sqlite3`, a backup).
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// An open SQLite database.
+#[derive(Debug)]
+pub(crate) struct SqliteEngine {
+    jobs: mpsc::Sender<Message>,
+    readers: SqlitePool,
+}
+
+/// Open `file`, creating it as needed, migrate it, and start its writer.
+pub(crate) async fn open(
+    file: &Path,
+    data_dir: &Path,
+    clock: &Arc<dyn Clock>,
+    sink: &RecordSink,
+) -> Result<SqliteEngine, StoreError> {
+    dir::prepare(data_dir)?;
+    let lock = dir::lock(data_dir)?;
+    dir::create_private(file)?;
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .busy_timeout(LOCK_WAIT)
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging();
+    let writer_options = options
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: a commit is on the disk before it is acknowledged, also when the power fails.
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("journal_size_limit", "67108864")
+        .statement_cache_capacity(256);
+    let mut connection = writer_options.connect().await.map_err(translate)?;
+    migrate(&mut connection, clock, MIGRATIONS).await?;
+
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(LOCK_WAIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_lazy_with(options.read_only(true));
+    let (jobs, inbox) = mpsc::channel(QUEUE);
+    Writer::new(connection, inbox, Arc::clone(clock), sink.clone())
+        .start(lock)
+        .map_err(|error| StoreError::file(file, error))?;
+    Ok(SqliteEngine { jobs, readers })
+}
+
+impl Engine for SqliteEngine {
+    fn fetch(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move { rows(&query(statement).fetch_all(&self.readers).await.map_err(translate)?) })
+    }
+
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        self.jobs.try_send(Message::Job(job)).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let (done, answer) = oneshot::channel();
+            self.jobs.send(Message::Flush(done)).await.map_err(|_| StoreError::Closed)?;
+            answer.await.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // Readers first, so that the writer is the last and folds the WAL into the database.
+            self.readers.close().await;
+            let (done, answer) = oneshot::channel();
+            if self.jobs.send(Message::Close(done)).await.is_ok() {
+                let _ = answer.await;
+            }
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(async move {
+            let mut complaints = Vec::new();
+            for mut row in self.fetch(sql("PRAGMA integrity_check")).await? {
+                let line: String = row.take()?;
+                if line != "ok" {
+                    complaints.push(line);
+                }
+            }
+            for mut row in self.fetch(sql("PRAGMA foreign_key_check")).await? {
+                let table: String = row.take()?;
+                complaints.push(format!("a row of {table} refers to one that does not exist"));
+            }
+            Ok(complaints)
+        })
+    }
+}
+
+impl Connection for SqliteConnection {
+    fn execute(&mut self, statement: Statement) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(
+            async move { query(statement).execute(self).await.map(|done| done.rows_affected()).map_err(translate) },
+        )
+    }
+
+    fn fetch(&mut self, statement: Statement) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move { rows(&query(statement).fetch_all(self).await.map_err(translate)?) })
+    }
+}
+
+/// Bring the schema up to date, all steps in one transaction: killed midway, nothing has happened.
+async fn migrate(
+    connection: &mut SqliteConnection,
+    clock: &Arc<dyn Clock>,
+    steps: &'static [Migration],
+) -> Result<(), StoreError> {
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(translate)?;
+    let known = "SELECT COUNT(*), COALESCE(SUM(name = 'schema_version'), 0) FROM sqlite_master WHERE type = 'table'";
+    let mut row = first(Connection::fetch(&mut *tx, sql(known)).await?).ok_or(StoreError::Corrupt)?;
+    let (tables, ours): (u64, bool) = (row.take()?, row.take()?);
+    let found = match (ours, tables) {
+        (true, _) => {
+            let newest = sql("SELECT COALESCE(MAX(version), 0) FROM schema_version");
+            first(Connection::fetch(&mut *tx, newest).await?).ok_or(StoreError::Corrupt)?.take()?
+        }
+        (false, 0) => {
+            let create = "CREATE TABLE schema_version
+                          (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT";
+            Connection::execute(&mut *tx, sql(create)).await?;
+            0
+        }
+        // Somebody else's tables.
+        (false, _) => return Err(StoreError::Corrupt),
+    };
+    for step in pending(found, steps)? {
+        sqlx::raw_sql(step.sql).execute(&mut *tx).await.map_err(translate)?;
+        let note = sql("INSERT INTO schema_version (version, name, applied_at) VALUES ($1, $2, $3)")
+            .bind(step.version)
+            .bind(step.name)
+            .bind(clock.now());
+        Connection::execute(&mut *tx, note).await?;
+    }
+    tx.commit().await.map_err(translate)
+}
+
+fn query(statement: Statement) -> Query<'static, Sqlite, SqliteArguments> {
+    let query = match statement.sql {
+        Cow::Borrowed(text) => sqlx::query(text),
+        // Built of fixed text and placeholder numbers only: see records::insert.
+        Cow::Owned(text) => sqlx::query(AssertSqlSafe(text)),
+    };
+    statement.values.into_iter().fold(query, |query, value| match value {
+        Value::Int(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Bytes(bytes) => query.bind(bytes),
+    })
+}
+
+fn rows(rows: &[SqliteRow]) -> Result<Vec<Row>, StoreError> {
+    let cell = |row: &SqliteRow, index: usize| -> Result<Cell, sqlx::Error> {
+        let raw = row.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Cell::Null);
+        }
+        match raw.type_info().name() {
+            "TEXT" => row.try_get_unchecked(index).map(Cell::Text),
+            "BLOB" => row.try_get_unchecked(index).map(Cell::Bytes),
+            _ => row.try_get_unchecked(index).map(Cell::Int),
+        }
+    };
+    let row = |row: &SqliteRow| {
+        let cells: Result<Vec<Cell>, sqlx::Error> = (0..row.len()).map(|index| cell(row, index)).collect();
+        cells.map(Row::new).map_err(translate)
+    };
+    rows.iter().map(row).collect()
+}
+
+/// What SQLite's result codes (the low byte of the extended ones) mean here.
+fn translate(error: sqlx::Error) -> StoreError {
+    const BUSY: i32 = 5;
+    const LOCKED: i32 = 6;
+    const READONLY: i32 = 8;
+    const CORRUPT: i32 = 11;
+    const FULL: i32 = 13;
+    const NOTADB: i32 = 26;
+    match &error {
+        sqlx::Error::PoolTimedOut => StoreError::Busy,
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => StoreError::Closed,
+        sqlx::Error::Database(database) => {
+            let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or_default();
+            match code & 0xff {
+                BUSY | LOCKED => StoreError::Busy,
+                READONLY => StoreError::ReadOnly,
+                CORRUPT | NOTADB => StoreError::Corrupt,
+                FULL => StoreError::Full,
+                _ => StoreError::Database(Arc::new(error)),
+            }
+        }
+        _ => StoreError::Database(Arc::new(error)),
+    }
+}
