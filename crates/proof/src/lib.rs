@@ -1,1 +1,9 @@
-//! Skeleton.
+//! Who is calling: bytes, keys and a moment in time go in, a verified identity comes out. No I/O.
+//!
+//! [`jose`] is a strict, small JOSE core on aws-lc-rs: it refuses everything a gateway has no use for
+//! (RFC 8725). [`token`] verifies access tokens of several issuers and caches the verdicts. [`inspect`] is the
+//! same verification for an operator's hands: one token, a key file, a printable verdict.
+
+pub mod inspect;
+pub mod jose;
+pub mod token;

@@ -1,0 +1,114 @@
+//! What a verified token says.
+
+use base::{Name, Timestamp};
+
+use crate::jose::{JsonObject, base64url_encode};
+
+/// A token whose signature and claims held when it was verified. Only [`Issuers::verify`](super::Issuers::verify) makes one,
+/// and it checks the time again whenever it hands one out.
+#[derive(Debug)]
+pub struct VerifiedToken {
+    pub(super) issuer: Name,
+    pub(super) iss: String,
+    pub(super) subject: String,
+    pub(super) client_id: Option<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) groups: Vec<String>,
+    pub(super) expires_at: Timestamp,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) issued_at: Option<Timestamp>,
+    pub(super) jti: Option<String>,
+    pub(super) kid: Option<String>,
+    pub(super) key_thumbprint: [u8; 32],
+    pub(super) confirmation: Option<Confirmation>,
+    pub(super) token_hash: [u8; 32],
+    pub(super) claims: JsonObject,
+    /// Length of the claims as sent: what this costs in the cache.
+    pub(super) claims_len: usize,
+}
+
+/// The key a token is bound to (`cnf`, RFC 7800): whoever presents the token must prove to hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Thumbprint of a DPoP key (RFC 9449 section 6.1).
+    pub jkt: Option<[u8; 32]>,
+    /// SHA-256 of a client certificate (RFC 8705 section 3.1).
+    pub x5t_s256: Option<[u8; 32]>,
+}
+
+impl VerifiedToken {
+    /// The issuer, by the operator's name. With [`VerifiedToken::subject`] the identity; neither is one alone.
+    pub fn issuer(&self) -> &Name {
+        &self.issuer
+    }
+
+    /// The token's `iss`; empty for a shared-secret token without.
+    pub fn iss(&self) -> &str {
+        &self.iss
+    }
+
+    /// The subject.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The client the token was issued to.
+    pub fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
+    }
+
+    /// Scopes, in the token's order.
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
+
+    /// Groups and roles, in the token's order.
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    /// `exp`.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// `nbf`.
+    pub fn not_before(&self) -> Option<Timestamp> {
+        self.not_before
+    }
+
+    /// `iat`.
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.issued_at
+    }
+
+    /// `jti`. A claim, not an identity of the token: two signatures over the same claims share it.
+    pub fn jti(&self) -> Option<&str> {
+        self.jti.as_deref()
+    }
+
+    /// The `kid` of the key that verified the token.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The key the token is bound to. A caller that cannot check it must refuse the token (RFC 9449 section 7.2).
+    pub fn cnf(&self) -> Option<&Confirmation> {
+        self.confirmation.as_ref()
+    }
+
+    /// SHA-256 of the whole token, for DPoP's `ath` and for logs.
+    pub fn token_hash(&self) -> &[u8; 32] {
+        &self.token_hash
+    }
+
+    /// [`VerifiedToken::token_hash`] as base64url (RFC 9449 section 4.2, `ath`).
+    pub fn token_hash_text(&self) -> String {
+        base64url_encode(self.token_hash)
+    }
+
+    /// Every claim.
+    pub fn claims(&self) -> &JsonObject {
+        &self.claims
+    }
+}
