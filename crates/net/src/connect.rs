@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::address::judge;
 use crate::pool::{Driver, H1, Lease, Slot};
-use crate::{Deadlines, EgressConfig, EgressError, Resolver, Target};
+use crate::{Deadlines, EgressConfig, EgressError, Resolver, Target, task};
 
 /// Addresses tried at most, of however many a name has.
 const MAX_ADDRESSES: usize = 8;
@@ -98,6 +98,7 @@ impl Connector {
     {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(self.max_head)
+            .max_header_size(self.max_head)
             .max_headers(self.max_headers)
             .handshake(TokioIo::new(stream))
             .await
@@ -132,18 +133,16 @@ impl Connector {
     }
 }
 
-/// Run a connection beside the requests it carries.
-#[allow(clippy::disallowed_methods)] // the one home of tasks here: each ends with its connection, or when its Driver is dropped
+/// Run a connection beside the requests it carries, until it ends or its [`Driver`] is dropped.
 fn drive<C>(connection: C) -> Driver
 where
     C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
 {
-    let task = tokio::spawn(async move {
+    Driver::new(task::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an upstream connection ended with an error");
         }
-    });
-    Driver::new(task.abort_handle())
+    }))
 }
 
 /// Alternate between the families, starting with the one the resolver put first (RFC 8305 section 4).

@@ -11,9 +11,11 @@ mod connect;
 mod egress;
 mod error;
 mod fetch;
+pub mod jwks;
 mod pool;
 mod resolve;
 mod target;
+mod task;
 
 pub use address::{Class, Reach, classify};
 pub use body::{BodyError, BoxError, IdleBody, OutBody, UpstreamBody};

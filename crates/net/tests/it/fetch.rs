@@ -1,0 +1,75 @@
+//! Small JSON documents (check 40, A-28).
+
+use std::time::Duration;
+
+use net::{FetchError, FetchLimits, Fetched, Reach, fetch_json};
+
+use crate::support::{LONG, Peer, egress};
+
+async fn fetch(answer: &str, limits: FetchLimits) -> Result<Fetched, FetchError> {
+    let mut peer = Peer::new().await;
+    let (url, egress) = (peer.url().join("/keys?a=b").unwrap(), egress());
+    let serve = async {
+        let mut wire = peer.connection().await;
+        let request = wire.request().await;
+        assert!(request.starts_with("GET /keys?a=b HTTP/1.1\r\n"), "{request}");
+        assert!(!request.contains("accept-encoding"), "nothing is decompressed, so nothing is asked for compressed");
+        wire.say(answer).await;
+        wire
+    };
+    tokio::join!(fetch_json(&egress, &url, Reach::Private, limits), serve).0
+}
+
+fn patient() -> FetchLimits {
+    FetchLimits { bytes: 64, time: LONG }
+}
+
+#[tokio::test]
+async fn a_json_document_comes_back_with_its_age() {
+    let answer =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: max-age=60\r\ncontent-length: 2\r\n\r\n{}";
+    let expected = Fetched { body: b"{}".to_vec(), max_age: Some(Duration::from_mins(1)) };
+    assert_eq!(fetch(answer, patient()).await, Ok(expected));
+}
+
+#[tokio::test]
+async fn what_is_not_a_small_json_document_is_refused() {
+    let big = "x".repeat(65);
+    for (answer, code) in [
+        ("302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n", "fetch_status"),
+        ("404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}", "fetch_status"),
+        ("200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\n{}", "fetch_type"),
+        ("200 OK\r\ncontent-length: 2\r\n\r\n{}", "fetch_type"),
+        (
+            "200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
+            "fetch_type",
+        ),
+        (&format!("200 OK\r\ncontent-type: application/json\r\ncontent-length: 65\r\n\r\n{big}"), "fetch_too_large"),
+        (
+            &format!("200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n41\r\n{big}\r\n"),
+            "fetch_too_large",
+        ),
+    ] {
+        let error = fetch(&format!("HTTP/1.1 {answer}"), patient()).await.unwrap_err();
+        assert_eq!(error.reason(), code, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_drips_in_is_given_up_in_time() {
+    let limits = FetchLimits { time: Duration::from_millis(100), ..patient() };
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    assert_eq!(fetch(answer, limits).await, Err(FetchError::Timeout));
+}
+
+#[tokio::test]
+async fn plain_http_and_private_addresses_are_refused_by_default() {
+    let peer = Peer::new().await;
+    let limits = FetchLimits::default();
+    let plain = fetch_json(&egress(), &peer.url(), Reach::Public, limits).await.unwrap_err();
+    assert_eq!(plain.reason(), "url_plain_http");
+    let near = format!("https://{}/", peer.address).parse().unwrap();
+    let private = fetch_json(&egress(), &near, Reach::Public, limits).await.unwrap_err();
+    assert_eq!(private.reason(), "address_refused");
+    assert_eq!(peer.connections(), 0);
+}
