@@ -80,7 +80,7 @@ pub struct AdminTokens<'a>(pub(crate) &'a Store);
 
 impl AdminTokens<'_> {
     /// Store a new token. [`StoreError::Exists`] if one of that name is in force.
-    pub async fn create(&self, new: NewAdminToken) -> Result<AdminToken, StoreError> {
+    pub async fn create(self, new: NewAdminToken) -> Result<AdminToken, StoreError> {
         let token = AdminToken {
             id: self.0.new_id("at"),
             name: new.name,
@@ -114,7 +114,7 @@ impl AdminTokens<'_> {
     }
 
     /// The token with that keyed hash, if it is neither revoked nor expired now.
-    pub async fn live(&self, hash: [u8; 32]) -> Result<Option<AdminToken>, StoreError> {
+    pub async fn live(self, hash: [u8; 32]) -> Result<Option<AdminToken>, StoreError> {
         let select = self
             .0
             .sql(
@@ -127,7 +127,7 @@ impl AdminTokens<'_> {
     }
 
     /// All tokens, in no particular order.
-    pub async fn list(&self, page: &Page) -> Result<Paged<AdminToken>, StoreError> {
+    pub async fn list(self, page: &Page) -> Result<Paged<AdminToken>, StoreError> {
         let select = self
             .0
             .sql(
@@ -140,7 +140,7 @@ impl AdminTokens<'_> {
     }
 
     /// Revoke the token in force that has this id or name. [`StoreError::Missing`] if there is none.
-    pub async fn revoke(&self, id_or_name: &str) -> Result<AdminToken, StoreError> {
+    pub async fn revoke(self, id_or_name: &str) -> Result<AdminToken, StoreError> {
         let update = self
             .0
             .sql(

@@ -62,7 +62,7 @@ pub struct ApiKeys<'a>(pub(crate) &'a Store);
 
 impl ApiKeys<'_> {
     /// Store a new key. [`StoreError::Exists`] if one of that name is in force.
-    pub async fn create(&self, new: NewApiKey) -> Result<ApiKey, StoreError> {
+    pub async fn create(self, new: NewApiKey) -> Result<ApiKey, StoreError> {
         at_most("hint", new.hint.len(), 16)?;
         at_most("subject", new.subject.len(), 256)?;
         at_most("list of scopes", new.scopes.iter().map(String::len).sum(), 4096)?;
@@ -107,7 +107,7 @@ impl ApiKeys<'_> {
     }
 
     /// The key with that id, whatever its state.
-    pub async fn get(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+    pub async fn get(self, id: &str) -> Result<Option<ApiKey>, StoreError> {
         let select = self
             .0
             .sql(
@@ -119,7 +119,7 @@ impl ApiKeys<'_> {
     }
 
     /// The key with that keyed hash, whatever its state.
-    pub async fn by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError> {
+    pub async fn by_hash(self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError> {
         let select = self
             .0
             .sql(
@@ -131,7 +131,7 @@ impl ApiKeys<'_> {
     }
 
     /// All keys, in no particular order.
-    pub async fn list(&self, page: &Page) -> Result<Paged<ApiKey>, StoreError> {
+    pub async fn list(self, page: &Page) -> Result<Paged<ApiKey>, StoreError> {
         let select = self
             .0
             .sql(
@@ -144,7 +144,7 @@ impl ApiKeys<'_> {
     }
 
     /// Every key that is neither revoked nor expired now: what a snapshot holds.
-    pub async fn live(&self) -> Result<Vec<ApiKey>, StoreError> {
+    pub async fn live(self) -> Result<Vec<ApiKey>, StoreError> {
         let select = self
             .0
             .sql(
@@ -157,7 +157,7 @@ impl ApiKeys<'_> {
     }
 
     /// Revoke the key in force that has this id or name. [`StoreError::Missing`] if there is none.
-    pub async fn revoke(&self, id_or_name: &str) -> Result<ApiKey, StoreError> {
+    pub async fn revoke(self, id_or_name: &str) -> Result<ApiKey, StoreError> {
         let update = self
             .0
             .sql(

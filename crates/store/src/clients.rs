@@ -75,7 +75,7 @@ pub struct Clients<'a>(pub(crate) &'a Store);
 
 impl Clients<'_> {
     /// Make a client. [`StoreError::Exists`] if there is one of that name.
-    pub async fn create(&self, new: NewClient) -> Result<Client, StoreError> {
+    pub async fn create(self, new: NewClient) -> Result<Client, StoreError> {
         at_most("list of scopes", new.scopes.iter().map(String::len).sum(), 4096)?;
         let (store, now) = (self.0.clone(), self.0.now());
         let client = Client {
@@ -117,13 +117,13 @@ impl Clients<'_> {
     }
 
     /// The client of that name.
-    pub async fn get(&self, name: &Name) -> Result<Option<Client>, StoreError> {
+    pub async fn get(self, name: &Name) -> Result<Option<Client>, StoreError> {
         let rows = self.0.fetch(select_one(self.0, name)).await?;
         Ok(group(rows)?.pop())
     }
 
     /// All clients, by name.
-    pub async fn list(&self, page: &Page) -> Result<Paged<Client>, StoreError> {
+    pub async fn list(self, page: &Page) -> Result<Paged<Client>, StoreError> {
         let select = self
             .0
             .sql(
@@ -141,7 +141,7 @@ impl Clients<'_> {
 
     /// Change what a client may ask for.
     pub async fn update(
-        &self,
+        self,
         name: &Name,
         scopes: Vec<String>,
         token_ttl: Option<Duration>,
@@ -158,7 +158,7 @@ impl Clients<'_> {
     }
 
     /// Refuse a client, or accept it again.
-    pub async fn set_disabled(&self, name: &Name, disabled: bool) -> Result<Client, StoreError> {
+    pub async fn set_disabled(self, name: &Name, disabled: bool) -> Result<Client, StoreError> {
         let update = self
             .0
             .sql("UPDATE clients SET disabled = $3, updated_at = $4 WHERE tenant = $1 AND name = $2")
@@ -169,7 +169,7 @@ impl Clients<'_> {
     }
 
     /// Give a client a new secret. Its others stay valid for `overlap` more at most; expired ones are forgotten.
-    pub async fn rotate(&self, name: &Name, secret: [u8; 32], overlap: Duration) -> Result<Client, StoreError> {
+    pub async fn rotate(self, name: &Name, secret: [u8; 32], overlap: Duration) -> Result<Client, StoreError> {
         let now = self.0.now();
         let touch =
             self.0.sql("UPDATE clients SET updated_at = $3 WHERE tenant = $1 AND name = $2").bind(name).bind(now);
@@ -203,7 +203,7 @@ impl Clients<'_> {
     }
 
     /// Forget a client and its secrets.
-    pub async fn delete(&self, name: &Name) -> Result<(), StoreError> {
+    pub async fn delete(self, name: &Name) -> Result<(), StoreError> {
         let delete = self.0.sql("DELETE FROM clients WHERE tenant = $1 AND name = $2").bind(name);
         self.0
             .change(move |tx, _| {
@@ -215,7 +215,7 @@ impl Clients<'_> {
     }
 
     /// Run the updates, of which the first must find the client, and read it back.
-    async fn changed(&self, name: &Name, updates: Vec<Statement>) -> Result<Client, StoreError> {
+    async fn changed(self, name: &Name, updates: Vec<Statement>) -> Result<Client, StoreError> {
         let select = select_one(self.0, name);
         self.0
             .change(move |tx, _| {

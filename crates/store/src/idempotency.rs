@@ -54,7 +54,7 @@ pub struct Idempotency<'a>(pub(crate) &'a Store);
 
 impl Idempotency<'_> {
     /// Claim `key` for the request of `principal` whose method, path and body hash to `request_hash`.
-    pub async fn begin(&self, principal: &str, key: &str, request_hash: [u8; 32]) -> Result<Begin, StoreError> {
+    pub async fn begin(self, principal: &str, key: &str, request_hash: [u8; 32]) -> Result<Begin, StoreError> {
         at_most("idempotency key", key.len(), 255)?;
         at_most("principal", principal.len(), 255)?;
         let now = self.0.now();
@@ -98,7 +98,7 @@ impl Idempotency<'_> {
 
     /// Keep the answer for `keep`. Nothing is kept if the attempt took so long that another has begun.
     pub async fn complete(
-        &self,
+        self,
         attempt: Attempt,
         status: u16,
         answer: &Sealed,
@@ -120,7 +120,7 @@ impl Idempotency<'_> {
     }
 
     /// Give the key free: the request failed and may be tried again.
-    pub async fn abandon(&self, attempt: Attempt) -> Result<(), StoreError> {
+    pub async fn abandon(self, attempt: Attempt) -> Result<(), StoreError> {
         let delete = self
             .0
             .sql("DELETE FROM idempotency WHERE tenant = $1 AND principal = $2 AND key = $3 AND attempt = $4")
@@ -131,7 +131,7 @@ impl Idempotency<'_> {
     }
 
     /// Forget the answers whose time is over; how many there were.
-    pub async fn delete_expired(&self) -> Result<u64, StoreError> {
+    pub async fn delete_expired(self) -> Result<u64, StoreError> {
         let delete = self.0.sql("DELETE FROM idempotency WHERE tenant = $1 AND expires_at <= $2").bind(self.0.now());
         self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
     }

@@ -28,7 +28,7 @@ pub struct JwksLastGood<'a>(pub(crate) &'a Store);
 
 impl JwksLastGood<'_> {
     /// Keep a key set; one that was fetched later is not replaced.
-    pub async fn save(&self, set: &LastGood) -> Result<(), StoreError> {
+    pub async fn save(self, set: &LastGood) -> Result<(), StoreError> {
         at_most("key set", set.body.len(), MAX_BODY)?;
         at_most("key set's url", set.url.len(), 2048)?;
         let put = self
@@ -47,7 +47,7 @@ impl JwksLastGood<'_> {
     }
 
     /// The key set kept for an issuer.
-    pub async fn load(&self, issuer: &Name) -> Result<Option<LastGood>, StoreError> {
+    pub async fn load(self, issuer: &Name) -> Result<Option<LastGood>, StoreError> {
         let select = self
             .0
             .sql("SELECT issuer, url, body, fetched_at FROM jwks_last_good WHERE tenant = $1 AND issuer = $2")

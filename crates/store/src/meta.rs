@@ -10,13 +10,13 @@ pub struct Meta<'a>(pub(crate) &'a Store);
 
 impl Meta<'_> {
     /// The value of a key.
-    pub async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+    pub async fn get(self, key: &str) -> Result<Option<String>, StoreError> {
         let select = self.0.sql("SELECT value FROM meta WHERE tenant = $1 AND key = $2").bind(key);
         first(self.0.fetch(select).await?).map(|mut row| row.take()).transpose()
     }
 
     /// Set the value of a key.
-    pub async fn set(&self, key: &str, value: &str) -> Result<(), StoreError> {
+    pub async fn set(self, key: &str, value: &str) -> Result<(), StoreError> {
         at_most("key", key.len(), 128)?;
         at_most("value", value.len(), 4096)?;
         let put = self
@@ -31,7 +31,7 @@ impl Meta<'_> {
     }
 
     /// Set the value of a key unless it has one; the value it has then. Two who try at once agree on one.
-    pub async fn set_once(&self, key: &str, value: &str) -> Result<String, StoreError> {
+    pub async fn set_once(self, key: &str, value: &str) -> Result<String, StoreError> {
         at_most("key", key.len(), 128)?;
         at_most("value", value.len(), 4096)?;
         let put = self

@@ -23,7 +23,7 @@ pub struct StoredObjects<'a>(pub(crate) &'a Store);
 
 impl StoredObjects<'_> {
     /// Note that `owner` made the object (an id, or a path). [`StoreError::Conflict`] if another caller did.
-    pub async fn claim(&self, provider: &Name, object: &str, owner: &Owner) -> Result<(), StoreError> {
+    pub async fn claim(self, provider: &Name, object: &str, owner: &Owner) -> Result<(), StoreError> {
         at_most("object id", object.len(), 512)?;
         at_most("subject", owner.subject.len(), 1024)?;
         let insert = self
@@ -58,7 +58,7 @@ impl StoredObjects<'_> {
     }
 
     /// Who made the object; nobody, if it was not made through here.
-    pub async fn owner(&self, provider: &Name, object: &str) -> Result<Option<Owner>, StoreError> {
+    pub async fn owner(self, provider: &Name, object: &str) -> Result<Option<Owner>, StoreError> {
         let select = self
             .0
             .sql("SELECT issuer, subject, client FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
@@ -68,7 +68,7 @@ impl StoredObjects<'_> {
     }
 
     /// Forget an object that has been deleted at the provider.
-    pub async fn forget(&self, provider: &Name, object: &str) -> Result<(), StoreError> {
+    pub async fn forget(self, provider: &Name, object: &str) -> Result<(), StoreError> {
         let delete = self
             .0
             .sql("DELETE FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
@@ -78,7 +78,7 @@ impl StoredObjects<'_> {
     }
 
     /// Forget up to `limit` of the objects made before `moment`; how many there were.
-    pub async fn delete_before(&self, moment: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    pub async fn delete_before(self, moment: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let delete = self
             .0
             .sql(

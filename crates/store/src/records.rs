@@ -92,7 +92,7 @@ pub struct Records<'a>(pub(crate) &'a Store);
 
 impl Records<'_> {
     /// Records, newest first.
-    pub async fn list(&self, filter: &RecordFilter, page: &Page) -> Result<Paged<RequestRecord>, StoreError> {
+    pub async fn list(self, filter: &RecordFilter, page: &Page) -> Result<Paged<RequestRecord>, StoreError> {
         let before = match &page.after {
             None => i64::MAX,
             Some(cursor) => cursor.parse().map_err(|_| StoreError::Missing("page"))?,
@@ -132,7 +132,7 @@ impl Records<'_> {
 
     /// Delete up to `limit` of the records from before `moment`, oldest first; how many there were. Call again
     /// until it deletes fewer: small steps let other writes through.
-    pub async fn delete_before(&self, moment: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    pub async fn delete_before(self, moment: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let delete = self
             .0
             .sql(

@@ -48,7 +48,7 @@ pub struct Resources<'a>(pub(crate) &'a Store);
 impl Resources<'_> {
     /// Make or replace a resource. [`StoreError::Exists`] or [`StoreError::Conflict`] if it is not as expected.
     pub async fn put(
-        &self,
+        self,
         (kind, name): (&str, &Name),
         body: String,
         expect: Expect,
@@ -87,7 +87,7 @@ impl Resources<'_> {
     }
 
     /// Delete a resource.
-    pub async fn delete(&self, kind: &str, name: &Name, expect: Expect) -> Result<(), StoreError> {
+    pub async fn delete(self, kind: &str, name: &Name, expect: Expect) -> Result<(), StoreError> {
         let found = self
             .0
             .sql("SELECT version FROM resources WHERE tenant = $1 AND kind = $2 AND name = $3")
@@ -107,7 +107,7 @@ impl Resources<'_> {
     }
 
     /// The resource of that kind and name.
-    pub async fn get(&self, kind: &str, name: &Name) -> Result<Option<Resource>, StoreError> {
+    pub async fn get(self, kind: &str, name: &Name) -> Result<Option<Resource>, StoreError> {
         let select = self
             .0
             .sql(
@@ -120,7 +120,7 @@ impl Resources<'_> {
     }
 
     /// The resources of a kind, by name.
-    pub async fn list(&self, kind: &str, page: &Page) -> Result<Paged<Resource>, StoreError> {
+    pub async fn list(self, kind: &str, page: &Page) -> Result<Paged<Resource>, StoreError> {
         let select = self
             .0
             .sql(
@@ -134,7 +134,7 @@ impl Resources<'_> {
     }
 
     /// Every resource, as of one moment: what a snapshot is built from.
-    pub async fn all(&self) -> Result<Vec<Resource>, StoreError> {
+    pub async fn all(self) -> Result<Vec<Resource>, StoreError> {
         let select = self.0.sql(
             "SELECT kind, name, body, version, created_at, created_by, updated_at, updated_by
              FROM resources WHERE tenant = $1 ORDER BY kind, name",

@@ -53,14 +53,14 @@ pub struct Secrets<'a>(pub(crate) &'a Store);
 
 impl Secrets<'_> {
     /// The highest version this name ever had, 0 if none: a new value is sealed for one more.
-    pub async fn last_version(&self, name: &Name) -> Result<u64, StoreError> {
+    pub async fn last_version(self, name: &Name) -> Result<u64, StoreError> {
         let select = self.0.sql("SELECT last_version FROM secrets WHERE tenant = $1 AND name = $2").bind(name);
         first(self.0.fetch(select).await?).map_or(Ok(0), |mut row| row.take())
     }
 
     /// Store a new version; versions before the previous one are forgotten. [`StoreError::Conflict`] if somebody
     /// else has set the secret since [`Secrets::last_version`]: seal for the next version and try again.
-    pub async fn put(&self, new: NewSecret) -> Result<SecretVersion, StoreError> {
+    pub async fn put(self, new: NewSecret) -> Result<SecretVersion, StoreError> {
         at_most("hint", new.hint.as_ref().map_or(0, String::len), 16)?;
         at_most("origin", new.origin.as_ref().map_or(0, String::len), 2048)?;
         let secret = SecretVersion {
@@ -117,12 +117,12 @@ impl Secrets<'_> {
     }
 
     /// The version in use.
-    pub async fn current(&self, name: &Name) -> Result<Option<SecretVersion>, StoreError> {
+    pub async fn current(self, name: &Name) -> Result<Option<SecretVersion>, StoreError> {
         Ok(self.versions(name).await?.into_iter().next())
     }
 
     /// The versions kept, newest first: the one in use and the one before it.
-    pub async fn versions(&self, name: &Name) -> Result<Vec<SecretVersion>, StoreError> {
+    pub async fn versions(self, name: &Name) -> Result<Vec<SecretVersion>, StoreError> {
         let select = self
             .0
             .sql(
@@ -134,7 +134,7 @@ impl Secrets<'_> {
     }
 
     /// The version in use of every secret, by name.
-    pub async fn list(&self, page: &Page) -> Result<Paged<SecretVersion>, StoreError> {
+    pub async fn list(self, page: &Page) -> Result<Paged<SecretVersion>, StoreError> {
         let select = self
             .0
             .sql(
@@ -149,7 +149,7 @@ impl Secrets<'_> {
     }
 
     /// Forget a secret, all versions of it. Its version number is not used again.
-    pub async fn delete(&self, name: &Name) -> Result<(), StoreError> {
+    pub async fn delete(self, name: &Name) -> Result<(), StoreError> {
         let delete = self.0.sql("DELETE FROM secret_versions WHERE tenant = $1 AND name = $2").bind(name);
         self.0
             .change(move |tx, _| {

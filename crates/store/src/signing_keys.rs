@@ -80,7 +80,7 @@ pub struct SigningKeys<'a>(pub(crate) &'a Store);
 
 impl SigningKeys<'_> {
     /// Store a new key, to be activated later.
-    pub async fn insert(&self, new: NewSigningKey) -> Result<SigningKey, StoreError> {
+    pub async fn insert(self, new: NewSigningKey) -> Result<SigningKey, StoreError> {
         at_most("kid", new.kid.len(), 256)?;
         at_most("public key", new.public_jwk.len(), 8192)?;
         let key = SigningKey {
@@ -116,7 +116,7 @@ impl SigningKeys<'_> {
     }
 
     /// All keys, oldest first.
-    pub async fn list(&self) -> Result<Vec<SigningKey>, StoreError> {
+    pub async fn list(self) -> Result<Vec<SigningKey>, StoreError> {
         let select = self.0.sql(
             "SELECT kid, alg, state, public_jwk, sealed, not_before, created_at, activated_at, expires_at
              FROM signing_keys WHERE tenant = $1 ORDER BY created_at, kid",
@@ -126,7 +126,7 @@ impl SigningKeys<'_> {
 
     /// Make a waiting key the one that signs; the one before it retires, to be gone after `old_until`.
     /// [`StoreError::Conflict`] unless the key is [`KeyState::Next`].
-    pub async fn activate(&self, kid: &str, old_until: Timestamp) -> Result<SigningKey, StoreError> {
+    pub async fn activate(self, kid: &str, old_until: Timestamp) -> Result<SigningKey, StoreError> {
         let retire = self
             .0
             .sql(
@@ -155,7 +155,7 @@ impl SigningKeys<'_> {
     }
 
     /// End a key at once, whatever its state, and erase its private half: nothing it signed verifies any more.
-    pub async fn erase(&self, kid: &str) -> Result<(), StoreError> {
+    pub async fn erase(self, kid: &str) -> Result<(), StoreError> {
         let update = self
             .0
             .sql(
@@ -173,7 +173,7 @@ impl SigningKeys<'_> {
     }
 
     /// Erase the retiring keys whose time is over; how many there were.
-    pub async fn erase_expired(&self) -> Result<u64, StoreError> {
+    pub async fn erase_expired(self) -> Result<u64, StoreError> {
         let due = self
             .0
             .sql("SELECT kid FROM signing_keys WHERE tenant = $1 AND state = 'retiring' AND expires_at <= $2 LIMIT 1")

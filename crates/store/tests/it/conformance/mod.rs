@@ -1,0 +1,78 @@
+//! What every engine must do. Each case is generic over a [`Backend`]; `conformance!` runs all of them on one.
+
+pub(crate) mod concurrency;
+pub(crate) mod credentials;
+pub(crate) mod records;
+pub(crate) mod resources;
+pub(crate) mod secrets;
+pub(crate) mod small;
+
+use std::sync::Arc;
+
+use base::{FakeClock, Name, SeededRng, Timestamp};
+use store::{Page, Store};
+use vault::{MasterKey, Vault};
+
+/// A place for one database.
+pub(crate) trait Backend: Sized {
+    /// An empty place.
+    fn fresh() -> Self;
+    /// The clock its stores read.
+    fn clock(&self) -> &FakeClock;
+    /// Open what is there. Each opening draws other random ids.
+    async fn open(&self) -> Store;
+}
+
+/// Run every case on a backend, each as a test of its own.
+macro_rules! conformance {
+    ($backend:ty) => {
+        conformance!($backend, credentials: a_client_is_made_found_changed_and_deleted,
+            a_second_client_of_a_name_is_refused, a_rotated_secret_overlaps_and_then_expires,
+            a_key_is_live_until_it_expires_or_is_revoked, a_revoked_key_leaves_its_name,
+            an_admin_token_is_live_until_it_expires_or_is_revoked, use_of_a_key_is_noted_to_the_minute);
+        conformance!($backend, secrets: two_versions_of_a_secret_are_kept, a_stale_version_is_refused,
+            a_deleted_secret_never_repeats_a_version, a_stored_secret_opens_only_as_itself,
+            signing_keys_go_from_next_to_gone, one_key_per_algorithm_signs);
+        conformance!($backend, resources: a_resource_is_written_only_as_expected, a_version_is_never_used_twice,
+            the_version_grows_with_each_change_and_wakes_watchers, lists_page_without_gaps_or_repeats,
+            any_resource_reads_back);
+        conformance!($backend, records: records_are_listed_newest_first_and_filtered, records_page_by_cursor,
+            old_records_are_deleted_in_steps, long_texts_are_cut_at_a_character, any_record_reads_back);
+        conformance!($backend, small: a_key_set_is_kept_unless_a_later_one_is, an_object_is_its_makers_alone,
+            an_idempotency_key_does_its_request_once, an_abandoned_or_expired_key_is_free_again,
+            a_fact_is_set_and_set_once, tenants_do_not_see_one_another, everything_survives_reopening,
+            values_over_their_limits_are_refused, a_closed_store_says_so);
+        conformance!($backend, concurrency: of_many_who_change_one_version_one_succeeds,
+            of_many_with_one_idempotency_key_one_proceeds, every_acknowledged_write_is_there,
+            a_reader_sees_what_was_acknowledged_to_it);
+    };
+    ($backend:ty, $part:ident: $($case:ident),+ $(,)?) => {
+        mod $part {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                crate::conformance::$part::$case::<$backend>().await;
+            })+
+        }
+    };
+}
+pub(crate) use conformance;
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+pub(crate) fn secs(secs: i64) -> Timestamp {
+    Timestamp::from_secs(secs)
+}
+
+/// When the clock of a fresh backend starts.
+pub(crate) const START: i64 = 1_800_000_000;
+
+pub(crate) fn all() -> Page {
+    Page::first(1000)
+}
+
+pub(crate) fn test_vault() -> Vault {
+    let rng = Arc::new(SeededRng::new(42));
+    Vault::new(MasterKey::generate(&*rng).unwrap(), rng).unwrap()
+}

@@ -1,0 +1,8 @@
+//! The store from outside: one conformance suite for every engine, and what only a real file can show.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod sqlite;
