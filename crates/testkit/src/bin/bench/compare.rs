@@ -1,0 +1,111 @@
+//! One run over all subjects, one after the other.
+
+use std::path::{Path, PathBuf};
+
+use testkit::process::Process;
+
+use crate::load;
+use crate::subject::{self, Subject};
+
+const CONNECTIONS: usize = 64;
+const STREAMS: usize = 1_000;
+/// Before anything counts: pools are filled, code is paged in.
+const WARM_UP: usize = 3_000;
+/// One after the other, for the latency of a request that meets no other.
+const ALONE: usize = 3_000;
+
+/// What to measure.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) vouchgate: PathBuf,
+    pub(crate) requests: usize,
+    /// Only the subjects whose names hold this (and `direct`).
+    pub(crate) only: Option<String>,
+}
+
+/// What one subject cost.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// User and system time of the process, in microseconds; none for `direct`.
+    pub(crate) cpu_per_request: Option<f64>,
+    pub(crate) per_second: f64,
+    /// Latencies in microseconds: with 64 connections, and one request at a time.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) alone_p50: f64,
+    pub(crate) alone_p99: f64,
+    /// Resident memory in bytes: before the first request, after the last, and more for 1,000 open streams.
+    pub(crate) at_rest: Option<u64>,
+    pub(crate) after_load: Option<u64>,
+    pub(crate) per_thousand_streams: Option<u64>,
+    pub(crate) failed: u64,
+}
+
+/// Measure every subject that can be had here.
+pub(crate) async fn run(plan: &Plan) -> Vec<Row> {
+    let own = std::env::current_exe().expect("a program knows itself");
+    let mut upstream = Process::start(&own, &["upstream"], Path::new("/"), &[]);
+    let addr = subject::address(&upstream.line("listening on ").await);
+
+    let wanted = |name: &str| plan.only.as_deref().is_none_or(|only| name.contains(only));
+    let mut rows = vec![measure(plan, subject::direct(addr)).await];
+    if wanted("bare hyper") {
+        rows.push(measure(plan, subject::bare(addr).await).await);
+    }
+    for fresh_tokens in [false, true] {
+        if wanted("vouchgate") {
+            rows.push(measure(plan, subject::vouchgate(&plan.vouchgate, addr, fresh_tokens).await).await);
+        }
+    }
+    for alg in [None, Some("RS256"), Some("ES256")] {
+        if !wanted("haproxy") {
+            continue;
+        }
+        match subject::haproxy(addr, alg).await {
+            Some(subject) => rows.push(measure(plan, subject).await),
+            None => eprintln!("haproxy is not installed: left out"),
+        }
+    }
+    rows
+}
+
+async fn measure(plan: &Plan, subject: Subject) -> Row {
+    eprintln!("measuring {}", subject.name);
+    let cost = || subject.process.as_ref().map(Process::cost);
+    let at_rest = cost();
+    let warm_up = load::run(subject.addr, &subject.requests, CONNECTIONS, WARM_UP).await;
+    if warm_up.failed > 0 {
+        let said = subject.process.as_ref().map(Process::output).unwrap_or_default();
+        panic!("{} of {WARM_UP} requests through {} failed:\n{said}", warm_up.failed, subject.name);
+    }
+    let before = cost();
+    let loaded = load::run(subject.addr, &subject.requests, CONNECTIONS, plan.requests).await;
+    let after = cost();
+    let alone = load::run(subject.addr, &subject.requests, 1, ALONE).await;
+
+    let quiet = cost();
+    let streams = match &subject.process {
+        Some(_) => load::hold_streams(subject.addr, &subject.stream, STREAMS).await,
+        None => Vec::new(),
+    };
+    let streaming = cost();
+    drop(streams);
+    drop(subject.process);
+    drop(subject.dir);
+
+    let cpu = before.zip(after).map(|(before, after)| after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6);
+    Row {
+        name: subject.name,
+        cpu_per_request: cpu.map(|cpu| cpu / plan.requests as f64),
+        per_second: loaded.per_second(),
+        p50: loaded.percentile(50),
+        p99: loaded.percentile(99),
+        alone_p50: alone.percentile(50),
+        alone_p99: alone.percentile(99),
+        at_rest: at_rest.map(|cost| cost.resident),
+        after_load: after.map(|cost| cost.resident),
+        per_thousand_streams: quiet.zip(streaming).map(|(quiet, now)| now.resident.saturating_sub(quiet.resident)),
+        failed: loaded.failed + alone.failed,
+    }
+}

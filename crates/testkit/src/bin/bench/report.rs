@@ -1,0 +1,81 @@
+//! The result, for people and for programs.
+
+use serde_json::json;
+
+use crate::compare::{Plan, Row};
+
+/// A table; latencies as what is added to `direct`, the first row.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<28}{:>10}{:>10}{:>11}{:>11}{:>11}{:>11}{:>9}{:>9}{:>11}\n{:<28}{:>10}{:>10}{:>11}{:>11}{:>11}{:>11}{:>9}{:>9}{:>11}\n",
+        "",
+        "CPU",
+        "requests",
+        "p50 added",
+        "p99 added",
+        "p50 added",
+        "p99 added",
+        "RSS rest",
+        "loaded",
+        "per 1,000",
+        "",
+        "us/req",
+        "/s",
+        "64 con. us",
+        "64 con. us",
+        "1 con. us",
+        "1 con. us",
+        "MiB",
+        "MiB",
+        "streams MiB",
+    );
+    let Some(direct) = rows.first() else { return text };
+    for row in rows {
+        let mib =
+            |bytes: Option<u64>| bytes.map_or("-".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1_048_576.0));
+        text.push_str(&format!(
+            "{:<28}{:>10}{:>10.0}{:>11.0}{:>11.0}{:>11.0}{:>11.0}{:>9}{:>9}{:>11}{}\n",
+            row.name,
+            row.cpu_per_request.map_or("-".to_owned(), |cpu| format!("{cpu:.1}")),
+            row.per_second,
+            row.p50 - direct.p50,
+            row.p99 - direct.p99,
+            row.alone_p50 - direct.alone_p50,
+            row.alone_p99 - direct.alone_p99,
+            mib(row.at_rest),
+            mib(row.after_load),
+            mib(row.per_thousand_streams),
+            if row.failed > 0 { format!("  {} FAILED", row.failed) } else { String::new() },
+        ));
+    }
+    text.push_str(&format!(
+        "direct itself: p50 {:.0} us, p99 {:.0} us with 64 connections; p50 {:.0} us, p99 {:.0} us with one\n",
+        direct.p50, direct.p99, direct.alone_p50, direct.alone_p99,
+    ));
+    let cpu = |name: &str| rows.iter().find(|row| row.name == name).and_then(|row| row.cpu_per_request);
+    if let (Some(bare), Some(ours)) = (cpu("bare hyper"), cpu("vouchgate ES256")) {
+        text.push_str(&format!("vouchgate ES256 costs {:.2} times the CPU of bare hyper\n", ours / bare));
+    }
+    text
+}
+
+/// The same, absolute, as JSON.
+pub(crate) fn json(plan: &Plan, rows: &[Row]) -> String {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.name,
+                "cpu_us_per_request": row.cpu_per_request,
+                "requests_per_second": row.per_second,
+                "latency_us": {"p50": row.p50, "p99": row.p99},
+                "latency_alone_us": {"p50": row.alone_p50, "p99": row.alone_p99},
+                "resident_bytes": {"at_rest": row.at_rest, "after_load": row.after_load},
+                "resident_bytes_per_1000_streams": row.per_thousand_streams,
+                "failed": row.failed,
+            })
+        })
+        .collect();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{:#}\n", json!({"connections": 64, "requests": plan.requests, "cores": cores, "subjects": rows}))
+}
