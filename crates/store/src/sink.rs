@@ -28,10 +28,23 @@ pub struct RecordSink {
 
 #[derive(Debug)]
 struct Queue {
-    waiting: Mutex<VecDeque<Entry>>,
+    waiting: Mutex<Waiting>,
     ready: Notify,
     dropped: AtomicU64,
     capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: VecDeque<Entry>,
+    /// Taken by the writer but not written yet; they keep their room until they are.
+    taken: usize,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.entries.len() + self.taken
+    }
 }
 
 impl RecordSink {
@@ -54,8 +67,8 @@ impl RecordSink {
         let waiting = {
             let mut queue = self.lock();
             if queue.len() < self.queue.capacity {
-                queue.push_back(entry);
-                Some(queue.len())
+                queue.entries.push_back(entry);
+                Some(queue.entries.len())
             } else {
                 None
             }
@@ -73,7 +86,7 @@ impl RecordSink {
         self.queue.dropped.load(Ordering::Relaxed)
     }
 
-    /// How many records wait to be written.
+    /// How many records are not written yet.
     pub fn waiting(&self) -> usize {
         self.lock().len()
     }
@@ -83,34 +96,40 @@ impl RecordSink {
         self.queue.ready.notified().await;
     }
 
-    /// Take the oldest records, a batch at most.
+    /// Take the oldest records, a batch at most. Each batch is ended by [`RecordSink::put_back`],
+    /// [`RecordSink::written`] or [`RecordSink::lost`].
     pub(crate) fn take(&self) -> Vec<Entry> {
         let mut queue = self.lock();
-        let count = queue.len().min(BATCH);
-        queue.drain(..count).collect()
+        let count = queue.entries.len().min(BATCH);
+        queue.taken = count;
+        queue.entries.drain(..count).collect()
     }
 
-    /// Put back what could not be written, as the oldest; what no longer fits is dropped.
+    /// The batch is in the database.
+    pub(crate) fn written(&self) {
+        self.lock().taken = 0;
+    }
+
+    /// The batch can never be written.
+    pub(crate) fn lost(&self) {
+        let count = std::mem::take(&mut self.lock().taken);
+        self.count_dropped(count as u64);
+    }
+
+    /// The batch could not be written now: its records are the oldest again.
     pub(crate) fn put_back(&self, records: Vec<Entry>) {
-        let mut lost = 0;
-        {
-            let mut queue = self.lock();
-            for entry in records.into_iter().rev() {
-                if queue.len() < self.queue.capacity {
-                    queue.push_front(entry);
-                } else {
-                    lost += 1;
-                }
-            }
+        let mut queue = self.lock();
+        queue.taken = 0;
+        for entry in records.into_iter().rev() {
+            queue.entries.push_front(entry);
         }
-        self.count_dropped(lost);
     }
 
-    pub(crate) fn count_dropped(&self, count: u64) {
+    fn count_dropped(&self, count: u64) {
         self.queue.dropped.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

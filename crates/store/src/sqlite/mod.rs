@@ -1,6 +1,8 @@
 //! SQLite: WAL, one writer with group commit, readers beside it.
 
 mod dir;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::borrow::Cow;

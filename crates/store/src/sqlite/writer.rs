@@ -43,6 +43,8 @@ pub(crate) struct Writer {
     sink: RecordSink,
     /// When the records that have gathered are to be written.
     records_due: Option<Instant>,
+    /// The last attempt to write records failed: the next waits for its time, however many gather.
+    failing: bool,
 }
 
 impl Writer {
@@ -52,7 +54,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
         sink: RecordSink,
     ) -> Self {
-        Self { connection, inbox, clock, sink, records_due: None }
+        Self { connection, inbox, clock, sink, records_due: None, failing: false }
     }
 
     /// Run on a thread of its own until the store is closed or its last handle dropped; then let go of `lock`.
@@ -82,7 +84,8 @@ impl Writer {
                 () = sleep_until(due) => self.write_records().await,
             }
             // A steady flow of jobs keeps the other branches from being reached.
-            if self.sink.waiting() >= BATCH || self.records_due.is_some_and(|due| due <= Instant::now()) {
+            let full = self.sink.waiting() >= BATCH && !self.failing;
+            if full || self.records_due.is_some_and(|due| due <= Instant::now()) {
                 self.write_records().await;
             }
         }
@@ -186,14 +189,19 @@ impl Writer {
             return Ok(0);
         }
         let count = batch.len();
-        let Err(error) = self.insert(&batch).await else { return Ok(count) };
-        let _ = self.connection.execute(sql("ROLLBACK")).await;
-        if matches!(error, StoreError::Full | StoreError::ReadOnly | StoreError::Busy) {
-            self.sink.put_back(batch);
-        } else {
-            self.sink.count_dropped(count as u64);
+        let inserted = self.insert(&batch).await;
+        self.failing = inserted.is_err();
+        if let Err(error) = inserted {
+            let _ = self.connection.execute(sql("ROLLBACK")).await;
+            if matches!(error, StoreError::Full | StoreError::ReadOnly | StoreError::Busy) {
+                self.sink.put_back(batch);
+            } else {
+                self.sink.lost();
+            }
+            return Err(error);
         }
-        Err(error)
+        self.sink.written();
+        Ok(count)
     }
 
     async fn insert(&mut self, batch: &[records::Entry]) -> Result<(), StoreError> {

@@ -62,7 +62,7 @@ pub(crate) async fn the_version_grows_with_each_change_and_wakes_watchers<B: Bac
             1 => drop(store.api_keys().create(new_key("k", 1)).await.unwrap()),
             2 => drop(store.secrets().put(seal(&vault, "s", 1, "x")).await.unwrap()),
             3 => drop(store.resources().put(("model", &fast), body(0), Expect::Any, "a").await.unwrap()),
-            _ => drop(store.resources().delete("model", &fast, Expect::Any).await.unwrap()),
+            _ => store.resources().delete("model", &fast, Expect::Any).await.unwrap(),
         }
         assert!(watch.has_changed().unwrap(), "step {step}");
         let version = *watch.borrow_and_update();

@@ -134,7 +134,7 @@ pub(crate) async fn signing_keys_go_from_next_to_gone<B: Backend>() {
     assert_eq!(states(&store).await, [of("k1", KeyState::Retiring), of("k2", KeyState::Active)]);
 
     assert_eq!(keys.erase_expired().await.unwrap(), 0);
-    backend.clock().advance(Duration::from_secs(60));
+    backend.clock().advance(Duration::from_mins(1));
     assert_eq!(keys.erase_expired().await.unwrap(), 1);
     assert_eq!(states(&store).await, [of("k1", KeyState::Gone), of("k2", KeyState::Active)]);
     keys.erase("k2").await.unwrap();
