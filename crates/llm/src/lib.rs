@@ -1,1 +1,45 @@
-//! Skeleton.
+//! Dialects and providers around one canonical model. No I/O, no async.
+//!
+//! A caller speaks a [`Dialect`], a provider speaks one too. Where both are the same, [`passthrough`] forwards the
+//! bytes and only looks; where they differ, a [`Translation`] reads one into the canonical [`model`] and writes the
+//! other. `dialect/` is the side clients speak to, `provider/` the side providers answer on: N+N, never pairs.
+
+mod codec;
+mod dialect;
+pub mod echo;
+mod error;
+mod json;
+pub mod model;
+pub mod passthrough;
+mod provider;
+mod translate;
+
+pub use codec::sse::{SseDecoder, SseError, SseEvent};
+pub use dialect::{Failure, error_body, stream_error_event};
+pub use error::{ProviderError, RequestError, ResponseError};
+pub use json::{JsonError, Limits};
+pub use model::{Event, Request, Response, Usage};
+pub use provider::{Decoder, Flavour, provider_error};
+pub use translate::{Answer, Options, Outcome, StreamTranslation, Translation};
+
+/// A surface: what a client speaks, or what a provider does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI's `POST /v1/chat/completions`.
+    OpenAiChat,
+    /// OpenAI's `POST /v1/embeddings`.
+    OpenAiEmbeddings,
+    /// Anthropic's `POST /v1/messages`.
+    AnthropicMessages,
+}
+
+impl Dialect {
+    /// A short stable name for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai.chat",
+            Self::OpenAiEmbeddings => "openai.embeddings",
+            Self::AnthropicMessages => "anthropic.messages",
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Framing of streamed answers.
+
+pub(crate) mod sse;

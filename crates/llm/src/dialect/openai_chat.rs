@@ -1,0 +1,85 @@
+//! OpenAI's chat completions, as clients speak them (platform.openai.com/docs/api-reference/chat).
+//!
+//! Answers of a provider that is not OpenAI-compatible carry, beside what OpenAI's SDKs know, what they pass over and
+//! others use: `reasoning_content` (as `DeepSeek` has it) and `reasoning_details` (as `OpenRouter` has it: with the
+//! signature, so that a client that sends it back keeps the reasoning), `prompt_tokens_details.cache_write_tokens`, and
+//! `provider_content` for parts of a kind OpenAI does not have.
+
+mod request;
+mod response;
+mod stream;
+
+pub(crate) use request::request;
+pub(crate) use response::response;
+pub(crate) use stream::StreamWriter;
+
+use crate::json::{Array, Object};
+use crate::model::{Citation, Stop, Usage};
+
+/// `finish_reason`.
+fn finish_reason(stop: &Stop) -> &'static str {
+    match stop {
+        Stop::EndTurn | Stop::StopSequence(_) | Stop::Pause => "stop",
+        Stop::MaxTokens | Stop::ContextWindow => "length",
+        Stop::ToolUse => "tool_calls",
+        Stop::Refusal(_) => "content_filter",
+    }
+}
+
+fn usage(o: &mut Object<'_>, usage: &Usage) {
+    let input = usage.input_tokens.unwrap_or(0);
+    let output = usage.output_tokens.unwrap_or(0);
+    o.object("usage", |o| {
+        o.number("prompt_tokens", input);
+        o.number("completion_tokens", output);
+        o.number("total_tokens", usage.total_tokens.unwrap_or_else(|| input.saturating_add(output)));
+        let prompt = [
+            ("cached_tokens", usage.cache_read_tokens),
+            ("cache_write_tokens", usage.cache_write_tokens),
+            ("audio_tokens", usage.audio_input_tokens),
+        ];
+        let completion = [("reasoning_tokens", usage.reasoning_tokens), ("audio_tokens", usage.audio_output_tokens)];
+        details(o, "prompt_tokens_details", &prompt);
+        details(o, "completion_tokens_details", &completion);
+    });
+}
+
+fn details(o: &mut Object<'_>, name: &str, counts: &[(&str, Option<u64>)]) {
+    if counts.iter().any(|(_, count)| count.is_some()) {
+        o.object(name, |o| counts.iter().for_each(|(name, count)| o.maybe_number(name, *count)));
+    }
+}
+
+/// A `url_citation` annotation for the text from `start` to `end` (characters).
+fn annotation(a: &mut Array<'_>, citation: &Citation, start: usize, end: usize) {
+    a.object(|o| {
+        o.text("type", "url_citation");
+        o.object("url_citation", |o| {
+            o.number("start_index", start as u64);
+            o.number("end_index", end as u64);
+            o.text("url", &citation.url);
+            o.text("title", citation.title.as_deref().unwrap_or_default());
+        });
+    });
+}
+
+/// One of `reasoning_details`.
+fn reasoning_detail(a: &mut Array<'_>, text: Option<&str>, signature: Option<&str>, index: u64) {
+    a.object(|o| {
+        o.text("type", "reasoning.text");
+        o.maybe_text("text", text);
+        o.maybe_text("signature", signature);
+        o.text("format", "anthropic-claude-v1");
+        o.number("index", index);
+    });
+}
+
+/// One of `reasoning_details`, sealed.
+fn sealed_detail(a: &mut Array<'_>, data: &str, index: u64) {
+    a.object(|o| {
+        o.text("type", "reasoning.encrypted");
+        o.text("data", data);
+        o.text("format", "anthropic-claude-v1");
+        o.number("index", index);
+    });
+}

@@ -1,0 +1,170 @@
+//! Writing a streamed answer.
+
+use super::{annotation, finish_reason, reasoning_detail, sealed_detail, usage};
+use crate::json::{Object, object};
+use crate::model::{Event, Stop, Usage};
+
+/// Writes events as chunks.
+#[derive(Debug)]
+pub(crate) struct StreamWriter {
+    include_usage: bool,
+    id: String,
+    model: String,
+    created: u64,
+    usage: Usage,
+    /// Answers whose first chunk, with the role, has gone out.
+    begun: Vec<u32>,
+    /// Characters of text so far, for citations.
+    written: usize,
+    /// Where in `reasoning_details` the next piece belongs.
+    thought: u64,
+}
+
+impl StreamWriter {
+    /// `include_usage`: a last chunk with the usage; `now` dates the answer where its provider does not.
+    pub(crate) fn new(include_usage: bool, now: u64) -> Self {
+        Self {
+            include_usage,
+            id: "chatcmpl-vouchgate".to_owned(),
+            model: String::new(),
+            created: now,
+            usage: Usage::default(),
+            begun: Vec::new(),
+            written: 0,
+            thought: 0,
+        }
+    }
+
+    /// Append what `event` is in chunks.
+    pub(crate) fn write(&mut self, event: &Event, out: &mut String) {
+        match event {
+            Event::Start { id, model, created } => {
+                if let Some(id) = id {
+                    id.clone_into(&mut self.id);
+                }
+                model.clone_into(&mut self.model);
+                self.created = created.unwrap_or(self.created);
+                self.begin(0, out);
+            }
+            Event::Text { choice, text } => {
+                self.written += text.chars().count();
+                self.delta(*choice, out, |o| o.text("content", text));
+            }
+            Event::Thinking { choice, text } => {
+                let index = self.thought;
+                self.delta(*choice, out, |o| {
+                    o.text("reasoning_content", text);
+                    o.array("reasoning_details", |a| reasoning_detail(a, Some(text), None, index));
+                });
+            }
+            Event::Signature { choice, signature } => {
+                let index = self.next_thought();
+                self.delta(*choice, out, |o| {
+                    o.array("reasoning_details", |a| reasoning_detail(a, None, Some(signature), index));
+                });
+            }
+            Event::RedactedThinking { choice, data } => {
+                let index = self.next_thought();
+                self.delta(*choice, out, |o| o.array("reasoning_details", |a| sealed_detail(a, data, index)));
+            }
+            Event::Refusal { choice, text } => self.delta(*choice, out, |o| o.text("refusal", text)),
+            Event::ToolCall { choice, call, id, name } => self.delta(*choice, out, |o| {
+                o.array("tool_calls", |a| {
+                    a.object(|o| {
+                        o.number("index", u64::from(*call));
+                        o.text("id", id);
+                        o.text("type", "function");
+                        o.object("function", |o| {
+                            o.text("name", name);
+                            o.text("arguments", "");
+                        });
+                    });
+                });
+            }),
+            Event::Arguments { choice, call, json } => self.delta(*choice, out, |o| {
+                o.array("tool_calls", |a| {
+                    a.object(|o| {
+                        o.number("index", u64::from(*call));
+                        o.object("function", |o| o.text("arguments", json));
+                    });
+                });
+            }),
+            Event::Citation { choice, citation } => {
+                let end = self.written;
+                self.delta(*choice, out, |o| o.array("annotations", |a| annotation(a, citation, end, end)));
+            }
+            Event::Other { choice, raw } => {
+                self.delta(*choice, out, |o| o.array("provider_content", |a| a.raw(raw.as_str())));
+            }
+            Event::Stop { choice, stop } => self.stop(*choice, stop, out),
+            Event::Usage(usage) => self.usage = *usage,
+            Event::Ping => out.push_str(": ping\n\n"),
+            // The translator writes errors: they end the stream.
+            Event::Error(_) => {}
+            Event::End => {
+                if self.include_usage {
+                    let usage_now = self.usage;
+                    self.chunk(out, |o| {
+                        o.raw("choices", "[]");
+                        usage(o, &usage_now);
+                    });
+                }
+                out.push_str("data: [DONE]\n\n");
+            }
+        }
+    }
+
+    fn next_thought(&mut self) -> u64 {
+        let index = self.thought;
+        self.thought += 1;
+        index
+    }
+
+    fn stop(&mut self, choice: u32, stop: &Stop, out: &mut String) {
+        if let Stop::Refusal(Some(explanation)) = stop {
+            self.delta(choice, out, |o| o.text("refusal", explanation));
+        }
+        self.begin(choice, out);
+        self.choice(choice, Some(finish_reason(stop)), out, |_| {});
+    }
+
+    fn begin(&mut self, choice: u32, out: &mut String) {
+        if !self.begun.contains(&choice) {
+            self.begun.push(choice);
+            self.choice(choice, None, out, |o| {
+                o.text("role", "assistant");
+                o.text("content", "");
+            });
+        }
+    }
+
+    fn delta(&mut self, choice: u32, out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
+        self.begin(choice, out);
+        self.choice(choice, None, out, fill);
+    }
+
+    fn choice(&self, choice: u32, finish: Option<&str>, out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
+        self.chunk(out, |o| {
+            o.array("choices", |a| {
+                a.object(|o| {
+                    o.number("index", u64::from(choice));
+                    o.object("delta", fill);
+                    o.raw("logprobs", "null");
+                    o.text_or_null("finish_reason", finish);
+                });
+            });
+        });
+    }
+
+    fn chunk(&self, out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
+        out.push_str("data: ");
+        out.push_str(&object(|o| {
+            o.text("id", &self.id);
+            o.text("object", "chat.completion.chunk");
+            o.number("created", self.created);
+            o.text("model", &self.model);
+            fill(o);
+        }));
+        out.push_str("\n\n");
+    }
+}

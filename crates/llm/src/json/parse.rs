@@ -1,0 +1,344 @@
+//! The one parser: walks a document once, checks it, and builds only what is asked for.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::tree::{Kind, Node};
+use super::{JsonError, Limits};
+
+/// Longest member name repeated back in an error.
+const SHOWN: usize = 64;
+
+/// One member of the outermost object.
+#[derive(Debug, Clone)]
+pub(crate) struct Member<'a> {
+    /// The name, decoded.
+    pub(crate) name: Cow<'a, str>,
+    /// The value's own text.
+    pub(crate) raw: &'a str,
+    /// Where that text starts in the body.
+    pub(crate) at: usize,
+}
+
+/// The members of the object that is the whole of `body`; everything inside is checked, nothing is built.
+pub(crate) fn members<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Member<'a>>, JsonError> {
+    let text = std::str::from_utf8(body).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
+    let mut parser = Parser::new(text, limits);
+    parser.space();
+    if parser.peek() != Some(b'{') {
+        return Err(if text.trim().is_empty() { JsonError::Syntax(0) } else { parser.not_an_object() });
+    }
+    let mut found = Vec::new();
+    parser.object(0, |parser, name, depth| {
+        let at = parser.at;
+        parser.skip(depth)?;
+        found.push(Member { name, raw: parser.slice(at), at });
+        Ok(())
+    })?;
+    parser.end()?;
+    Ok(found)
+}
+
+/// `text` as a tree.
+pub(crate) fn tree<'a>(text: &'a str, limits: &Limits) -> Result<Node<'a>, JsonError> {
+    let mut parser = Parser::new(text, limits);
+    parser.space();
+    let node = parser.value(0)?;
+    parser.end()?;
+    Ok(node)
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    nodes: usize,
+    limits: Limits,
+}
+
+impl<'a> Parser<'a> {
+    fn new(text: &'a str, limits: &Limits) -> Self {
+        Self { text, at: 0, nodes: 0, limits: *limits }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    fn slice(&self, from: usize) -> &'a str {
+        self.text.get(from..self.at).unwrap_or_default()
+    }
+
+    fn wrong<T>(&self) -> Result<T, JsonError> {
+        Err(JsonError::Syntax(self.at))
+    }
+
+    fn space(&mut self) {
+        let skipped = self.rest().iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r')).count();
+        self.at += skipped;
+    }
+
+    fn end(&mut self) -> Result<(), JsonError> {
+        self.space();
+        if self.at == self.text.len() { Ok(()) } else { self.wrong() }
+    }
+
+    fn not_an_object(mut self) -> JsonError {
+        match self.skip(0).and_then(|()| self.end()) {
+            Ok(()) => JsonError::NotObject,
+            Err(error) => error,
+        }
+    }
+
+    fn count(&mut self) -> Result<(), JsonError> {
+        self.nodes += 1;
+        if self.nodes > self.limits.nodes { Err(JsonError::Nodes(self.limits.nodes)) } else { Ok(()) }
+    }
+
+    fn enter(&self, depth: usize) -> Result<usize, JsonError> {
+        if depth >= self.limits.depth { Err(JsonError::Depth(self.limits.depth)) } else { Ok(depth + 1) }
+    }
+
+    /// Check one value and build nothing.
+    fn skip(&mut self, depth: usize) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b'{') => self.object(depth, |parser, _, inner| parser.skip(inner)),
+            Some(b'[') => self.array(depth, Self::skip),
+            _ => {
+                self.count()?;
+                self.scalar().map(drop)
+            }
+        }
+    }
+
+    /// Check one value and build it.
+    fn value(&mut self, depth: usize) -> Result<Node<'a>, JsonError> {
+        let from = self.at;
+        let kind = match self.peek() {
+            Some(b'{') => {
+                let mut members = Vec::new();
+                self.object(depth, |parser, name, inner| {
+                    let value = parser.value(inner)?;
+                    members.push((name, value));
+                    Ok(())
+                })?;
+                Kind::Object(members)
+            }
+            Some(b'[') => {
+                let mut items = Vec::new();
+                self.array(depth, |parser, inner| {
+                    let value = parser.value(inner)?;
+                    items.push(value);
+                    Ok(())
+                })?;
+                Kind::Array(items)
+            }
+            _ => {
+                self.count()?;
+                self.scalar()?
+            }
+        };
+        Ok(Node { raw: self.slice(from), kind })
+    }
+
+    fn scalar(&mut self) -> Result<Kind<'a>, JsonError> {
+        match self.peek() {
+            Some(b'"') => self.string().map(|escaped| Kind::String { escaped }),
+            Some(b't') => self.literal(b"true", Kind::Bool(true)),
+            Some(b'f') => self.literal(b"false", Kind::Bool(false)),
+            Some(b'n') => self.literal(b"null", Kind::Null),
+            Some(b'-' | b'0'..=b'9') => self.number().map(|()| Kind::Number),
+            _ => self.wrong(),
+        }
+    }
+
+    fn object(
+        &mut self,
+        depth: usize,
+        mut member: impl FnMut(&mut Self, Cow<'a, str>, usize) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.count()?;
+        let inner = self.enter(depth)?;
+        let mut names = Names::default();
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            let from = self.at;
+            if self.peek() != Some(b'"') {
+                return self.wrong();
+            }
+            let escaped = self.string()?;
+            let name = decode(self.slice(from), escaped).ok_or(JsonError::Syntax(from))?;
+            if self.limits.unique_members && !names.add(&name) {
+                return Err(JsonError::Duplicate(name.chars().take(SHOWN).collect()));
+            }
+            self.space();
+            if self.peek() != Some(b':') {
+                return self.wrong();
+            }
+            self.at += 1;
+            self.space();
+            member(self, name, inner)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return self.wrong(),
+            }
+            self.space();
+        }
+    }
+
+    fn array(
+        &mut self,
+        depth: usize,
+        mut item: impl FnMut(&mut Self, usize) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.count()?;
+        let inner = self.enter(depth)?;
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            item(self, inner)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return self.wrong(),
+            }
+            self.space();
+        }
+    }
+
+    fn literal(&mut self, word: &[u8], kind: Kind<'a>) -> Result<Kind<'a>, JsonError> {
+        if self.rest().starts_with(word) {
+            self.at += word.len();
+            Ok(kind)
+        } else {
+            self.wrong()
+        }
+    }
+
+    fn digits(&mut self) -> usize {
+        let count = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
+        self.at += count;
+        count
+    }
+
+    fn number(&mut self) -> Result<(), JsonError> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let leading_zero = self.peek() == Some(b'0');
+        match self.digits() {
+            0 => return self.wrong(),
+            1 => {}
+            _ if leading_zero => return self.wrong(),
+            _ => {}
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            if self.digits() == 0 {
+                return self.wrong();
+            }
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            if self.digits() == 0 {
+                return self.wrong();
+            }
+        }
+        Ok(())
+    }
+
+    /// Check a string; says whether it has escapes.
+    fn string(&mut self) -> Result<bool, JsonError> {
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            let plain = self.rest().iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..=0x1f)).count();
+            self.at += plain;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(escaped);
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                _ => return self.wrong(),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), JsonError> {
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                self.at += 1;
+                let hex = self.rest().get(..4).is_some_and(|four| four.iter().all(u8::is_ascii_hexdigit));
+                if !hex {
+                    return self.wrong();
+                }
+                self.at += 4;
+            }
+            _ => return self.wrong(),
+        }
+        Ok(())
+    }
+}
+
+/// The text of a checked string literal; `None` where an escape names half a surrogate pair.
+pub(super) fn decode(literal: &str, escaped: bool) -> Option<Cow<'_, str>> {
+    if escaped {
+        return serde_json::from_str::<String>(literal).ok().map(Cow::Owned);
+    }
+    literal.get(1..literal.len().checked_sub(1)?).map(Cow::Borrowed)
+}
+
+/// The names one object has used: a list while it is short.
+#[derive(Default)]
+struct Names<'a> {
+    few: Vec<Cow<'a, str>>,
+    many: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Names<'a> {
+    /// Whether `name` is new.
+    fn add(&mut self, name: &Cow<'a, str>) -> bool {
+        const FEW: usize = 24;
+        if self.many.is_empty() {
+            if self.few.contains(name) {
+                return false;
+            }
+            self.few.push(name.clone());
+            if self.few.len() > FEW {
+                self.many.extend(self.few.drain(..));
+            }
+            return true;
+        }
+        self.many.insert(name.clone())
+    }
+}

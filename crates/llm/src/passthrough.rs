@@ -1,0 +1,53 @@
+//! Same dialect in and out: forward the bytes, look at what the gateway must know, change only what it must set.
+//!
+//! A request is walked once ([`peek`]): bounded, duplicate members refused at every depth, and no member accepted
+//! that would steer a gateway or that a reader which ignores case takes for another. Values are then replaced in
+//! place ([`splice`]); every other byte stays. A streamed answer goes through a [`StreamTap`], which forwards the
+//! very bytes it gets, except for a usage chunk nobody asked for.
+
+mod request;
+mod tap;
+
+use crate::Dialect;
+use crate::json::{Limits, members, node};
+use crate::model::Usage;
+use crate::provider::usage::{AnthropicUsage, openai};
+
+pub use request::{CapName, Edits, Peek, peek, splice};
+pub use tap::StreamTap;
+
+/// What a complete answer (not streamed) says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponsePeek {
+    /// Tokens taken.
+    pub usage: Usage,
+    /// The model, as the provider names it.
+    pub model: Option<String>,
+    /// The provider's id of the answer.
+    pub id: Option<String>,
+}
+
+/// Look at a complete answer. One that is not JSON of the dialect has no usage.
+pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
+    let mut seen = ResponsePeek::default();
+    // Embeddings hold millions of numbers; they are walked, not built.
+    let limits = Limits { nodes: usize::MAX, ..Limits::RESPONSE };
+    for member in members(body, &limits).unwrap_or_default() {
+        let name = member.name.as_ref();
+        if !matches!(name, "usage" | "model" | "id") {
+            continue;
+        }
+        let Ok(value) = node(member.raw, &Limits::RESPONSE) else { continue };
+        match name {
+            "usage" if dialect == Dialect::AnthropicMessages => {
+                let mut usage = AnthropicUsage::default();
+                usage.take(&value);
+                seen.usage = usage.usage();
+            }
+            "usage" => seen.usage = openai(&value),
+            "model" => seen.model = value.text().map(std::borrow::Cow::into_owned),
+            _ => seen.id = value.text().map(std::borrow::Cow::into_owned),
+        }
+    }
+    seen
+}

@@ -1,0 +1,300 @@
+//! Looking at a request, and replacing values in it.
+
+use crate::json::{Limits, Member, Node, members, node, quoted};
+use crate::{Dialect, RequestError};
+
+/// Members that tell other gateways and SDKs where to send a request, with which key, or which other model to use.
+/// Destinations, keys and fallbacks come from this gateway's configuration only.
+const STEERING: [&str; 22] = [
+    "api_base",
+    "base_url",
+    "api_key",
+    "api_type",
+    "api_version",
+    "azure_ad_token",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_bedrock_runtime_endpoint",
+    "custom_llm_provider",
+    "default_headers",
+    "endpoint_url",
+    "extra_headers",
+    "fallbacks",
+    "litellm_params",
+    "mock_response",
+    "model_list",
+    "models",
+    "proxy",
+    "vertex_credentials",
+    "vertex_project",
+];
+
+/// Members whose meaning the gateway relies on: a name that only a case-blind reader takes for one is refused.
+const SENSITIVE: [&str; 14] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "messages",
+    "system",
+    "input",
+    "tools",
+    "functions",
+    "tool_choice",
+    "n",
+    "store",
+];
+
+/// What the gateway must know of a request before it is passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peek {
+    /// The model asked for.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Whether the caller wants a usage chunk (OpenAI; an Anthropic stream always has it).
+    pub include_usage: bool,
+    /// The caller's own bound on tokens generated: the larger one where two are given.
+    pub max_output_tokens: Option<u64>,
+    /// How many answers are asked for (OpenAI `n`).
+    pub answers: u64,
+    /// Whether the model is given tools of any kind, the provider's own included.
+    pub has_tools: bool,
+    /// The names of those tools, or their `type` where they have no name.
+    pub tool_names: Vec<String>,
+    /// Further models the request would have the provider use (an advisor tool's `model`): a policy decides on each.
+    pub other_models: Vec<String>,
+    spans: Spans,
+}
+
+/// Where in the body the values lie that may be replaced: offset and length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Spans {
+    open: usize,
+    model: Option<(usize, usize)>,
+    stream_options: Option<(usize, usize)>,
+    max_tokens: Option<(usize, usize)>,
+    max_completion_tokens: Option<(usize, usize)>,
+}
+
+/// The member that bounds the output, where a request has none yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CapName {
+    /// `max_tokens`: Anthropic, and what most OpenAI-compatible providers know.
+    #[default]
+    MaxTokens,
+    /// `max_completion_tokens`: OpenAI's own, which its reasoning models insist on.
+    MaxCompletionTokens,
+}
+
+/// What to set in a request. Everything else stays byte for byte.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Edits<'a> {
+    /// The provider's name of the model.
+    pub model: Option<&'a str>,
+    /// Ask for usage at the end of an OpenAI stream. Nothing for other dialects or without `stream`.
+    pub include_usage: bool,
+    /// The bound on tokens generated: replaces every bound there is, or is added.
+    pub max_output_tokens: Option<u64>,
+    /// Under which name it is added.
+    pub cap_name: CapName,
+}
+
+/// Look at a request. The body must be a JSON object within `limits`.
+pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
+    let members = members(body, limits)?;
+    let mut seen = Peek {
+        model: String::new(),
+        stream: false,
+        include_usage: false,
+        max_output_tokens: None,
+        answers: 1,
+        has_tools: false,
+        tool_names: Vec::new(),
+        other_models: Vec::new(),
+        spans: Spans { open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1), ..Spans::default() },
+    };
+    let mut model = None;
+    for member in &members {
+        refuse_steering(&member.name)?;
+        let span = Some((member.at, member.raw.len()));
+        let null = member.raw == "null";
+        match member.name.as_ref() {
+            "model" => {
+                let name = node(member.raw, limits)?.text().filter(|name| !name.is_empty());
+                model = Some(name.ok_or_else(|| RequestError::wrong("model", "a non-empty string"))?.into_owned());
+                seen.spans.model = span;
+            }
+            "stream" if !null => seen.stream = boolean(member, limits)?,
+            "stream_options" => {
+                seen.spans.stream_options = span;
+                seen.include_usage = include_usage(member, limits)?;
+            }
+            "max_tokens" => {
+                seen.spans.max_tokens = span;
+                seen.bound(member, limits)?;
+            }
+            "max_completion_tokens" if dialect == Dialect::OpenAiChat => {
+                seen.spans.max_completion_tokens = span;
+                seen.bound(member, limits)?;
+            }
+            "n" if !null && dialect == Dialect::OpenAiChat => seen.answers = whole(member, limits)?,
+            "tools" | "functions" if !null => seen.tools(member, limits)?,
+            "mcp_servers" | "web_search_options" if !null => {
+                seen.has_tools = true;
+                seen.tool_names.push(member.name.to_string());
+            }
+            _ => {}
+        }
+    }
+    seen.model = model.ok_or_else(|| RequestError::missing("model"))?;
+    Ok(seen)
+}
+
+/// `body` with the values of `edits` set in place.
+pub fn splice(dialect: Dialect, body: &[u8], edits: &Edits<'_>) -> Result<Vec<u8>, RequestError> {
+    let limits = if dialect == Dialect::OpenAiEmbeddings { Limits::EMBEDDINGS } else { Limits::REQUEST };
+    Ok(peek(dialect, body, &limits)?.splice(dialect, body, edits))
+}
+
+impl Peek {
+    /// [`splice`] for the very body that was looked at, without walking it again.
+    pub fn splice(&self, dialect: Dialect, body: &[u8], edits: &Edits<'_>) -> Vec<u8> {
+        let mut changes: Vec<(usize, usize, String)> = Vec::new();
+        let mut added = String::new();
+        if let (Some((at, length)), Some(model)) = (self.spans.model, edits.model) {
+            changes.push((at, length, quoted(model)));
+        }
+        if edits.include_usage && self.stream && dialect == Dialect::OpenAiChat && !self.include_usage {
+            match self.spans.stream_options {
+                Some((at, length)) => {
+                    let old = body.get(at..at + length).unwrap_or_default();
+                    changes.push((at, length, with_usage(&String::from_utf8_lossy(old))));
+                }
+                None => added.push_str(r#""stream_options":{"include_usage":true},"#),
+            }
+        }
+        if let Some(bound) = edits.max_output_tokens.filter(|_| dialect != Dialect::OpenAiEmbeddings) {
+            let present = [self.spans.max_tokens, self.spans.max_completion_tokens];
+            for (at, length) in present.into_iter().flatten() {
+                // A null beside a real bound stays what it is.
+                if body.get(at..at + length) != Some(b"null") || self.max_output_tokens.is_none() {
+                    changes.push((at, length, bound.to_string()));
+                }
+            }
+            if present == [None, None] {
+                let name = match edits.cap_name {
+                    CapName::MaxTokens => "max_tokens",
+                    CapName::MaxCompletionTokens => "max_completion_tokens",
+                };
+                added.push_str(&format!("\"{name}\":{bound},"));
+            }
+        }
+        if !added.is_empty() {
+            changes.push((self.spans.open, 0, added));
+        }
+        apply(body, changes)
+    }
+
+    fn bound(&mut self, member: &Member<'_>, limits: &Limits) -> Result<(), RequestError> {
+        if member.raw != "null" {
+            let bound = whole(member, limits)?;
+            self.max_output_tokens = self.max_output_tokens.max(Some(bound));
+        }
+        Ok(())
+    }
+
+    fn tools(&mut self, member: &Member<'_>, limits: &Limits) -> Result<(), RequestError> {
+        let list = node(member.raw, limits)?;
+        if !list.is_array() {
+            return Err(RequestError::wrong(member.name.as_ref(), "an array"));
+        }
+        for tool in list.items() {
+            self.has_tools = true;
+            let function = tool.get("function").or_else(|| tool.get("custom")).unwrap_or(tool);
+            let name = function.text_of("name").or_else(|| tool.text_of("name")).or_else(|| tool.text_of("type"));
+            self.tool_names.extend(name.map(std::borrow::Cow::into_owned));
+            let models = [Some(tool), tool.get("parameters")];
+            let native = tool.text_of("type").is_some_and(|kind| kind != "function" && kind != "custom");
+            if native {
+                let models = models.into_iter().flatten().filter_map(|of: &Node<'_>| of.text_of("model"));
+                self.other_models.extend(models.map(std::borrow::Cow::into_owned));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuse a member that steers, or whose name only differs from an important one in a way some readers ignore.
+fn refuse_steering(name: &str) -> Result<(), RequestError> {
+    let folded = fold(name);
+    let forbidden = |why| Err(RequestError::Forbidden { param: name.chars().take(64).collect(), why });
+    if STEERING.contains(&folded.as_str()) {
+        return forbidden("destinations, keys and fallbacks come from the gateway's configuration");
+    }
+    if folded != name && SENSITIVE.contains(&folded.as_str()) {
+        return forbidden("its name differs from a known one only in case");
+    }
+    Ok(())
+}
+
+/// Names that readers which ignore case (Go's encoding/json) hold equal get the same form.
+fn fold(name: &str) -> String {
+    name.chars()
+        .map(|c| match c {
+            '\u{17f}' => 's',
+            '\u{212a}' => 'k',
+            other => other.to_ascii_lowercase(),
+        })
+        .collect()
+}
+
+fn boolean(member: &Member<'_>, limits: &Limits) -> Result<bool, RequestError> {
+    node(member.raw, limits)?.boolean().ok_or_else(|| RequestError::wrong(member.name.as_ref(), "true or false"))
+}
+
+fn whole(member: &Member<'_>, limits: &Limits) -> Result<u64, RequestError> {
+    node(member.raw, limits)?.whole().ok_or_else(|| RequestError::wrong(member.name.as_ref(), "a whole number"))
+}
+
+fn include_usage(member: &Member<'_>, limits: &Limits) -> Result<bool, RequestError> {
+    let options = node(member.raw, limits)?;
+    if options.is_null() {
+        return Ok(false);
+    }
+    if !options.is_object() {
+        return Err(RequestError::wrong("stream_options", "an object"));
+    }
+    let Some(include) = options.get("include_usage") else { return Ok(false) };
+    include.boolean().ok_or_else(|| RequestError::wrong("stream_options.include_usage", "true or false"))
+}
+
+/// `stream_options` with `include_usage` true and the rest as it was.
+fn with_usage(options: &str) -> String {
+    let members = members(options.as_bytes(), &Limits::REQUEST).unwrap_or_default();
+    if let Some(member) = members.iter().find(|member| member.name == "include_usage") {
+        let changed = apply(options.as_bytes(), vec![(member.at, member.raw.len(), "true".to_owned())]);
+        return String::from_utf8(changed).unwrap_or_default();
+    }
+    let mut all = vec![r#""include_usage":true"#.to_owned()];
+    all.extend(members.iter().map(|member| format!("{}:{}", quoted(&member.name), member.raw)));
+    format!("{{{}}}", all.join(","))
+}
+
+/// `body` with each `(offset, length, text)` replaced.
+fn apply(body: &[u8], mut changes: Vec<(usize, usize, String)>) -> Vec<u8> {
+    changes.sort_by_key(|(at, _, _)| *at);
+    let grown: usize = changes.iter().map(|(_, _, text)| text.len()).sum();
+    let mut out = Vec::with_capacity(body.len() + grown);
+    let mut from = 0;
+    for (at, length, text) in changes {
+        out.extend_from_slice(body.get(from..at).unwrap_or_default());
+        out.extend_from_slice(text.as_bytes());
+        from = at + length;
+    }
+    out.extend_from_slice(body.get(from..).unwrap_or_default());
+    out
+}

@@ -1,0 +1,187 @@
+//! The side providers answer on: requests are written, answers, streams and errors read.
+
+pub(crate) mod anthropic;
+pub(crate) mod openai;
+pub(crate) mod usage;
+
+use crate::codec::sse::{SseDecoder, SseError};
+use crate::json::{Kind, Limits, Node, node};
+use crate::model::{Event, Request, Response, Usage};
+use crate::{Dialect, ProviderError, RequestError, ResponseError};
+
+/// What kind of provider speaks OpenAI's dialect: OpenAI refuses members it does not know, others have their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Flavour {
+    /// OpenAI itself, and Azure.
+    OpenAi,
+    /// Everybody else: `max_tokens`, and earlier reasoning is sent back as `reasoning_content`.
+    #[default]
+    Compatible,
+}
+
+/// `request` as the body for a provider of `dialect`. What it cannot express is refused by name.
+pub(crate) fn encode(dialect: Dialect, flavour: Flavour, request: &Request) -> Result<Vec<u8>, RequestError> {
+    match dialect {
+        Dialect::AnthropicMessages => anthropic::request(request).map(String::into_bytes),
+        Dialect::OpenAiChat => openai::request(request, flavour).map(String::into_bytes),
+        Dialect::OpenAiEmbeddings => Err(RequestError::unsupported("model", "it is not a chat model")),
+    }
+}
+
+/// A provider's complete answer.
+pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, ResponseError> {
+    let text = std::str::from_utf8(body).map_err(|_| ResponseError::Shape("text"))?;
+    let root = node(text, &Limits::RESPONSE)?;
+    if !root.is_object() {
+        return Err(ResponseError::Shape("object"));
+    }
+    match dialect {
+        Dialect::AnthropicMessages => anthropic::response(&root),
+        Dialect::OpenAiChat => openai::response(&root),
+        Dialect::OpenAiEmbeddings => Err(ResponseError::Shape("choices")),
+    }
+}
+
+/// Reads a provider's stream into canonical events. Any chunking gives the same events.
+#[derive(Debug)]
+pub struct Decoder {
+    sse: SseDecoder,
+    inner: Inner,
+    failed: bool,
+}
+
+#[derive(Debug)]
+enum Inner {
+    OpenAi(openai::Stream),
+    Anthropic(anthropic::Stream),
+}
+
+impl Decoder {
+    /// A decoder for a provider of `dialect`.
+    pub fn new(dialect: Dialect) -> Self {
+        let inner = match dialect {
+            Dialect::AnthropicMessages => Inner::Anthropic(anthropic::Stream::default()),
+            Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => Inner::OpenAi(openai::Stream::default()),
+        };
+        Self { sse: SseDecoder::default(), inner, failed: false }
+    }
+
+    /// Take `chunk`, append its events. An error means that the stream cannot be read on; later bytes are ignored.
+    pub fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), SseError> {
+        if self.failed {
+            return Ok(());
+        }
+        let inner = &mut self.inner;
+        let result = self.sse.feed(chunk, |event, _| match inner {
+            Inner::OpenAi(stream) => stream.take(&event, events),
+            Inner::Anthropic(stream) => stream.take(&event, events),
+        });
+        self.failed = result.is_err();
+        result
+    }
+
+    /// The provider has closed the stream, `clean`ly or not: appends [`Event::End`] where what came was a complete
+    /// answer without its terminal event. Says whether the answer is complete.
+    pub fn finish(&mut self, clean: bool, events: &mut Vec<Event>) -> bool {
+        match &mut self.inner {
+            Inner::OpenAi(stream) => stream.finish(clean && !self.failed, events),
+            Inner::Anthropic(stream) => stream.is_ended(),
+        }
+    }
+
+    /// Usage seen so far.
+    pub fn usage(&self) -> Usage {
+        match &self.inner {
+            Inner::OpenAi(stream) => stream.usage(),
+            Inner::Anthropic(stream) => stream.usage(),
+        }
+    }
+}
+
+/// Longest text of a provider's error that is passed on, in characters.
+const MESSAGE: usize = 2_000;
+/// Longest code, type or parameter name.
+const CODE: usize = 100;
+
+/// What a provider's error answer says. Any form is understood: OpenAI's, Anthropic's, a bare `message` or `detail`
+/// (Mistral, FastAPI), an `error` that is only text (Venice), plain text; HTML is not repeated.
+pub fn provider_error(status: u16, body: &[u8]) -> ProviderError {
+    let text = String::from_utf8_lossy(body);
+    let mut error = match node(&text, &Limits::RESPONSE) {
+        Ok(root) => error_of(&root),
+        Err(_) if text.trim_start().starts_with('<') => ProviderError::default(),
+        Err(_) => ProviderError { message: clean(&text, MESSAGE), ..ProviderError::default() },
+    };
+    error.status = Some(status);
+    if error.message.is_empty() {
+        error.message = format!("The provider answered with status {status}.");
+    }
+    error
+}
+
+/// The error in `root`, or in its member `error`.
+pub(crate) fn error_of(root: &Node<'_>) -> ProviderError {
+    let inner = root.get("error").unwrap_or(root);
+    if let Some(message) = inner.text() {
+        return ProviderError { message: clean(&message, MESSAGE), ..ProviderError::default() };
+    }
+    let text = |name: &str, most: usize| {
+        inner.get(name).and_then(|value| match value.kind {
+            Kind::String { .. } => value.text().map(|text| clean(&text, most)),
+            Kind::Number => Some(clean(value.raw, most)),
+            _ => None,
+        })
+    };
+    let detail = || {
+        let detail = inner.get("detail").or_else(|| root.get("detail"))?;
+        // FastAPI: a text, or a list of {loc, msg, type}.
+        detail.text().or_else(|| detail.items().first()?.text_of("msg")).map(|text| clean(&text, MESSAGE))
+    };
+    let kind = text("type", CODE).filter(|kind| kind != "error");
+    let status = ["status_code", "code", "status"]
+        .iter()
+        .find_map(|name| inner.get(name)?.whole())
+        .and_then(|status| u16::try_from(status).ok())
+        .filter(|status| (400..600).contains(status));
+    ProviderError {
+        status,
+        kind,
+        code: text("code", CODE),
+        param: text("param", CODE),
+        message: text("message", MESSAGE).or_else(detail).unwrap_or_default(),
+    }
+}
+
+/// `text` in at most `most` characters, without control characters.
+fn clean(text: &str, most: usize) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_error_is_understood() {
+        let read = |status, body: &str| provider_error(status, body.as_bytes());
+        let openai = read(
+            404,
+            r#"{"error":{"message":"no","type":"invalid_request_error","param":"model","code":"model_not_found"}}"#,
+        );
+        assert_eq!((openai.code.as_deref(), openai.param.as_deref()), (Some("model_not_found"), Some("model")));
+        let anthropic = read(529, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#);
+        assert_eq!((anthropic.kind.as_deref(), anthropic.message.as_str()), (Some("overloaded_error"), "Overloaded"));
+        assert_eq!(
+            read(400, r#"{"code":"1500","message":"Invalid model","type":"invalid_model"}"#).code.as_deref(),
+            Some("1500")
+        );
+        assert_eq!(read(401, r#"{"detail":"Invalid API Key"}"#).message, "Invalid API Key");
+        assert_eq!(read(422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#).message, "field required");
+        assert_eq!(read(404, r#"{"error":"not found: x"}"#).message, "not found: x");
+        assert_eq!(read(429, r#"{"error":{"message":"slow","code":429}}"#).code.as_deref(), Some("429"));
+        assert_eq!(read(502, "<html>Bad gateway</html>").message, "The provider answered with status 502.");
+        assert_eq!(read(500, "").message, "The provider answered with status 500.");
+        assert_eq!(read(500, &"x\u{1b}".repeat(5000)).message.chars().count(), MESSAGE);
+        assert!(!read(500, "a\r\nb\u{1b}[31m").message.contains(char::is_control));
+    }
+}

@@ -1,0 +1,80 @@
+//! Usage in the providers' words.
+
+use crate::json::Node;
+use crate::model::Usage;
+
+/// A count. Anything present that is no whole number marks the usage as suspect.
+fn count(node: &Node<'_>, name: &str, suspect: &mut bool) -> Option<u64> {
+    let value = node.get(name)?;
+    let whole = value.whole().or_else(|| {
+        // `12.0`: some servers count in floating point.
+        let number = value.number()?;
+        let exact = number.fract() == 0.0 && (0.0..9.0e15).contains(&number);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked just above
+        exact.then_some(number as u64)
+    });
+    *suspect |= whole.is_none();
+    whole
+}
+
+/// OpenAI's `usage`, with the names other OpenAI-compatible providers use for what it lacks: `DeepSeek`'s
+/// `prompt_cache_hit_tokens`, `OpenRouter`'s `cache_write_tokens`, Anthropic's names behind Vercel's gateway.
+pub(crate) fn openai(node: &Node<'_>) -> Usage {
+    let mut bad = false;
+    let suspect = &mut bad;
+    let prompt = node.get("prompt_tokens_details").or_else(|| node.get("input_tokens_details"));
+    let completion = node.get("completion_tokens_details").or_else(|| node.get("output_tokens_details"));
+    let inside = |of: Option<&Node<'_>>, name: &str, suspect: &mut bool| of.and_then(|n| count(n, name, suspect));
+    let usage = Usage {
+        input_tokens: count(node, "prompt_tokens", suspect).or_else(|| count(node, "input_tokens", suspect)),
+        output_tokens: count(node, "completion_tokens", suspect).or_else(|| count(node, "output_tokens", suspect)),
+        total_tokens: count(node, "total_tokens", suspect),
+        cache_read_tokens: inside(prompt, "cached_tokens", suspect)
+            .or_else(|| count(node, "prompt_cache_hit_tokens", suspect))
+            .or_else(|| count(node, "cache_read_input_tokens", suspect))
+            .or_else(|| count(node, "cached_tokens", suspect))
+            .or_else(|| count(node, "num_cached_tokens", suspect)),
+        cache_write_tokens: inside(prompt, "cache_write_tokens", suspect)
+            .or_else(|| count(node, "cache_creation_input_tokens", suspect)),
+        reasoning_tokens: inside(completion, "reasoning_tokens", suspect)
+            .or_else(|| count(node, "reasoning_tokens", suspect)),
+        audio_input_tokens: inside(prompt, "audio_tokens", suspect),
+        audio_output_tokens: inside(completion, "audio_tokens", suspect),
+        suspect: false,
+    };
+    Usage { suspect: bad, ..usage }
+}
+
+/// Anthropic's counts: `input_tokens` leaves out what was read from and written into the cache, and a stream
+/// tells them in two events, so they are kept apart until asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AnthropicUsage {
+    raw: Usage,
+}
+
+impl AnthropicUsage {
+    /// Take over what a `usage` object says.
+    pub(crate) fn take(&mut self, node: &Node<'_>) {
+        let mut bad = false;
+        let suspect = &mut bad;
+        let later = Usage {
+            input_tokens: count(node, "input_tokens", suspect),
+            output_tokens: count(node, "output_tokens", suspect),
+            cache_read_tokens: count(node, "cache_read_input_tokens", suspect),
+            cache_write_tokens: count(node, "cache_creation_input_tokens", suspect),
+            reasoning_tokens: node
+                .get("output_tokens_details")
+                .and_then(|details| count(details, "thinking_tokens", suspect)),
+            ..Usage::default()
+        };
+        self.raw.merge(&Usage { suspect: bad, ..later });
+    }
+
+    /// All of it, the input with its cached share.
+    pub(crate) fn usage(&self) -> Usage {
+        let cached = self.raw.cache_read_tokens.unwrap_or(0).saturating_add(self.raw.cache_write_tokens.unwrap_or(0));
+        let input_tokens = self.raw.input_tokens.map(|input| input.saturating_add(cached));
+        let total_tokens = input_tokens.zip(self.raw.output_tokens).map(|(i, o)| i.saturating_add(o));
+        Usage { input_tokens, total_tokens, ..self.raw }
+    }
+}

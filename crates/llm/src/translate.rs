@@ -1,0 +1,243 @@
+//! One dialect in front, another behind.
+
+use crate::dialect::{Failure, anthropic, error_body, openai_chat, stream_error_event};
+use crate::model::{Event, Request, Response, Usage};
+use crate::passthrough::{CapName, Edits};
+use crate::provider::{self, Decoder, Flavour};
+use crate::{Dialect, Limits, ProviderError, RequestError, ResponseError};
+
+/// What a stream has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Still running.
+    Open,
+    /// The whole answer came.
+    Complete,
+    /// The provider broke off.
+    Cut,
+    /// The provider reported an error in the stream.
+    Failed(ProviderError),
+    /// The provider sent what is no stream of its dialect.
+    Garbage,
+}
+
+/// How to translate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// What kind of OpenAI-compatible provider it is.
+    pub flavour: Flavour,
+    /// Bound on tokens generated where the caller gave none and the provider insists on one (Anthropic).
+    pub default_max_tokens: u64,
+    /// Seconds since the epoch, for answers whose provider does not date them.
+    pub now: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { flavour: Flavour::default(), default_max_tokens: 4096, now: 0 }
+    }
+}
+
+/// A translated answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The body, in the client's dialect.
+    pub body: Vec<u8>,
+    /// Tokens taken.
+    pub usage: Usage,
+    /// The model, as the provider names it.
+    pub model: String,
+}
+
+/// Between a client of one chat dialect and a provider of another (or the same: then through the canonical model).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translation {
+    client: Dialect,
+    provider: Dialect,
+    options: Options,
+}
+
+impl Translation {
+    /// Between two chat dialects; `None` where one of them is not chat.
+    pub fn new(client: Dialect, provider: Dialect, options: Options) -> Option<Self> {
+        let chat = |dialect| dialect != Dialect::OpenAiEmbeddings;
+        (chat(client) && chat(provider)).then_some(Self { client, provider, options })
+    }
+
+    /// The client's request as the provider's, with `edits` applied.
+    pub fn request(&self, body: &[u8], edits: &Edits<'_>) -> Result<Vec<u8>, RequestError> {
+        let mut request = decode_request(self.client, body)?;
+        if let Some(model) = edits.model {
+            model.clone_into(&mut request.model);
+        }
+        if let Some(bound) = edits.max_output_tokens {
+            request.max_output_tokens = Some(bound);
+        }
+        self.encode(&request)
+    }
+
+    /// A canonical request as the provider's.
+    pub fn encode(&self, request: &Request) -> Result<Vec<u8>, RequestError> {
+        let mut request = request.clone();
+        if self.provider == Dialect::AnthropicMessages && request.max_output_tokens.is_none() {
+            request.max_output_tokens = Some(self.options.default_max_tokens);
+        }
+        // Usage is always asked for: it is what the request will have cost.
+        request.include_usage = request.stream;
+        provider::encode(self.provider, self.options.flavour, &request)
+    }
+
+    /// The provider's complete answer as the client's.
+    pub fn response(&self, body: &[u8]) -> Result<Answer, ResponseError> {
+        let response = self.decode(body)?;
+        Ok(Answer { body: self.render(&response)?, usage: response.usage, model: response.model })
+    }
+
+    /// The provider's complete answer in the canonical model.
+    pub fn decode(&self, body: &[u8]) -> Result<Response, ResponseError> {
+        provider::decode(self.provider, body)
+    }
+
+    /// A canonical answer in the client's dialect.
+    pub fn render(&self, response: &Response) -> Result<Vec<u8>, ResponseError> {
+        match self.client {
+            Dialect::AnthropicMessages => anthropic::response(response),
+            _ => Ok(openai_chat::response(response, self.options.now)),
+        }
+        .map(String::into_bytes)
+    }
+
+    /// The provider's error answer as the client's; the status stays.
+    pub fn error(&self, status: u16, body: &[u8]) -> Vec<u8> {
+        error_body(self.client, &Failure::from(&provider::provider_error(status, body)))
+    }
+
+    /// For a streamed answer. `include_usage`: the client asked for a usage chunk (OpenAI clients only).
+    pub fn stream(&self, include_usage: bool) -> StreamTranslation {
+        StreamTranslation {
+            decoder: Decoder::new(self.provider),
+            encoder: Encoder::new(self.client, include_usage, self.options.now),
+            client: self.client,
+            outcome: Outcome::Open,
+        }
+    }
+}
+
+/// The name a bound on the output goes by at a provider of `flavour`, for [`Edits::cap_name`].
+impl From<Flavour> for CapName {
+    fn from(flavour: Flavour) -> Self {
+        match flavour {
+            Flavour::OpenAi => Self::MaxCompletionTokens,
+            Flavour::Compatible => Self::MaxTokens,
+        }
+    }
+}
+
+/// Read a chat request of `dialect` into the canonical model.
+pub(crate) fn decode_request(dialect: Dialect, body: &[u8]) -> Result<Request, RequestError> {
+    // The same gate as for passthrough: no steering, no duplicates, sane types.
+    crate::passthrough::peek(dialect, body, &Limits::REQUEST)?;
+    let text = std::str::from_utf8(body).map_err(|error| crate::JsonError::Utf8(error.valid_up_to()))?;
+    let root = crate::json::node(text, &Limits::REQUEST)?;
+    match dialect {
+        Dialect::AnthropicMessages => anthropic::request(&root),
+        Dialect::OpenAiChat => openai_chat::request(&root),
+        Dialect::OpenAiEmbeddings => Err(RequestError::unsupported("input", "it is not a chat request")),
+    }
+}
+
+/// Writes canonical events as a client's stream.
+#[derive(Debug)]
+pub(crate) enum Encoder {
+    OpenAi(openai_chat::StreamWriter),
+    Anthropic(anthropic::StreamWriter),
+}
+
+impl Encoder {
+    pub(crate) fn new(client: Dialect, include_usage: bool, now: u64) -> Self {
+        match client {
+            Dialect::AnthropicMessages => Self::Anthropic(anthropic::StreamWriter::default()),
+            _ => Self::OpenAi(openai_chat::StreamWriter::new(include_usage, now)),
+        }
+    }
+
+    pub(crate) fn write(&mut self, event: &Event, out: &mut String) {
+        match self {
+            Self::OpenAi(writer) => writer.write(event, out),
+            Self::Anthropic(writer) => writer.write(event, out),
+        }
+    }
+}
+
+/// A stream on its way from a provider of one dialect to a client of another.
+#[derive(Debug)]
+pub struct StreamTranslation {
+    decoder: Decoder,
+    encoder: Encoder,
+    client: Dialect,
+    outcome: Outcome,
+}
+
+impl StreamTranslation {
+    /// Take bytes from the provider; what comes back goes to the client now.
+    pub fn feed(&mut self, chunk: &[u8]) -> Vec<u8> {
+        if self.outcome != Outcome::Open {
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        let readable = self.decoder.feed(chunk, &mut events);
+        let mut out = self.write(&events);
+        if readable.is_err() && self.outcome == Outcome::Open {
+            self.outcome = Outcome::Garbage;
+            out.extend(stream_error_event(self.client, &Failure::garbage()));
+        }
+        out
+    }
+
+    /// The provider has closed the stream, `clean`ly or not; what comes back goes to the client last. An answer that
+    /// is not complete ends in an error event.
+    pub fn finish(&mut self, clean: bool) -> Vec<u8> {
+        if self.outcome != Outcome::Open {
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        let complete = self.decoder.finish(clean, &mut events);
+        let mut out = self.write(&events);
+        if self.outcome == Outcome::Open && !complete {
+            self.outcome = Outcome::Cut;
+            out.extend(stream_error_event(self.client, &Failure::cut()));
+        }
+        out
+    }
+
+    /// What the stream has come to.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// Usage seen so far.
+    pub fn usage(&self) -> Usage {
+        self.decoder.usage()
+    }
+
+    fn write(&mut self, events: &[Event]) -> Vec<u8> {
+        let mut out = String::new();
+        for event in events {
+            if self.outcome != Outcome::Open {
+                break;
+            }
+            match event {
+                Event::Error(error) => {
+                    out.push_str(&String::from_utf8_lossy(&stream_error_event(self.client, &Failure::from(error))));
+                    self.outcome = Outcome::Failed(error.clone());
+                }
+                Event::End => {
+                    self.encoder.write(event, &mut out);
+                    self.outcome = Outcome::Complete;
+                }
+                other => self.encoder.write(other, &mut out),
+            }
+        }
+        out.into_bytes()
+    }
+}
