@@ -38,8 +38,8 @@ const fn default_token_ttl() -> Span {
 pub enum ClientAuth {
     /// A secret (RFC 6749 section 2.3.1), of which only a hash is kept.
     ClientSecret {
-        /// What `vouchgate client create` printed as the hash.
-        #[schemars(length(min = 16, max = 256))]
+        /// `sha256:` and the base64url SHA-256 of the secret: `vouchgate client hash` prints it.
+        #[schemars(extend("x-kind" = "client-hash"))]
         hash: String,
     },
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tree::{Node, line_and_column};
+
 /// One fault. `line` and `column` are 1-based and count characters; both are 0 where there is no file
 /// (a resource from the admin API).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -85,41 +87,109 @@ impl Code {
 
 /// Faults as they are found: by path; the line and column are looked up at the end.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Fault>);
+pub struct Faults(Vec<Found>);
+
+/// A fault that has no line yet.
+#[derive(Debug)]
+pub(crate) struct Found {
+    fault: Fault,
+    /// Whether the key is meant, not its value.
+    at_key: bool,
+    /// The path of another place the message is about.
+    other: Option<String>,
+}
 
 impl Faults {
     /// Add a fault at `path`.
-    pub(crate) fn add(&mut self, path: impl Into<String>, code: Code, message: impl Into<String>) -> &mut Fault {
-        self.0.push(Fault {
-            line: 0,
-            column: 0,
-            path: path.into(),
-            code: code.as_str(),
-            message: message.into(),
-            hint: None,
-        });
-        let last = self.0.len() - 1;
-        #[allow(clippy::indexing_slicing)] // pushed just above
-        &mut self.0[last]
+    pub(crate) fn add(&mut self, path: impl Into<String>, code: Code, message: impl Into<String>) -> &mut Found {
+        let (path, message) = (path.into(), message.into());
+        let fault = Fault { line: 0, column: 0, path, code: code.as_str(), message, hint: None };
+        self.0.push_mut(Found { fault, at_key: false, other: None })
     }
 
     /// Whether any fault lies at or below `path`.
     pub(crate) fn touch(&self, path: &str) -> bool {
-        self.0.iter().any(|fault| {
-            fault.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+        self.below(path).next().is_some()
     }
 
-    /// The faults, as found.
-    pub(crate) fn into_vec(self) -> Vec<Fault> {
-        self.0
+    /// Whether a fault lies exactly at `path`.
+    pub(crate) fn hit(&self, path: &str) -> bool {
+        self.0.iter().any(|found| found.fault.path == path)
+    }
+
+    /// Whether all faults at or below `path` are keys that do not belong there, without which the rest is whole.
+    pub(crate) fn only_strange_keys(&self, path: &str) -> bool {
+        self.below(path).all(|found| found.at_key)
+    }
+
+    fn below<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Found> {
+        let below = move |found: &&Found| match found.fault.path.strip_prefix(path) {
+            Some(rest) => path.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']),
+            None => false,
+        };
+        self.0.iter().filter(below)
+    }
+
+    /// Take over the faults of a part that stands at `path`.
+    pub(crate) fn extend_at(&mut self, path: &str, part: Self) {
+        let place = |inner: &str| match inner {
+            "" => path.to_owned(),
+            inner if inner.starts_with('[') => format!("{path}{inner}"),
+            inner => format!("{path}.{inner}"),
+        };
+        self.0.extend(part.0.into_iter().map(|mut found| {
+            found.fault.path = place(&found.fault.path);
+            found.other = found.other.map(|other| place(&other));
+            found
+        }));
+    }
+
+    /// The faults with their lines and columns in `text`, in its order.
+    pub(crate) fn locate(self, text: &str, root: &Node) -> Vec<Fault> {
+        let mut faults: Vec<Fault> = self.0.into_iter().map(|found| found.locate(text, root)).collect();
+        faults.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        faults.dedup();
+        faults
+    }
+
+    /// The faults where there is no text.
+    pub(crate) fn without_lines(self) -> Vec<Fault> {
+        let finish = |Found { mut fault, other, .. }: Found| {
+            if let Some(other) = other {
+                fault.message = format!("{}: see {other}", fault.message);
+            }
+            fault
+        };
+        self.0.into_iter().map(finish).collect()
     }
 }
 
-impl Fault {
+impl Found {
     /// Say what to write instead.
     pub(crate) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
-        self.hint = Some(hint.into());
+        self.fault.hint = Some(hint.into());
         self
+    }
+
+    /// Point at the key, not its value.
+    pub(crate) fn at_key(&mut self) -> &mut Self {
+        self.at_key = true;
+        self
+    }
+
+    /// Name the other place the message is about.
+    pub(crate) fn see(&mut self, other: impl Into<String>) -> &mut Self {
+        self.other = Some(other.into());
+        self
+    }
+
+    fn locate(self, text: &str, root: &Node) -> Fault {
+        let Self { mut fault, at_key, other } = self;
+        (fault.line, fault.column) = line_and_column(text, root.locate(&fault.path, at_key));
+        if let Some(other) = other {
+            let (line, _) = line_and_column(text, root.locate(&other, false));
+            fault.message = format!("{}: see {other} at line {line}", fault.message);
+        }
+        fault
     }
 }

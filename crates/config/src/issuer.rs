@@ -23,12 +23,15 @@ pub struct Issuer {
     pub preset: Option<Preset>,
     /// The exact `iss` claim, compared byte by byte (RFC 7519 section 4.1.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
     pub issuer: Option<String>,
     /// A token must be meant for one of these (`aud`, RFC 7519 section 4.1.3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 2048)))]
     pub audience: Vec<String>,
     /// Accepted signature algorithms. Absent: RS256, PS256, ES256, ES384 and `EdDSA`; HS256 for a shared secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub algorithms: Vec<Algorithm>,
     /// Find the keys through the issuer's own metadata (OpenID Connect Discovery, RFC 8414).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -38,12 +41,14 @@ pub struct Issuer {
     pub jwks_url: Option<HttpUrl>,
     /// A JWK Set in a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kind" = "file-path"))]
     pub jwks_file: Option<PathBuf>,
     /// A secret shared with whoever makes the tokens, as with Node's jsonwebtoken. At most one such issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hs256_secret: Option<SecretRef>,
     /// Header types (`typ`) of which a token must have one. Absent: none, `JWT` and `at+jwt` are accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
     pub typ: Vec<String>,
     /// Longest time between `iat` (or now, where absent) and `exp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,29 +3,45 @@
 //! Each resource has one type here, used by the file, the database and the admin API alike. Whether a file
 //! or environment variable that is named exists is found out by whoever opens it, not here.
 
+mod alone;
+mod check;
 mod client;
 mod fault;
 mod issuer;
 mod model;
+mod not_built;
+mod parse;
 mod policy;
 mod provider;
+mod resource;
+mod routes;
 mod secret_ref;
 mod sections;
 mod service;
+mod suggest;
+mod template;
 mod text;
 mod time_window;
+mod tree;
 mod upstream;
 mod values;
+mod walk;
+
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientAuth, Scope};
 pub use fault::{Code, Fault};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
 pub use model::{Model, Retry, Strategy, Target, Timeout};
+pub use parse::parse;
 pub use policy::{May, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
 pub use provider::{Provider, ProviderDialect, ProviderKind};
+pub use resource::{Resource, read};
 pub use secret_ref::SecretRef;
 pub use sections::{Cors, Limits, Log, LogFormat, LogLevel, Server, StoreSection, Tls, VaultSection};
 pub use service::{ResponseFormat, Scalar, Service, Variable, VariableKind};
+pub use template::{Piece, Template};
 pub use text::ValueError;
 pub use time_window::TimeWindow;
 pub use upstream::{Inject, Upstream};
@@ -92,15 +108,34 @@ impl Config {
     }
 
     /// Faults that only show between resources: names taken twice, names nobody has, paths that collide. For a
-    /// set merged from several places. Faults in one resource are found when it is read.
+    /// set merged from several places: [`parse`] has done it for a file. There are no lines, only paths.
     pub fn check(&self) -> Vec<Fault> {
-        Vec::new()
+        let mut faults = fault::Faults::default();
+        check::World::of(self).check(&mut faults);
+        faults.without_lines()
     }
-}
 
-/// Read a configuration, or say everything that is wrong with it, in the order of the text.
-pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
-    toml::from_str(text).map_err(|_| Vec::new())
+    /// Every reference to a secret, each with its place (`provider.openai.api_key`).
+    pub fn secret_refs(&self) -> Vec<(String, &SecretRef)> {
+        let mut refs = vec![("vault.key".to_owned(), &self.vault.key)];
+        let issuers = self.issuers.iter().map(|i| (Issuer::KIND, &i.name, "hs256_secret", i.hs256_secret.as_ref()));
+        let providers = self.providers.iter().map(|p| (Provider::KIND, &p.name, "api_key", p.api_key.as_ref()));
+        let upstreams = self
+            .upstreams
+            .iter()
+            .map(|u| (Upstream::KIND, &u.name, "inject.value", u.inject.as_ref().map(|i| &i.value)));
+        for (kind, name, key, secret) in issuers.chain(providers).chain(upstreams) {
+            if let Some(secret) = secret {
+                refs.push((format!("{kind}.{name}.{key}"), secret));
+            }
+        }
+        refs
+    }
+
+    /// The configuration as a file that [`parse`] reads back to the same.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
 }
 
 /// The JSON Schema of the file (draft 2020-12).

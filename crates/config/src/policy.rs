@@ -4,6 +4,7 @@ use base::{Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::client::Scope;
 use crate::text::{NameText, SpanText};
 use crate::time_window::TimeWindow;
 use crate::values::{Cidr, Method, PathPattern, Pattern};
@@ -41,7 +42,7 @@ pub struct Who {
     pub subject: OneOrMany<Pattern>,
     /// Scopes, all of which the token must have.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
-    pub scope: OneOrMany<String>,
+    pub scope: OneOrMany<Scope>,
     /// Groups, one of which the caller must be in.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub groups: OneOrMany<Pattern>,

@@ -17,7 +17,7 @@ pub enum SecretRef {
     /// In an environment variable, read once at start and at reload.
     Env(EnvName),
     /// In a file; one line break at its end does not count.
-    File(PathBuf),
+    File(#[schemars(extend("x-kind" = "file-path"))] PathBuf),
     /// In the vault, put there with `vouchgate secret set NAME`.
     Secret(#[schemars(with = "NameText")] Name),
 }

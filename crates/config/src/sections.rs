@@ -28,6 +28,7 @@ pub struct Server {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<Cidr>,
     /// Where state is kept: store, master key, `admin.sock`. A relative path starts at the working directory.
+    #[schemars(extend("x-kind" = "file-path"))]
     pub data_dir: PathBuf,
     /// TLS on the public listener.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,11 +60,14 @@ impl Default for Server {
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// The certificate chain, leaf first.
+    #[schemars(extend("x-kind" = "file-path"))]
     pub cert: PathBuf,
     /// The private key.
+    #[schemars(extend("x-kind" = "file-path"))]
     pub key: PathBuf,
     /// Certificates of the authorities whose client certificates are accepted. Absent: none are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kind" = "file-path"))]
     pub client_ca: Option<PathBuf>,
 }
 

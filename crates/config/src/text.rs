@@ -4,15 +4,20 @@
 //! name, so that a wrong value is reported where it stands, together with every other fault.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use base::{ByteSize, Name, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::fault::Code;
+
 /// Why a text is not a value of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ValueError {
+    /// The kind of fault it is.
+    pub(crate) code: Code,
     /// What is wrong with it.
     pub message: Cow<'static, str>,
     /// What to write instead.
@@ -21,7 +26,11 @@ pub struct ValueError {
 
 impl ValueError {
     pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { code: Code::BadValue, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn not_built(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::NotBuilt, ..Self::new(message) }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
@@ -40,6 +49,71 @@ pub(crate) trait TextValue {
     const EXAMPLE: &'static str;
     /// Check a text.
     fn check(text: &str) -> Result<(), ValueError>;
+}
+
+/// Check a text of the kind a schema names. Kinds that only describe are good as they are.
+pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
+    use crate::values;
+    macro_rules! kinds {
+        ($($type:ty),* $(,)?) => {
+            match kind {
+                $(<$type as TextValue>::KIND => <$type as TextValue>::check(text),)*
+                "listen" => listen(text),
+                "file-path" => file_path(text),
+                "client-hash" => client_hash(text),
+                _ => Ok(()),
+            }
+        };
+    }
+    kinds!(
+        NameText,
+        SpanText,
+        SizeText,
+        values::HttpUrl,
+        values::Origin,
+        values::Cidr,
+        values::Pattern,
+        values::RoutePath,
+        values::PathPattern,
+        values::Method,
+        values::HeaderName,
+        values::EnvName,
+        values::StoreUrl,
+        crate::client::Scope,
+        crate::time_window::TimeWindow,
+    )
+}
+
+/// An address to listen on.
+fn listen(text: &str) -> Result<(), ValueError> {
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    let error = ValueError::new("not an address and port");
+    Err(match text.strip_prefix(':').or_else(|| text.strip_prefix("localhost:")) {
+        Some(port) if port.parse::<u16>().is_ok() && text.starts_with(':') => {
+            error.hint(format!("write \"0.0.0.0:{port}\" for all addresses, \"127.0.0.1:{port}\" for this machine"))
+        }
+        Some(port) if port.parse::<u16>().is_ok() => error.hint(format!("write \"127.0.0.1:{port}\"")),
+        _ => error.hint("write \"127.0.0.1:8080\" or \"[::1]:8080\""),
+    })
+}
+
+/// A path of a file or directory.
+fn file_path(text: &str) -> Result<(), ValueError> {
+    if text.is_empty() || text.contains('\0') || text.len() > 4096 {
+        return Err(ValueError::new("not a path"));
+    }
+    Ok(())
+}
+
+/// The hash of a client's secret.
+fn client_hash(text: &str) -> Result<(), ValueError> {
+    let base64url = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    match text.strip_prefix("sha256:") {
+        Some(hash) if hash.len() == 43 && hash.bytes().all(base64url) => Ok(()),
+        _ => Err(ValueError::new("not the hash of a secret").hint("`vouchgate client hash` makes one: sha256:...")),
+    }
 }
 
 /// The schema of a [`TextValue`].

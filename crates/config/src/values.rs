@@ -456,6 +456,9 @@ impl FromStr for StoreUrl {
             Some("") => Ok(Self::Sqlite(None)),
             Some(path) if !path.contains(['?', '#', '\0']) => Ok(Self::Sqlite(Some(PathBuf::from(path)))),
             Some(_) => Err(ValueError::new("a SQLite URL is sqlite: and a plain path, without options")),
+            None if text.starts_with("postgres:") || text.starts_with("postgresql:") => {
+                Err(ValueError::not_built("PostgreSQL is not built in this version").hint("write \"sqlite:\""))
+            }
             None => Err(ValueError::new("not a store").hint("write \"sqlite:\"")),
         }
     }

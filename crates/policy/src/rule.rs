@@ -22,7 +22,7 @@ pub(crate) struct Rule {
     issuer: Box<[Glob]>,
     client: Box<[Glob]>,
     subject: Box<[Glob]>,
-    scope: Box<[String]>,
+    scope: Box<[Box<str>]>,
     groups: Box<[Glob]>,
     key: Box<[Glob]>,
     ip: Box<[Cidr]>,
@@ -91,7 +91,7 @@ impl Rule {
             issuer: globs(&who.issuer),
             client: globs(&who.client),
             subject: globs(&who.subject),
-            scope: who.scope.to_vec().into(),
+            scope: who.scope.iter().map(|scope| Box::from(scope.as_str())).collect(),
             groups: globs(&who.groups),
             key: globs(&who.key),
             ip: who.ip.to_vec().into(),
@@ -141,7 +141,7 @@ impl Rule {
 
     /// The scopes the rule wants and the caller lacks.
     pub(crate) fn missing_scopes(&self, caller: &Caller<'_>) -> impl Iterator<Item = &str> {
-        self.scope.iter().filter(|wanted| !caller.scopes.contains(wanted)).map(String::as_str)
+        self.scope.iter().map(|wanted| &**wanted).filter(|wanted| !caller.scopes.iter().any(|scope| scope == wanted))
     }
 
     /// Whether one condition on what is asked for holds. Tools and output tokens only concern models.

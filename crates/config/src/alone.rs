@@ -1,0 +1,359 @@
+//! What can be wrong with a resource or section on its own, beyond what the schema says.
+
+use base::{ByteSize, Span};
+
+use crate::fault::{Code, Faults};
+use crate::resource::Alone;
+use crate::template::{Template, is_variable};
+use crate::values::HttpUrl;
+use crate::{
+    Client, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar, SecretRef, Server, Service,
+    StoreSection, Upstream, VariableKind, VaultSection, routes,
+};
+
+/// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
+fn destination(url: &HttpUrl, allow_private: bool, key: &str, faults: &mut Faults) {
+    const HINT: &str = "add allow_private = true if that is meant";
+    if allow_private {
+        return;
+    }
+    if url.is_loopback() || url.is_private_literal() {
+        faults.add(key, Code::BadValue, "a loopback or private address").hint(HINT);
+    } else if !url.is_https() {
+        faults.add(key, Code::BadValue, "plain HTTP to another machine").hint("begin with https://");
+    }
+}
+
+/// A name that is ours.
+fn own_name(name: &str, faults: &mut Faults) {
+    if name == OWN_NAME {
+        faults.add("name", Code::BadValue, format!("{OWN_NAME} is Vouchgate's own name")).hint("choose another");
+    }
+}
+
+/// A duration from `least` to `most`.
+fn between(value: Span, least: Span, most: Span, key: &str, faults: &mut Faults) {
+    if value < least || value > most {
+        faults.add(key, Code::BadValue, format!("a duration from {least} to {most} belongs here"));
+    }
+}
+
+const DAY: Span = Span::secs(86_400);
+
+impl Alone for Issuer {
+    fn alone(&self, faults: &mut Faults) {
+        own_name(self.name.as_str(), faults);
+        let shared = self.hs256_secret.is_some();
+        match self.key_source() {
+            None => {
+                let given = [self.discovery, self.jwks_url.is_some(), self.jwks_file.is_some(), shared];
+                let (code, message) = match given.contains(&true) {
+                    true => (Code::Conflict, "its keys come from more than one place"),
+                    false => (Code::MissingKey, "nothing says where its keys come from"),
+                };
+                faults.add("", code, message).hint("give one of discovery = true, jwks_url, jwks_file, hs256_secret");
+            }
+            Some(KeySource::Discovery) => self.discovery(faults),
+            Some(KeySource::JwksUrl(url)) => destination(url, self.allow_private, "jwks_url", faults),
+            Some(KeySource::JwksFile(_) | KeySource::SharedSecret(_)) => {}
+        }
+        if !shared && self.issuer.is_none() {
+            faults
+                .add("", Code::MissingKey, "the key issuer is missing")
+                .hint("write the iss claim exactly as it stands in the tokens");
+        }
+        if !shared && self.audience.is_empty() {
+            faults
+                .add("", Code::MissingKey, "the key audience is missing")
+                .hint("without it tokens meant for others would be accepted: name what aud says");
+        }
+        self.algorithms_alone(faults);
+        if let Some(leeway) = self.leeway {
+            between(leeway, Span::secs(0), Span::secs(60), "leeway", faults);
+        }
+        if let Some(lifetime) = self.max_lifetime {
+            between(lifetime, Span::secs(1), Span::secs(366 * 86_400), "max_lifetime", faults);
+        }
+        for (index, typ) in self.typ.iter().enumerate() {
+            let plain = typ.to_ascii_lowercase();
+            let plain = plain.strip_prefix("application/").unwrap_or(&plain);
+            if ["dpop+jwt", "logout+jwt", "secevent+jwt"].contains(&plain) {
+                faults.add(format!("typ[{index}]"), Code::BadValue, "tokens of this type are not access tokens");
+            }
+        }
+    }
+}
+
+impl Issuer {
+    fn discovery(&self, faults: &mut Faults) {
+        let Some(text) = &self.issuer else { return };
+        match text.parse::<HttpUrl>() {
+            Ok(url) => destination(&url, self.allow_private, "issuer", faults),
+            Err(error) => {
+                faults.add("issuer", Code::BadValue, format!("discovery needs a URL here: {error}"));
+            }
+        }
+    }
+
+    fn algorithms_alone(&self, faults: &mut Faults) {
+        let shared = self.hs256_secret.is_some();
+        if shared && self.algorithms.len() > 1 {
+            faults.add("algorithms", Code::BadValue, "a shared secret is used with one algorithm");
+        }
+        for (index, algorithm) in self.algorithms.iter().enumerate() {
+            let path = format!("algorithms[{index}]");
+            if algorithm.is_symmetric() && !shared {
+                let message = "HMAC with public keys would let anybody sign";
+                faults.add(path, Code::Conflict, message).hint("HS256 goes with hs256_secret only");
+            } else if !algorithm.is_symmetric() && shared {
+                faults.add(path, Code::Conflict, "a shared secret has no public keys").hint("HS256, HS384 or HS512");
+            } else if self.algorithms.get(..index).is_some_and(|before| before.contains(algorithm)) {
+                faults.add(path, Code::BadValue, "named twice");
+            }
+        }
+    }
+}
+
+impl Alone for Client {
+    fn alone(&self, faults: &mut Faults) {
+        own_name(self.name.as_str(), faults);
+        between(self.token_ttl, Span::secs(10), DAY, "token_ttl", faults);
+    }
+}
+
+impl Alone for Provider {
+    fn alone(&self, faults: &mut Faults) {
+        own_name(self.name.as_str(), faults);
+        if self.name.as_str().contains(['/', ':']) {
+            faults.add("name", Code::BadValue, "a provider's name has no / and no :").hint("it is part of paths");
+        }
+        if !self.kind.is_built() {
+            return; // the schema walk has said so
+        }
+        let env = self.kind.env_key();
+        match &self.base_url {
+            Some(url) => destination(url, self.allow_private, "base_url", faults),
+            None if self.kind.default_base_url().is_none() => {
+                faults
+                    .add("", Code::MissingKey, "the key base_url is missing")
+                    .hint(format!("{} has no address of its own", self.kind));
+            }
+            None if self.api_key.is_none() && !self.kind.is_local() => {
+                let hint = env.map(|env| format!("api_key = {{ env = \"{env}\" }}"));
+                let fault = faults.add("", Code::MissingKey, "the key api_key is missing");
+                if let Some(hint) = hint {
+                    fault.hint(hint);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl Alone for Model {
+    fn alone(&self, faults: &mut Faults) {
+        own_name(self.name.as_str(), faults);
+        if self.name.as_str().starts_with("vouchgate/") {
+            faults.add("name", Code::BadValue, "names that begin with vouchgate/ are taken").hint("choose another");
+        }
+        for (index, target) in self.targets.iter().enumerate() {
+            if target.provider.as_str() == OWN_NAME && target.model != "echo" {
+                faults.add(format!("targets[{index}].model"), Code::UnknownReference, "the built-in model is echo");
+            }
+        }
+        let times =
+            [("connect", self.timeout.connect), ("first_byte", self.timeout.first_byte), ("idle", self.timeout.idle)];
+        for (key, time) in times {
+            if let Some(time) = time {
+                between(time, Span::new(std::time::Duration::from_millis(1)), DAY, &format!("timeout.{key}"), faults);
+            }
+        }
+    }
+}
+
+impl Alone for Policy {
+    fn alone(&self, faults: &mut Faults) {
+        own_name(self.name.as_str(), faults);
+        let may = &self.may;
+        let lists = [&may.models, &may.services, &may.upstreams, &may.providers];
+        if lists.iter().all(|list| list.is_empty()) && may.passthrough.is_empty() {
+            faults
+                .add("may", Code::MissingKey, "it allows nothing")
+                .hint("give models, services, upstreams, providers or passthrough");
+        }
+        for (index, rate) in self.rate.iter().enumerate() {
+            let (Rate::Requests { per, .. } | Rate::Concurrent { per, .. }) = rate;
+            if *per == crate::Per::Key && self.who.key.is_empty() {
+                faults
+                    .add(format!("rate[{index}].per"), Code::Conflict, "this policy is not for keys")
+                    .hint("count per subject, or name keys in who.key");
+            }
+            if let Rate::Requests { window, .. } = rate {
+                between(*window, Span::secs(1), Span::secs(31 * 86_400), &format!("rate[{index}].window"), faults);
+            }
+        }
+    }
+}
+
+impl Alone for Service {
+    fn alone(&self, faults: &mut Faults) {
+        if self.path.is_prefix() {
+            faults.add("path", Code::BadValue, "a service has one path, without / at its end");
+        } else if let Some(route) = routes::collision(self.path.as_str()) {
+            faults.add("path", Code::Conflict, format!("{route} belongs to Vouchgate")).hint("choose another path");
+        }
+        let mut used = std::collections::BTreeSet::new();
+        let mut readable = true;
+        for (key, text) in [("prompt", Some(&self.prompt)), ("system", self.system.as_ref())] {
+            match text.map(|text| Template::parse(text)) {
+                Some(Ok(template)) => used.extend(template.variables().into_iter().map(str::to_owned)),
+                Some(Err(error)) => {
+                    readable = false;
+                    let fault = faults.add(key, Code::BadValue, error.message);
+                    if let Some(hint) = error.hint {
+                        fault.hint(hint);
+                    }
+                }
+                None => {}
+            }
+        }
+        for (name, variable) in &self.variables {
+            let path = crate::tree::join("variables", name);
+            if !is_variable(name) {
+                faults.add(path, Code::BadValue, "not the name of a variable").at_key();
+                continue;
+            }
+            if readable && !used.contains(name) {
+                faults
+                    .add(&path, Code::UnknownReference, "no prompt uses it")
+                    .hint(format!("write {{{{{name}}}}} where it belongs"))
+                    .at_key();
+            }
+            let fits = match (&variable.default, variable.kind) {
+                (None, _)
+                | (Some(Scalar::String(_)), VariableKind::String)
+                | (Some(Scalar::Integer(_) | Scalar::Number(_)), VariableKind::Number)
+                | (Some(Scalar::Boolean(_)), VariableKind::Boolean) => true,
+                (Some(_), _) => false,
+            };
+            if !fits {
+                faults.add(format!("{path}.default"), Code::WrongType, "not of the variable's type");
+            }
+            if variable.required == Some(true) && variable.default.is_some() {
+                faults.add(format!("{path}.required"), Code::Conflict, "a variable with a default is never missing");
+            }
+        }
+    }
+}
+
+impl Alone for Upstream {
+    fn alone(&self, faults: &mut Faults) {
+        if let Some(route) = routes::collision(self.path.as_str()) {
+            faults.add("path", Code::Conflict, format!("{route} belongs to Vouchgate")).hint("choose another path");
+        }
+        destination(&self.url, self.allow_private, "url", faults);
+        if let Some(inject) = &self.inject {
+            if !inject.prefix.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+                faults.add("inject.prefix", Code::BadValue, "a header holds printable ASCII only");
+            }
+        }
+    }
+}
+
+impl Alone for Server {
+    fn alone(&self, faults: &mut Faults) {
+        if let Some(url) = &self.external_url {
+            let path = url.url().path();
+            if path != "/" {
+                faults.add("external_url", Code::BadValue, "a URL with a path").hint("Vouchgate has a host of its own");
+            } else if url.as_str().ends_with('/') {
+                let hint = format!("write {:?}: tokens name it exactly so", url.trimmed());
+                faults.add("external_url", Code::BadValue, "a / at the end").hint(hint);
+            }
+            if !url.is_https() && !url.is_loopback() && !self.plain_http {
+                faults
+                    .add("external_url", Code::BadValue, "plain HTTP would show every token to the network")
+                    .hint("begin with https://; plain_http = true if something in front adds TLS");
+            }
+        }
+        for (key, address, tls) in
+            [("listen", self.listen, &self.tls), ("admin_listen", self.admin_listen, &self.admin_tls)]
+        {
+            let loopback = crate::canonical(address.ip()).is_loopback();
+            if !loopback && tls.is_none() && !self.plain_http {
+                let tls = if key == "listen" { "tls" } else { "admin_tls" };
+                faults
+                    .add(key, Code::Conflict, "plain HTTP on an address that others reach")
+                    .hint(format!("add {tls}, or plain_http = true if something in front adds TLS"));
+            }
+        }
+        let same_ip = self.listen.ip() == self.admin_listen.ip()
+            || self.listen.ip().is_unspecified()
+            || self.admin_listen.ip().is_unspecified();
+        if self.listen.port() != 0 && self.listen.port() == self.admin_listen.port() && same_ip {
+            faults.add("admin_listen", Code::Conflict, "the public listener has this address");
+        }
+    }
+}
+
+impl Alone for Limits {
+    fn alone(&self, faults: &mut Faults) {
+        const KIB: u64 = 1 << 10;
+        const GIB: u64 = 1 << 30;
+        let sizes = [
+            // hyper needs a read buffer of at least 8 KiB.
+            ("header_bytes", self.header_bytes, 8 * KIB, 1024 * KIB),
+            ("uri", self.uri, KIB, 64 * KIB),
+            ("body", self.body, KIB, GIB),
+            ("token_body", self.token_body, KIB, 1024 * KIB),
+            ("admin_body", self.admin_body, KIB, 16 * 1024 * KIB),
+            ("response_body", self.response_body, KIB, GIB),
+            ("response_header_bytes", self.response_header_bytes, 8 * KIB, 1024 * KIB),
+            ("token", self.token, KIB, 64 * KIB),
+            ("stream_buffer", self.stream_buffer, 4 * KIB, 64 * 1024 * KIB),
+        ];
+        for (key, size, least, most) in sizes {
+            if size.as_u64() < least || size.as_u64() > most {
+                let (least, most) = (ByteSize::bytes(least), ByteSize::bytes(most));
+                faults.add(key, Code::BadValue, format!("a size from {least} to {most} belongs here"));
+            }
+        }
+        for (key, smaller) in [("uri", self.uri), ("token", self.token)] {
+            if smaller > self.header_bytes {
+                faults.add(key, Code::Conflict, "larger than header_bytes, of which it is a part");
+            }
+        }
+        let least = Span::new(std::time::Duration::from_millis(10));
+        let times = [
+            ("tls_handshake", self.tls_handshake),
+            ("header_timeout", self.header_timeout),
+            ("body_idle", self.body_idle),
+            ("write_idle", self.write_idle),
+            ("connect", self.connect),
+            ("first_byte", self.first_byte),
+            ("idle", self.idle),
+        ];
+        for (key, time) in times {
+            between(time, least, DAY, key, faults);
+        }
+        for (key, time) in [("pre_stop", self.pre_stop), ("drain_timeout", self.drain_timeout)] {
+            between(time, Span::secs(0), DAY, key, faults);
+        }
+    }
+}
+
+impl Alone for StoreSection {
+    fn alone(&self, faults: &mut Faults) {
+        between(self.retention, Span::secs(3600), Span::secs(3650 * 86_400), "retention", faults);
+    }
+}
+
+impl Alone for VaultSection {
+    fn alone(&self, faults: &mut Faults) {
+        if matches!(self.key, SecretRef::Secret(_)) {
+            faults
+                .add("key", Code::Conflict, "the vault cannot hold the key it is sealed with")
+                .hint("use file or env");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the configuration will have and this version does not: refused by name, never ignored.
+
+/// Keys, by their path without indices, and what they are for.
+const KEYS: &[(&str, &str)] = &[
+    ("app", "apps and attestation"),
+    ("audit", "the audit log"),
+    ("budget", "budgets"),
+    ("client.require", "requirements on a client's tokens"),
+    ("guard", "guards"),
+    ("model.cache", "answer caches"),
+    ("model.targets.weight", "weighted targets"),
+    ("policy.guard", "guards"),
+    ("policy.spend", "spending limits"),
+    ("policy.who.attested", "attested apps"),
+    ("policy.who.bound", "key-bound tokens"),
+    ("provider.deployment", "Azure"),
+    ("provider.location", "Vertex AI"),
+    ("provider.project", "Vertex AI"),
+    ("provider.region", "Bedrock"),
+    ("risk", "risk signals"),
+    ("signin", "sign-in"),
+    ("store.shared", "shared state"),
+];
+
+/// Values, by the path of their key.
+const VALUES: &[(&str, &[&str])] = &[
+    ("client.auth.method", &["private_key_jwt", "tls_client_auth", "attestation"]),
+    ("model.strategy", &["weighted", "latency", "cost"]),
+    ("provider.kind", &["azure", "bedrock", "vertex", "cohere", "portkey", "llmgateway", "apipark"]),
+];
+
+/// What the key at `path` would be for, if it is one of a later version's.
+pub(crate) fn key(path: &str) -> Option<&'static str> {
+    let path = without_indices(path);
+    KEYS.iter().find(|(key, _)| *key == path).map(|(_, what)| *what)
+}
+
+/// Whether `value` at `path` is one of a later version's.
+pub(crate) fn value(path: &str, value: &str) -> bool {
+    let path = without_indices(path);
+    VALUES.iter().any(|(key, values)| *key == path && values.contains(&value))
+}
+
+/// `model[0].targets[1]` as `model.targets`.
+fn without_indices(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    let mut inside = false;
+    for c in path.chars() {
+        match c {
+            '[' => inside = true,
+            ']' => inside = false,
+            c if !inside => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ProviderKind;
+
+    #[test]
+    fn the_kinds_not_built_are_those_of_the_type() {
+        for kind in ProviderKind::ALL {
+            assert_eq!(value("provider[3].kind", kind.as_str()), !kind.is_built(), "{kind}");
+        }
+    }
+}

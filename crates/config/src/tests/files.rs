@@ -1,0 +1,154 @@
+//! The examples and the documentation hold what they promise, and the schema describes what is accepted.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use super::{FULL, good};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[test]
+fn every_example_is_a_good_configuration() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(workspace().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            good(&std::fs::read_to_string(&path).unwrap());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen} examples");
+}
+
+#[test]
+fn every_toml_block_of_the_documentation_is_a_good_configuration() {
+    let mut seen = 0;
+    for file in ["configuration.md", "policy.md"] {
+        let text = std::fs::read_to_string(workspace().join("docs").join(file)).unwrap();
+        let mut rest = text.as_str();
+        while let Some((_, after)) = rest.split_once("```toml\n") {
+            let (block, after) = after.split_once("```").unwrap();
+            good(block);
+            seen += 1;
+            rest = after;
+        }
+    }
+    assert!(seen >= 5, "{seen} blocks");
+}
+
+#[test]
+fn the_reference_example_uses_every_key() {
+    let schema = crate::schema();
+    let table: toml::Table = toml::from_str(FULL).unwrap();
+    let written = serde_json::to_value(&table).unwrap();
+    let mut missing = Vec::new();
+    unused(&schema, &schema, &[&written], "", &mut missing);
+    assert_eq!(missing, Vec::<String>::new(), "show these in examples/reference.toml, commented or not");
+}
+
+/// Collect the keys of tables in the schema that no value has and no comment shows.
+fn unused(root: &Json, schema: &Json, values: &[&Json], path: &str, missing: &mut Vec<String>) {
+    let schema = match schema.get("$ref").and_then(Json::as_str) {
+        Some(target) => root.pointer(target.trim_start_matches('#')).unwrap(),
+        None => schema,
+    };
+    if let Some(branches) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {
+        for branch in branches.iter().filter(|b| b.get("$ref").is_some()) {
+            unused(root, branch, values, path, missing);
+        }
+    }
+    if let Some(items) = schema.get("items") {
+        let items_of: Vec<&Json> = values.iter().filter_map(|v| v.as_array()).flatten().collect();
+        unused(root, items, &items_of, path, missing);
+    }
+    for (key, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
+        let below: Vec<&Json> = values.iter().filter_map(|value| value.get(key)).collect();
+        let commented = FULL.lines().any(|line| {
+            line.trim_start().strip_prefix('#').is_some_and(|line| line.trim_start().starts_with(&format!("{key} =")))
+        });
+        if below.is_empty() && !commented {
+            missing.push(format!("{path}.{key}"));
+        }
+        unused(root, property, &below, &format!("{path}.{key}"), missing);
+    }
+}
+
+#[test]
+fn the_schema_describes_every_key_and_uses_only_words_the_checker_knows() {
+    const KNOWN: &[&str] = &[
+        "$defs",
+        "$ref",
+        "$schema",
+        "additionalProperties",
+        "anyOf",
+        "const",
+        "default",
+        "description",
+        "enum",
+        "examples",
+        "format",
+        "items",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "oneOf",
+        "properties",
+        "required",
+        "title",
+        "type",
+        "x-kind",
+    ];
+    fn visit(schema: &Json, path: &str) {
+        let object = schema.as_object().unwrap_or_else(|| panic!("{path}: {schema}"));
+        for (word, value) in object {
+            assert!(KNOWN.contains(&word.as_str()), "{path}: {word}");
+            match word.as_str() {
+                "properties" | "$defs" => {
+                    for (key, schema) in value.as_object().unwrap() {
+                        let described = schema.get("description").is_some() || schema.get("const").is_some();
+                        assert!(described || path.contains("SecretRef"), "{path}.{key} has no description");
+                        visit(schema, &format!("{path}.{key}"));
+                    }
+                }
+                "anyOf" | "oneOf" => value.as_array().unwrap().iter().for_each(|schema| visit(schema, path)),
+                "items" => visit(value, path),
+                "additionalProperties" if value.is_object() => visit(value, path),
+                _ => {}
+            }
+        }
+        if object.get("properties").is_some() {
+            assert_eq!(object.get("additionalProperties"), Some(&Json::Bool(false)), "{path} takes unknown keys");
+        }
+    }
+    visit(&crate::schema(), "");
+}
+
+#[test]
+fn a_default_in_the_schema_is_a_value_its_key_takes() {
+    fn visit(root: &Json, schema: &Json, seen: &mut usize) {
+        let keys = schema.get("type").is_some_and(Json::is_object);
+        if let Some(default) = schema.get("default").filter(|_| !keys) {
+            let mut faults = crate::fault::Faults::default();
+            crate::walk::check(root, schema, &crate::tree::Node::from_json(default), "default", &mut faults);
+            let faults = faults.without_lines();
+            assert!(faults.is_empty(), "{schema}: {faults:?}");
+            *seen += 1;
+        }
+        match schema {
+            Json::Object(members) => {
+                members.iter().filter(|(k, _)| *k != "default").for_each(|(_, v)| visit(root, v, seen))
+            }
+            Json::Array(items) => items.iter().for_each(|v| visit(root, v, seen)),
+            _ => {}
+        }
+    }
+    let (root, mut seen) = (crate::schema(), 0);
+    visit(&root, &root, &mut seen);
+    assert!(seen > 30, "{seen}");
+}
