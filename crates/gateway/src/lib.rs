@@ -1,1 +1,219 @@
-//! Skeleton.
+//! The data plane: a verified token in, a provider's answer out.
+//!
+//! [`Gateway::handle`] is the whole of it. Each stage hands the next a value that only it can make:
+//! `Inbound` (the request's form), [`Caller`] (who), [`Permit`] (may it), [`Reservation`] (within its limits), `Plan` (where to),
+//! `Answer`, and a `Receipt` that settles when it is dropped, also if the client has gone.
+
+mod admit;
+mod authenticate;
+mod authorize;
+mod body;
+mod edge;
+mod endpoint;
+mod metrics;
+mod objects;
+mod problem;
+mod relay;
+mod route;
+mod settle;
+mod snapshot;
+mod trace;
+mod upstream;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use base::{Clock, RequestId, Rng};
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, Uri, Version};
+use http_body::Body;
+use llm::Dialect;
+use net::Egress;
+use tokio::sync::watch;
+
+pub use admit::Reservation;
+pub use authenticate::{Caller, KEY_PREFIX, KeyRefresh, NoRefresh};
+pub use body::{BodyError, GatewayBody};
+pub use edge::{Authorities, Cors, Peer};
+pub use metrics::Metrics;
+pub use objects::Objects;
+pub use policy::Permit;
+pub use problem::Surface;
+pub use settle::Records;
+pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError};
+pub use trace::TARGET as SPAN_TARGET;
+pub use upstream::{Credential, CredentialError};
+
+use admit::Limiter;
+use edge::{EdgeError, Endpoint, Inbound, Received};
+use endpoint::{Answered, Asked, inference, models, native, openapi, proxy, service};
+use problem::Refusal;
+use settle::{Opening, Receipt};
+
+/// What the data plane works with.
+pub struct Deps {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// The way out.
+    pub egress: Egress,
+    /// Fetches issuers' keys anew.
+    pub refresh: Arc<dyn KeyRefresh>,
+    /// Where records of requests go.
+    pub records: Arc<dyn Records>,
+    /// Who made what a provider stores.
+    pub objects: Arc<dyn Objects>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// `true` once open streams are to end, each with an error event.
+    pub drain: watch::Receiver<bool>,
+}
+
+/// What outlives every request.
+struct Shared {
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    egress: Egress,
+    refresh: Arc<dyn KeyRefresh>,
+    records: Arc<dyn Records>,
+    objects: Arc<dyn Objects>,
+    metrics: Arc<Metrics>,
+    drain: watch::Receiver<bool>,
+    limiter: Limiter,
+}
+
+/// The data plane. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("snapshot", &self.snapshot.load().generation()).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// A data plane over whatever snapshot is current when a request comes.
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, deps: Deps) -> Self {
+        let Deps { clock, rng, egress, refresh, records, objects, metrics, drain } = deps;
+        let limiter = Limiter::new(clock.monotonic());
+        let shared = Shared { clock, rng, egress, refresh, records, objects, metrics, drain, limiter };
+        Self { snapshot, shared: Arc::new(shared) }
+    }
+
+    /// Answer one request. A request that is dropped midway, because its client has gone, drops its upstream call.
+    pub async fn handle<B>(&self, request: Request<B>, peer: &Peer) -> Response<GatewayBody>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let snapshot = self.snapshot.load_full();
+        let id = RequestId::new(self.shared.rng.as_ref());
+        let surface = Surface::of(request.uri().path(), request.headers());
+        let origin = snapshot.cors.origin(request.headers()).cloned();
+        let mut response = match self.answer(&snapshot, id, request, peer).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.respond(surface, id),
+        };
+        let id = HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("req_"));
+        if surface == Surface::Anthropic {
+            // Where Anthropic's SDKs look for it.
+            response.headers_mut().insert(HeaderName::from_static("request-id"), id.clone());
+        }
+        edge::finish(&mut response, id, &snapshot.cors, origin);
+        response
+    }
+
+    /// Whether a request is for this gateway at all, for the surfaces of the same listener that are not the data plane: the
+    /// problem to answer with if it is not.
+    pub fn misdirected(&self, uri: &Uri, headers: &HeaderMap, version: Version) -> Option<base::Problem> {
+        let checked = self.snapshot.load().authorities.check(uri, headers, version);
+        checked.err().map(|error| EdgeError::from(error).problem())
+    }
+
+    /// The stages, in their order.
+    async fn answer<B>(
+        &self,
+        snapshot: &Snapshot,
+        id: RequestId,
+        request: Request<B>,
+        peer: &Peer,
+    ) -> Result<Response<GatewayBody>, Refusal>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let shared = &self.shared;
+        let (at, started) = (shared.clock.now(), shared.clock.monotonic());
+        let inbound = match edge::receive(snapshot, request, peer).map_err(|error| self.turned_away(error))? {
+            Received::Preflight(response) => return Ok(response),
+            Received::Request(inbound) => inbound,
+        };
+        let caller = self.caller(snapshot, &inbound, at).await?;
+        let opening = Opening {
+            id,
+            route: inbound.endpoint.label(),
+            at,
+            started,
+            trace: trace::TraceParent::of(&inbound.head.headers),
+        };
+        let mut receipt = Receipt::open(shared, &opening, caller);
+        match Self::proceed(snapshot, inbound, &mut receipt).await {
+            Ok((answer, reservation)) => Ok(relay::respond(answer, receipt, reservation)),
+            Err(refusal) => {
+                receipt.refused(&refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Who is calling, or the refusal that says why that is not known.
+    async fn caller<B>(
+        &self,
+        snapshot: &Snapshot,
+        inbound: &Inbound<B>,
+        at: base::Timestamp,
+    ) -> Result<Caller, Refusal> {
+        let credential = inbound.credential(snapshot.limits.token).map_err(|error| self.turned_away(error))?;
+        let refresh = self.shared.refresh.as_ref();
+        authenticate::caller(snapshot, refresh, credential, inbound.ip, at).await.map_err(|error| {
+            self.shared.metrics.blocked(error.reason());
+            Refusal::from(error.problem()).reason(error.reason())
+        })
+    }
+
+    /// Read the body and do what the endpoint does.
+    async fn proceed<B>(snapshot: &Snapshot, inbound: Inbound<B>, receipt: &mut Receipt) -> Answered
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let (head, endpoint, body) =
+            inbound.read(&snapshot.limits).await.map_err(|error| Refusal::from(error.problem()))?;
+        receipt.request_bytes(body.len());
+        let asked = Asked { snapshot, head: &head, body };
+        match &endpoint {
+            Endpoint::Chat => inference::answer(asked, Dialect::OpenAiChat, receipt).await,
+            Endpoint::Embeddings => inference::answer(asked, Dialect::OpenAiEmbeddings, receipt).await,
+            Endpoint::Messages => inference::answer(asked, Dialect::AnthropicMessages, receipt).await,
+            Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),
+            Endpoint::Model(id) => Ok((models::one(snapshot, &head.headers, id, receipt)?, None)),
+            Endpoint::OpenApi => Ok((openapi::document(snapshot, receipt), None)),
+            Endpoint::Native(provider, rest) => native::answer(asked, provider, rest, receipt).await,
+            Endpoint::Service(service) => service::answer(asked, service, receipt).await,
+            Endpoint::Upstream(upstream, rest) => proxy::answer(asked, upstream, rest, receipt).await,
+        }
+    }
+
+    /// Count and tell a refusal of somebody unknown. Nothing is recorded: the record would be the attacker's to fill.
+    fn turned_away(&self, error: EdgeError) -> Refusal {
+        self.shared.metrics.blocked(error.reason());
+        let refusal = Refusal::from(error.problem());
+        match error {
+            EdgeError::Method(allow) => refusal.allow(allow),
+            _ => refusal,
+        }
+    }
+}

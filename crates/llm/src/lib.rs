@@ -22,6 +22,11 @@ pub use model::{Event, Request, Response, Usage};
 pub use provider::{Decoder, Flavour, provider_error};
 pub use translate::{Answer, Options, Outcome, StreamTranslation, Translation};
 
+/// Whether `body` is a JSON object within `limits`, for requests whose dialect is not one of ours.
+pub fn check_json(body: &[u8], limits: &Limits) -> Result<(), JsonError> {
+    json::members(body, limits).map(drop)
+}
+
 /// A surface: what a client speaks, or what a provider does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {

@@ -1,0 +1,152 @@
+//! Reserve before anything is spent: request rates and requests in progress, all of a policy's limits or none.
+
+mod slots;
+mod window;
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::{Per, Rate};
+use http::StatusCode;
+use policy::Permit;
+
+use self::slots::{Slot, Slots};
+use self::window::{Full, Windows};
+use crate::authenticate::Caller;
+
+/// How many keys are counted at once in sliding windows: some 30 MB at the very most.
+const MAX_KEYS: usize = 65_536;
+
+/// When to come back if a slot was not free: nobody can know, so soon.
+const SLOT_WAIT: Duration = Duration::from_secs(1);
+
+/// What is counted separately: a keyed 128-bit hash of policy, limit and whom it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key(u128);
+
+/// The counters behind every limit. They outlive reloads.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    windows: Windows,
+    slots: Arc<Slots>,
+    hashers: (RandomState, RandomState),
+    origin: Instant,
+}
+
+/// Why a permitted request is not admitted now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AdmitError {
+    /// A rate is used up.
+    #[error("too many requests: the limit of this policy is reached")]
+    Rate(Duration),
+    /// Too many are in progress.
+    #[error("too many requests at once: wait until one has been answered")]
+    Concurrency,
+    /// There is no room to count another caller.
+    #[error("too many callers are being counted; try again later")]
+    Table,
+}
+
+impl AdmitError {
+    pub(crate) fn problem(self) -> base::Problem {
+        let busy = StatusCode::TOO_MANY_REQUESTS;
+        match self {
+            Self::Rate(wait) => base::Problem::client(busy, "rate_limited", self.to_string()).retry_after(wait),
+            Self::Concurrency => base::Problem::client(busy, "rate_limited", self.to_string()).retry_after(SLOT_WAIT),
+            Self::Table => base::Problem::us(StatusCode::SERVICE_UNAVAILABLE, "overloaded", self.to_string())
+                .retry_after(SLOT_WAIT),
+        }
+    }
+}
+
+/// Leave to spend, within the limits of a policy. Only the limiter makes one, from a [`Permit`]; the upstream call and
+/// the answer hold it, and its places are free again when it is dropped.
+///
+/// ```
+/// fn spend(reservation: &gateway::Reservation) -> &gateway::Permit {
+///     reservation.permit()
+/// }
+/// ```
+///
+/// ```compile_fail
+/// fn spend(permit: gateway::Permit) -> gateway::Reservation {
+///     gateway::Reservation { permit, slots: Vec::new() }
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "a reservation holds its places only while it lives"]
+pub struct Reservation {
+    permit: Permit,
+    _slots: Vec<Slot>,
+}
+
+impl Reservation {
+    /// What allowed it.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+}
+
+impl Limiter {
+    /// No counts, from `origin` on.
+    pub(crate) fn new(origin: Instant) -> Self {
+        let hashers = (RandomState::new(), RandomState::new());
+        Self { windows: Windows::new(MAX_KEYS), slots: Slots::new(), hashers, origin }
+    }
+
+    /// Count the request against every limit of its permit, or against none.
+    pub(crate) fn reserve(&self, permit: Permit, caller: &Caller, now: Instant) -> Result<Reservation, AdmitError> {
+        let now = u64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
+        let mut slots = Vec::new();
+        let mut taken = Vec::new();
+        for rate in permit.rates() {
+            let outcome = match rate {
+                Rate::Requests { requests, per, window } => {
+                    let key = self.key(&permit, caller, *per, window.duration().as_millis());
+                    self.windows
+                        .take(key, u64::from(*requests), window.duration(), now)
+                        .map(|()| taken.push(key))
+                        .map_err(|full| match full {
+                            Full::Window(wait) => AdmitError::Rate(wait),
+                            Full::Table => AdmitError::Table,
+                        })
+                }
+                Rate::Concurrent { concurrent, per } => {
+                    let key = self.key(&permit, caller, *per, 0);
+                    let slot = self.slots.take(key, u64::from(*concurrent));
+                    slot.map(|slot| slots.push(slot)).ok_or(AdmitError::Concurrency)
+                }
+            };
+            if let Err(error) = outcome {
+                for key in taken {
+                    self.windows.give_back(key);
+                }
+                return Err(error);
+            }
+        }
+        Ok(Reservation { permit, _slots: slots })
+    }
+
+    fn key(&self, permit: &Permit, caller: &Caller, per: Per, window: u128) -> Key {
+        let policy = permit.policy().as_str();
+        let hash = |state: &RandomState| match per {
+            Per::Subject => state.hash_one((policy, window, 0u8, caller.issuer(), caller.subject(), caller.key())),
+            Per::Client => state.hash_one((policy, window, 1u8, caller.issuer(), caller.client())),
+            Per::Policy => state.hash_one((policy, window, 2u8)),
+            Per::Ip => state.hash_one((policy, window, 3u8, network(caller.ip()))),
+            Per::Key => state.hash_one((policy, window, 4u8, caller.key())),
+        };
+        let (first, second) = &self.hashers;
+        Key(u128::from(hash(first)) << 64 | u128::from(hash(second)))
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 an IPv6 host moves freely in.
+fn network(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip) >> 64 | 1 << 127,
+    }
+}

@@ -1,0 +1,298 @@
+//! Where a request comes in: its form, its host, its path, its one credential, the size and pace of its body.
+
+mod cors;
+mod credential;
+mod headers;
+mod host;
+mod path;
+mod table;
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::time::Duration;
+
+use base::{LimitedBuffer, Problem};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+pub use self::cors::Cors;
+pub(crate) use self::cors::finish;
+pub(crate) use self::credential::Credential;
+pub(crate) use self::headers::{forwardable, returnable};
+pub use self::host::Authorities;
+pub(crate) use self::path::query_names;
+pub(crate) use self::table::Endpoint;
+
+use self::credential::CredentialError;
+use self::host::HostError;
+use crate::GatewayBody;
+use crate::snapshot::{Limits, Snapshot};
+
+/// Who is at the other end of the connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The address of the connection's other end.
+    pub addr: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+/// A request of correct form for an endpoint that exists. Only this module makes one.
+pub(crate) struct Inbound<B> {
+    pub(crate) head: Parts,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) ip: IpAddr,
+    body: B,
+}
+
+/// What came in.
+pub(crate) enum Received<B> {
+    /// A question of a browser, already answered.
+    Preflight(Response<GatewayBody>),
+    /// A request.
+    Request(Inbound<B>),
+}
+
+/// Why a request is refused before anybody asks who sent it, or while its body is read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EdgeError {
+    /// The request target is too long.
+    #[error("the request target is too long")]
+    UriTooLong,
+    /// A path in no accepted spelling.
+    #[error("the path must be in normal form: no empty or dot segments, no encoded separators")]
+    Path,
+    /// A header name with `_`.
+    #[error("header names must not contain an underscore")]
+    HeaderName,
+    /// The wrong host, or none.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Nothing at this path.
+    #[error("There is nothing at this path.")]
+    NotFound,
+    /// Something, but not for this method.
+    #[error("This path does not accept the method.")]
+    Method(HeaderValue),
+    /// Not exactly one well-formed credential.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A compressed body.
+    #[error("compressed request bodies are not accepted; send the body as it is")]
+    Encoding,
+    /// A body that is not JSON by its own account.
+    #[error("send the body as `Content-Type: application/json`")]
+    MediaType,
+    /// A body over the limit, in bytes.
+    #[error("the request body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// A body that does not arrive.
+    #[error("the request body did not arrive in time")]
+    Slow,
+    /// A body that broke off.
+    #[error("the request body ended early")]
+    Broken,
+}
+
+impl EdgeError {
+    /// A stable code: the error body's and the metric's.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::UriTooLong => "uri_too_long",
+            Self::Path => "path_invalid",
+            Self::HeaderName => "header_name_invalid",
+            Self::Host(HostError::Unclear) => "host_invalid",
+            Self::Host(HostError::Misdirected) => "host_unknown",
+            Self::NotFound => "not_found",
+            Self::Method(_) => "method_not_allowed",
+            Self::Credential(_) => "invalid_request",
+            Self::Encoding => "content_encoding_unsupported",
+            Self::MediaType => "content_type_unsupported",
+            Self::TooLarge(_) => "body_too_large",
+            Self::Slow => "body_timeout",
+            Self::Broken => "body_incomplete",
+        }
+    }
+
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::Host(HostError::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Encoding | Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Path | Self::HeaderName | Self::Host(HostError::Unclear) | Self::Credential(_) | Self::Broken => {
+                StatusCode::BAD_REQUEST
+            }
+        }
+    }
+
+    /// What the caller is told.
+    pub(crate) fn problem(&self) -> Problem {
+        let problem = Problem::client(self.status(), self.reason(), self.to_string());
+        match self {
+            // RFC 6750 section 3.1: a malformed request is answered with a challenge too.
+            Self::Credential(_) => problem.challenge("Bearer realm=\"vouchgate\", error=\"invalid_request\""),
+            _ => problem,
+        }
+    }
+}
+
+/// What no endpoint accepts: they would reflect the request or turn the connection into a tunnel.
+const NEVER: [Method; 2] = [Method::TRACE, Method::CONNECT];
+const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// Check everything about a request that can be checked without knowing its sender or reading its body.
+pub(crate) fn receive<B>(snapshot: &Snapshot, request: Request<B>, peer: &Peer) -> Result<Received<B>, EdgeError> {
+    let (head, body) = request.into_parts();
+    if NEVER.contains(&head.method) {
+        return Err(EdgeError::Method(ALLOW));
+    }
+    snapshot.authorities.check(&head.uri, &head.headers, head.version)?;
+    let path = head.uri.path();
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > snapshot.limits.uri {
+        return Err(EdgeError::UriTooLong);
+    }
+    if !path::is_clean(path) {
+        return Err(EdgeError::Path);
+    }
+    if headers::has_underscore(&head.headers) {
+        return Err(EdgeError::HeaderName);
+    }
+    let (endpoint, allow) = table::resolve(snapshot, path).ok_or(EdgeError::NotFound)?;
+    if cors::is_preflight(&head.method, &head.headers) {
+        return Ok(Received::Preflight(snapshot.cors.preflight(&head.headers, &allow)));
+    }
+    if !table::accepts(&allow, &head.method) {
+        return Err(EdgeError::Method(allow));
+    }
+    check_content(&head.headers, &endpoint, snapshot.limits.body)?;
+    let ip = headers::client_ip(peer.addr, &head.headers, &snapshot.trusted);
+    Ok(Received::Request(Inbound { head, endpoint, ip, body }))
+}
+
+/// What the header says of the body.
+fn check_content(headers: &HeaderMap, endpoint: &Endpoint, limit: usize) -> Result<(), EdgeError> {
+    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
+        return Err(EdgeError::Encoding);
+    }
+    if endpoint.takes_json() && !headers.get(header::CONTENT_TYPE).is_none_or(is_json) {
+        return Err(EdgeError::MediaType);
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(EdgeError::TooLarge(limit));
+    }
+    Ok(())
+}
+
+/// `application/json` or any `+json`, whatever its parameters.
+fn is_json(value: &HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+impl<B> Inbound<B> {
+    /// The request's one credential.
+    pub(crate) fn credential(&self, limit: usize) -> Result<Credential<'_>, EdgeError> {
+        Ok(credential::find(&self.head.headers, self.head.uri.query(), limit)?)
+    }
+}
+
+impl<B> Inbound<B>
+where
+    B: Body<Data = Bytes> + Send,
+{
+    /// Read the body: within the size limit, without pauses longer than allowed, in one piece and without copying when
+    /// it came in one.
+    pub(crate) async fn read(self, limits: &Limits) -> Result<(Parts, Endpoint, Bytes), EdgeError> {
+        let bytes = read(self.body, limits.body, limits.body_idle).await?;
+        Ok((self.head, self.endpoint, bytes))
+    }
+}
+
+async fn read<B: Body<Data = Bytes>>(body: B, limit: usize, idle: Duration) -> Result<Bytes, EdgeError> {
+    let mut body = pin!(body);
+    let mut first = Bytes::new();
+    let mut rest: Option<LimitedBuffer> = None;
+    loop {
+        let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_| EdgeError::Slow)?;
+        let Some(frame) = frame else { break };
+        let Ok(data) = frame.map_err(|_| EdgeError::Broken)?.into_data() else { continue };
+        if let Some(buffer) = &mut rest {
+            if !buffer.push(&data) {
+                return Err(EdgeError::TooLarge(limit));
+            }
+        } else if first.is_empty() && data.len() <= limit {
+            first = data;
+        } else {
+            let mut buffer = LimitedBuffer::new(limit);
+            if !(buffer.push(&first) && buffer.push(&data)) {
+                return Err(EdgeError::TooLarge(limit));
+            }
+            rest = Some(buffer);
+        }
+    }
+    Ok(rest.map_or(first, |buffer| Bytes::from(buffer.into_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+
+    const IDLE: Duration = Duration::from_millis(20);
+
+    fn pieces(pieces: &[&'static str]) -> impl Body<Data = Bytes, Error = std::io::Error> + use<> {
+        let frames: Vec<_> = pieces.iter().map(|p| Ok(Frame::data(Bytes::from_static(p.as_bytes())))).collect();
+        StreamBody::new(stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_up_to_its_limit() {
+        assert_eq!(read(Full::new(Bytes::from("abc")), 3, IDLE).await.expect("body"), "abc");
+        assert_eq!(read(pieces(&["ab", "", "c"]), 3, IDLE).await.expect("body"), "abc");
+        assert_eq!(read(pieces(&[]), 3, IDLE).await.expect("body"), "");
+        assert!(matches!(read(Full::new(Bytes::from("abcd")), 3, IDLE).await, Err(EdgeError::TooLarge(3))));
+        assert!(matches!(read(pieces(&["ab", "cd"]), 3, IDLE).await, Err(EdgeError::TooLarge(3))));
+        assert!(matches!(read(pieces(&["ab", "c", "d"]), 3, IDLE).await, Err(EdgeError::TooLarge(3))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_arriving_is_given_up() {
+        let never = StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+        assert!(matches!(read(never, 3, IDLE).await, Err(EdgeError::Slow)));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_refused() {
+        let broken = stream::iter([Ok(Frame::data(Bytes::from("a"))), Err(std::io::Error::other("gone"))]);
+        assert!(matches!(read(StreamBody::new(broken), 3, IDLE).await, Err(EdgeError::Broken)));
+    }
+
+    #[test]
+    fn compressed_and_foreign_bodies_are_refused_and_oversized_ones_before_reading() {
+        let with = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            check_content(&headers, &Endpoint::Chat, 10).map_err(|error| error.reason())
+        };
+        assert_eq!(with("content-encoding", "gzip"), Err("content_encoding_unsupported"));
+        assert_eq!(with("content-encoding", "identity"), Ok(()));
+        assert_eq!(with("content-type", "text/plain"), Err("content_type_unsupported"));
+        assert_eq!(with("content-type", "Application/JSON; charset=utf-8"), Ok(()));
+        assert_eq!(with("content-length", "11"), Err("body_too_large"));
+        assert_eq!(with("content-length", "10"), Ok(()));
+    }
+}

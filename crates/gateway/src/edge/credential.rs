@@ -1,0 +1,168 @@
+//! The caller's credential: exactly one, in one place (RFC 6750 section 3.1, OAuth 2.1 section 5.1).
+
+use http::header::{self, HeaderMap, HeaderValue};
+
+use super::path;
+
+/// Header fields besides `Authorization` in which official SDKs send their key.
+const KEY_HEADERS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "x-portkey-api-key"];
+
+/// What a request presents to say who is calling. Its text never leaves this gateway.
+#[derive(Clone, Copy)]
+pub(crate) enum Credential<'a> {
+    /// Nothing.
+    Absent,
+    /// A token or Vouchgate key as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`.
+    Bearer(&'a str),
+    /// A token under a scheme this gateway does not accept (`Basic`, `DPoP`, ...).
+    OtherScheme,
+}
+
+/// Why a request presents no usable credential: always 400 `invalid_request`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CredentialError {
+    /// More than one credential, or one in two places.
+    #[error("send exactly one credential, in exactly one header")]
+    Several,
+    /// Not of the form `Bearer <token>`.
+    #[error("the credential is malformed: send `Authorization: Bearer <token>`")]
+    Malformed,
+    /// Sent in a header that is not accepted here.
+    #[error("send the credential as `Authorization: Bearer <token>`, `x-api-key` or `x-goog-api-key`")]
+    WrongHeader,
+}
+
+/// Find the request's credential, of at most `limit` bytes. A token in the query is ignored, but beside another
+/// it is one too many.
+pub(crate) fn find<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&str>,
+    limit: usize,
+) -> Result<Credential<'a>, CredentialError> {
+    let mut found: Option<(&str, &'a HeaderValue)> = None;
+    let named = std::iter::once(header::AUTHORIZATION.as_str()).chain(KEY_HEADERS);
+    for name in named {
+        for value in headers.get_all(name) {
+            if found.replace((name, value)).is_some() {
+                return Err(CredentialError::Several);
+            }
+        }
+    }
+    let Some((name, value)) = found else { return Ok(Credential::Absent) };
+    if path::query_names(query, "access_token") {
+        return Err(CredentialError::Several);
+    }
+    let text = value.to_str().map_err(|_| CredentialError::Malformed)?;
+    match name {
+        "authorization" => authorization(text, limit),
+        "x-api-key" | "x-goog-api-key" => token(text, limit).map(Credential::Bearer),
+        _ => Err(CredentialError::WrongHeader),
+    }
+}
+
+/// Read `Authorization`: the scheme is case-insensitive, one or more spaces follow it (RFC 9110 section 11.6.2).
+fn authorization(text: &str, limit: usize) -> Result<Credential<'_>, CredentialError> {
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return token(rest.trim_start_matches(' '), limit).map(Credential::Bearer);
+    }
+    let is_scheme =
+        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    if is_scheme { Ok(Credential::OtherScheme) } else { Err(CredentialError::Malformed) }
+}
+
+/// One token: `b64token` characters (RFC 6750 section 2.1) and nothing around them.
+fn token(text: &str, limit: usize) -> Result<&str, CredentialError> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if text.is_empty() || text.len() > limit || !text.bytes().all(allowed) {
+        return Err(CredentialError::Malformed);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    fn find_in(pairs: &[(&'static str, &str)], query: Option<&str>) -> Result<Option<String>, CredentialError> {
+        let headers: HeaderMap =
+            pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).expect("value"))).collect();
+        find(&headers, query, 16 * 1024).map(|credential| match credential {
+            Credential::Bearer(token) => Some(token.to_owned()),
+            Credential::Absent | Credential::OtherScheme => None,
+        })
+    }
+
+    #[test]
+    fn each_place_an_sdk_uses_is_read() {
+        for (name, value) in [
+            ("authorization", "Bearer a.b.c"),
+            ("authorization", "bEaReR a.b.c"),
+            ("authorization", "Bearer  a.b.c"),
+            ("x-api-key", "a.b.c"),
+            ("x-goog-api-key", "a.b.c"),
+        ] {
+            assert_eq!(find_in(&[(name, value)], None), Ok(Some("a.b.c".to_owned())), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_30_a_token_in_the_query_is_ignored_alone_and_refused_beside_another() {
+        assert_eq!(find_in(&[], Some("access_token=a.b.c")), Ok(None));
+        assert_eq!(find_in(&[("x-api-key", "t")], Some("access_token=t")), Err(CredentialError::Several));
+    }
+
+    #[test]
+    fn a_31_anything_but_one_scheme_and_one_value_is_refused() {
+        let bearer = ("authorization", "Bearer a");
+        for pairs in [
+            vec![bearer, bearer],
+            vec![bearer, ("authorization", "Basic YTpi")],
+            vec![("authorization", "DPoP a"), bearer],
+            vec![bearer, ("x-api-key", "a")],
+            vec![("x-api-key", "a"), ("x-goog-api-key", "b")],
+            vec![bearer, ("x-portkey-api-key", "a")],
+        ] {
+            assert_eq!(find_in(&pairs, None), Err(CredentialError::Several), "{pairs:?}");
+        }
+        for value in [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a, Bearer b",
+            "Bearer a,b",
+            "",
+            " a",
+            "Bearer \"a\"",
+            "Bearer\ta",
+        ] {
+            assert_eq!(find_in(&[("authorization", value)], None), Err(CredentialError::Malformed), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn other_schemes_are_no_credential_here() {
+        assert_eq!(find_in(&[("authorization", "Basic YTpi")], None), Ok(None));
+        assert_eq!(find_in(&[("authorization", "DPoP a.b.c")], None), Ok(None));
+    }
+
+    #[test]
+    fn a_25_an_oversized_credential_is_refused() {
+        assert_eq!(find_in(&[("x-api-key", &"a".repeat(16 * 1024 + 1))], None), Err(CredentialError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn any_authorization_is_judged_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::AUTHORIZATION, value);
+                if let Ok(Credential::Bearer(token)) = find(&headers, None, 64) {
+                    prop_assert!(!token.contains(' ') && !token.is_empty());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Header fields at the edge: which are refused, which never travel on, and who the client is behind trusted proxies.
+
+use std::net::{IpAddr, SocketAddr};
+
+use config::Cidr;
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Whether a header name holds `_`: servers behind may read it as `-`, which would let `x_auth_user` pose as `x-auth-user`.
+pub(crate) fn has_underscore(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().contains('_'))
+}
+
+/// Hop-by-hop fields (RFC 9110 section 7.6.1): they speak of one connection, not of the message.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings" | "proxy-authentication-info")
+}
+
+/// Fields by which a client names itself to those who trust the hop before them: never believed, never passed on.
+fn claims_identity(name: &str) -> bool {
+    const PREFIXES: [&str; 11] = [
+        "x-forwarded",
+        "x-auth",
+        "x-remote-",
+        "x-user",
+        "x-vouchgate-",
+        "x-original-",
+        "x-rewrite-",
+        "x-envoy-",
+        "x-amzn-",
+        "x-ms-client-",
+        "cf-",
+    ];
+    const NAMES: [&str; 9] = [
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "true-client-ip",
+        "client-cert",
+        "client-cert-chain",
+        "remote-user",
+        "x-ssl-client-cert",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Fields that hold the caller's credential for this gateway.
+fn is_credential(name: &HeaderName) -> bool {
+    [header::AUTHORIZATION, header::COOKIE].contains(name)
+        || matches!(name.as_str(), "x-api-key" | "x-goog-api-key" | "api-key" | "dpop" | "x-portkey-api-key")
+}
+
+/// The fields of a request to a reverse-proxied API that may travel on: everything except what is hop-by-hop, named by
+/// `Connection`, a credential, an identity claim, or set anew for the next hop.
+pub(crate) fn forwardable(headers: &HeaderMap) -> HeaderMap {
+    let nominated = nominated(headers);
+    let renewed = |name: &HeaderName| {
+        [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::ORIGIN, header::REFERER].contains(name)
+            || matches!(name.as_str(), "traceparent" | "tracestate" | "baggage" | "x-request-id")
+            || name.as_str().starts_with("sec-")
+            || name.as_str().starts_with("access-control-")
+    };
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let dropped = is_hop_by_hop(name)
+            || is_credential(name)
+            || claims_identity(name.as_str())
+            || renewed(name)
+            || nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str()));
+        if !dropped {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// The fields of an answer from a reverse-proxied API that reach the caller: cookies, hop-by-hop fields and what this
+/// gateway decides for itself stay behind.
+pub(crate) fn returnable(headers: &HeaderMap) -> HeaderMap {
+    let nominated = nominated(headers);
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let text = name.as_str();
+        let dropped = is_hop_by_hop(name)
+            || [header::SET_COOKIE, header::CONTENT_LENGTH, header::SERVER, header::ALT_SVC, header::LOCATION]
+                .contains(name)
+            || matches!(
+                text,
+                "strict-transport-security" | "x-request-id" | "www-authenticate" | "x-powered-by" | "clear-site-data"
+            )
+            || text.starts_with("access-control-")
+            || nominated.iter().any(|other| other.eq_ignore_ascii_case(text));
+        if !dropped {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// Names listed in `Connection`, which are hop-by-hop by nomination.
+fn nominated(headers: &HeaderMap) -> Vec<&str> {
+    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim).collect()
+}
+
+/// The client's address: the peer's, or, when the peer is a trusted proxy, the last address in `X-Forwarded-For` (or
+/// `Forwarded`, RFC 7239) that is not itself a trusted proxy.
+pub(crate) fn client_ip(peer: SocketAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(*ip));
+    let mut client = peer.ip().to_canonical();
+    if trusted.is_empty() || !is_trusted(&client) {
+        return client;
+    }
+    for hop in hops(headers).into_iter().rev() {
+        // An unreadable hop ends the chain: what stands left of it was written by nobody we know.
+        let Some(ip) = hop else { return client };
+        client = ip;
+        if !is_trusted(&client) {
+            break;
+        }
+    }
+    client
+}
+
+/// The chain of addresses the proxies wrote, first client first; at most the last 32.
+fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let texts = |name: &str| -> Vec<String> {
+        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    };
+    let forwarded_for = texts("x-forwarded-for");
+    let mut hops: Vec<Option<IpAddr>> = if forwarded_for.is_empty() {
+        texts("forwarded").iter().flat_map(|line| line.split(',')).map(forwarded_element).collect()
+    } else {
+        forwarded_for.iter().flat_map(|line| line.split(',')).map(address).collect()
+    };
+    hops.drain(..hops.len().saturating_sub(32));
+    hops
+}
+
+/// The `for=` address of one `Forwarded` element.
+fn forwarded_element(element: &str) -> Option<IpAddr> {
+    let pair = element.split(';').find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("for").then_some(value)
+    })?;
+    address(pair.trim().trim_matches('"'))
+}
+
+/// An address with or without port or brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let ip = text
+        .parse::<IpAddr>()
+        .ok()
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?;
+    Some(ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn credentials_identity_claims_and_hop_by_hop_fields_do_not_travel_on() {
+        let headers = map(&[
+            ("authorization", "Bearer t"),
+            ("cookie", "a=b"),
+            ("x-api-key", "t"),
+            ("dpop", "p"),
+            ("host", "gate"),
+            ("connection", "keep-alive, X-User-Token"),
+            ("x-user-token", "x"),
+            ("x-named", "kept"),
+            ("te", "trailers"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-auth-sub", "root"),
+            ("forwarded", "for=1.2.3.4"),
+            ("client-cert", ":AA:"),
+            ("accept", "text/plain"),
+            ("proxy-authorization", "Basic x"),
+            ("upgrade", "websocket"),
+        ]);
+        let kept = forwardable(&headers);
+        let mut names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "x-named"]);
+    }
+
+    #[test]
+    fn a_field_nominated_by_connection_does_not_travel_on() {
+        let kept = forwardable(&map(&[("connection", "close, X-Tag"), ("x-tag", "1"), ("x-other", "2")]));
+        assert_eq!(kept.len(), 1);
+    }
+
+    #[test]
+    fn cookies_and_challenges_of_an_upstream_do_not_reach_the_caller() {
+        let kept = returnable(&map(&[
+            ("set-cookie", "a=b"),
+            ("www-authenticate", "Basic"),
+            ("etag", "x"),
+            ("content-type", "a/b"),
+        ]));
+        assert_eq!(kept.len(), 2);
+    }
+
+    #[test]
+    fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+        let peer: SocketAddr = "10.0.0.1:5".parse().expect("address");
+        let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().expect("network")];
+        let forged = map(&[("x-forwarded-for", "6.6.6.6, 203.0.113.9, 10.0.0.7")]);
+        let ip = |text: &str| text.parse::<IpAddr>().expect("address");
+        assert_eq!(client_ip(peer, &forged, &trusted), ip("203.0.113.9"));
+        assert_eq!(client_ip(peer, &forged, &[]), ip("10.0.0.1"));
+        let outside: SocketAddr = "198.51.100.2:5".parse().expect("address");
+        assert_eq!(client_ip(outside, &forged, &trusted), ip("198.51.100.2"));
+        let rfc7239 = map(&[("forwarded", "for=\"[2001:db8::1]:80\";proto=https, for=10.0.0.9")]);
+        assert_eq!(client_ip(peer, &rfc7239, &trusted), ip("2001:db8::1"));
+        let broken = map(&[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.7")]);
+        assert_eq!(client_ip(peer, &broken, &trusted), ip("10.0.0.7"));
+    }
+
+    #[test]
+    fn an_ipv4_mapped_peer_is_the_ipv4_address() {
+        let peer: SocketAddr = "[::ffff:192.0.2.1]:5".parse().expect("address");
+        assert_eq!(client_ip(peer, &HeaderMap::new(), &[]), "192.0.2.1".parse::<IpAddr>().expect("address"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_forwarding_header_is_read_without_panic(line in "[ -~]{0,80}") {
+            let mut headers = HeaderMap::new();
+            headers.insert("forwarded", HeaderValue::from_str(&line).expect("visible"));
+            let peer: SocketAddr = "10.0.0.1:5".parse().expect("address");
+            client_ip(peer, &headers, &["10.0.0.0/8".parse().expect("network")]);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Which endpoint a path and method mean. The fixed paths come first, then what the configuration declares.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method};
+
+use super::path;
+use crate::snapshot::{Provider, Service, Snapshot, Upstream};
+
+/// What a request is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Endpoint {
+    /// `POST /v1/chat/completions`
+    Chat,
+    /// `POST /v1/embeddings`
+    Embeddings,
+    /// `POST /v1/messages`
+    Messages,
+    /// `GET /v1/models`
+    Models,
+    /// `GET /v1/models/{id}`
+    Model(String),
+    /// `GET /openapi.json`
+    OpenApi,
+    /// `ANY /providers/{name}/{rest}`: the provider, and the path as policies see it (`/v1/files`).
+    Native(Arc<Provider>, String),
+    /// `POST` a service's path.
+    Service(Arc<Service>),
+    /// A reverse-proxied API, and the path below its prefix.
+    Upstream(Arc<Upstream>, String),
+}
+
+impl Endpoint {
+    /// A short stable name for metrics and records.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+            Self::Messages => "messages",
+            Self::Models | Self::Model(_) => "models",
+            Self::OpenApi => "openapi",
+            Self::Native(..) => "native",
+            Self::Service(_) => "service",
+            Self::Upstream(..) => "upstream",
+        }
+    }
+
+    /// Whether the endpoint takes a JSON body and nothing else.
+    pub(crate) fn takes_json(&self) -> bool {
+        matches!(self, Self::Chat | Self::Embeddings | Self::Messages | Self::Service(_))
+    }
+}
+
+const GET: HeaderValue = HeaderValue::from_static("GET, HEAD");
+const POST: HeaderValue = HeaderValue::from_static("POST");
+const ANY: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+
+/// Find the endpoint of `path` and the methods it accepts. The path has been found clean.
+pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> {
+    Some(match path {
+        "/v1/chat/completions" => (Endpoint::Chat, POST),
+        "/v1/embeddings" => (Endpoint::Embeddings, POST),
+        "/v1/messages" => (Endpoint::Messages, POST),
+        "/v1/models" => (Endpoint::Models, GET),
+        "/openapi.json" => (Endpoint::OpenApi, GET),
+        _ => return declared(snapshot, path),
+    })
+}
+
+fn declared(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> {
+    if let Some(id) = path::model_id(path) {
+        return Some((Endpoint::Model(id.into_owned()), GET));
+    }
+    if let Some(native) = path.strip_prefix("/providers/") {
+        let (name, rest) = native.split_at_checked(native.find('/')?)?;
+        let provider = snapshot.provider(name)?;
+        return (rest.len() > 1).then(|| (Endpoint::Native(Arc::clone(provider), rest.to_owned()), ANY));
+    }
+    if let Some(service) = snapshot.service_at(path) {
+        return Some((Endpoint::Service(Arc::clone(service)), POST));
+    }
+    let (upstream, rest) = snapshot.upstream_at(path)?;
+    let allow = upstream.allow().clone();
+    Some((Endpoint::Upstream(Arc::clone(upstream), rest), allow))
+}
+
+/// Whether `method` is among `allow`.
+pub(crate) fn accepts(allow: &HeaderValue, method: &Method) -> bool {
+    allow.as_bytes().split(|b| *b == b',').any(|listed| listed.trim_ascii() == method.as_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_compared_whole_and_case_sensitively() {
+        assert!(accepts(&GET, &Method::GET));
+        assert!(accepts(&GET, &Method::HEAD));
+        assert!(!accepts(&ANY, &Method::TRACE));
+        assert!(!accepts(&ANY, &Method::CONNECT));
+        assert!(!accepts(&POST, &Method::from_bytes(b"post").expect("method")));
+        assert!(!accepts(&POST, &Method::from_bytes(b"POS").expect("method")));
+    }
+}

@@ -1,0 +1,172 @@
+//! Trying the targets of a plan in their order until one answers. Once an answer has begun it stands.
+
+use base::Problem;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use llm::{Dialect, RequestError, Translation};
+use net::UpstreamBody;
+use policy::Permit;
+
+use super::request_problem;
+use crate::Reservation;
+use crate::problem::Refusal;
+use crate::relay::Answer;
+use crate::route::Plan;
+use crate::settle::Receipt;
+use crate::snapshot::{ModelTarget, Provider};
+use crate::upstream::{self, Call, UpstreamError};
+
+/// A request that any of several targets may answer.
+pub(crate) trait Exchange: Sync {
+    /// Whether a stream is asked for.
+    fn streams(&self) -> bool;
+
+    /// The caller's header fields, of which a few are passed on.
+    fn head(&self) -> &HeaderMap;
+
+    /// The request as this target takes it.
+    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared, RequestError>;
+
+    /// The built-in model's answer.
+    fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed>;
+
+    /// Turn a provider's response, in the dialect it speaks, into the caller's answer. Its status and encoding have been looked at.
+    fn finish(
+        &self,
+        response: Response<UpstreamBody>,
+        prepared: (Dialect, Option<Translation>),
+        receipt: &mut Receipt,
+    ) -> impl Future<Output = Result<Answer, Failed>> + Send;
+}
+
+/// A request ready for one target.
+pub(crate) struct Prepared {
+    pub(crate) spoken: Dialect,
+    pub(crate) body: Bytes,
+    pub(crate) translation: Option<Translation>,
+}
+
+/// Why a target gave no answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// It cannot express the request.
+    Request(RequestError),
+    /// It failed.
+    Upstream(UpstreamError),
+    /// It answered, but not with what was asked for.
+    Answer(Problem),
+}
+
+impl From<UpstreamError> for Failed {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl Failed {
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::Request(error) => Refusal::from(request_problem(&error)),
+            Self::Upstream(error) => Refusal::from(error.problem()),
+            Self::Answer(problem) => Refusal::from(problem),
+        }
+    }
+
+    /// Whether another target may do better.
+    fn retryable(&self) -> bool {
+        match self {
+            Self::Request(error) => matches!(error, RequestError::Unsupported { .. }),
+            Self::Upstream(error) => error.retryable(),
+            Self::Answer(_) => false,
+        }
+    }
+
+    fn log(&self, target: &ModelTarget) {
+        let provider = match target {
+            ModelTarget::Echo => config::OWN_NAME,
+            ModelTarget::Remote(provider, _) => provider.name.as_str(),
+        };
+        match self {
+            Self::Upstream(error) => {
+                tracing::warn!(provider, reason = error.reason(), %error, "a provider gave no answer");
+            }
+            Self::Request(error) => {
+                tracing::debug!(provider, reason = error.reason(), "a provider cannot take the request");
+            }
+            Self::Answer(problem) => {
+                tracing::debug!(provider, reason = problem.code, "a provider's answer is not as asked");
+            }
+        }
+    }
+}
+
+/// Try until one answers.
+pub(crate) async fn run<E: Exchange>(
+    exchange: &E,
+    plan: &Plan,
+    reservation: &Reservation,
+    receipt: &mut Receipt,
+) -> Result<Answer, Refusal> {
+    let mut attempt = 0;
+    let mut failed: Option<Failed> = None;
+    while let Some(target) = plan.target(attempt) {
+        let pause = plan.pause(attempt);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        attempt += 1;
+        let last = plan.target(attempt).is_none();
+        let outcome = match target {
+            ModelTarget::Echo => {
+                receipt.answered_here();
+                exchange.echo(reservation.permit(), receipt).map(Some)
+            }
+            ModelTarget::Remote(provider, model) => {
+                one(exchange, plan, (provider, model, last), reservation, receipt).await
+            }
+        };
+        match outcome {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => {}
+            Err(error) => {
+                error.log(target);
+                let again = error.retryable();
+                // What a provider said tells more than that another could not be asked.
+                failed = match (failed, error) {
+                    (Some(first @ Failed::Upstream(_)), Failed::Request(_)) => Some(first),
+                    (_, later) => Some(later),
+                };
+                if !again {
+                    break;
+                }
+            }
+        }
+    }
+    let nothing = || Failed::Upstream(UpstreamError::Egress(net::EgressError::Busy));
+    Err(failed.unwrap_or_else(nothing).refusal())
+}
+
+/// One attempt at one target. `None`: its answer has a status after which another target is tried.
+async fn one<E: Exchange>(
+    exchange: &E,
+    plan: &Plan,
+    (provider, model, last): (&Provider, &str, bool),
+    reservation: &Reservation,
+    receipt: &mut Receipt,
+) -> Result<Option<Answer>, Failed> {
+    let prepared = exchange.prepare(provider, model, reservation.permit()).map_err(Failed::Request)?;
+    let content = upstream::Content::json(prepared.body, exchange.streams());
+    let path = provider.path(prepared.spoken);
+    let request = upstream::provider_request(provider, (Method::POST, path), exchange.head(), content)
+        .map_err(UpstreamError::from)?;
+    let call = Call { target: &provider.target, label: &provider.label, deadlines: plan.deadlines(provider), request };
+    let response = upstream::send(reservation, receipt, call).await?;
+    if !last && plan.retries_on(response.status()) {
+        return Ok(None);
+    }
+    upstream::check_head(&response)?;
+    if upstream::is_encoded(response.headers()) {
+        return Err(UpstreamError::Encoding.into());
+    }
+    exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await.map(Some)
+}

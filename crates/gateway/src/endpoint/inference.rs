@@ -1,0 +1,160 @@
+//! `/v1/chat/completions`, `/v1/embeddings` and `/v1/messages`: the same dialect passes through byte for byte, another is
+//! translated.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{self, HeaderMap, HeaderValue};
+use llm::passthrough::{CapName, Edits, Peek, StreamTap, peek, peek_response};
+use llm::{Dialect, Options, RequestError, Translation};
+use net::UpstreamBody;
+use policy::{Ask, Permit, Target, Tools};
+
+use super::attempts::{self, Exchange, Failed, Prepared};
+use super::{Answered, Asked, native, request_problem};
+use crate::authorize;
+use crate::problem::Refusal;
+use crate::relay::{Answer, Content, Watched};
+use crate::route;
+use crate::settle::{Outcome, Receipt};
+use crate::snapshot::{Provider, Snapshot};
+use crate::upstream::{self, UpstreamError};
+
+/// Answer a request in `dialect`.
+pub(crate) async fn answer(asked: Asked<'_>, dialect: Dialect, receipt: &mut Receipt) -> Answered {
+    let limits = json_limits(asked.snapshot, dialect);
+    let seen = peek(dialect, &asked.body, &limits).map_err(|error| Refusal::from(request_problem(&error)))?;
+    let permit = permit(asked.snapshot, &seen, receipt)?;
+    let reservation = receipt.reserve(permit)?;
+    let plan = route::plan(asked.snapshot, reservation.permit(), &seen.model).map_err(|unknown| unknown.problem())?;
+    receipt.model(&seen.model, plan.label());
+    native::check_references(&plan, &asked.body, receipt).await?;
+    let inference = Inference {
+        dialect,
+        head: &asked.head.headers,
+        body: &asked.body,
+        seen: &seen,
+        limit: asked.snapshot.limits.response_body,
+        now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
+    };
+    let answer = attempts::run(&inference, &plan, &reservation, receipt).await?;
+    Ok((answer, Some(reservation)))
+}
+
+/// Lists of tokens to be embedded are long.
+pub(super) fn json_limits(snapshot: &Snapshot, dialect: Dialect) -> llm::Limits {
+    let limits = snapshot.limits.json;
+    match dialect {
+        Dialect::OpenAiEmbeddings => llm::Limits { nodes: limits.nodes.max(llm::Limits::EMBEDDINGS.nodes), ..limits },
+        _ => limits,
+    }
+}
+
+/// Ask for the model, and for every other model the request would have the provider use.
+fn permit(snapshot: &Snapshot, seen: &Peek, receipt: &mut Receipt) -> Result<Permit, Refusal> {
+    let tools = if seen.has_tools { Tools::Named(&seen.tool_names) } else { Tools::None };
+    let most = seen.max_output_tokens.map(|each| each.saturating_mul(seen.answers.max(1)));
+    let at = receipt.at();
+    let ask = |model| Ask { max_output_tokens: most, tools, ..Ask::new(Target::Model(model), at) };
+    let permit = authorize::permit(snapshot, receipt.caller(), &ask(seen.model.as_str()))?;
+    for other in &seen.other_models {
+        let _also = authorize::permit(snapshot, receipt.caller(), &ask(other.as_str()))?;
+    }
+    receipt.permitted(permit.policy());
+    Ok(permit)
+}
+
+struct Inference<'a> {
+    dialect: Dialect,
+    head: &'a HeaderMap,
+    body: &'a Bytes,
+    seen: &'a Peek,
+    limit: usize,
+    now: u64,
+}
+
+impl Exchange for Inference<'_> {
+    fn streams(&self) -> bool {
+        self.seen.stream
+    }
+
+    fn head(&self) -> &HeaderMap {
+        self.head
+    }
+
+    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared, RequestError> {
+        let spoken = provider.speaks(self.dialect);
+        let flavour = provider.flavour();
+        let edits = Edits {
+            model: Some(model),
+            include_usage: provider.takes_stream_options(),
+            max_output_tokens: permit.max_output_tokens().filter(|_| self.seen.max_output_tokens.is_none()),
+            cap_name: CapName::from(flavour),
+        };
+        let no_endpoint =
+            || RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no such endpoint" };
+        if !provider.answers(self.dialect) {
+            return Err(no_endpoint());
+        }
+        if spoken == self.dialect {
+            let body = Bytes::from(self.seen.splice(self.dialect, self.body, &edits));
+            return Ok(Prepared { spoken, body, translation: None });
+        }
+        let options = Options { flavour, now: self.now, ..Options::default() };
+        let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?;
+        let body = Bytes::from(translation.request(self.body, &edits)?);
+        Ok(Prepared { spoken, body, translation: Some(translation) })
+    }
+
+    fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
+        super::echo::answer(self.dialect, (self.body, self.seen), permit.max_output_tokens(), receipt)
+    }
+
+    async fn finish(
+        &self,
+        response: Response<UpstreamBody>,
+        (_, translation): (Dialect, Option<Translation>),
+        receipt: &mut Receipt,
+    ) -> Result<Answer, Failed> {
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        let mut headers = upstream::returned(&head.headers);
+        if translation.is_some() {
+            headers.remove(header::CONTENT_TYPE);
+        }
+        let streamed = upstream::is_event_stream(&head.headers);
+        match translation {
+            None if streamed && status.is_success() => {
+                let strip = self.seen.stream && !self.seen.include_usage;
+                let pipe = Watched::new(StreamTap::new(self.dialect, strip));
+                Ok(Answer::events(headers, Content::Stream(VecDeque::new(), body, Box::new(pipe))))
+            }
+            None => {
+                let bytes = upstream::read(body, self.limit).await?;
+                let outcome = if status.is_success() { Outcome::Ok } else { Outcome::ProviderError };
+                if status.is_success() {
+                    receipt.usage(peek_response(self.dialect, &bytes).usage);
+                }
+                Ok(Answer { status, headers, content: Content::Whole(bytes, outcome) })
+            }
+            Some(_) if status.is_success() && streamed != self.seen.stream => Err(UpstreamError::Kind.into()),
+            Some(translation) if status.is_success() && streamed => {
+                let pipe = translation.stream(self.seen.include_usage);
+                Ok(Answer::events(headers, Content::Stream(VecDeque::new(), body, Box::new(pipe))))
+            }
+            Some(translation) => {
+                let bytes = upstream::read(body, self.limit).await?;
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                if !status.is_success() {
+                    let error = Bytes::from(translation.error(status.as_u16(), &bytes));
+                    return Ok(Answer { status, headers, content: Content::Whole(error, Outcome::ProviderError) });
+                }
+                let answer = translation.response(&bytes).map_err(UpstreamError::from)?;
+                receipt.usage(answer.usage);
+                let content = Content::Whole(Bytes::from(answer.body), Outcome::Ok);
+                Ok(Answer { status, headers, content })
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! `/providers/{name}/{rest}`: a provider's own API, as far as a policy lists it, with this gateway's key and for each caller
+//! only what that caller stored.
+
+mod created;
+
+use std::collections::VecDeque;
+
+use base::{Name, Problem};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+use llm::Dialect;
+use llm::passthrough::{CapName, Edits, Peek, StreamTap, peek, peek_response};
+use net::UpstreamBody;
+use policy::{Ask, Target, Tools};
+
+use super::{Answered, Asked, request_problem};
+use crate::authorize;
+use crate::edge;
+use crate::metrics::Label;
+use crate::objects::{self, Resource};
+use crate::problem::Refusal;
+use crate::relay::{Answer, Content, Opaque, Pipe, Watched};
+use crate::route::Plan;
+use crate::settle::{Outcome, Receipt};
+use crate::snapshot::{ModelTarget, Provider};
+use crate::upstream::{self, Call, UpstreamError};
+
+/// Query parameters that would bring another credential.
+const CREDENTIALS: [&str; 4] = ["key", "api_key", "api-key", "access_token"];
+
+/// One native call.
+struct Native<'a> {
+    provider: &'a Provider,
+    method: &'a Method,
+    below: &'a str,
+    resource: Resource<'a>,
+    /// Of a request in a dialect that is understood: what was seen of it.
+    seen: Option<(Dialect, Peek)>,
+    limit: usize,
+}
+
+/// Answer a native call.
+pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, receipt: &mut Receipt) -> Answered {
+    let below = provider.below(rest);
+    let method = &asked.head.method;
+    let query = asked.head.uri.query();
+    if CREDENTIALS.iter().any(|name| edge::query_names(query, name)) {
+        return Err(
+            Problem::client(StatusCode::BAD_REQUEST, "invalid_request", "Send no credential in the query.").into()
+        );
+    }
+    let seen = look(&asked, method, below)?;
+    let model = match &seen {
+        Some((_, seen)) => Some(seen.model.clone()),
+        None => model_of(&asked),
+    };
+    let permit = permit(&asked, provider, rest, (seen.as_ref().map(|(_, seen)| seen), model.as_deref()), receipt)?;
+    receipt.permitted(permit.policy());
+    let reservation = receipt.reserve(permit)?;
+    if let Some(model) = &model {
+        receipt.model(model, &Label::Fixed("direct"));
+    }
+    let native = Native {
+        provider,
+        method,
+        below,
+        resource: objects::resource(below),
+        seen,
+        limit: asked.snapshot.limits.response_body,
+    };
+    native.check_path(receipt).await?;
+    check(&[&provider.name], &asked.body, receipt).await?;
+
+    let (body, stripped) = native.body(&asked.body, reservation.permit().max_output_tokens());
+    let path = provider.native_path(rest, query).ok_or_else(bad_path)?;
+    let kind = asked.head.headers.get(header::CONTENT_TYPE).cloned().filter(|_| !body.is_empty());
+    let accept = asked.head.headers.get(header::ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*"));
+    let content = upstream::Content { body, kind, accept };
+    let request = upstream::provider_request(provider, (method.clone(), &path), &asked.head.headers, content)
+        .map_err(|error| UpstreamError::from(error).problem())?;
+    let call = Call { target: &provider.target, label: &provider.label, deadlines: provider.deadlines, request };
+    let response = upstream::send(&reservation, receipt, call).await.map_err(|error| error.problem())?;
+    upstream::check_head(&response).map_err(|error| error.problem())?;
+    let answer = native.finish(response, stripped, &asked.body, receipt).await?;
+    Ok((answer, Some(reservation)))
+}
+
+fn bad_path() -> Problem {
+    Problem::client(StatusCode::BAD_REQUEST, "path_invalid", "This path or query cannot be sent on.")
+}
+
+/// See what a request in a known dialect asks.
+fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Dialect, Peek)>, Refusal> {
+    let dialect = match below {
+        "/chat/completions" => Dialect::OpenAiChat,
+        "/embeddings" => Dialect::OpenAiEmbeddings,
+        "/messages" => Dialect::AnthropicMessages,
+        _ => return Ok(None),
+    };
+    if method != Method::POST {
+        return Ok(None);
+    }
+    let limits = super::inference::json_limits(asked.snapshot, dialect);
+    let seen = peek(dialect, &asked.body, &limits).map_err(|error| Refusal::from(request_problem(&error)))?;
+    Ok(Some((dialect, seen)))
+}
+
+/// The model another request names, if it is JSON that names one, once.
+fn model_of(asked: &Asked<'_>) -> Option<String> {
+    llm::check_json(&asked.body, &asked.snapshot.limits.json).ok()?;
+    let body: serde_json::Value = serde_json::from_slice(&asked.body).ok()?;
+    Some(body.get("model")?.as_str()?.to_owned())
+}
+
+fn permit(
+    asked: &Asked<'_>,
+    provider: &Provider,
+    rest: &str,
+    (seen, model): (Option<&Peek>, Option<&str>),
+    receipt: &Receipt,
+) -> Result<policy::Permit, Refusal> {
+    let method = asked.head.method.as_str();
+    let at = receipt.at();
+    let target = |model| Target::Provider { name: provider.name.as_str(), method, path: rest, model };
+    let ask = |model| match seen {
+        Some(seen) => Ask {
+            max_output_tokens: seen.max_output_tokens.map(|each| each.saturating_mul(seen.answers.max(1))),
+            tools: if seen.has_tools { Tools::Named(&seen.tool_names) } else { Tools::None },
+            ..Ask::new(target(model), at)
+        },
+        None if asked.body.is_empty() => Ask::new(target(model), at),
+        None => Ask { tools: Tools::Unknown, inspected: false, ..Ask::new(target(model), at) },
+    };
+    let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask(model))?;
+    for other in seen.into_iter().flat_map(|seen| &seen.other_models) {
+        let _also = authorize::permit(asked.snapshot, receipt.caller(), &ask(Some(other.as_str())))?;
+    }
+    Ok(permit)
+}
+
+/// Refuse a request that names what the caller did not store.
+pub(crate) async fn check_references(plan: &Plan, body: &[u8], receipt: &Receipt) -> Result<(), Refusal> {
+    let names: Vec<&Name> = plan
+        .targets()
+        .iter()
+        .filter_map(|target| match target {
+            ModelTarget::Echo => None,
+            ModelTarget::Remote(provider, _) => Some(&provider.name),
+        })
+        .collect();
+    if names.is_empty() { Ok(()) } else { check(&names, body, receipt).await }
+}
+
+async fn check(providers: &[&Name], body: &[u8], receipt: &Receipt) -> Result<(), Refusal> {
+    for object in objects::references(body) {
+        let objects = receipt.shared().objects.as_ref();
+        if !objects::is_owned(objects, providers, &object, receipt.caller()).await? {
+            return Err(objects::not_found().into());
+        }
+    }
+    Ok(())
+}
+
+impl Native<'_> {
+    /// Refuse a path that leads to what somebody else stored.
+    async fn check_path(&self, receipt: &Receipt) -> Result<(), Refusal> {
+        let objects = receipt.shared().objects.as_ref();
+        let provider = [&self.provider.name];
+        if let Resource::Object(id) = self.resource
+            && !objects::is_owned(objects, &provider, id, receipt.caller()).await?
+        {
+            return Err(objects::not_found().into());
+        }
+        Ok(())
+    }
+
+    /// The body as it is sent on, and whether a usage chunk nobody asked for has to be taken out of the answer.
+    fn body(&self, body: &Bytes, most: Option<u64>) -> (Bytes, bool) {
+        let Some((dialect, seen)) = &self.seen else { return (body.clone(), false) };
+        let include_usage = seen.stream && !seen.include_usage && self.provider.takes_stream_options();
+        let max_output_tokens = most.filter(|_| seen.max_output_tokens.is_none());
+        if !include_usage && max_output_tokens.is_none() {
+            return (body.clone(), false);
+        }
+        let cap_name = CapName::from(self.provider.flavour());
+        let edits = Edits { model: None, include_usage, max_output_tokens, cap_name };
+        (Bytes::from(seen.splice(*dialect, body, &edits)), include_usage)
+    }
+
+    async fn finish(
+        &self,
+        response: Response<UpstreamBody>,
+        strip: bool,
+        sent: &[u8],
+        receipt: &mut Receipt,
+    ) -> Result<Answer, Refusal> {
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        let headers = returned(&head.headers);
+        let outcome = if status.is_success() { Outcome::Ok } else { Outcome::ProviderError };
+        let encoded = upstream::is_encoded(&head.headers);
+        let streamed = status.is_success() && upstream::is_event_stream(&head.headers);
+        let makes = status.is_success() && created::is_made(self.method, self.below, self.resource, sent);
+        let lists = status.is_success() && self.method == Method::GET && self.resource == Resource::Collection;
+        if encoded && (makes || lists) {
+            return Err(UpstreamError::Encoding.problem().into());
+        }
+        if streamed && !encoded {
+            let pipe: Box<dyn Pipe> = match &self.seen {
+                Some((dialect, _)) => Box::new(Watched::new(StreamTap::new(*dialect, strip))),
+                None => Box::new(Opaque::default()),
+            };
+            let (first, body) = if makes {
+                created::claim_streamed(body, self.provider, receipt).await?
+            } else {
+                (VecDeque::new(), body)
+            };
+            return Ok(Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) });
+        }
+        if status.is_success()
+            && self.method == Method::DELETE
+            && let Resource::Object(id) = self.resource
+        {
+            created::forget(self.provider, id, receipt).await;
+        }
+        if !(makes || lists || self.seen.is_some()) || encoded {
+            let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::default()));
+            return Ok(Answer { status, headers, content });
+        }
+        let mut bytes = upstream::read(body, self.limit).await.map_err(|error| error.problem())?;
+        if makes {
+            created::claim(&bytes, self.provider, receipt).await?;
+        }
+        if lists {
+            bytes = created::filter(&bytes, self.provider, receipt).await?;
+        }
+        if let (Some((dialect, _)), true) = (&self.seen, status.is_success()) {
+            receipt.usage(peek_response(*dialect, &bytes).usage);
+        }
+        Ok(Answer { status, headers, content: Content::Whole(bytes, outcome) })
+    }
+}
+
+/// The fields that reach the caller: those of inference, and what describes a file.
+fn returned(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = upstream::returned(headers);
+    for name in [header::CONTENT_DISPOSITION, header::CONTENT_ENCODING] {
+        if let Some(value) = headers.get(&name) {
+            kept.insert(name, value.clone());
+        }
+    }
+    kept
+}

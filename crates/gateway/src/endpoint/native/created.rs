@@ -1,0 +1,141 @@
+//! What a call makes at a provider, whose it is from then on, and what of a list the caller may see.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use llm::SseDecoder;
+use net::UpstreamBody;
+use serde_json::Value;
+
+use crate::objects::{self, Resource};
+use crate::problem::Refusal;
+use crate::settle::Receipt;
+use crate::snapshot::Provider;
+use crate::upstream::UpstreamError;
+
+/// The first event of a stream that makes something names it; it is no larger than this.
+const FIRST_EVENT: usize = 256 * 1024;
+
+/// Whether a call, if it succeeds, makes something that can be asked for later.
+pub(super) fn is_made(method: &Method, below: &str, resource: Resource<'_>, sent: &[u8]) -> bool {
+    if method != Method::POST && method != Method::PUT {
+        return false;
+    }
+    let store = || serde_json::from_slice::<Value>(sent).ok().and_then(|body| body.get("store")?.as_bool());
+    match below {
+        // Kept only if asked for.
+        "/chat/completions" => store() == Some(true),
+        // Kept unless asked not to.
+        "/responses" => store() != Some(false),
+        "/threads/runs" => true,
+        _ => matches!(resource, Resource::Collection | Resource::Object(_)),
+    }
+}
+
+/// Note whose it is, before the caller learns its id. Without that the caller could never use it, so it is an error.
+pub(super) async fn claim(body: &[u8], provider: &Provider, receipt: &Receipt) -> Result<(), Refusal> {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
+    match id_of(&value) {
+        Some(id) => claim_id(id, provider, receipt).await,
+        None => Ok(()),
+    }
+}
+
+/// The id of what an answer, or the first event of a streamed one, speaks of.
+fn id_of(value: &Value) -> Option<&str> {
+    value.get("id").or_else(|| value.get("response")?.get("id"))?.as_str()
+}
+
+async fn claim_id(id: &str, provider: &Provider, receipt: &Receipt) -> Result<(), Refusal> {
+    let owner = objects::owner_of(receipt.caller());
+    let claimed = receipt.shared().objects.claim(&provider.name, id, &owner).await;
+    claimed.map_err(|error| Refusal::from(objects::unavailable(&error)))
+}
+
+/// Read a stream up to its first event, and note whose is what that names. Returns the pieces read.
+pub(super) async fn claim_streamed(
+    mut body: UpstreamBody,
+    provider: &Provider,
+    receipt: &Receipt,
+) -> Result<(VecDeque<Bytes>, UpstreamBody), Refusal> {
+    let mut decoder = SseDecoder::new(FIRST_EVENT);
+    let mut pieces = VecDeque::new();
+    let mut size = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| UpstreamError::from(error).problem())?;
+        let Ok(piece) = frame.into_data() else { continue };
+        let mut id = None;
+        let fed = decoder.feed(&piece, |event, _| {
+            let value = serde_json::from_str::<Value>(&event.data).ok();
+            id = id.take().or_else(|| value.as_ref().and_then(id_of).map(str::to_owned));
+        });
+        size += piece.len();
+        pieces.push_back(piece);
+        if let Some(id) = id {
+            claim_id(&id, provider, receipt).await?;
+            return Ok((pieces, body));
+        }
+        if fed.is_err() || size > FIRST_EVENT {
+            return Err(UpstreamError::Kind.problem().into());
+        }
+    }
+    Ok((pieces, body))
+}
+
+/// It is gone at the provider.
+pub(super) async fn forget(provider: &Provider, id: &str, receipt: &Receipt) {
+    if let Err(error) = receipt.shared().objects.forget(&provider.name, id).await {
+        tracing::warn!(%error, "a deleted object stays on the list of stored ones");
+    }
+}
+
+/// A list with only what is the caller's own.
+pub(super) async fn filter(body: &Bytes, provider: &Provider, receipt: &Receipt) -> Result<Bytes, Refusal> {
+    let unreadable = || {
+        let message = "The provider's list cannot be read.";
+        Refusal::from(base::Problem::provider(StatusCode::BAD_GATEWAY, "upstream_invalid_shape", message))
+    };
+    let mut list: Value = serde_json::from_slice(body).map_err(|_| unreadable())?;
+    let items = list.get_mut("data").and_then(Value::as_array_mut).ok_or_else(unreadable)?;
+    let mut kept = Vec::with_capacity(items.len());
+    for item in std::mem::take(items) {
+        let Some(id) = item.get("id").and_then(Value::as_str) else { continue };
+        let objects = receipt.shared().objects.as_ref();
+        if objects::is_owned(objects, &[&provider.name], id, receipt.caller()).await? {
+            kept.push(item);
+        }
+    }
+    let id = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or(Value::Null);
+    let ends = [("first_id", id(kept.first())), ("last_id", id(kept.last()))];
+    *items = kept;
+    if let Some(list) = list.as_object_mut() {
+        for (name, value) in ends {
+            if let Some(member) = list.get_mut(name) {
+                *member = value;
+            }
+        }
+    }
+    Ok(Bytes::from(list.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_calls_that_leave_something_behind_make_something() {
+        let made = |method: Method, below: &str, sent: &str| {
+            is_made(&method, below, objects::resource(below), sent.as_bytes())
+        };
+        assert!(made(Method::POST, "/responses", "{}"));
+        assert!(!made(Method::POST, "/responses", r#"{"store":false}"#));
+        assert!(made(Method::POST, "/chat/completions", r#"{"store":true}"#));
+        assert!(!made(Method::POST, "/chat/completions", "{}"));
+        assert!(made(Method::POST, "/files", "multipart"));
+        assert!(!made(Method::GET, "/files", ""));
+        assert!(!made(Method::POST, "/messages", "{}"));
+        assert!(!made(Method::POST, "/embeddings", "{}"));
+    }
+}

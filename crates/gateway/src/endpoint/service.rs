@@ -1,0 +1,324 @@
+//! `[[service]]`: a prompt published as an endpoint of its own.
+//!
+//! The body is `{"input": .., "variables": {..}, "stream": false, "parameters": {"response_format", "max_output_tokens",
+//! "temperature", "stream"}}`. A variable may also stand at the top or among the parameters. The answer is `{"output", "model",
+//! "usage", "request_id"}`; streamed, events `{"type":"delta","delta":".."}` and last `{"type":"done"}` with the rest.
+
+pub(crate) mod prompt;
+mod stream;
+
+use base::Problem;
+use bytes::Bytes;
+use config::ResponseFormat;
+use http::header::{HeaderMap, HeaderName};
+use http::{Response, StatusCode};
+use llm::model::{Json, Message, Output, Part, Role};
+use llm::{Dialect, Options, Request, RequestError, Translation, Usage};
+use net::UpstreamBody;
+use policy::{Ask, Permit, Target};
+use serde_json::{Map, Value, json};
+
+pub(crate) use self::prompt::Prompt;
+
+use self::prompt::InputError;
+pub(crate) use self::stream::Finished;
+
+use self::stream::Deltas;
+use super::attempts::{self, Exchange, Failed, Prepared};
+use super::{Answered, Asked};
+use crate::authorize;
+use crate::problem::Refusal;
+use crate::relay::{Answer, Content};
+use crate::route;
+use crate::settle::{Outcome, Receipt};
+use crate::snapshot::{Provider, Service};
+use crate::upstream::{self, UpstreamError};
+
+/// Said to every model that is asked for JSON: some providers insist that the word is there.
+const JSON_ONLY: &str = "Answer with one JSON value and nothing else: no explanation and no code fence.";
+
+/// What a request asks of a service.
+#[derive(Debug)]
+struct Order {
+    values: Map<String, Value>,
+    format: ResponseFormat,
+    stream: bool,
+    max_output_tokens: Option<u64>,
+    temperature: Option<Value>,
+}
+
+/// Answer a request to a service.
+pub(crate) async fn answer(asked: Asked<'_>, service: &Service, receipt: &mut Receipt) -> Answered {
+    llm::check_json(&asked.body, &asked.snapshot.limits.json)
+        .map_err(|error| Refusal::from(super::request_problem(&RequestError::Json(error))))?;
+    let order = Order::read(&asked.body, service).map_err(|error| bad_input(&error))?;
+    let (system, prompt) = service.prompt.fill(&order.values).map_err(|error| bad_input(&error))?;
+    let name = service.config.name.as_str();
+    let ask = Ask { max_output_tokens: order.max_output_tokens, ..Ask::new(Target::Service(name), receipt.at()) };
+    let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
+    receipt.permitted(permit.policy());
+    let reservation = receipt.reserve(permit)?;
+    let model = service.config.model.as_str();
+    let plan = route::plan(asked.snapshot, reservation.permit(), model).map_err(|_| missing_model())?;
+    receipt.model(model, plan.label());
+    let most = [order.max_output_tokens, service.config.max_output_tokens, reservation.permit().max_output_tokens()];
+    let exchange = ServiceCall {
+        request: request(&order, system, &prompt, most.into_iter().flatten().min()),
+        format: order.format,
+        head: HeaderMap::new(),
+        limit: asked.snapshot.limits.response_body,
+        now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
+    };
+    let answer = attempts::run(&exchange, &plan, &reservation, receipt).await?;
+    Ok((answer, Some(reservation)))
+}
+
+fn bad_input(error: &InputError) -> Refusal {
+    let code = "invalid_parameter";
+    Problem::client(StatusCode::BAD_REQUEST, code, error.to_string()).param(error.member.as_str()).into()
+}
+
+/// The operator's configuration names a model that is not there: `check` would have told.
+fn missing_model() -> Refusal {
+    Problem::us(StatusCode::BAD_GATEWAY, "service_model_missing", "The model of this service is not configured.").into()
+}
+
+impl Order {
+    fn read(body: &[u8], service: &Service) -> Result<Self, InputError> {
+        let top: Value = serde_json::from_slice(body).map_err(|_| InputError::new("body", "must be a JSON object"))?;
+        let Value::Object(mut top) = top else { return Err(InputError::new("body", "must be a JSON object")) };
+        let known = service.prompt.variables();
+        let mut order = Self {
+            values: Map::new(),
+            format: service.config.response_format,
+            stream: false,
+            max_output_tokens: None,
+            temperature: None,
+        };
+        let mut parameters = object(&mut top, "parameters")?;
+        let variables = object(&mut top, "variables")?;
+        // A variable of the same name wins: the operator named it.
+        let take =
+            |from: &mut Map<String, Value>, name: &str| from.shift_remove(name).filter(|_| !known.contains_key(name));
+        for stream in [take(&mut top, "stream"), take(&mut parameters, "stream")].into_iter().flatten() {
+            order.stream |= stream.as_bool().ok_or_else(|| InputError::new("stream", "must be true or false"))?;
+        }
+        if let Some(format) = take(&mut parameters, "response_format") {
+            order.format = response_format(&format)?;
+        }
+        if let Some(most) = take(&mut parameters, "max_output_tokens") {
+            let most = most.as_u64().filter(|most| *most > 0);
+            order.max_output_tokens =
+                Some(most.ok_or_else(|| InputError::new("max_output_tokens", "must be a whole number"))?);
+        }
+        if let Some(temperature) = take(&mut parameters, "temperature") {
+            let valid = temperature.as_f64().is_some_and(|t| (0.0..=2.0).contains(&t));
+            order.temperature = Some(temperature).filter(|_| valid);
+            if !valid {
+                return Err(InputError::new("temperature", "must be a number from 0 to 2"));
+            }
+        }
+        for (name, value) in top.into_iter().chain(variables).chain(parameters) {
+            if order.values.insert(name.clone(), value).is_some() {
+                return Err(InputError::new(name, "is given twice"));
+            }
+        }
+        Ok(order)
+    }
+}
+
+/// The member that holds an object, or none.
+fn object(top: &mut Map<String, Value>, name: &str) -> Result<Map<String, Value>, InputError> {
+    match top.shift_remove(name) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(object)) => Ok(object),
+        Some(_) => Err(InputError::new(name, "must be an object")),
+    }
+}
+
+/// `"json"` or `"text"`; OpenAI's `{"type":"json_object"}` means the same.
+fn response_format(value: &Value) -> Result<ResponseFormat, InputError> {
+    match value.as_str().or_else(|| value.get("type")?.as_str()) {
+        Some("json" | "json_object") => Ok(ResponseFormat::Json),
+        Some("text") => Ok(ResponseFormat::Text),
+        _ => Err(InputError::new("response_format", "must be \"text\" or \"json\"")),
+    }
+}
+
+fn request(order: &Order, system: Option<String>, prompt: &str, most: Option<u64>) -> Request {
+    let json = order.format == ResponseFormat::Json;
+    let output = if json { Output::JsonObject } else { Output::Text };
+    let mut request = Request::from_prompt("", prompt, output);
+    let instructions: Vec<String> = system.into_iter().chain(json.then(|| JSON_ONLY.to_owned())).collect();
+    if !instructions.is_empty() {
+        request.messages.insert(0, Message::new(Role::System, vec![Part::text(instructions.join("\n\n"))]));
+    }
+    request.max_output_tokens = most;
+    request.temperature = order.temperature.as_ref().map(Json::from);
+    request.stream = order.stream;
+    request
+}
+
+struct ServiceCall {
+    request: Request,
+    format: ResponseFormat,
+    head: HeaderMap,
+    limit: usize,
+    now: u64,
+}
+
+impl Exchange for ServiceCall {
+    fn streams(&self) -> bool {
+        self.request.stream
+    }
+
+    /// Nothing of the caller's header means anything to the provider here.
+    fn head(&self) -> &HeaderMap {
+        &self.head
+    }
+
+    fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared, RequestError> {
+        let spoken = provider.speaks(Dialect::OpenAiChat);
+        let options = Options { flavour: provider.flavour(), now: self.now, ..Options::default() };
+        let translation = Translation::new(Dialect::OpenAiChat, spoken, options)
+            .ok_or_else(|| RequestError::Unsupported { param: "model".to_owned(), why: "it is not a chat model" })?;
+        let mut request = self.request.clone();
+        model.clone_into(&mut request.model);
+        let body = match translation.encode(&request) {
+            // The instructions ask for JSON too, so a provider without a switch for it can still answer.
+            Err(RequestError::Unsupported { .. }) if request.output != Output::Text => {
+                request.output = Output::Text;
+                translation.encode(&request)?
+            }
+            other => other?,
+        };
+        Ok(Prepared { spoken, body: Bytes::from(body), translation: Some(translation) })
+    }
+
+    fn echo(&self, _: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
+        let id = receipt.id();
+        if self.request.stream {
+            let events = llm::echo::events(&self.request, id.as_str(), self.now);
+            return Ok(Deltas::made(&events, self.format, id));
+        }
+        let response = llm::echo::answer(&self.request, id.as_str(), self.now);
+        self.whole(&response.text(), &response.model, response.usage, receipt)
+    }
+
+    async fn finish(
+        &self,
+        response: Response<UpstreamBody>,
+        (spoken, translation): (Dialect, Option<Translation>),
+        receipt: &mut Receipt,
+    ) -> Result<Answer, Failed> {
+        let Some(translation) = translation else { return Err(UpstreamError::Kind.into()) };
+        let (head, body) = response.into_parts();
+        let streamed = upstream::is_event_stream(&head.headers);
+        if !head.status.is_success() {
+            let bytes = upstream::read(body, self.limit).await?;
+            let mut answer = Answer::json(translation.error(head.status.as_u16(), &bytes));
+            answer.status = head.status;
+            for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
+                if let Some(value) = head.headers.get(name) {
+                    answer.headers.insert(HeaderName::from_static(name), value.clone());
+                }
+            }
+            if let Content::Whole(_, outcome) = &mut answer.content {
+                *outcome = Outcome::ProviderError;
+            }
+            return Ok(answer);
+        }
+        if streamed != self.request.stream {
+            return Err(UpstreamError::Kind.into());
+        }
+        if streamed {
+            return Ok(Deltas::relayed(body, spoken, self.format, receipt.id()));
+        }
+        let bytes = upstream::read(body, self.limit).await?;
+        let response = translation.decode(&bytes).map_err(UpstreamError::from)?;
+        self.whole(&response.text(), &response.model, response.usage, receipt)
+    }
+}
+
+impl ServiceCall {
+    fn whole(&self, text: &str, model: &str, usage: Usage, receipt: &mut Receipt) -> Result<Answer, Failed> {
+        receipt.usage(usage);
+        let output = output(text, self.format).map_err(|()| Failed::Answer(not_json()))?;
+        Ok(Answer::json(result(&output, model, usage, receipt.id().as_str()).to_string()))
+    }
+}
+
+/// JSON was asked of the model and not obtained.
+fn not_json() -> Problem {
+    Problem::provider(StatusCode::BAD_GATEWAY, "output_not_json", "The model did not answer with JSON.")
+}
+
+/// The model's text as the output: JSON as it stands, without the code fence models like to put around it.
+fn output(text: &str, format: ResponseFormat) -> Result<Value, ()> {
+    if format == ResponseFormat::Text {
+        return Ok(Value::String(text.to_owned()));
+    }
+    let trimmed = text.trim();
+    let fenced = trimmed.strip_prefix("```").and_then(|inner| inner.strip_suffix("```"));
+    let inner = fenced.map_or(trimmed, |inner| inner.strip_prefix("json").unwrap_or(inner).trim());
+    serde_json::from_str(inner).map_err(|_| ())
+}
+
+/// The answer of a service.
+fn result(output: &Value, model: &str, usage: Usage, id: &str) -> Value {
+    json!({
+        "output": output,
+        "model": model,
+        "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.generated(), "cached_tokens": usage.cache_read_tokens},
+        "request_id": id,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_taken_out_of_a_code_fence_and_nothing_else_is_taken_for_json() {
+        let read = |text| output(text, ResponseFormat::Json);
+        assert_eq!(read(" {\"a\": 1} "), Ok(json!({"a": 1})));
+        assert_eq!(read("```json\n[1, 2]\n```"), Ok(json!([1, 2])));
+        assert_eq!(read("```\n\"x\"\n```"), Ok(json!("x")));
+        for text in ["", "Sure: {\"a\": 1}", "{\"a\": 1", "{'a': 1}", "```json\n{}"] {
+            assert_eq!(read(text), Err(()), "{text}");
+        }
+        assert_eq!(output("no json", ResponseFormat::Text), Ok(json!("no json")));
+    }
+
+    fn order(body: &Value) -> Result<Order, InputError> {
+        let config: config::Service = serde_json::from_value(json!({
+            "name": "s", "path": "/v1/s", "model": "m", "prompt": "{{lang}} {{input}}",
+        }))
+        .expect("service");
+        let prompt = Prompt::compile(&config).expect("prompt");
+        Order::read(body.to_string().as_bytes(), &Service { config, prompt })
+    }
+
+    #[test]
+    fn an_order_is_read_from_wherever_its_parts_stand() {
+        let read =
+            order(&json!({"input": "x", "parameters": {"response_format": "json", "lang": "fr"}, "stream": true}))
+                .expect("order");
+        assert_eq!((read.format, read.stream), (ResponseFormat::Json, true));
+        assert_eq!(Value::Object(read.values), json!({"input": "x", "lang": "fr"}));
+        let read = order(&json!({"variables": {"input": "x"}, "parameters": {"max_output_tokens": 9}})).expect("order");
+        assert_eq!(read.max_output_tokens, Some(9));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        let member = |body| order(&body).expect_err("refused").member;
+        assert_eq!(member(json!([])), "body");
+        assert_eq!(member(json!({"input": "x", "variables": {"input": "y"}})), "input");
+        assert_eq!(member(json!({"parameters": {"response_format": "xml"}})), "response_format");
+        assert_eq!(member(json!({"stream": "yes"})), "stream");
+        assert_eq!(member(json!({"parameters": {"temperature": 3}})), "temperature");
+        assert_eq!(member(json!({"parameters": {"max_output_tokens": 0}})), "max_output_tokens");
+        assert_eq!(member(json!({"parameters": 1})), "parameters");
+    }
+}

@@ -1,0 +1,215 @@
+//! What `/metrics` tells of the data plane. Labels are bounded: names from the configuration and fixed codes, never a
+//! subject, a key or anything else a caller chooses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Name;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// A label value from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Label {
+    /// Fixed.
+    Fixed(&'static str),
+    /// A resource's name.
+    Named(Name),
+}
+
+impl Label {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Named(name) => name.as_str(),
+        }
+    }
+
+    /// The resource's name, where it is one.
+    pub(crate) fn name(&self) -> Option<Name> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Named(name) => Some(name.clone()),
+        }
+    }
+}
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+/// What a request is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RequestLabels {
+    pub(crate) route: &'static str,
+    pub(crate) provider: Label,
+    pub(crate) model: Label,
+    pub(crate) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BlockedLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    provider: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    provider: Label,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    direction: &'static str,
+    provider: Label,
+    model: Label,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The data plane's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    blocked: Family<BlockedLabels, Counter>,
+    overhead: Histogram,
+    upstream: Histograms<UpstreamLabels>,
+    attempts: Family<AttemptLabels, Counter>,
+    first_token: Histograms<UpstreamLabels>,
+    tokens: Family<TokenLabels, Counter>,
+    streams_open: Gauge,
+}
+
+/// One open stream; counts down when dropped.
+#[derive(Debug)]
+pub(crate) struct OpenStream(Arc<Metrics>);
+
+impl Metrics {
+    /// Register the data plane's metrics (prefix `vouchgate_`) with `registry`.
+    pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let registry = registry.sub_registry_with_prefix("vouchgate");
+        let metrics = Self {
+            requests: Family::default(),
+            blocked: Family::default(),
+            overhead: Histogram::new(OVERHEAD),
+            upstream: Family::new_with_constructor(long),
+            attempts: Family::default(),
+            first_token: Family::new_with_constructor(long),
+            tokens: Family::default(),
+            streams_open: Gauge::default(),
+        };
+        registry.register(
+            "requests",
+            "Requests answered, by route, provider, model and outcome",
+            metrics.requests.clone(),
+        );
+        registry.register("blocked", "Requests refused by this gateway, by reason", metrics.blocked.clone());
+        let help = "Time spent in this gateway before and after the upstream call";
+        registry.register_with_unit("overhead", help, Unit::Seconds, metrics.overhead.clone());
+        let help = "Time from sending an upstream request to the head of its answer";
+        registry.register_with_unit("upstream_duration", help, Unit::Seconds, metrics.upstream.clone());
+        registry.register("upstream_attempts", "Upstream calls, by provider and result", metrics.attempts.clone());
+        let help = "Time from receiving a request to the first byte of a streamed answer";
+        registry.register_with_unit("ttft", help, Unit::Seconds, metrics.first_token.clone());
+        registry.register("tokens", "Tokens used, by direction, provider and model", metrics.tokens.clone());
+        registry.register("streams_open", "Streamed answers in progress", metrics.streams_open.clone());
+        Arc::new(metrics)
+    }
+
+    pub(crate) fn request(&self, labels: &RequestLabels) {
+        self.requests.get_or_create(labels).inc();
+    }
+
+    /// Count a refusal; also for other surfaces of the same listener.
+    pub fn blocked(&self, reason: &'static str) {
+        self.blocked.get_or_create(&BlockedLabels { reason }).inc();
+    }
+
+    pub(crate) fn overhead(&self, took: Duration) {
+        self.overhead.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn attempt(&self, provider: &Label, result: &'static str, took: Duration) {
+        self.upstream.get_or_create(&UpstreamLabels { provider: provider.clone() }).observe(took.as_secs_f64());
+        self.attempts.get_or_create(&AttemptLabels { provider: provider.clone(), result }).inc();
+    }
+
+    pub(crate) fn first_token(&self, provider: &Label, took: Duration) {
+        self.first_token.get_or_create(&UpstreamLabels { provider: provider.clone() }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn tokens(&self, direction: &'static str, provider: &Label, model: &Label, count: u64) {
+        if count > 0 {
+            let labels = TokenLabels { direction, provider: provider.clone(), model: model.clone() };
+            self.tokens.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    pub(crate) fn stream_opened(self: &Arc<Self>) -> OpenStream {
+        self.streams_open.inc();
+        OpenStream(Arc::clone(self))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams_open.dec();
+    }
+}
+
+/// From ten microseconds, which is where this gateway wants to be.
+const OVERHEAD: [f64; 12] =
+    [0.000_01, 0.000_025, 0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.025, 0.1, 1.0];
+
+/// From a local model to a long answer (the buckets of `OpenTelemetry`'s `GenAI` durations).
+fn long() -> Histogram {
+    Histogram::new([0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_named_as_documented() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let named = Label::Named(Name::new("openai").expect("name"));
+        let labels =
+            RequestLabels { route: "chat", provider: named.clone(), model: Label::Fixed("none"), outcome: "ok" };
+        metrics.request(&labels);
+        metrics.blocked("rate_limited");
+        metrics.overhead(Duration::from_micros(20));
+        metrics.attempt(&named, "ok", Duration::from_millis(20));
+        metrics.first_token(&named, Duration::from_millis(20));
+        metrics.tokens("input", &named, &named, 7);
+        let stream = metrics.stream_opened();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("encode");
+        for line in [
+            "vouchgate_requests_total{route=\"chat\",provider=\"openai\",model=\"none\",outcome=\"ok\"} 1",
+            "vouchgate_blocked_total{reason=\"rate_limited\"} 1",
+            "vouchgate_overhead_seconds_count 1",
+            "vouchgate_upstream_duration_seconds_count{provider=\"openai\"} 1",
+            "vouchgate_upstream_attempts_total{provider=\"openai\",result=\"ok\"} 1",
+            "vouchgate_ttft_seconds_count{provider=\"openai\"} 1",
+            "vouchgate_tokens_total{direction=\"input\",provider=\"openai\",model=\"openai\"} 7",
+            "vouchgate_streams_open 1",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        drop(stream);
+        assert_eq!(metrics.streams_open.get(), 0);
+    }
+}

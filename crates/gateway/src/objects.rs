@@ -1,0 +1,253 @@
+//! What a provider stores for a caller (responses, files, batches) is that caller's alone: the provider knows only this
+//! gateway's key, so who made what is remembered here, and everybody else is told that there is no such thing.
+
+use std::sync::LazyLock;
+
+use base::{Name, Problem};
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use memchr::memmem::Finder;
+use serde_json::Value;
+use store::{Owner, StoreError};
+
+use crate::authenticate::Caller;
+
+/// Who made what.
+pub trait Objects: Send + Sync {
+    /// Note that `owner` made `object` at `provider`.
+    fn claim<'a>(
+        &'a self,
+        provider: &'a Name,
+        object: &'a str,
+        owner: &'a Owner,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Who made `object` at `provider`.
+    fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>>;
+
+    /// Forget what was deleted at the provider.
+    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+impl Objects for store::Store {
+    fn claim<'a>(
+        &'a self,
+        provider: &'a Name,
+        object: &'a str,
+        owner: &'a Owner,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.stored_objects().claim(provider, object, owner).await })
+    }
+
+    fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>> {
+        Box::pin(async move { self.stored_objects().owner(provider, object).await })
+    }
+
+    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.stored_objects().forget(provider, object).await })
+    }
+}
+
+/// Collections in which providers keep what callers make.
+const COLLECTIONS: [&str; 17] = [
+    "/responses",
+    "/files",
+    "/batches",
+    "/messages/batches",
+    "/chat/completions",
+    "/vector_stores",
+    "/threads",
+    "/assistants",
+    "/conversations",
+    "/containers",
+    "/uploads",
+    "/fine_tuning/jobs",
+    "/evals",
+    "/videos",
+    "/skills",
+    "/cachedContents",
+    "/realtime/sessions",
+];
+
+/// Below a collection, but no object of it.
+const NO_OBJECT: [&str; 3] = ["/responses/input_tokens", "/responses/compact", "/threads/runs"];
+
+/// What a path below a provider's base is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resource<'a> {
+    /// A whole collection: made in by POST, listed by GET.
+    Collection,
+    /// One object of it, or something of that object's.
+    Object(&'a str),
+    /// Nothing that is stored.
+    Other,
+}
+
+/// What `below` (`/files/file-1/content`) is about.
+pub(crate) fn resource(below: &str) -> Resource<'_> {
+    if NO_OBJECT.contains(&below) {
+        return Resource::Other;
+    }
+    for collection in COLLECTIONS {
+        let Some(rest) = below.strip_prefix(collection) else { continue };
+        if rest.is_empty() || rest == "/" {
+            return Resource::Collection;
+        }
+        if let Some(id) = rest.strip_prefix('/').and_then(|rest| rest.split('/').next()) {
+            return Resource::Object(id);
+        }
+    }
+    Resource::Other
+}
+
+/// Members that name a stored object, wherever they stand in a request.
+const REFERENCES: [&str; 20] = [
+    "previous_response_id",
+    "response_id",
+    "file_id",
+    "file_ids",
+    "input_file_id",
+    "training_file",
+    "validation_file",
+    "conversation",
+    "conversation_id",
+    "vector_store_id",
+    "vector_store_ids",
+    "thread_id",
+    "assistant_id",
+    "container",
+    "container_id",
+    "batch_id",
+    "upload_id",
+    "skill_id",
+    "cached_content",
+    "cachedContent",
+];
+
+/// The stored objects a request names. Almost every request names none, which is seen without parsing it.
+pub(crate) fn references(body: &[u8]) -> Vec<String> {
+    // An escape in a member's name would hide it; all names are ASCII, so it begins with these bytes.
+    static HINTS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
+        let hints = ["file", "_response_id", "conversation", "vector_store", "thread_id", "assistant_id", "container"];
+        let rest = ["batch_id", "upload_id", "skill_id", "cached", "item_reference", "\\u00"];
+        hints.iter().chain(&rest).map(|hint| Finder::new(*hint)).collect()
+    });
+    let mut found = Vec::new();
+    if HINTS.iter().any(|hint| hint.find(body).is_some())
+        && let Ok(value) = serde_json::from_slice::<Value>(body)
+    {
+        collect(&value, &mut found);
+    }
+    found
+}
+
+fn collect(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Object(members) => {
+            if members.get("type").and_then(Value::as_str) == Some("item_reference") {
+                found.extend(members.get("id").and_then(Value::as_str).map(str::to_owned));
+            }
+            for (name, value) in members {
+                if REFERENCES.contains(&name.as_str()) {
+                    named(value, found);
+                }
+                collect(value, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An id, a list of ids, or an object with an `id`.
+fn named(value: &Value, found: &mut Vec<String>) {
+    match value {
+        // "auto" asks for a new one.
+        Value::String(id) if id != "auto" && !id.is_empty() => found.push(id.clone()),
+        Value::Array(ids) => found.extend(ids.iter().filter_map(Value::as_str).map(str::to_owned)),
+        Value::Object(members) => found.extend(members.get("id").and_then(Value::as_str).map(str::to_owned)),
+        _ => {}
+    }
+}
+
+/// The caller as an owner.
+pub(crate) fn owner_of(caller: &Caller) -> Owner {
+    Owner {
+        issuer: caller.issuer().to_owned(),
+        subject: caller.subject().to_owned(),
+        client: caller.client().map(str::to_owned),
+    }
+}
+
+/// Whether the caller made the object at one of these providers, and nobody else did at another.
+pub(crate) async fn is_owned(
+    objects: &dyn Objects,
+    providers: &[&Name],
+    object: &str,
+    caller: &Caller,
+) -> Result<bool, Problem> {
+    let asking = owner_of(caller);
+    let mut owned = false;
+    for provider in providers {
+        match objects.owner(provider, object).await {
+            Ok(Some(maker)) if maker == asking => owned = true,
+            Ok(Some(_)) => return Ok(false),
+            Ok(None) => {}
+            Err(error) => return Err(unavailable(&error)),
+        }
+    }
+    Ok(owned)
+}
+
+/// There is no such object, or it is somebody else's: the answer is the same.
+pub(crate) fn not_found() -> Problem {
+    Problem::client(StatusCode::NOT_FOUND, "object_not_found", "There is no such object, or it is not yours.")
+}
+
+/// Whose an object is cannot be told now: nobody gets it.
+pub(crate) fn unavailable(error: &StoreError) -> Problem {
+    tracing::error!(%error, "stored objects cannot be looked up");
+    Problem::us(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "This cannot be looked up now.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_path_is_about_a_collection_an_object_or_nothing_stored() {
+        assert_eq!(resource("/files"), Resource::Collection);
+        assert_eq!(resource("/files/file-1/content"), Resource::Object("file-1"));
+        assert_eq!(resource("/responses/resp_1/cancel"), Resource::Object("resp_1"));
+        assert_eq!(resource("/responses/input_tokens"), Resource::Other);
+        assert_eq!(resource("/messages"), Resource::Other);
+        assert_eq!(resource("/messages/batches/msgbatch_1/results"), Resource::Object("msgbatch_1"));
+        assert_eq!(resource("/filesystem"), Resource::Other);
+        assert_eq!(resource("/embeddings"), Resource::Other);
+    }
+
+    #[test]
+    fn every_way_to_name_a_stored_object_is_seen() {
+        let seen = |body: &str| references(body.as_bytes());
+        assert_eq!(seen(r#"{"previous_response_id":"resp_1"}"#), ["resp_1"]);
+        assert_eq!(seen(r#"{"input":[{"content":[{"type":"input_file","file_id":"file-1"}]}]}"#), ["file-1"]);
+        assert_eq!(seen(r#"{"f\u0069le_id":"file-1"}"#), ["file-1"]);
+        assert_eq!(seen(r#"{"tools":[{"vector_store_ids":["vs_1","vs_2"]}]}"#), ["vs_1", "vs_2"]);
+        assert_eq!(seen(r#"{"conversation":{"id":"conv_1"}}"#), ["conv_1"]);
+        assert_eq!(seen(r#"{"input":[{"type":"item_reference","id":"msg_1"}]}"#), ["msg_1"]);
+        assert_eq!(seen(r#"{"tools":[{"container":{"type":"auto","file_ids":["file-2"]}}]}"#), ["file-2"]);
+        assert!(
+            seen(r#"{"container":"auto","messages":[{"content":"a file_id is an id"}],"file_id":null}"#).is_empty()
+        );
+        assert!(seen("not json file_id").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_and_body_are_judged_without_panic(path in "/[a-z/_]{0,30}", body in any::<Vec<u8>>()) {
+            resource(&path);
+            references(&body);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One error, rendered in the caller's own dialect.
+
+use std::time::Duration;
+
+use base::{Problem, RequestId};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use crate::GatewayBody;
+
+/// Whose error format a caller expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// `{"error":{"message","type","param","code"}}`
+    OpenAi,
+    /// `{"type":"error","error":{"type","message"},"request_id"}`
+    Anthropic,
+    /// `{"error":{"code","message","status"}}` (`google.rpc.Status`)
+    Gemini,
+    /// `{"error","error_description"}` (RFC 6749 section 5.2)
+    OAuth,
+}
+
+impl Surface {
+    /// The format for a request, by where it was sent and what its client says it speaks.
+    pub fn of(path: &str, headers: &HeaderMap) -> Self {
+        let under =
+            |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if under("/v1/messages") || (under("/v1/models") && headers.contains_key("anthropic-version")) {
+            Self::Anthropic
+        } else if under("/v1beta") {
+            Self::Gemini
+        } else if under("/oauth") {
+            Self::OAuth
+        } else {
+            Self::OpenAi
+        }
+    }
+}
+
+/// A request turned away: what the caller is told, and what metrics and logs call it.
+#[derive(Debug)]
+pub(crate) struct Refusal(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    problem: Problem,
+    reason: &'static str,
+    allow: Option<HeaderValue>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let reason = problem.code;
+        Self(Box::new(Inner { problem, reason, allow: None }))
+    }
+}
+
+impl Refusal {
+    /// Tell metrics and logs more than the caller.
+    pub(crate) fn reason(mut self, reason: &'static str) -> Self {
+        self.0.reason = reason;
+        self
+    }
+
+    /// Name the methods that are accepted (RFC 9110 section 15.5.6).
+    pub(crate) fn allow(mut self, methods: HeaderValue) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
+    pub(crate) fn problem(&self) -> &Problem {
+        &self.0.problem
+    }
+
+    /// The code for metrics and logs.
+    pub(crate) fn why(&self) -> &'static str {
+        self.0.reason
+    }
+
+    /// The whole answer.
+    pub(crate) fn respond(self, surface: Surface, id: RequestId) -> Response<GatewayBody> {
+        let mut response = respond(&self.0.problem, surface, id);
+        if let Some(allow) = self.0.allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_problem(self) -> Problem {
+        self.0.problem
+    }
+}
+
+/// The whole answer for a problem.
+pub(crate) fn respond(problem: &Problem, surface: Surface, id: RequestId) -> Response<GatewayBody> {
+    let mut response = Response::new(GatewayBody::full(Bytes::from(body(problem, surface, id))));
+    *response.status_mut() = problem.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if !problem.retryable {
+        headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+    }
+    if let Some(after) = problem.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+    }
+    for challenge in &problem.challenges {
+        if let Ok(value) = HeaderValue::from_str(challenge) {
+            headers.append(header::WWW_AUTHENTICATE, value);
+        }
+    }
+    response
+}
+
+/// `Retry-After` holds whole seconds (RFC 9110 section 10.2.3): rounded up, never zero.
+fn whole_seconds(after: Duration) -> u64 {
+    let up = u64::from(after.subsec_nanos() > 0);
+    after.as_secs().saturating_add(up).max(1)
+}
+
+/// The body alone.
+pub(crate) fn body(problem: &Problem, surface: Surface, id: RequestId) -> Vec<u8> {
+    let message = problem.message.as_ref();
+    let value = match surface {
+        Surface::OpenAi => json!({"error": {
+            "message": message, "type": openai_type(problem.status), "param": problem.param, "code": problem.code,
+        }}),
+        Surface::Anthropic => json!({
+            "type": "error",
+            "error": {"type": anthropic_type(problem.status), "message": message, "code": problem.code},
+            "request_id": id.as_str(),
+        }),
+        Surface::Gemini => json!({"error": {
+            "code": problem.status.as_u16(), "message": message, "status": rpc_status(problem.status),
+            "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": problem.code, "domain": "vouchgate"}],
+        }}),
+        Surface::OAuth => json!({"error": oauth_error(problem.status), "error_description": message}),
+    };
+    value.to_string().into_bytes()
+}
+
+/// An event that ends a stream with this problem, in the dialect of its endpoint.
+pub(crate) fn event(problem: &Problem, surface: Surface, id: RequestId) -> Bytes {
+    let body = body(problem, surface, id);
+    let mut event = Vec::with_capacity(body.len() + 24);
+    if surface == Surface::Anthropic {
+        event.extend_from_slice(b"event: error\n");
+    }
+    event.extend_from_slice(b"data: ");
+    event.extend_from_slice(&body);
+    event.extend_from_slice(b"\n\n");
+    Bytes::from(event)
+}
+
+fn openai_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "server_error",
+    }
+}
+
+/// Anthropic's documented error types by status.
+fn anthropic_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        504 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        _ => "api_error",
+    }
+}
+
+/// The `google.rpc.Code` for a status.
+fn rpc_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        409 => "ABORTED",
+        429 => "RESOURCE_EXHAUSTED",
+        400..=499 => "INVALID_ARGUMENT",
+        501 => "UNIMPLEMENTED",
+        502 | 503 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        _ => "INTERNAL",
+    }
+}
+
+fn oauth_error(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        429 | 503 => "temporarily_unavailable",
+        400..=499 => "invalid_request",
+        _ => "server_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::SeededRng;
+    use http_body_util::BodyExt;
+
+    fn id() -> RequestId {
+        RequestId::new(&SeededRng::new(1))
+    }
+
+    fn denial() -> Problem {
+        Problem::client(StatusCode::FORBIDDEN, "not_allowed", "No policy allows this.").param("model")
+    }
+
+    fn parsed(bytes: &[u8]) -> serde_json::Value {
+        serde_json::from_slice(bytes).expect("an error body is JSON")
+    }
+
+    #[test]
+    fn each_surface_gets_its_own_shape() {
+        let body = |surface| parsed(&body(&denial(), surface, id()));
+        let openai = body(Surface::OpenAi);
+        assert_eq!(openai["error"]["code"], "not_allowed");
+        assert_eq!(openai["error"]["type"], "permission_error");
+        assert_eq!(openai["error"]["param"], "model");
+        let anthropic = body(Surface::Anthropic);
+        assert_eq!((&anthropic["type"], &anthropic["error"]["type"]), (&json!("error"), &json!("permission_error")));
+        assert_eq!(anthropic["request_id"], id().as_str());
+        let gemini = body(Surface::Gemini);
+        assert_eq!((&gemini["error"]["code"], &gemini["error"]["status"]), (&json!(403), &json!("PERMISSION_DENIED")));
+        assert_eq!(body(Surface::OAuth)["error"], "invalid_request");
+    }
+
+    #[test]
+    fn the_surface_follows_the_endpoint() {
+        let none = HeaderMap::new();
+        assert_eq!(Surface::of("/v1/messages/count_tokens", &none), Surface::Anthropic);
+        assert_eq!(Surface::of("/v1/messagesx", &none), Surface::OpenAi);
+        assert_eq!(Surface::of("/v1beta/models/m:generateContent", &none), Surface::Gemini);
+        assert_eq!(Surface::of("/oauth/none", &none), Surface::OAuth);
+        assert_eq!(Surface::of("/v1/models", &none), Surface::OpenAi);
+        let mut anthropic = HeaderMap::new();
+        anthropic.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        assert_eq!(Surface::of("/v1/models", &anthropic), Surface::Anthropic);
+    }
+
+    #[test]
+    fn a_denial_tells_the_client_not_to_retry_and_a_busy_answer_tells_when() {
+        let response = respond(&denial(), Surface::OpenAi, id());
+        assert_eq!(response.headers().get("x-should-retry"), Some(&HeaderValue::from_static("false")));
+        let busy = Problem::client(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests.")
+            .retry_after(Duration::from_millis(1200));
+        let response = respond(&busy, Surface::OpenAi, id());
+        assert_eq!(response.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from_static("2")));
+        assert!(!response.headers().contains_key("x-should-retry"));
+    }
+
+    #[test]
+    fn challenges_become_header_lines() {
+        let problem =
+            Problem::client(StatusCode::UNAUTHORIZED, "invalid_token", "x").challenge("Bearer realm=\"vouchgate\"");
+        let response = respond(&problem, Surface::OpenAi, id());
+        assert_eq!(
+            response.headers().get(header::WWW_AUTHENTICATE),
+            Some(&HeaderValue::from_static("Bearer realm=\"vouchgate\""))
+        );
+        let bytes = futures_util::FutureExt::now_or_never(response.into_body().collect())
+            .expect("ready")
+            .expect("body")
+            .to_bytes();
+        assert_eq!(parsed(&bytes)["error"]["code"], "invalid_token");
+    }
+
+    #[test]
+    fn a_stream_ends_with_an_event_of_its_dialect() {
+        let anthropic = event(&denial(), Surface::Anthropic, id());
+        assert!(anthropic.starts_with(b"event: error\ndata: {") && anthropic.ends_with(b"}\n\n"));
+        assert!(event(&denial(), Surface::OpenAi, id()).starts_with(b"data: {\"error\""));
+    }
+}

@@ -1,0 +1,327 @@
+//! Answers on their way to the caller: whole, or pumped piece by piece at the caller's pace.
+//!
+//! A stream has no task and no buffer of its own: a piece is asked of the upstream when the client takes one, so a slow
+//! client slows the provider, and a client that goes drops the upstream call with the body. What breaks off upstream ends
+//! in an error event of the caller's dialect, or, where there is no such thing, in a broken connection: never cleanly.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame};
+use llm::Usage;
+use llm::passthrough::StreamTap;
+use net::UpstreamBody;
+
+use crate::body::{BodyError, GatewayBody};
+use crate::settle::{Outcome, Receipt};
+use crate::{Reservation, Shared};
+
+/// How many pieces may turn into nothing before other work gets its turn.
+const PIECES_PER_TURN: usize = 64;
+
+/// An answer that is ready to go out.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content: Content,
+}
+
+/// What an answer consists of.
+pub(crate) enum Content {
+    /// All of it is here.
+    Whole(Bytes, Outcome),
+    /// It comes from upstream, through a pipe; some pieces may have been read already.
+    Stream(VecDeque<Bytes>, UpstreamBody, Box<dyn Pipe>),
+    /// It is made here, event by event.
+    Made(VecDeque<Bytes>, Box<dyn Pipe>),
+}
+
+/// What a stream goes through.
+pub(crate) trait Pipe: Send {
+    /// Take a piece from upstream; what comes back goes out now.
+    fn feed(&mut self, piece: &Bytes) -> Bytes;
+
+    /// Upstream has ended, cleanly or not; what comes back goes out last.
+    fn finish(&mut self, clean: bool) -> Bytes;
+
+    /// What the stream has come to.
+    fn state(&self) -> State;
+
+    /// Tokens seen so far.
+    fn usage(&self) -> Usage;
+}
+
+/// What a stream has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It goes on.
+    Open,
+    /// It is complete, or as complete as can be told.
+    Complete,
+    /// It failed, and the caller has been told so by an event.
+    Told(&'static str),
+    /// It failed, and nothing but breaking the connection can tell.
+    Broken(&'static str),
+}
+
+impl Answer {
+    /// A JSON body made here.
+    pub(crate) fn json(body: impl Into<Bytes>) -> Self {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { status: StatusCode::OK, headers, content: Content::Whole(body.into(), Outcome::Ok) }
+    }
+
+    /// An event stream with these header fields.
+    pub(crate) fn events(mut headers: HeaderMap, content: Content) -> Self {
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
+        // nginx and those who copied it would otherwise hold events back.
+        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+        Self { status: StatusCode::OK, headers, content }
+    }
+}
+
+/// Send an answer. What was reserved for it is held until its last byte is out or the client has gone.
+pub(crate) fn respond(answer: Answer, mut receipt: Receipt, reservation: Option<Reservation>) -> Response<GatewayBody> {
+    receipt.status(answer.status);
+    let body = match answer.content {
+        Content::Whole(bytes, outcome) => {
+            receipt.sent(bytes.len());
+            receipt.ended(outcome);
+            GatewayBody::full(bytes)
+        }
+        Content::Stream(first, body, pipe) => relay((first, Some(body)), pipe, receipt, reservation),
+        Content::Made(events, pipe) => relay((events, None), pipe, receipt, reservation),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+fn relay(
+    (ready, upstream): (VecDeque<Bytes>, Option<UpstreamBody>),
+    pipe: Box<dyn Pipe>,
+    mut receipt: Receipt,
+    reservation: Option<Reservation>,
+) -> GatewayBody {
+    receipt.streaming();
+    let source = Source { ready, upstream };
+    let drain = Box::pin(draining(Arc::clone(receipt.shared())));
+    GatewayBody::stream(Relay { source: Some(source), pipe, receipt, _reservation: reservation, drain, broken: None })
+}
+
+/// Ends when this server wants open streams to end.
+async fn draining(shared: Arc<Shared>) {
+    let mut drain = shared.drain.clone();
+    if drain.wait_for(|drain| *drain).await.is_err() {
+        // Nobody is left to ask for it.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Where pieces come from: first those that are ready, then upstream.
+struct Source {
+    ready: VecDeque<Bytes>,
+    upstream: Option<UpstreamBody>,
+}
+
+/// What came of asking a source for a piece.
+enum Piece {
+    Data(Bytes),
+    End,
+    Cut(&'static str),
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        if let Some(piece) = self.ready.pop_front() {
+            return Poll::Ready(Piece::Data(piece));
+        }
+        let Some(body) = &mut self.upstream else { return Poll::Ready(Piece::End) };
+        Pin::new(body).poll_frame(cx).map(|frame| match frame {
+            None => Piece::End,
+            Some(Ok(frame)) => Piece::Data(frame.into_data().unwrap_or_default()),
+            Some(Err(error)) => Piece::Cut(error.reason()),
+        })
+    }
+}
+
+/// A streamed answer. Field order is drop order: upstream first, then the account, then the reservation.
+struct Relay {
+    source: Option<Source>,
+    pipe: Box<dyn Pipe>,
+    receipt: Receipt,
+    _reservation: Option<Reservation>,
+    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
+    broken: Option<BodyError>,
+}
+
+impl Relay {
+    /// Nothing more is read. What the pipe has left to say is the last that goes out.
+    fn end(&mut self, clean: bool, reason: &'static str) -> Bytes {
+        self.source = None;
+        let last = self.pipe.finish(clean);
+        let (outcome, broken) = match self.pipe.state() {
+            State::Complete => (Outcome::Ok, None),
+            State::Open if clean => (Outcome::Ok, None),
+            State::Told(why) => (Outcome::Cut(if clean { why } else { reason }), None),
+            State::Open | State::Broken(_) => (Outcome::Cut(reason), Some(BodyError::Cut)),
+        };
+        self.receipt.ended(outcome);
+        self.broken = broken;
+        last
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        for _ in 0..PIECES_PER_TURN {
+            let Some(source) = &mut this.source else {
+                return Poll::Ready(this.broken.take().map(Err));
+            };
+            let out = match source.poll(cx) {
+                Poll::Ready(Piece::Data(piece)) => {
+                    let out = this.pipe.feed(&piece);
+                    match this.pipe.state() {
+                        State::Open | State::Complete => out,
+                        // The caller has been told; what else comes from upstream is of no use.
+                        State::Told(why) => {
+                            this.source = None;
+                            this.receipt.ended(Outcome::Cut(why));
+                            out
+                        }
+                        State::Broken(why) => {
+                            this.source = None;
+                            this.receipt.ended(Outcome::Cut(why));
+                            this.broken = Some(BodyError::Cut);
+                            out
+                        }
+                    }
+                }
+                Poll::Ready(Piece::End) => this.end(true, "upstream_cut"),
+                Poll::Ready(Piece::Cut(reason)) => this.end(false, reason),
+                Poll::Pending => match this.drain.as_mut().poll(cx) {
+                    Poll::Ready(()) => this.end(false, "draining"),
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            if !out.is_empty() {
+                this.receipt.sent(out.len());
+                return Poll::Ready(Some(Ok(Frame::data(out))));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_none() && self.broken.is_none()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.receipt.usage(self.pipe.usage());
+    }
+}
+
+/// Bytes nobody looks at.
+#[derive(Debug, Default)]
+pub(crate) struct Opaque {
+    cut: bool,
+}
+
+impl Pipe for Opaque {
+    fn feed(&mut self, piece: &Bytes) -> Bytes {
+        piece.clone()
+    }
+
+    fn finish(&mut self, clean: bool) -> Bytes {
+        self.cut = !clean;
+        Bytes::new()
+    }
+
+    fn state(&self) -> State {
+        if self.cut { State::Broken("upstream_cut") } else { State::Open }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+}
+
+fn state_of(outcome: &llm::Outcome) -> State {
+    match outcome {
+        llm::Outcome::Open => State::Open,
+        llm::Outcome::Complete => State::Complete,
+        llm::Outcome::Cut => State::Told("upstream_cut"),
+        llm::Outcome::Failed(_) => State::Told("provider_error"),
+        llm::Outcome::Garbage => State::Told("upstream_invalid_stream"),
+    }
+}
+
+/// A stream of the caller's own dialect, watched as it goes by.
+pub(crate) struct Watched {
+    tap: StreamTap,
+    finished: bool,
+}
+
+impl Watched {
+    pub(crate) fn new(tap: StreamTap) -> Self {
+        Self { tap, finished: false }
+    }
+}
+
+impl Pipe for Watched {
+    fn feed(&mut self, piece: &Bytes) -> Bytes {
+        self.tap.feed(piece)
+    }
+
+    fn finish(&mut self, clean: bool) -> Bytes {
+        self.finished = true;
+        Bytes::from(self.tap.finish(clean))
+    }
+
+    fn state(&self) -> State {
+        match self.tap.outcome() {
+            // An error event of the provider's is an event like any other: what follows it still goes out.
+            llm::Outcome::Failed(_) if !self.finished => State::Open,
+            outcome => state_of(outcome),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        self.tap.usage()
+    }
+}
+
+/// A stream of another dialect.
+impl Pipe for llm::StreamTranslation {
+    fn feed(&mut self, piece: &Bytes) -> Bytes {
+        Bytes::from(Self::feed(self, piece))
+    }
+
+    fn finish(&mut self, clean: bool) -> Bytes {
+        Bytes::from(Self::finish(self, clean))
+    }
+
+    fn state(&self) -> State {
+        state_of(self.outcome())
+    }
+
+    fn usage(&self) -> Usage {
+        Self::usage(self)
+    }
+}

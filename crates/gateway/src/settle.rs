@@ -1,0 +1,338 @@
+//! What is known of a request when it is over: counted, logged, recorded. A [`Receipt`] is opened as soon as the caller
+//! is known and settles when it is dropped, so that it also does when the client has gone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{Name, RequestId, Timestamp};
+use http::StatusCode;
+use llm::Usage;
+use policy::Permit;
+use store::RequestRecord;
+
+use crate::authenticate::Caller;
+use crate::metrics::{Label, OpenStream, RequestLabels};
+use crate::problem::Refusal;
+use crate::trace::{self, TraceParent};
+use crate::{Reservation, Shared};
+
+/// Where records of requests go. Never waits.
+pub trait Records: Send + Sync {
+    /// Hand over a record.
+    fn push(&self, record: RequestRecord);
+}
+
+impl Records for store::RecordSink {
+    fn push(&self, record: RequestRecord) {
+        Self::push(self, record);
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Answered to the end.
+    Ok,
+    /// Turned away by this gateway, with the reason.
+    Refused(&'static str),
+    /// The provider answered with an error status, passed on.
+    ProviderError,
+    /// The answer broke off, with the reason.
+    Cut(&'static str),
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused(_) => "refused",
+            Self::ProviderError => "provider_error",
+            Self::Cut(_) => "cut",
+        }
+    }
+
+    fn error(self) -> Option<&'static str> {
+        match self {
+            Self::Ok => None,
+            Self::Refused(reason) | Self::Cut(reason) => Some(reason),
+            Self::ProviderError => Some("provider_error"),
+        }
+    }
+}
+
+/// What nginx made the custom: the client closed the connection before it was answered.
+const CLIENT_GONE: u16 = 499;
+
+/// An open account of one request.
+pub(crate) struct Receipt {
+    shared: Arc<Shared>,
+    id: RequestId,
+    caller: Caller,
+    trace: Option<TraceParent>,
+    route: &'static str,
+    at: Timestamp,
+    started: Instant,
+    policy: Option<Name>,
+    requested: Option<Arc<str>>,
+    model: Label,
+    provider: Label,
+    status: Option<StatusCode>,
+    outcome: Option<Outcome>,
+    usage: Usage,
+    upstream: Duration,
+    answered: Option<Instant>,
+    first_byte: Option<Instant>,
+    stream: Option<OpenStream>,
+    request_bytes: u64,
+    response_bytes: u64,
+}
+
+/// What is known of a request from the start.
+pub(crate) struct Opening {
+    pub(crate) id: RequestId,
+    pub(crate) route: &'static str,
+    pub(crate) at: Timestamp,
+    pub(crate) started: Instant,
+    pub(crate) trace: Option<TraceParent>,
+}
+
+impl Receipt {
+    pub(crate) fn open(shared: &Arc<Shared>, opening: &Opening, caller: Caller) -> Self {
+        let Opening { id, route, at, started, trace } = *opening;
+        Self {
+            shared: Arc::clone(shared),
+            id,
+            caller,
+            trace,
+            route,
+            at,
+            started,
+            policy: None,
+            requested: None,
+            model: Label::Fixed("none"),
+            provider: Label::Fixed("none"),
+            status: None,
+            outcome: None,
+            usage: Usage::default(),
+            upstream: Duration::ZERO,
+            answered: None,
+            first_byte: None,
+            stream: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        }
+    }
+
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Admit the request within its permit's limits.
+    pub(crate) fn reserve(&self, permit: Permit) -> Result<Reservation, Refusal> {
+        self.shared.limiter.reserve(permit, &self.caller, self.started).map_err(|error| Refusal::from(error.problem()))
+    }
+
+    pub(crate) fn permitted(&mut self, policy: &Name) {
+        self.policy = Some(policy.clone());
+    }
+
+    pub(crate) fn request_bytes(&mut self, bytes: usize) {
+        self.request_bytes = bytes as u64;
+    }
+
+    /// The model asked for, and what it is counted under.
+    pub(crate) fn model(&mut self, requested: &str, label: &Label) {
+        self.requested = Some(Arc::from(requested));
+        self.model = label.clone();
+    }
+
+    /// An upstream was called and answered, or failed, after this long.
+    pub(crate) fn attempted(&mut self, provider: &Label, result: &'static str, took: Duration) {
+        self.provider = provider.clone();
+        self.upstream += took;
+        self.shared.metrics.attempt(provider, result, took);
+    }
+
+    /// The built-in model answers.
+    pub(crate) fn answered_here(&mut self) {
+        self.provider = Label::Fixed(config::OWN_NAME);
+    }
+
+    pub(crate) fn usage(&mut self, usage: Usage) {
+        self.usage = usage;
+    }
+
+    /// The request is turned away.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.status = Some(refusal.problem().status);
+        self.outcome = Some(Outcome::Refused(refusal.why()));
+        self.shared.metrics.blocked(refusal.why());
+        self.response_begins();
+    }
+
+    /// The answer's head is ready.
+    pub(crate) fn status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.response_begins();
+    }
+
+    fn response_begins(&mut self) {
+        if self.answered.is_none() {
+            self.answered = Some(self.shared.clock.monotonic());
+        }
+    }
+
+    /// The answer is a stream from now on.
+    pub(crate) fn streaming(&mut self) {
+        self.stream = Some(self.shared.metrics.stream_opened());
+    }
+
+    /// A piece of the answer goes out.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.response_bytes += bytes as u64;
+        if self.stream.is_some() && self.first_byte.is_none() {
+            let now = self.shared.clock.monotonic();
+            self.first_byte = Some(now);
+            self.shared.metrics.first_token(&self.provider, now.saturating_duration_since(self.started));
+        }
+    }
+
+    /// The answer is over, well or not. The first word stands.
+    pub(crate) fn ended(&mut self, outcome: Outcome) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        let now = self.shared.clock.monotonic();
+        let took = now.saturating_duration_since(self.started);
+        let answered = self.answered.unwrap_or(now);
+        let before = answered.saturating_duration_since(self.started).saturating_sub(self.upstream);
+        let metrics = &self.shared.metrics;
+        metrics.overhead(before);
+        metrics.request(&RequestLabels {
+            route: self.route,
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            outcome: self.outcome.map_or("client_gone", Outcome::label),
+        });
+        metrics.tokens("input", &self.provider, &self.model, self.usage.input_tokens.unwrap_or(0));
+        metrics.tokens("output", &self.provider, &self.model, self.usage.generated().unwrap_or(0));
+        let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
+        self.log(took, first_byte);
+        let record = self.record(took, first_byte);
+        self.shared.records.push(record);
+    }
+}
+
+impl Receipt {
+    fn final_status(&self) -> u16 {
+        match (self.status, self.outcome) {
+            (_, None) | (None, _) => CLIENT_GONE,
+            (Some(status), Some(_)) => status.as_u16(),
+        }
+    }
+
+    fn final_error(&self) -> Option<&'static str> {
+        self.outcome.map_or(Some("client_gone"), Outcome::error)
+    }
+
+    /// One line for people, one event for whoever exports spans.
+    fn log(&self, took: Duration, first_byte: Option<Duration>) {
+        let (status, error) = (self.final_status(), self.final_error());
+        let duration_ms = millis(took);
+        tracing::info!(
+            target: "vouchgate::access",
+            request_id = self.id.as_str(),
+            route = self.route,
+            status,
+            error,
+            policy = self.policy.as_ref().map(Name::as_str),
+            issuer = self.caller.issuer(),
+            client = self.caller.client(),
+            subject = self.caller.subject(),
+            provider = self.provider.as_str(),
+            model = self.requested.as_deref(),
+            input_tokens = self.usage.input_tokens,
+            output_tokens = self.usage.output_tokens,
+            duration_ms,
+            trace_id = self.trace.as_ref().map(TraceParent::trace_id),
+            "request"
+        );
+        tracing::debug!(
+            target: trace::TARGET,
+            request_id = self.id.as_str(),
+            trace_id = self.trace.as_ref().map(TraceParent::trace_id),
+            parent_span_id = self.trace.as_ref().map(TraceParent::parent_id),
+            start_ms = self.at.as_millis(),
+            duration_ms,
+            gen_ai.operation.name = operation(self.route),
+            gen_ai.provider.name = self.provider.as_str(),
+            gen_ai.request.model = self.requested.as_deref(),
+            gen_ai.request.stream = self.stream.is_some(),
+            gen_ai.usage.input_tokens = self.usage.input_tokens,
+            gen_ai.usage.output_tokens = self.usage.output_tokens,
+            gen_ai.usage.cache_read.input_tokens = self.usage.cache_read_tokens,
+            gen_ai.usage.cache_creation.input_tokens = self.usage.cache_write_tokens,
+            gen_ai.usage.reasoning.output_tokens = self.usage.reasoning_tokens,
+            gen_ai.response.time_to_first_chunk = first_byte.map(|d| d.as_secs_f64()),
+            http.response.status_code = status,
+            error.type = error,
+            "span"
+        );
+    }
+
+    fn record(&self, took: Duration, first_byte: Option<Duration>) -> RequestRecord {
+        RequestRecord {
+            at: self.at,
+            request_id: self.id,
+            endpoint: self.route.into(),
+            policy: self.policy.clone(),
+            issuer: self.caller.issuer_name(),
+            client: self.caller.client().map(Arc::from),
+            subject: Some(Arc::from(self.caller.subject())),
+            api_key: self.caller.key_id(),
+            model: self.requested.clone(),
+            provider: self.provider.name(),
+            status: self.final_status(),
+            error: self.final_error().map(Into::into),
+            input_tokens: self.usage.input_tokens,
+            output_tokens: self.usage.output_tokens,
+            cached_tokens: self.usage.cache_read_tokens,
+            duration_ms: millis(took),
+            ttft_ms: first_byte.map(millis),
+            stream: self.stream.is_some(),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `gen_ai.operation.name` for a route.
+fn operation(route: &str) -> &'static str {
+    match route {
+        "chat" | "messages" => "chat",
+        "embeddings" => "embeddings",
+        "service" => "text_completion",
+        _ => "other",
+    }
+}

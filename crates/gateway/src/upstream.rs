@@ -1,0 +1,354 @@
+//! Calling a provider: only for a permitted and admitted request, with its own key, and with nothing of the caller's but
+//! what is asked.
+
+mod credential;
+
+use base::Problem;
+use bytes::Bytes;
+use config::ProviderDialect;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
+
+pub use self::credential::{Credential, CredentialError};
+
+use crate::Reservation;
+use crate::metrics::Label;
+use crate::settle::Receipt;
+use crate::snapshot::{Inject, Provider};
+
+/// The version of Anthropic's API that is asked for when the caller names none.
+const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("vouchgate/", env!("CARGO_PKG_VERSION")));
+
+/// Fields of a caller that change what a provider does and may be passed on, by what the provider speaks.
+const PASSED_OPENAI: [&str; 2] = ["openai-beta", "idempotency-key"];
+const PASSED_ANTHROPIC: [&str; 3] = ["anthropic-version", "anthropic-beta", "idempotency-key"];
+/// Fields of a provider's answer that mean something to the caller. Its rate limits and organisation are the operator's.
+const RETURNED: [&str; 7] = [
+    "content-type",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "openai-processing-ms",
+    "openai-version",
+    "openai-model",
+];
+
+/// Why there is no answer to pass on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    /// No response.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// A response that broke off.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// A response larger than allowed.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// A compressed response, which nobody asked for.
+    #[error("the answer is compressed")]
+    Encoding,
+    /// A redirect: never followed.
+    #[error("the answer is a redirect")]
+    Redirect,
+    /// The provider does not accept our key: the operator's affair, and its text may show part of the key.
+    #[error("the provider refuses the configured key")]
+    Key,
+    /// The key cannot be used.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A response that cannot be read as what was asked for.
+    #[error(transparent)]
+    Response(#[from] llm::ResponseError),
+    /// Not a stream although one was asked for, or the other way round.
+    #[error("the answer is of another kind than was asked for")]
+    Kind,
+}
+
+impl UpstreamError {
+    /// A stable code: the error body's and the metric's.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Egress(error) => error.reason(),
+            Self::Body(error) => error.reason(),
+            Self::TooLarge(_) => "upstream_too_large",
+            Self::Encoding => "upstream_encoding",
+            Self::Redirect => "upstream_redirect",
+            Self::Key => "provider_key_refused",
+            Self::Credential(error) => error.reason(),
+            Self::Response(error) => error.reason(),
+            Self::Kind => "upstream_invalid_stream",
+        }
+    }
+
+    /// Whether another target may do better.
+    pub(crate) const fn retryable(&self) -> bool {
+        match self {
+            Self::Egress(error) => error.retryable(),
+            Self::Body(_)
+            | Self::TooLarge(_)
+            | Self::Encoding
+            | Self::Redirect
+            | Self::Response(_)
+            | Self::Kind
+            | Self::Key => true,
+            Self::Credential(_) => false,
+        }
+    }
+
+    /// What the caller is told: neither addresses nor keys.
+    pub(crate) fn problem(&self) -> Problem {
+        let bad = StatusCode::BAD_GATEWAY;
+        match self {
+            Self::Egress(EgressError::Busy) => {
+                Problem::provider(StatusCode::SERVICE_UNAVAILABLE, self.reason(), "The provider takes no requests now.")
+            }
+            Self::Egress(error) if error.timed_out() => {
+                Problem::provider(StatusCode::GATEWAY_TIMEOUT, self.reason(), "The provider did not answer in time.")
+            }
+            Self::Body(BodyError::Idle) => {
+                Problem::provider(StatusCode::GATEWAY_TIMEOUT, self.reason(), "The provider stopped answering.")
+            }
+            Self::Egress(_) => Problem::provider(bad, self.reason(), "The provider cannot be reached."),
+            Self::Body(_) => Problem::provider(bad, self.reason(), "The provider's answer broke off."),
+            Self::Key => {
+                Problem::provider(bad, self.reason(), "The provider refuses this gateway's key; tell its operator.")
+            }
+            Self::Credential(_) => Problem::us(
+                bad,
+                self.reason(),
+                "This gateway's key for the provider cannot be used; tell its operator.",
+            ),
+            Self::TooLarge(_) | Self::Encoding | Self::Redirect | Self::Response(_) | Self::Kind => {
+                Problem::provider(bad, self.reason(), "The provider's answer cannot be used.")
+            }
+        }
+    }
+}
+
+/// One call to be made.
+pub(crate) struct Call<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) label: &'a Label,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) request: Request<OutBody>,
+}
+
+/// Make the call. The reservation shows that the request was permitted and admitted, and is held until the answer's end.
+pub(crate) async fn send(
+    _reservation: &Reservation,
+    receipt: &mut Receipt,
+    call: Call<'_>,
+) -> Result<Response<UpstreamBody>, UpstreamError> {
+    let shared = std::sync::Arc::clone(receipt.shared());
+    let begun = shared.clock.monotonic();
+    let sent = shared.egress.send(call.target, call.request, &call.deadlines).await;
+    let took = shared.clock.monotonic().saturating_duration_since(begun);
+    let result = match &sent {
+        Ok(response) => class(response.status()),
+        Err(error) => error.reason(),
+    };
+    receipt.attempted(call.label, result, took);
+    Ok(sent?)
+}
+
+/// A status as a metric label.
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        429 => "rate_limited",
+        200..=299 => "ok",
+        300..=399 => "redirect",
+        400..=499 => "client_error",
+        _ => "server_error",
+    }
+}
+
+/// A request to a provider: its key, its version, and of the caller's fields the few that may pass.
+pub(crate) fn provider_request(
+    provider: &Provider,
+    (method, path): (Method, &PathAndQuery),
+    caller: &HeaderMap,
+    content: Content,
+) -> Result<Request<OutBody>, CredentialError> {
+    let mut headers = HeaderMap::with_capacity(8);
+    let passed = match provider.dialect {
+        ProviderDialect::OpenAi => PASSED_OPENAI.as_slice(),
+        ProviderDialect::Anthropic => {
+            headers.insert(HeaderName::from_static("anthropic-version"), ANTHROPIC_VERSION);
+            PASSED_ANTHROPIC.as_slice()
+        }
+    };
+    for name in passed {
+        for (at, value) in caller.get_all(*name).iter().enumerate() {
+            let name = HeaderName::from_static(name);
+            if at == 0 {
+                headers.insert(name, value.clone());
+            } else {
+                headers.append(name, value.clone());
+            }
+        }
+    }
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    headers.insert(header::ACCEPT, content.accept);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(kind) = content.kind {
+        headers.insert(header::CONTENT_TYPE, kind);
+    }
+    // Last, so that nothing stands between opening the key and sending it.
+    if let Some(credential) = &provider.credential {
+        match provider.dialect {
+            ProviderDialect::OpenAi => {
+                headers.insert(header::AUTHORIZATION, credential.open(&provider.origin, "Bearer ")?)
+            }
+            ProviderDialect::Anthropic => {
+                headers.insert(HeaderName::from_static("x-api-key"), credential.open(&provider.origin, "")?)
+            }
+        };
+    }
+    Ok(request(method, path, headers, content.body))
+}
+
+/// What a request carries and what it asks for.
+pub(crate) struct Content {
+    pub(crate) body: Bytes,
+    pub(crate) kind: Option<HeaderValue>,
+    pub(crate) accept: HeaderValue,
+}
+
+impl Content {
+    /// JSON, to be answered by JSON or by a stream.
+    pub(crate) fn json(body: Bytes, stream: bool) -> Self {
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        let kind = Some(HeaderValue::from_static("application/json"));
+        Self { body, kind, accept: HeaderValue::from_static(accept) }
+    }
+}
+
+/// A request to a reverse-proxied API: the caller's fields as far as they may travel, and the injected value.
+pub(crate) fn proxied_request(
+    inject: Option<&Inject>,
+    origin: &str,
+    (method, path): (Method, &PathAndQuery),
+    (mut headers, body): (HeaderMap, Bytes),
+) -> Result<Request<OutBody>, CredentialError> {
+    if let Some(inject) = inject {
+        headers.insert(inject.header.clone(), inject.credential.open(origin, &inject.prefix)?);
+    }
+    Ok(request(method, path, headers, body))
+}
+
+fn request(method: Method, path: &PathAndQuery, headers: HeaderMap, body: Bytes) -> Request<OutBody> {
+    let mut request = Request::new(OutBody::from(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(path.clone());
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Refuse what must not be passed on of a provider's answer, before its body is looked at.
+pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), UpstreamError> {
+    let status = response.status();
+    if status.is_redirection() || status.is_informational() {
+        return Err(UpstreamError::Redirect);
+    }
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+        return Err(UpstreamError::Key);
+    }
+    Ok(())
+}
+
+/// Whether an answer is compressed, so that nothing can be seen of it.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether an answer is an event stream.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let essence = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .split(|b| *b == b';')
+            .next()
+            .is_some_and(|e| e.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+    };
+    headers.get(header::CONTENT_TYPE).is_some_and(essence)
+}
+
+/// The fields of a provider's answer that reach the caller.
+pub(crate) fn returned(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(8);
+    for name in RETURNED {
+        if let Some(value) = headers.get(name) {
+            kept.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    kept
+}
+
+/// Read an answer whole, without copying when it came in one piece.
+pub(crate) async fn read(mut body: UpstreamBody, limit: usize) -> Result<Bytes, UpstreamError> {
+    let mut first = Bytes::new();
+    let mut rest: Option<base::LimitedBuffer> = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if let Some(buffer) = &mut rest {
+            if !buffer.push(&data) {
+                return Err(UpstreamError::TooLarge(limit));
+            }
+        } else if first.is_empty() && data.len() <= limit {
+            first = data;
+        } else {
+            let mut buffer = base::LimitedBuffer::new(limit);
+            if !(buffer.push(&first) && buffer.push(&data)) {
+                return Err(UpstreamError::TooLarge(limit));
+            }
+            rest = Some(buffer);
+        }
+    }
+    Ok(rest.map_or(first, |buffer| Bytes::from(buffer.into_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_means_something_to_the_caller_is_returned() {
+        let mut headers = HeaderMap::new();
+        for name in ["content-type", "openai-organization", "x-ratelimit-remaining-tokens", "set-cookie", "retry-after"]
+        {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("x"));
+        }
+        let mut names: Vec<String> = returned(&headers).keys().map(ToString::to_string).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", "retry-after"]);
+    }
+
+    #[test]
+    fn an_event_stream_is_known_by_its_type() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
+            is_event_stream(&headers)
+        };
+        assert!(of("text/event-stream") && of("text/event-stream;charset=UTF-8") && of("Text/Event-Stream ; x=y"));
+        assert!(!of("application/json") && !of("text/event-streams"));
+    }
+
+    #[test]
+    fn what_the_caller_is_told_names_neither_host_nor_address() {
+        let error = UpstreamError::Egress(EgressError::Connect {
+            host: "internal.example".to_owned(),
+            kind: std::io::ErrorKind::ConnectionRefused,
+        });
+        let problem = error.problem();
+        assert_eq!((problem.status, problem.code), (StatusCode::BAD_GATEWAY, "connect_failed"));
+        assert!(!problem.message.contains("internal"));
+        let slow = UpstreamError::Egress(EgressError::FirstByteTimeout).problem();
+        assert_eq!(slow.status, StatusCode::GATEWAY_TIMEOUT);
+    }
+}
