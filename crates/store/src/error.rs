@@ -11,8 +11,8 @@ pub enum StoreError {
     /// The store's URL is not one this build can open.
     #[error("the store url {0:?} is not supported; write \"sqlite:\" for a database in the data directory")]
     Url(String),
-    /// Another process has the data directory.
-    #[error("the data directory {} is in use by another vouchgate process; stop it, or choose another directory", .0.display())]
+    /// Another process has the data directory, or the database.
+    #[error("{} is in use by another vouchgate process; stop it, or choose another data directory", .0.display())]
     Locked(PathBuf),
     /// The database was written by a newer version.
     #[error(

@@ -12,19 +12,29 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| StoreError::file(dir, error))
 }
 
-/// Take the directory's lock. It is held while the file is open, and the system lets go of it when a process dies.
-pub(crate) fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("vouchgate.lock");
+/// Take the lock of the directory, and of a database that lies outside it. A lock is held while its file is open, and
+/// the system lets go of it when a process dies.
+pub(crate) fn lock(dir: &Path, database: &Path) -> Result<Vec<File>, StoreError> {
+    let mut locks = vec![lock_file(&dir.join("vouchgate.lock"), dir)?];
+    if database.parent() != Some(dir) {
+        let mut name = database.as_os_str().to_owned();
+        name.push(".lock");
+        locks.push(lock_file(Path::new(&name), database)?);
+    }
+    Ok(locks)
+}
+
+fn lock_file(path: &Path, guarded: &Path) -> Result<File, StoreError> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .open(&path)
-        .map_err(|error| StoreError::file(&path, error))?;
+        .open(path)
+        .map_err(|error| StoreError::file(path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.to_owned())),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(guarded.to_owned())),
         Err(TryLockError::Error(error)) => Err(StoreError::file(path, error)),
     }
 }

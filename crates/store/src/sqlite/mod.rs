@@ -51,7 +51,7 @@ pub(crate) async fn open(
     sink: &RecordSink,
 ) -> Result<SqliteEngine, StoreError> {
     dir::prepare(data_dir)?;
-    let lock = dir::lock(data_dir)?;
+    let locks = dir::lock(data_dir, file)?;
     dir::create_private(file)?;
     let options = SqliteConnectOptions::new()
         .filename(file)
@@ -79,7 +79,7 @@ pub(crate) async fn open(
         .connect_lazy_with(options.read_only(true));
     let (jobs, inbox) = mpsc::channel(QUEUE);
     Writer::new(connection, inbox, Arc::clone(clock), sink.clone())
-        .start(lock)
+        .start(locks)
         .map_err(|error| StoreError::file(file, error))?;
     Ok(SqliteEngine { jobs, readers })
 }

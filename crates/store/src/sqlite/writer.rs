@@ -57,14 +57,14 @@ impl Writer {
         Self { connection, inbox, clock, sink, records_due: None, failing: false }
     }
 
-    /// Run on a thread of its own until the store is closed or its last handle dropped; then let go of `lock`.
-    pub(crate) fn start(self, lock: File) -> std::io::Result<()> {
+    /// Run on a thread of its own until the store is closed or its last handle dropped; then let go of `locks`.
+    pub(crate) fn start(self, locks: Vec<File>) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("store-writer".to_owned());
-        thread.spawn(move || runtime.block_on(self.run(lock))).map(drop)
+        thread.spawn(move || runtime.block_on(self.run(locks))).map(drop)
     }
 
-    async fn run(mut self, lock: File) {
+    async fn run(mut self, locks: Vec<File>) {
         let mut closing = None;
         loop {
             let due = self.records_due;
@@ -96,7 +96,7 @@ impl Writer {
         if let Err(error) = self.connection.close().await {
             tracing::warn!(%error, "the database did not close cleanly; its log is read at the next start");
         }
-        drop(lock);
+        drop(locks);
         if let Some(done) = closing {
             let _ = done.send(());
         }

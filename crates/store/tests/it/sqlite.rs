@@ -96,6 +96,24 @@ async fn a_second_process_is_refused_until_the_first_has_closed() {
 }
 
 #[tokio::test]
+async fn a_database_outside_the_data_directory_is_one_process_s_too() {
+    let (place, other) = (Sqlite::fresh(), Sqlite::fresh());
+    let file = place.dir.path().join("shared.db");
+    let url = StoreUrl::parse(&format!("sqlite:{}", file.display())).unwrap();
+    let open = |dir: PathBuf| {
+        let url = url.clone();
+        async move { Store::open(&url, &dir, Arc::new(SystemClock), Arc::new(SystemRng)).await }
+    };
+    let first = open(place.data()).await.unwrap();
+    assert!(file.exists() && !place.file().exists());
+    let error = open(other.data()).await.unwrap_err();
+    assert_eq!(error.reason(), "store_locked");
+    assert!(error.to_string().contains("shared.db"), "{error}");
+    first.close().await;
+    open(other.data()).await.unwrap().ping().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
     let place = Sqlite::fresh();
     place.open().await.close().await;
