@@ -1,1 +1,21 @@
-//! Skeleton.
+//! What operators and token clients talk to: the token service, the admin API, and the operations behind both.
+//!
+//! [`Operations`] is the one home of every change of state. The admin API is a table of operations
+//! ([`admin::TABLE`]) that drives routing, role checks and the `OpenAPI` document alike; the command line speaks the
+//! same API, through `admin.sock` when a server runs and in process when none does.
+
+pub mod admin;
+pub mod credential;
+pub mod explain;
+mod form;
+pub mod oauth;
+pub mod operations;
+
+use std::net::IpAddr;
+
+pub use operations::{OperationError, Operations, Parts, external_url};
+
+/// The address a request comes from, as the edge sees it: behind trusted proxies the client's, else the peer's.
+/// The listener puts it into the request's extensions; a request without it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);

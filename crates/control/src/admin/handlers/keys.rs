@@ -1,0 +1,18 @@
+//! Signing keys, and the tokens they sign.
+
+use http::StatusCode;
+
+use crate::admin::Refusal;
+use crate::admin::call::{Call, Reply};
+use crate::operations::{Listed, MintToken};
+
+pub(in crate::admin) async fn list(call: &Call) -> Result<Reply, Refusal> {
+    // There are a handful at most: all are on the first page.
+    call.page()?;
+    Reply::page(&Listed { items: call.operations().key_list().await?, next: None })
+}
+
+pub(in crate::admin) async fn mint(call: &Call) -> Result<Reply, Refusal> {
+    let minted = call.operations().token_mint(&call.body::<MintToken>()?, &call.by).await?;
+    Reply::json(StatusCode::CREATED, &minted)
+}

@@ -1,0 +1,9 @@
+//! What the operations of the table do: take a call apart, do the operation, put the reply together.
+
+pub(super) mod admin_tokens;
+pub(super) mod apikeys;
+pub(super) mod clients;
+pub(super) mod installation;
+pub(super) mod keys;
+pub(super) mod resources;
+pub(super) mod secrets;

@@ -1,0 +1,246 @@
+//! The `OpenAPI` 3.1 document of the admin API, made from the table. `docs/openapi-admin.json` is a copy of it.
+
+use http::{Method, StatusCode};
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use super::handlers::installation::RequestView;
+use super::server::Readiness;
+use super::table::{Access, Answer, Operation, TABLE};
+use crate::explain::ExplainRequest;
+use crate::operations as ops;
+
+/// The document.
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for operation in TABLE.iter() {
+        let path = paths.entry(operation.path.clone()).or_insert_with(|| Value::Object(Map::new()));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(operation.method.as_str().to_ascii_lowercase(), described(operation));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Vouchgate admin API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "On the admin listener, with a token (`vga_...`) that `vouchgate admin token create` makes; and on `admin.sock` in the data directory, without one. `x-roles` names the roles that may use an operation. Errors are RFC 9457 problems; `code` is stable.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "http://127.0.0.1:8081" }],
+        "security": [{ "adminToken": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "adminToken": { "type": "http", "scheme": "bearer" } },
+            "responses": { "Problem": {
+                "description": "It was not done.",
+                "content": { "application/problem+json": { "schema": reference("Problem") } },
+            } },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn described(operation: &Operation) -> Value {
+    let roles: Vec<&str> = operation.access.roles().iter().map(|role| role.as_str()).collect();
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [tag(&operation.path)],
+        "x-roles": roles,
+        "parameters": parameters(operation),
+        "responses": {
+            operation.success.as_str(): success(operation),
+            "default": { "$ref": "#/components/responses/Problem" },
+        },
+    });
+    let Some(object) = described.as_object_mut() else { return described };
+    if let Some(schema) = operation.request {
+        let content = json!({ "application/json": { "schema": reference(schema) } });
+        object.insert("requestBody".into(), json!({ "required": operation.method == Method::PUT, "content": content }));
+    }
+    if matches!(operation.access, Access::LoopbackOr(_)) {
+        object.insert("security".into(), json!([{ "adminToken": [] }, {}]));
+        object.insert(
+            "description".into(),
+            "From this machine itself, not through a proxy on it, no token is needed.".into(),
+        );
+    }
+    if operation.method == Method::PUT && operation.success == StatusCode::OK {
+        let created = json!({ "description": "It was made.", "content": { "application/json": { "schema": success_schema(operation) } } });
+        if let Some(responses) = object.get_mut("responses").and_then(Value::as_object_mut) {
+            responses.insert("201".into(), created);
+        }
+    }
+    described
+}
+
+fn tag(path: &str) -> &str {
+    path.strip_prefix("/admin/v1/").and_then(|rest| rest.split('/').next()).unwrap_or("health")
+}
+
+fn parameters(operation: &Operation) -> Vec<Value> {
+    let mut parameters = Vec::new();
+    if operation.path.contains("{name}") {
+        parameters.push(json!({ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }));
+    }
+    for name in operation.query {
+        let schema = match *name {
+            "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 }),
+            "min_status" => json!({ "type": "integer", "minimum": 100, "maximum": 599 }),
+            _ => json!({ "type": "string" }),
+        };
+        let description = match *name {
+            "limit" => "Items on the page.",
+            "cursor" => "The `next_cursor` of the page before.",
+            "since" | "until" => "How long ago (`24h`), or seconds since 1970.",
+            "min_status" => "The lowest HTTP status.",
+            _ => "Exactly this.",
+        };
+        parameters.push(json!({ "name": name, "in": "query", "schema": schema, "description": description }));
+    }
+    let header = |name: &str, description: &str| json!({ "name": name, "in": "header", "schema": { "type": "string" }, "description": description });
+    match operation.method {
+        Method::POST => parameters.push(header(
+            "Idempotency-Key",
+            "Repeating the request with the same key within a day repeats the answer.",
+        )),
+        Method::PUT | Method::DELETE => parameters.push(header("If-Match", "Only if it still has this entity tag.")),
+        _ => {}
+    }
+    parameters
+}
+
+fn success(operation: &Operation) -> Value {
+    match operation.answer {
+        Answer::Empty => json!({ "description": "Done." }),
+        Answer::Text => {
+            json!({ "description": "Done.", "content": { "text/plain": { "schema": { "type": "string" } } } })
+        }
+        Answer::One(_) | Answer::Page(_) => {
+            json!({ "description": "Done.", "content": { "application/json": { "schema": success_schema(operation) } } })
+        }
+    }
+}
+
+fn success_schema(operation: &Operation) -> Value {
+    match operation.answer {
+        Answer::One(schema) => shown(operation, schema),
+        Answer::Page(schema) => json!({
+            "type": "object",
+            "required": ["items", "next_cursor"],
+            "properties": {
+                "items": { "type": "array", "items": shown(operation, schema) },
+                "next_cursor": { "type": ["string", "null"], "description": "Where the next page begins; null on the last." },
+            },
+        }),
+        Answer::Empty | Answer::Text => json!({}),
+    }
+}
+
+/// A resource is shown with where it comes from, which is no part of what is written.
+fn shown(operation: &Operation, schema: &str) -> Value {
+    if operation.kind.is_none() {
+        return reference(schema);
+    }
+    json!({ "allOf": [
+        reference(schema),
+        { "type": "object", "required": ["source"], "properties": {
+            "source": { "enum": ["file", "api"] },
+            "warnings": { "type": "array", "items": { "type": "string" } },
+        } },
+    ] })
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+/// All schemas: those of the configuration, and those of this API.
+fn schemas() -> Map<String, Value> {
+    let mut all = Map::new();
+    if let Some(Value::Object(definitions)) = config::schema().get_mut("$defs").map(Value::take) {
+        all.extend(definitions.into_iter().map(|(name, schema)| (name, hoisted(schema))));
+    }
+    add::<ops::ClientView>(&mut all, "ClientView");
+    add::<ops::CreateClient>(&mut all, "CreateClient");
+    add::<ops::UpdateClient>(&mut all, "UpdateClient");
+    add::<ops::RotateClient>(&mut all, "RotateClient");
+    add::<ops::IssuedSecret>(&mut all, "IssuedSecret");
+    add::<ops::SecretView>(&mut all, "SecretView");
+    add::<ops::SetSecret>(&mut all, "SetSecret");
+    add::<ops::ApiKeyView>(&mut all, "ApiKeyView");
+    add::<ops::CreateApiKey>(&mut all, "CreateApiKey");
+    add::<ops::IssuedApiKey>(&mut all, "IssuedApiKey");
+    add::<ops::KeyView>(&mut all, "KeyView");
+    add::<ops::MintToken>(&mut all, "MintToken");
+    add::<ops::MintedToken>(&mut all, "MintedToken");
+    add::<ops::AdminTokenView>(&mut all, "AdminTokenView");
+    add::<ops::CreateAdminToken>(&mut all, "CreateAdminToken");
+    add::<ops::IssuedAdminToken>(&mut all, "IssuedAdminToken");
+    add::<RequestView>(&mut all, "RequestView");
+    add::<ExplainRequest>(&mut all, "ExplainRequest");
+    add::<Readiness>(&mut all, "Readiness");
+    all.insert(
+        "Explanation".into(),
+        json!({ "type": "object", "description": "The decision, and every condition of every policy." }),
+    );
+    all.insert("Document".into(), json!({ "type": "object", "description": "This document." }));
+    all.insert("Problem".into(), problem());
+    all
+}
+
+fn add<T: JsonSchema>(all: &mut Map<String, Value>, name: &str) {
+    let mut schema = schemars::schema_for!(T).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        if let Some(Value::Object(definitions)) = object.remove("$defs") {
+            all.extend(definitions.into_iter().map(|(name, schema)| (name, hoisted(schema))));
+        }
+    }
+    all.insert(name.to_owned(), hoisted(schema));
+}
+
+/// References into `$defs` lead to the components now.
+fn hoisted(schema: Value) -> Value {
+    match schema {
+        Value::Object(object) => Value::Object(
+            object
+                .into_iter()
+                .map(|(key, value)| match (key.as_str(), value) {
+                    ("$ref", Value::String(to)) => (key, to.replace("#/$defs/", "#/components/schemas/").into()),
+                    (_, value) => (key, hoisted(value)),
+                })
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(hoisted).collect()),
+        other => other,
+    }
+}
+
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "description": "RFC 9457.",
+        "required": ["type", "title", "status", "code", "detail", "request_id"],
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "code": { "type": "string", "description": "Stable; what programs look at." },
+            "detail": { "type": "string" },
+            "param": { "type": "string", "description": "The member it is about." },
+            "request_id": { "type": "string" },
+            "errors": { "type": "array", "description": "Every fault of a resource.", "items": {
+                "type": "object",
+                "required": ["path", "code", "message"],
+                "properties": {
+                    "path": { "type": "string" },
+                    "code": { "type": "string" },
+                    "message": { "type": "string" },
+                    "hint": { "type": "string" },
+                },
+            } },
+        },
+    })
+}

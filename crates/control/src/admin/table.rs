@@ -1,0 +1,351 @@
+//! Every operation of the admin API, once: its path, who may, what it takes and gives, and what it does.
+
+use std::sync::LazyLock;
+
+use http::{Method, StatusCode};
+use store::Role;
+
+use super::call::{Call, Reply};
+use super::server::Pending;
+use super::{Refusal, handlers};
+use crate::operations::Kind;
+
+/// One operation.
+pub struct Operation {
+    /// Its method: GET, PUT, POST or DELETE.
+    pub method: Method,
+    /// Its path, with `{name}` where a name goes.
+    pub path: String,
+    /// Its `operationId`.
+    pub id: &'static str,
+    /// What it does, in one line.
+    pub summary: String,
+    /// Who may.
+    pub access: Access,
+    /// The parameters its query may have.
+    pub query: &'static [&'static str],
+    /// The schema of the body it takes; absent: it takes none.
+    pub request: Option<&'static str>,
+    /// The status of its success.
+    pub success: StatusCode,
+    /// What it answers.
+    pub answer: Answer,
+    /// The kind of resource it is about, for those that work alike on all kinds.
+    pub(super) kind: Option<Kind>,
+    pub(super) run: Run,
+}
+
+/// What does an operation's work.
+pub(super) type Run = for<'a> fn(&'a Call) -> Pending<'a, Result<Reply, Refusal>>;
+
+/// Who may use an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Bearers of a token with one of these roles.
+    Roles(&'static [Role]),
+    /// They, and anything that runs on this machine and not behind a proxy on it, without a token: what monitoring reads.
+    LoopbackOr(&'static [Role]),
+}
+
+impl Access {
+    /// The roles that may.
+    pub const fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Roles(roles) | Self::LoopbackOr(roles) => roles,
+        }
+    }
+}
+
+/// What an operation answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing.
+    Empty,
+    /// One object of this schema.
+    One(&'static str),
+    /// A page of objects of this schema.
+    Page(&'static str),
+    /// Text.
+    Text,
+}
+
+const EVERYBODY: Access = Access::Roles(&Role::ALL);
+const READERS: Access = Access::Roles(&[Role::Owner, Role::Operator, Role::Auditor]);
+const WRITERS: Access = Access::Roles(&[Role::Owner, Role::Operator]);
+const OWNERS: Access = Access::Roles(&[Role::Owner]);
+const OWNERS_AND_AUDITORS: Access = Access::Roles(&[Role::Owner, Role::Auditor]);
+
+const PAGED: &[&str] = &["limit", "cursor"];
+const RECORDS: &[&str] = &[
+    "limit",
+    "cursor",
+    "since",
+    "until",
+    "request_id",
+    "client",
+    "subject",
+    "api_key",
+    "model",
+    "provider",
+    "policy",
+    "error",
+    "min_status",
+];
+
+/// Every operation of the admin API.
+pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
+    let mut table = Vec::new();
+    for kind in Kind::ALL {
+        table.extend(resource(kind));
+    }
+    table.extend(clients());
+    table.extend(secrets());
+    table.extend(apikeys());
+    table.extend(keys_and_tokens());
+    table.extend(admin_tokens());
+    table.extend(installation());
+    table
+});
+
+/// An operation that takes no query and no body and answers one object.
+fn operation(method: Method, path: &str, id: &'static str, access: Access, run: Run) -> Operation {
+    Operation {
+        method,
+        path: path.to_owned(),
+        id,
+        summary: String::new(),
+        access,
+        query: &[],
+        request: None,
+        success: StatusCode::OK,
+        answer: Answer::Empty,
+        kind: None,
+        run,
+    }
+}
+
+impl Operation {
+    fn summary(mut self, summary: impl Into<String>) -> Self {
+        self.summary = summary.into();
+        self
+    }
+
+    fn takes(mut self, schema: &'static str) -> Self {
+        self.request = Some(schema);
+        self
+    }
+
+    fn gives(mut self, status: StatusCode, answer: Answer) -> Self {
+        (self.success, self.answer) = (status, answer);
+        self
+    }
+
+    fn one(self, schema: &'static str) -> Self {
+        self.gives(StatusCode::OK, Answer::One(schema))
+    }
+
+    fn page(mut self, schema: &'static str) -> Self {
+        self.query = PAGED;
+        self.gives(StatusCode::OK, Answer::Page(schema))
+    }
+
+    fn deletes(self) -> Self {
+        self.gives(StatusCode::NO_CONTENT, Answer::Empty)
+    }
+}
+
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+fn resource(kind: Kind) -> [Operation; 4] {
+    let (one, many, schema) = (kind.as_str(), kind.plural(), kind.schema_name());
+    let (all, each) = (format!("/admin/v1/{many}"), format!("/admin/v1/{many}/{{name}}"));
+    let [list, get, put, delete] = match kind {
+        Kind::Issuer => ["listIssuers", "getIssuer", "putIssuer", "deleteIssuer"],
+        Kind::Provider => ["listProviders", "getProvider", "putProvider", "deleteProvider"],
+        Kind::Model => ["listModels", "getModel", "putModel", "deleteModel"],
+        Kind::Policy => ["listPolicies", "getPolicy", "putPolicy", "deletePolicy"],
+        Kind::Service => ["listServices", "getService", "putService", "deleteService"],
+        Kind::Upstream => ["listUpstreams", "getUpstream", "putUpstream", "deleteUpstream"],
+    };
+    let mut operations = [
+        operation(Method::GET, &all, list, EVERYBODY, |call| Box::pin(handlers::resources::list(call)))
+            .summary(format!("List the {many} of the configuration file and of this API"))
+            .page(schema),
+        operation(Method::GET, &each, get, EVERYBODY, |call| Box::pin(handlers::resources::get(call)))
+            .summary(format!("Get one {one}"))
+            .one(schema),
+        operation(Method::PUT, &each, put, WRITERS, |call| Box::pin(handlers::resources::put(call)))
+            .summary(format!("Make or replace a {one}; those of the configuration file are read-only"))
+            .takes(schema)
+            .one(schema),
+        operation(Method::DELETE, &each, delete, WRITERS, |call| Box::pin(handlers::resources::delete(call)))
+            .summary(format!("Delete a {one} that nothing needs"))
+            .deletes(),
+    ];
+    for operation in &mut operations {
+        operation.kind = Some(kind);
+    }
+    operations
+}
+
+fn clients() -> [Operation; 8] {
+    const ALL: &str = "/admin/v1/clients";
+    const EACH: &str = "/admin/v1/clients/{name}";
+    let created = StatusCode::CREATED;
+    [
+        operation(Method::GET, ALL, "listClients", EVERYBODY, |call| Box::pin(handlers::clients::list(call)))
+            .summary("List the clients of the configuration file and of this API")
+            .page("ClientView"),
+        operation(Method::POST, ALL, "createClient", WRITERS, |call| Box::pin(handlers::clients::create(call)))
+            .summary("Make a client; its secret is shown this once")
+            .takes("CreateClient")
+            .gives(created, Answer::One("IssuedSecret")),
+        operation(Method::GET, EACH, "getClient", EVERYBODY, |call| Box::pin(handlers::clients::get(call)))
+            .summary("Get one client")
+            .one("ClientView"),
+        operation(Method::PUT, EACH, "putClient", WRITERS, |call| Box::pin(handlers::clients::put(call)))
+            .summary("Change what a client may ask for; clients are made by POST, because their secret is made here")
+            .takes("UpdateClient")
+            .one("ClientView"),
+        operation(Method::DELETE, EACH, "deleteClient", WRITERS, |call| Box::pin(handlers::clients::delete(call)))
+            .summary("Delete a client; its tokens live until they expire")
+            .deletes(),
+        operation(Method::POST, "/admin/v1/clients/{name}/rotate", "rotateClient", WRITERS, |call| {
+            Box::pin(handlers::clients::rotate(call))
+        })
+        .summary("Give a client a new secret, shown this once; the old one works until the overlap ends")
+        .takes("RotateClient")
+        .one("IssuedSecret"),
+        operation(Method::POST, "/admin/v1/clients/{name}/disable", "disableClient", WRITERS, |call| {
+            Box::pin(handlers::clients::disable(call))
+        })
+        .summary("Refuse a client from now on")
+        .one("ClientView"),
+        operation(Method::POST, "/admin/v1/clients/{name}/enable", "enableClient", WRITERS, |call| {
+            Box::pin(handlers::clients::enable(call))
+        })
+        .summary("Let a client in again")
+        .one("ClientView"),
+    ]
+}
+
+fn secrets() -> [Operation; 5] {
+    const ALL: &str = "/admin/v1/secrets";
+    const EACH: &str = "/admin/v1/secrets/{name}";
+    [
+        operation(Method::GET, ALL, "listSecrets", READERS, |call| Box::pin(handlers::secrets::list(call)))
+            .summary("List secrets; never their values")
+            .page("SecretView"),
+        operation(Method::GET, EACH, "getSecret", READERS, |call| Box::pin(handlers::secrets::get(call)))
+            .summary("Get one secret; never its value")
+            .one("SecretView"),
+        operation(Method::PUT, EACH, "putSecret", WRITERS, |call| Box::pin(handlers::secrets::put(call)))
+            .summary("Keep a value, bound to the one origin it may be sent to")
+            .takes("SetSecret")
+            .one("SecretView"),
+        operation(Method::DELETE, EACH, "deleteSecret", WRITERS, |call| Box::pin(handlers::secrets::delete(call)))
+            .summary("Delete a secret that nothing uses")
+            .deletes(),
+        operation(Method::POST, "/admin/v1/secrets/{name}/rotate", "rotateSecret", WRITERS, |call| {
+            Box::pin(handlers::secrets::rotate(call))
+        })
+        .summary("Replace a value; its origin stays")
+        .takes("SetSecret")
+        .one("SecretView"),
+    ]
+}
+
+fn apikeys() -> [Operation; 4] {
+    const ALL: &str = "/admin/v1/apikeys";
+    const EACH: &str = "/admin/v1/apikeys/{name}";
+    let created = StatusCode::CREATED;
+    [
+        operation(Method::GET, ALL, "listApikeys", READERS, |call| Box::pin(handlers::apikeys::list(call)))
+            .summary("List Vouchgate keys, revoked ones too; never the keys themselves")
+            .page("ApiKeyView"),
+        operation(Method::POST, ALL, "createApikey", WRITERS, |call| Box::pin(handlers::apikeys::create(call)))
+            .summary("Make a Vouchgate key, shown this once")
+            .takes("CreateApiKey")
+            .gives(created, Answer::One("IssuedApiKey")),
+        operation(Method::GET, EACH, "getApikey", READERS, |call| Box::pin(handlers::apikeys::get(call)))
+            .summary("Get one Vouchgate key by id or name; never the key itself")
+            .one("ApiKeyView"),
+        operation(Method::DELETE, EACH, "revokeApikey", WRITERS, |call| Box::pin(handlers::apikeys::revoke(call)))
+            .summary("Refuse a Vouchgate key from now on")
+            .one("ApiKeyView"),
+    ]
+}
+
+fn keys_and_tokens() -> [Operation; 2] {
+    [
+        operation(Method::GET, "/admin/v1/keys", "listKeys", EVERYBODY, |call| Box::pin(handlers::keys::list(call)))
+            .summary("List the keys that sign our tokens; never their private halves")
+            .page("KeyView"),
+        operation(Method::POST, "/admin/v1/tokens", "mintToken", WRITERS, |call| Box::pin(handlers::keys::mint(call)))
+            .summary("Mint an access token for a client")
+            .takes("MintToken")
+            .gives(StatusCode::CREATED, Answer::One("MintedToken")),
+    ]
+}
+
+fn admin_tokens() -> [Operation; 3] {
+    const ALL: &str = "/admin/v1/admin-tokens";
+    [
+        operation(Method::GET, ALL, "listAdminTokens", OWNERS_AND_AUDITORS, |call| {
+            Box::pin(handlers::admin_tokens::list(call))
+        })
+        .summary("List admin tokens, revoked ones too; never the tokens themselves")
+        .page("AdminTokenView"),
+        operation(Method::POST, ALL, "createAdminToken", OWNERS, |call| Box::pin(handlers::admin_tokens::create(call)))
+            .summary("Make an admin token, shown this once")
+            .takes("CreateAdminToken")
+            .gives(StatusCode::CREATED, Answer::One("IssuedAdminToken")),
+        operation(Method::DELETE, "/admin/v1/admin-tokens/{name}", "revokeAdminToken", OWNERS, |call| {
+            Box::pin(handlers::admin_tokens::revoke(call))
+        })
+        .summary("Refuse an admin token from now on")
+        .one("AdminTokenView"),
+    ]
+}
+
+fn installation() -> [Operation; 6] {
+    let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
+        Box::pin(handlers::installation::requests(call))
+    })
+    .summary("List what requests there were, newest first: who, what, when, with what outcome; never contents")
+    .page("RequestView");
+    requests.query = RECORDS;
+    [
+        requests,
+        operation(Method::POST, "/admin/v1/explain", "explain", EVERYBODY, |call| {
+            Box::pin(handlers::installation::explain(call))
+        })
+        .summary("Say which policy decides for a caller, and why")
+        .takes("ExplainRequest")
+        .one("Explanation"),
+        operation(Method::POST, "/admin/v1/reload", "reload", WRITERS, |call| {
+            Box::pin(handlers::installation::reload(call))
+        })
+        .summary("Read the configuration file again and put it in force as a whole, or change nothing")
+        .deletes(),
+        operation(Method::GET, "/admin/v1/openapi.json", "openapi", EVERYBODY, |call| {
+            Box::pin(handlers::installation::openapi(call))
+        })
+        .summary("Get this document")
+        .one("Document"),
+        operation(Method::GET, "/metrics", "metrics", Access::LoopbackOr(&Role::ALL), |call| {
+            Box::pin(handlers::installation::metrics(call))
+        })
+        .summary("Get all metrics in the Prometheus text format")
+        .gives(StatusCode::OK, Answer::Text),
+        operation(Method::GET, "/readyz", "readyz", Access::LoopbackOr(&Role::ALL), |call| {
+            Box::pin(handlers::installation::readyz(call))
+        })
+        .summary("Say whether the server can do its work, in detail; 503 if it cannot")
+        .one("Readiness"),
+    ]
+}

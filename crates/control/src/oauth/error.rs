@@ -1,0 +1,114 @@
+//! Errors of the token endpoint (RFC 6749 section 5.2).
+
+use std::time::Duration;
+
+use axum::response::Response;
+use base::Who;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+/// Why no token is given. The texts are fixed, so that they tell nothing about what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OauthError {
+    /// A parameter is missing, doubled or not readable.
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    /// The client is unknown, disabled, cannot authenticate with a secret, or the secret is wrong: never says which.
+    #[error("client authentication failed")]
+    InvalidClient {
+        /// Whether the client used the `Authorization` header: then the answer must challenge.
+        challenge: bool,
+    },
+    /// Another grant type than `client_credentials`.
+    #[error("the only grant type is client_credentials")]
+    UnsupportedGrantType,
+    /// A scope that the client does not have, or that is no scope.
+    #[error("the client may not ask for this scope")]
+    InvalidScope,
+    /// A resource other than this gateway (RFC 8707 section 2).
+    #[error("tokens are issued for this gateway only; leave out resource and audience")]
+    InvalidTarget,
+    /// The body is over the limit.
+    #[error("the request body is too large")]
+    TooLarge,
+    /// Another method than POST.
+    #[error("the token endpoint takes POST only")]
+    Method,
+    /// Too many attempts.
+    #[error("too many attempts; try again later")]
+    TooManyAttempts {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The store or the vault could not be used.
+    #[error("the token service cannot issue tokens at the moment")]
+    Unavailable,
+}
+
+impl OauthError {
+    /// The `error` member: the registered code, or for what RFC 6749 has no code, the nearest in use.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) | Self::TooLarge | Self::Method => "invalid_request",
+            Self::InvalidClient { .. } => "invalid_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::TooManyAttempts { .. } | Self::Unavailable => "temporarily_unavailable",
+        }
+    }
+
+    /// Whose fault it is.
+    pub const fn who(&self) -> Who {
+        match self {
+            Self::Unavailable => Who::Us,
+            _ => Who::Client,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub const fn retryable(&self) -> bool {
+        matches!(self, Self::TooManyAttempts { .. } | Self::Unavailable)
+    }
+
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The response.
+    pub fn response(&self) -> Response {
+        let body = json!({ "error": self.reason(), "error_description": self.to_string() });
+        let mut response = Response::new(axum::body::Body::from(Bytes::from(body.to_string())));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+        match self {
+            Self::InvalidClient { challenge: true } => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"vouchgate\""));
+            }
+            Self::Method => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
+            Self::TooManyAttempts { retry_after } => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(*retry_after)));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Whole seconds, rounded up and at least one (RFC 9110 section 10.2.3).
+pub(crate) fn whole_seconds(after: Duration) -> u64 {
+    u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
+}

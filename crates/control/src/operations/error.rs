@@ -1,0 +1,148 @@
+//! Why an operation was not done.
+
+use base::{NameError, Problem, Who};
+use config::Fault;
+use http::StatusCode;
+use proof::jose::SignError;
+use store::StoreError;
+use vault::VaultError;
+
+use crate::admin::Refusal;
+
+/// Why an operation was not done. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// There is none of that name.
+    #[error("there is no {kind} named {name}")]
+    NotFound {
+        /// What was looked for.
+        kind: &'static str,
+        /// Its name, as it was asked for.
+        name: String,
+    },
+    /// There is one of that name already.
+    #[error("there is already a {kind} named {name}")]
+    Exists {
+        /// What was to be made.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It is in the configuration file, so only the file can change it.
+    #[error(
+        "the {kind} {name} is in the configuration file; change it there and reload, or take it out of the file first"
+    )]
+    InFile {
+        /// What was to be changed.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It has changed since the caller read it, or is there although it must not be.
+    #[error("the {0} has changed since it was read; read it again and repeat the change")]
+    Stale(&'static str),
+    /// A value is not one that can be taken.
+    #[error("{message}")]
+    Value {
+        /// Which value.
+        param: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The configuration that would result is not valid.
+    #[error("the resource is not valid, so nothing was changed")]
+    Faults(Vec<Fault>),
+    /// The state does not allow it.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault could not do it.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A signing key could not be made or used.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl OperationError {
+    /// A value that cannot be taken.
+    pub(crate) fn value(param: &'static str, message: impl Into<String>) -> Self {
+        Self::Value { param, message: message.into() }
+    }
+
+    /// A text that is no name.
+    pub(crate) fn name(param: &'static str) -> impl Fn(NameError) -> Self {
+        move |error| Self::value(param, error.to_string())
+    }
+
+    /// A stable code.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not_found",
+            Self::Exists { .. } => "already_exists",
+            Self::InFile { .. } => "in_configuration_file",
+            Self::Stale(_) => "precondition_failed",
+            Self::Value { .. } => "invalid_value",
+            Self::Faults(_) => "invalid_resource",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::Store(error) => error.reason(),
+            Self::Vault(error) => error.reason(),
+            Self::Sign(error) => error.reason(),
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn who(&self) -> Who {
+        match self {
+            Self::Store(error) => error.who(),
+            Self::Vault(error) => error.who(),
+            Self::Sign(_) => Who::Us,
+            _ => Who::Client,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody changing it.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.retryable())
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound { .. } | Self::Store(StoreError::Missing(_)) => StatusCode::NOT_FOUND,
+            Self::Exists { .. }
+            | Self::InFile { .. }
+            | Self::NotAllowed(_)
+            | Self::Store(StoreError::Exists(_) | StoreError::Conflict(_)) => StatusCode::CONFLICT,
+            Self::Stale(_) => StatusCode::PRECONDITION_FAILED,
+            Self::Value { .. }
+            | Self::Faults(_)
+            | Self::Store(StoreError::TooLong { .. })
+            | Self::Vault(VaultError::TooLong) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Store(StoreError::Full) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Vault(_) | Self::Sign(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<OperationError> for Refusal {
+    /// What the caller is told. Whoever administers may know what is wrong with the store and the vault; their
+    /// errors hold no stored value.
+    fn from(error: OperationError) -> Self {
+        let (status, code, message) = (error.status(), error.reason(), error.to_string());
+        if error.who() == Who::Us {
+            tracing::error!(code, error = %error, "an administrative operation failed");
+        }
+        let problem = match error.who() {
+            Who::Client => Problem::client(status, code, message),
+            _ => Problem { retryable: error.retryable(), ..Problem::us(status, code, message) },
+        };
+        match error {
+            OperationError::Value { param, .. } => problem.param(param).into(),
+            OperationError::Faults(faults) => Self::with_faults(problem, faults),
+            _ => problem.into(),
+        }
+    }
+}
