@@ -73,6 +73,13 @@ pub struct Verdict {
     pub payload: Option<String>,
 }
 
+impl Verdict {
+    /// The verdict when the key file itself is refused: no token is valid under keys that must not be used.
+    pub fn keys_refused(error: &KeySetError) -> Self {
+        refused(error.reason(), None, None)
+    }
+}
+
 /// Judge a token, as read from standard input: one line break at its end is not part of it.
 pub fn jwt(token: &[u8], keys: &OperatorKeys, options: &Options) -> Verdict {
     let token = token.strip_suffix(b"\n").map_or(token, |line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -119,17 +126,15 @@ fn check_signature(compact: &Compact<'_>, keys: &OperatorKeys, options: &Options
         return Err("alg_not_allowed");
     }
     let all = keys.set().keys();
-    let candidates: Vec<&VerifyingKey> = match compact.header.kid.as_deref() {
+    let of = |wanted: Option<&str>| -> Vec<&VerifyingKey> {
+        all.iter().filter(|key| key.kid() == wanted).map(AsRef::as_ref).collect()
+    };
+    let candidates = match compact.header.kid.as_deref().filter(|_| !keys.set().kid_is_free()) {
         None => all.iter().map(AsRef::as_ref).collect(),
-        Some(kid) => {
-            let of = |wanted: Option<&str>| all.iter().filter(|key| key.kid() == wanted).map(AsRef::as_ref).collect();
-            let named: Vec<&VerifyingKey> = of(Some(kid));
-            if named.is_empty() { of(None) } else { named }
-        }
+        kid => Some(of(kid)).filter(|named| !named.is_empty()).unwrap_or_else(|| of(None)),
     };
     if candidates.is_empty() {
-        // The one key of the file may be the reason why there is none.
-        return Err(keys.set().rejected().first().map_or("unknown_key", |rejected| rejected.error.reason()));
+        return Err(why_no_key(keys.set(), compact.header.kid.as_deref()));
     }
     let signed = compact.signing_input.as_bytes();
     let mut reason = "alg_key_mismatch";
@@ -141,6 +146,12 @@ fn check_signature(compact: &Compact<'_>, keys: &OperatorKeys, options: &Options
         }
     }
     Err(reason)
+}
+
+/// The key that was meant may have been refused: then that is the reason.
+fn why_no_key(set: &KeySet, kid: Option<&str>) -> &'static str {
+    let meant = set.rejected().iter().find(|rejected| set.keys().is_empty() || rejected.kid.as_deref() == kid);
+    meant.map_or("unknown_key", |rejected| rejected.error.reason())
 }
 
 fn check_claims(claims: &JsonObject, options: &Options) -> Result<(), &'static str> {

@@ -18,7 +18,7 @@ pub struct KeySet {
     keys: Vec<Arc<VerifyingKey>>,
     by_kid: HashMap<String, usize>,
     rejected: Vec<RejectedKey>,
-    /// The only key, used whatever `kid` a token names: a shared secret, or the one key an operator handed over.
+    /// The only key is used whatever `kid` a token names: a shared secret, or the one key an operator handed over.
     kid_is_free: bool,
 }
 
@@ -113,7 +113,9 @@ impl KeySet {
         if object.contains_key("keys") {
             return Self::from_entries(entries(&object)?, Origin::Operator);
         }
-        Self::from_entries(&[Value::Object(object)], Origin::Operator)
+        // A single key is the key that is meant, whatever its kid.
+        let set = Self::from_entries(&[Value::Object(object)], Origin::Operator)?;
+        Ok(Self { kid_is_free: true, ..set })
     }
 
     /// The one shared key of a shared-secret issuer, for each of `algorithms` it is long enough for. Refuses secrets
@@ -137,16 +139,19 @@ impl KeySet {
         if entries.len() > MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
-        let mut kids: Vec<&str> = Vec::new();
+        let mut kids: Vec<(&str, &Value)> = Vec::new();
         let mut keys = Vec::new();
         let mut rejected = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let kid = entry.get("kid").and_then(Value::as_str);
             if let Some(kid) = kid {
-                if kids.contains(&kid) {
+                // An operator's file may hold keys of different types under one kid (RFC 7517 section 4.5).
+                let kty = entry.get("kty").unwrap_or(&Value::Null);
+                let same = |known: &(&str, &Value)| known.0 == kid && (origin == Origin::Published || known.1 == kty);
+                if kids.iter().any(same) {
                     return Err(KeySetError::DuplicateKid { index });
                 }
-                kids.push(kid);
+                kids.push((kid, kty));
             }
             let imported = entry.as_object().ok_or(KeyError::Form).and_then(|jwk| jwk::import(jwk, origin));
             match imported {
@@ -183,6 +188,11 @@ impl KeySet {
             (None, _) => Lookup::Unknown,
             (Some(_), Some(_)) => Lookup::Ambiguous,
         }
+    }
+
+    /// Whether the set is one key that is used whatever `kid` a token names.
+    pub(crate) fn kid_is_free(&self) -> bool {
+        self.kid_is_free
     }
 
     /// Whether this very key is still in the set.

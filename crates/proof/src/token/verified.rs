@@ -6,6 +6,20 @@ use crate::jose::{JsonObject, base64url_encode};
 
 /// A token whose signature and claims held when it was verified. Only [`Issuers::verify`](super::Issuers::verify) makes one,
 /// and it checks the time again whenever it hands one out.
+///
+/// ```
+/// fn subject(token: &proof::token::VerifiedToken) -> &str {
+///     token.subject()
+/// }
+/// ```
+///
+/// Nobody else can make one:
+///
+/// ```compile_fail,E0451
+/// fn forge(token: proof::token::VerifiedToken) -> proof::token::VerifiedToken {
+///     proof::token::VerifiedToken { subject: "somebody else".to_owned(), ..token }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct VerifiedToken {
     pub(super) issuer: Name,

@@ -1,0 +1,15 @@
+//! The whole crate from outside: attacks and requirements by their numbers, published vectors, presets, the cache.
+
+// The helpers here are not test functions, but they belong to tests as much as those do.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
+
+mod attacks;
+mod cache;
+mod catalogue;
+mod forgeries;
+mod inspect;
+mod issuers;
+mod properties;
+mod requirements;
+mod support;
+mod vectors;
