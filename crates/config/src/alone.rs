@@ -47,9 +47,10 @@ impl Alone for Issuer {
         match self.key_source() {
             None => {
                 let given = [self.discovery, self.jwks_url.is_some(), self.jwks_file.is_some(), shared];
-                let (code, message) = match given.contains(&true) {
-                    true => (Code::Conflict, "its keys come from more than one place"),
-                    false => (Code::MissingKey, "nothing says where its keys come from"),
+                let (code, message) = if given.contains(&true) {
+                    (Code::Conflict, "its keys come from more than one place")
+                } else {
+                    (Code::MissingKey, "nothing says where its keys come from")
                 };
                 faults.add("", code, message).hint("give one of discovery = true, jwks_url, jwks_file, hs256_secret");
             }
@@ -252,10 +253,9 @@ impl Alone for Upstream {
             faults.add("path", Code::Conflict, format!("{route} belongs to Vouchgate")).hint("choose another path");
         }
         destination(&self.url, self.allow_private, "url", faults);
-        if let Some(inject) = &self.inject {
-            if !inject.prefix.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-                faults.add("inject.prefix", Code::BadValue, "a header holds printable ASCII only");
-            }
+        let printable = |text: &str| text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+        if self.inject.as_ref().is_some_and(|inject| !printable(&inject.prefix)) {
+            faults.add("inject.prefix", Code::BadValue, "a header holds printable ASCII only");
         }
     }
 }

@@ -147,7 +147,7 @@ impl Faults {
     /// The faults with their lines and columns in `text`, in its order.
     pub(crate) fn locate(self, text: &str, root: &Node) -> Vec<Fault> {
         let mut faults: Vec<Fault> = self.0.into_iter().map(|found| found.locate(text, root)).collect();
-        faults.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        faults.sort_by_key(|fault| (fault.line, fault.column));
         faults.dedup();
         faults
     }

@@ -18,8 +18,8 @@ pub enum Piece {
 }
 
 impl Template {
-    /// Take a prompt apart. `{{name}}` (spaces inside the braces are fine) is a variable: a lower-case letter or
-    /// `_`, then those and digits, at most 64. `\{{` is two braces. A value is put in as it is and never read again
+    /// Take a prompt apart. `{{name}}` (spaces inside the braces are fine) is a variable: a letter or `_`, then
+    /// letters, digits, `_` and `-`, at most 64. `\{{` is two braces. A value is put in as it is and never read again
     /// for variables.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
         let mut pieces = Vec::new();
@@ -38,9 +38,8 @@ impl Template {
             };
             let name = name.trim_matches(' ');
             if !is_variable(name) {
-                return Err(ValueError::new("{{ }} around something that is not the name of a variable").hint(
-                    "a name is lower-case letters, digits and _, not beginning with a digit; write \\{{ for two braces",
-                ));
+                return Err(ValueError::new("{{ }} around something that is not the name of a variable")
+                    .hint("a name is letters, digits, _ and -, beginning with a letter; write \\{{ for two braces"));
             }
             if !literal.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut literal)));
@@ -86,8 +85,8 @@ impl Template {
 
 /// Whether `name` can be the name of a variable.
 pub(crate) fn is_variable(name: &str) -> bool {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
-    first && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    first && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 #[cfg(test)]
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn braces_that_are_no_variable_are_refused() {
-        for wrong in ["{{", "a {{b", "{{}}", "{{a b}}", "{{A}}", "{{1}}", "{{a-b}}", "{{{a}}}", "{{\n}}"] {
+        for wrong in ["{{", "a {{b", "{{}}", "{{a b}}", "{{1}}", "{{-a}}", "{{a.b}}", "{{é}}", "{{{a}}}", "{{\n}}"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
         }
     }

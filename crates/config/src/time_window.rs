@@ -46,7 +46,7 @@ impl TimeWindow {
     }
 
     /// Whether the day that is `day` days after 1970-01-01, a Thursday, is one of them.
-    fn has_day(&self, day: i64) -> bool {
+    fn has_day(self, day: i64) -> bool {
         let weekday = day.saturating_add(3).rem_euclid(7);
         self.days & (1u8 << weekday) != 0
     }

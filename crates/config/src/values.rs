@@ -165,9 +165,10 @@ impl FromStr for Cidr {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let wrong = || ValueError::new("not a range of IP addresses").hint("write \"10.0.0.0/8\" or \"2001:db8::/32\"");
-        let net = match text.contains('/') {
-            true => text.parse::<IpNet>().map_err(|_| wrong())?,
-            false => IpNet::from(text.parse::<IpAddr>().map_err(|_| wrong())?),
+        let net = if text.contains('/') {
+            text.parse::<IpNet>().map_err(|_| wrong())?
+        } else {
+            IpNet::from(text.parse::<IpAddr>().map_err(|_| wrong())?)
         };
         let net = match (net.addr(), net.prefix_len().checked_sub(96)) {
             (IpAddr::V6(ip), Some(prefix)) => match ip.to_ipv4_mapped() {

@@ -100,19 +100,18 @@ impl<'a> Walk<'a> {
         match fitting.as_slice() {
             [] => self.wrong_type(branches, node, path),
             [one] => self.value(one, node, path),
-            several => match tag(several) {
-                Some(tag) => self.tagged(tag, several, node, path),
-                None => {
-                    let overlap = |branch: &&&Json| {
-                        node.entries().iter().filter(|entry| property(branch, &entry.key).is_some()).count()
-                    };
-                    // The first of those that share most keys.
-                    let meant = several.iter().rev().max_by_key(overlap);
-                    if let Some(branch) = meant {
-                        self.value(branch, node, path);
-                    }
+            several => {
+                if let Some(tag) = tag(several) {
+                    return self.tagged(tag, several, node, path);
                 }
-            },
+                let overlap = |branch: &&&Json| {
+                    node.entries().iter().filter(|entry| property(branch, &entry.key).is_some()).count()
+                };
+                // The first of those that share most keys.
+                if let Some(branch) = several.iter().rev().max_by_key(overlap) {
+                    self.value(branch, node, path);
+                }
+            }
         }
     }
 
@@ -207,10 +206,9 @@ impl<'a> Walk<'a> {
         if let Some(tag) = tag(&[schema]) {
             // The only form there is: what another one lacks is not missing here.
             let word = property(schema, tag).and_then(|p| p.get("const")).and_then(Json::as_str);
-            if let (Some(word), Some(text)) = (word, node.entry(tag).and_then(|entry| entry.node.text())) {
-                if word != text {
-                    return self.word(&[word], text, &join(path, tag));
-                }
+            let given = node.entry(tag).and_then(|entry| entry.node.text());
+            if let (Some(word), Some(text)) = (word, given.filter(|given| word != Some(given))) {
+                return self.word(&[word], text, &join(path, tag));
             }
         }
         for entry in node.entries() {

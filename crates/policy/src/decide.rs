@@ -7,13 +7,13 @@ use base::{Name, Timestamp};
 use config::{Policy, Rate};
 
 use crate::ask::{Ask, Caller, Target};
-use crate::rule::{Condition, Rule, SharedRule};
+use crate::rule::{Condition, Rule};
 use crate::world::World;
 
 /// All policies, compiled. Immutable.
 #[derive(Debug, Default)]
 pub struct Policies {
-    pub(crate) rules: Vec<SharedRule>,
+    pub(crate) rules: Vec<Arc<Rule>>,
     world: World,
 }
 
@@ -36,9 +36,9 @@ pub enum PolicyFault {
 /// Compile a set of policies: their order is the order of the decision. Says everything that is wrong.
 pub fn compile(policies: &[Policy], world: &World) -> Result<Policies, Vec<PolicyFault>> {
     let mut faults = Vec::new();
-    let mut rules: Vec<SharedRule> = Vec::with_capacity(policies.len());
-    for policy in policies {
-        if rules.iter().any(|rule| rule.name == policy.name) {
+    let mut rules: Vec<Arc<Rule>> = Vec::with_capacity(policies.len());
+    for (index, policy) in policies.iter().enumerate() {
+        if policies.iter().take(index).any(|before| before.name == policy.name) {
             faults.push(PolicyFault::DuplicateName(policy.name.clone()));
         }
         match Rule::compile(policy, world) {
@@ -66,7 +66,7 @@ pub fn compile(policies: &[Policy], world: &World) -> Result<Policies, Vec<Polic
 #[derive(Debug, Clone)]
 #[must_use = "a permit is leave to do something"]
 pub struct Permit {
-    rule: SharedRule,
+    rule: Arc<Rule>,
 }
 
 impl Permit {
@@ -138,7 +138,7 @@ impl Policies {
         now: Timestamp,
         target: fn(&'s str) -> Target<'s>,
     ) -> Vec<&'s Name> {
-        let rules: Vec<&SharedRule> = self.rules.iter().filter(|rule| rule.who_matches(caller, now)).collect();
+        let rules: Vec<&Arc<Rule>> = self.rules.iter().filter(|rule| rule.who_matches(caller, now)).collect();
         names.iter().filter(|name| rules.iter().any(|rule| rule.allows_target(target(name.as_str())))).collect()
     }
 
@@ -157,19 +157,21 @@ impl Policies {
             }
         }
         let (code, message) = match ask.target {
-            Target::Model(model) => {
-                ("model_not_allowed", format!("No policy lets this caller use the model {model:?}."))
-            }
-            Target::Service(name) => {
-                ("service_not_allowed", format!("No policy lets this caller use the service {name:?}."))
-            }
-            Target::Upstream(name) => ("upstream_not_allowed", format!("No policy lets this caller use {name:?}.")),
+            Target::Model(name) => ("model_not_allowed", format!("use the model {:?}", shown(name))),
+            Target::Service(name) => ("service_not_allowed", format!("use the service {:?}", shown(name))),
+            Target::Upstream(name) => ("upstream_not_allowed", format!("use {:?}", shown(name))),
             Target::Provider { name, .. } => {
-                ("path_not_allowed", format!("No policy lets this caller make this call to the provider {name:?}."))
+                ("path_not_allowed", format!("make this call to the provider {:?}", shown(name)))
             }
         };
+        let message = format!("No policy lets this caller {message}.");
         Denial { code, policy: None, message: message.into(), missing_scopes: Vec::new() }
     }
+}
+
+/// A name from outside, short enough to repeat.
+fn shown(name: &str) -> &str {
+    name.char_indices().nth(80).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 
 fn failed_who(rule: &Rule, caller: &Caller<'_>, now: Timestamp) -> impl Iterator<Item = Condition> {

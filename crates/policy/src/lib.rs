@@ -6,11 +6,16 @@
 
 mod ask;
 mod decide;
+mod explain;
 mod glob;
 mod passthrough;
 mod rule;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use ask::{Ask, Caller, Target, Tools};
 pub use decide::{Denial, Permit, Policies, PolicyFault, compile};
+pub use explain::{Explanation, Held, Verdict};
 pub use world::{KnownProvider, World};

@@ -1,7 +1,5 @@
 //! One compiled policy. Deciding and explaining ask the same questions of it, so they cannot disagree.
 
-use std::sync::Arc;
-
 use base::{Name, Timestamp};
 use config::{Cidr, OneOrMany, Pattern, Policy, Rate, TimeWindow};
 
@@ -144,9 +142,10 @@ impl Rule {
         self.scope.iter().map(|wanted| &**wanted).filter(|wanted| !caller.scopes.iter().any(|scope| scope == wanted))
     }
 
-    /// Whether one condition on what is asked for holds. Tools and output tokens only concern models.
+    /// Whether one condition on what is asked for holds. Tools and output tokens concern everything but an upstream,
+    /// which is no model.
     pub(crate) fn may_holds(&self, condition: Condition, ask: &Ask<'_>) -> bool {
-        let speaks_to_model = matches!(ask.target, Target::Model(_) | Target::Provider { .. });
+        let speaks_to_model = !matches!(ask.target, Target::Upstream(_));
         match condition {
             Condition::Target => self.allows_target(ask.target),
             Condition::Tools if speaks_to_model => match (&self.tools, ask.tools) {
@@ -193,6 +192,3 @@ fn any(globs: &[Glob], text: &str) -> bool {
 fn unset_or_any(globs: &[Glob], text: Option<&str>) -> bool {
     globs.is_empty() || text.is_some_and(|text| any(globs, text))
 }
-
-/// Shared by the permits it gives.
-pub(crate) type SharedRule = Arc<Rule>;

@@ -348,7 +348,7 @@ fn the_text_has_a_longest_length_and_a_deepest_nesting() {
     assert_eq!(faults[0].code, "too_large");
     assert!(!bad(&format!("a = {}1{}", "[".repeat(10_000), "]".repeat(10_000))).is_empty());
     assert!(!bad(&format!("a = {}1{}", "{ b = ".repeat(10_000), "}".repeat(10_000))).is_empty());
-    assert!(!bad(&format!("{} = 1", ["a"; 10_000].join("."))).is_empty());
+    assert!(!bad(&format!("{} = 1", vec!["a"; 10_000].join("."))).is_empty());
 }
 
 #[test]

@@ -142,7 +142,9 @@ fn a_default_in_the_schema_is_a_value_its_key_takes() {
         }
         match schema {
             Json::Object(members) => {
-                members.iter().filter(|(k, _)| *k != "default").for_each(|(_, v)| visit(root, v, seen))
+                for (_, member) in members.iter().filter(|(key, _)| *key != "default") {
+                    visit(root, member, seen);
+                }
             }
             Json::Array(items) => items.iter().for_each(|v| visit(root, v, seen)),
             _ => {}

@@ -41,7 +41,9 @@ fn pointers(json: &Json, at: &str, all: &mut Vec<String>) {
     match json {
         Json::Object(members) => members.iter().for_each(|(key, value)| pointers(value, &format!("{at}/{key}"), all)),
         Json::Array(items) => {
-            items.iter().enumerate().for_each(|(i, value)| pointers(value, &format!("{at}/{i}"), all))
+            for (index, value) in items.iter().enumerate() {
+                pointers(value, &format!("{at}/{index}"), all);
+            }
         }
         _ => {}
     }
