@@ -1,66 +1,99 @@
-//! A connection's byte stream, reporting to its watch.
+//! A connection's byte stream: what comes in is judged, what goes on is reported to the watch.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flood::Flood;
+use super::framing::Framing;
 use super::sniff::First;
 use super::watch::Watch;
 
-/// Gives back the bytes read to recognise the protocol, then passes everything through.
+/// First gives back the bytes read to recognise the protocol, then passes everything through.
 pub(super) struct Guarded<I> {
     inner: I,
     first: First,
     given: usize,
     watch: Arc<Watch>,
-    flood: Option<Flood>,
+    judge: Judge,
 }
+
+enum Judge {
+    Http1(Framing),
+    Http2(Flood),
+    /// This much of [`POISON`] has been given; nothing is read any more.
+    Condemned(usize),
+}
+
+/// Given in place of a line that could be read in two ways: whatever hyper is in the middle of, this does not belong
+/// there, and it answers 400 and closes.
+const POISON: &[u8] = b"\0\r\n\r\n";
 
 impl<I> Guarded<I> {
     pub(super) fn new(inner: I, first: First, watch: Arc<Watch>) -> Self {
-        let flood = first.http2.then(Flood::new);
-        Self { inner, first, given: 0, watch, flood }
+        let judge = if first.http2 { Judge::Http2(Flood::new()) } else { Judge::Http1(Framing::new()) };
+        Self { inner, first, given: 0, watch, judge }
     }
-}
 
-impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let left = this.first.as_slice().get(this.given..).unwrap_or_default();
-        if !left.is_empty() {
-            let fits = left.get(..buf.remaining()).unwrap_or(left);
-            buf.put_slice(fits);
-            this.given += fits.len();
-            return Poll::Ready(Ok(()));
+    /// Judge what has been read behind the first `before` bytes of `buf`.
+    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let new = buf.filled().get(before..).unwrap_or_default();
+        if new.is_empty() {
+            return Ok(());
         }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
-        if matches!(read, Poll::Ready(Ok(()))) {
-            let new = buf.filled().get(before..).unwrap_or_default();
-            if !new.is_empty() {
-                this.watch.read();
-                if let Some(flood) = &mut this.flood
-                    && !flood.admit(new, this.watch.now())
-                {
-                    tracing::debug!("an HTTP/2 connection sent too many frames that carry nothing");
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        self.watch.read();
+        match &mut self.judge {
+            Judge::Http1(framing) => {
+                if let Err(passed) = framing.follow(new) {
+                    tracing::debug!("a request that could be read in two ways was refused");
+                    buf.set_filled(before + passed);
+                    self.judge = Judge::Condemned(give(POISON, 0, buf));
                 }
             }
+            Judge::Http2(flood) => {
+                if !flood.admit(new, self.watch.now()) {
+                    tracing::debug!("an HTTP/2 connection sent too many frames that carry nothing");
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+            }
+            Judge::Condemned(_) => {}
         }
-        read
+        Ok(())
     }
-}
 
-impl<I> Guarded<I> {
     fn report<T>(&self, progress: &Poll<io::Result<T>>) {
         match progress {
             Poll::Ready(_) => self.watch.wrote(),
             Poll::Pending => self.watch.write_blocked(),
         }
+    }
+}
+
+/// Give what fits of `bytes` from `start` on; how much has been given then.
+fn give(bytes: &[u8], start: usize, buf: &mut ReadBuf<'_>) -> usize {
+    let left = bytes.get(start..).unwrap_or_default();
+    let fits = left.get(..buf.remaining()).unwrap_or(left);
+    buf.put_slice(fits);
+    start + fits.len()
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Judge::Condemned(given) = &mut this.judge {
+            *given = give(POISON, *given, buf);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        if this.given < this.first.as_slice().len() {
+            this.given = give(this.first.as_slice(), this.given, buf);
+        } else {
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        }
+        Poll::Ready(this.judge(buf, before))
     }
 }
 

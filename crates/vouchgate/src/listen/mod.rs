@@ -8,6 +8,7 @@ mod caps;
 mod connection;
 mod drain;
 mod flood;
+mod framing;
 mod guarded;
 mod overload;
 mod serve;

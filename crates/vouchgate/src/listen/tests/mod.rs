@@ -1,1 +1,10 @@
+//! The listeners from outside, as bytes on a socket.
 
+mod caps;
+mod desync;
+mod drain;
+mod http2;
+mod limits;
+mod slow;
+mod support;
+mod tls;
