@@ -94,7 +94,7 @@ pub enum ResponseError {
     #[error("the provider's answer has no usable {0}")]
     Shape(&'static str),
     /// More answers than the caller's dialect can hold.
-    #[error("the provider sent several answers; only one can be passed on")]
+    #[error("The provider sent several answers; only one can be passed on")]
     ManyChoices,
 }
 

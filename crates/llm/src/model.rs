@@ -539,3 +539,22 @@ pub enum Event {
     /// The stream is complete.
     End,
 }
+
+impl Event {
+    /// Which answer it belongs to, if to one.
+    pub fn choice(&self) -> Option<u32> {
+        match self {
+            Self::Text { choice, .. }
+            | Self::Thinking { choice, .. }
+            | Self::Signature { choice, .. }
+            | Self::RedactedThinking { choice, .. }
+            | Self::Refusal { choice, .. }
+            | Self::ToolCall { choice, .. }
+            | Self::Arguments { choice, .. }
+            | Self::Citation { choice, .. }
+            | Self::Other { choice, .. }
+            | Self::Stop { choice, .. } => Some(*choice),
+            Self::Start { .. } | Self::Usage(_) | Self::Ping | Self::Error(_) | Self::End => None,
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::dialect::{Failure, anthropic, error_body, openai_chat, stream_error_event};
 use crate::model::{Event, Request, Response, Usage};
-use crate::passthrough::{CapName, Edits};
+use crate::passthrough::Edits;
 use crate::provider::{self, Decoder, Flavour};
 use crate::{Dialect, Limits, ProviderError, RequestError, ResponseError};
 
@@ -83,7 +83,7 @@ impl Translation {
             request.max_output_tokens = Some(self.options.default_max_tokens);
         }
         // Usage is always asked for: it is what the request will have cost.
-        request.include_usage = request.stream;
+        request.include_usage = request.stream && self.options.flavour.asks_usage();
         provider::encode(self.provider, self.options.flavour, &request)
     }
 
@@ -119,16 +119,6 @@ impl Translation {
             encoder: Encoder::new(self.client, include_usage, self.options.now),
             client: self.client,
             outcome: Outcome::Open,
-        }
-    }
-}
-
-/// The name a bound on the output goes by at a provider of `flavour`, for [`Edits::cap_name`].
-impl From<Flavour> for CapName {
-    fn from(flavour: Flavour) -> Self {
-        match flavour {
-            Flavour::OpenAi => Self::MaxCompletionTokens,
-            Flavour::Compatible => Self::MaxTokens,
         }
     }
 }
@@ -224,6 +214,14 @@ impl StreamTranslation {
         let mut out = String::new();
         for event in events {
             if self.outcome != Outcome::Open {
+                break;
+            }
+            if self.client == Dialect::AnthropicMessages && event.choice().is_some_and(|choice| choice > 0) {
+                // There is room for one answer; the request could not have asked for more.
+                let message = format!("{}.", ResponseError::ManyChoices);
+                let error = ProviderError { message, ..ProviderError::default() };
+                out.push_str(&String::from_utf8_lossy(&stream_error_event(self.client, &Failure::from(&error))));
+                self.outcome = Outcome::Failed(error);
                 break;
             }
             match event {

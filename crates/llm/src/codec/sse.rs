@@ -25,6 +25,7 @@ pub enum SseError {
 /// Cuts a byte stream into events. CR, LF and CRLF end a line; a byte order mark at the start is skipped; an event
 /// that the end of the stream cuts off is not delivered.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is one bit of where in the grammar the stream stands
 pub struct SseDecoder {
     line: Vec<u8>,
     event: SseEvent,

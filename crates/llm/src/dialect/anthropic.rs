@@ -46,8 +46,10 @@ fn stop(o: &mut Object<'_>, stop: &Stop) {
 fn usage(o: &mut Object<'_>, usage: &Usage) {
     let (read, written) = (usage.cache_read_tokens, usage.cache_write_tokens);
     let cached = read.unwrap_or(0).saturating_add(written.unwrap_or(0));
+    let input = usage.input_tokens.unwrap_or(0);
     o.object("usage", |o| {
-        o.number("input_tokens", usage.input_tokens.unwrap_or(0).saturating_sub(cached));
+        // A provider that reads more from its cache than it reads at all has left the cached share out already.
+        o.number("input_tokens", input.checked_sub(cached).unwrap_or(input));
         o.number("cache_creation_input_tokens", written.unwrap_or(0));
         o.number("cache_read_input_tokens", read.unwrap_or(0));
         o.number("output_tokens", usage.output_tokens.unwrap_or(0));

@@ -176,7 +176,7 @@ impl<'a> Parser<'a> {
             }
             let escaped = self.string()?;
             let name = decode(self.slice(from), escaped).ok_or(JsonError::Syntax(from))?;
-            if self.limits.unique_members && !names.add(&name) {
+            if self.limits.unique_members && !names.add(name.clone()) {
                 return Err(JsonError::Duplicate(name.chars().take(SHOWN).collect()));
             }
             self.space();
@@ -327,18 +327,18 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Whether `name` is new.
-    fn add(&mut self, name: &Cow<'a, str>) -> bool {
+    fn add(&mut self, name: Cow<'a, str>) -> bool {
         const FEW: usize = 24;
         if self.many.is_empty() {
-            if self.few.contains(name) {
+            if self.few.contains(&name) {
                 return false;
             }
-            self.few.push(name.clone());
+            self.few.push(name);
             if self.few.len() > FEW {
                 self.many.extend(self.few.drain(..));
             }
             return true;
         }
-        self.many.insert(name.clone())
+        self.many.insert(name)
     }
 }

@@ -90,6 +90,16 @@ pub enum CapName {
     MaxCompletionTokens,
 }
 
+impl CapName {
+    /// The member's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
 /// What to set in a request. Everything else stays byte for byte.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Edits<'a> {
@@ -186,11 +196,8 @@ impl Peek {
                 }
             }
             if present == [None, None] {
-                let name = match edits.cap_name {
-                    CapName::MaxTokens => "max_tokens",
-                    CapName::MaxCompletionTokens => "max_completion_tokens",
-                };
-                added.push_str(&format!("\"{name}\":{bound},"));
+                let name = edits.cap_name.as_str();
+                added.extend(["\"", name, "\":", &bound.to_string(), ","]);
             }
         }
         if !added.is_empty() {

@@ -17,6 +17,7 @@ const ANSWERS: usize = 256;
 
 /// Forwards a provider's stream to a caller of the same dialect, unchanged, and watches: usage, errors, the end.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent observations
 pub struct StreamTap {
     dialect: Dialect,
     strip_usage: bool,
@@ -137,6 +138,10 @@ impl StreamTap {
             return false;
         }
         let Ok(data) = node(&event.data, &Limits::RESPONSE) else { return false };
+        let usage_only = match self.dialect {
+            Dialect::AnthropicMessages => self.watch_anthropic(&data),
+            _ => self.watch_openai(&data),
+        };
         if event.event == "error" || data.get("error").is_some() {
             let error = provider::error_of(&data);
             if matches!(self.outcome, Outcome::Open) {
@@ -144,22 +149,17 @@ impl StreamTap {
             }
             return false;
         }
-        match self.dialect {
-            Dialect::AnthropicMessages => {
-                self.watch_anthropic(&data);
-                false
-            }
-            _ => self.watch_openai(&data),
-        }
+        usage_only
     }
 
-    fn watch_anthropic(&mut self, data: &Node<'_>) {
+    fn watch_anthropic(&mut self, data: &Node<'_>) -> bool {
         let usage = data.get("usage").or_else(|| data.get("message")?.get("usage"));
         if let Some(usage) = usage {
             self.anthropic.take(usage);
             self.usage = self.anthropic.usage();
         }
         self.ended |= data.text_of("type").is_some_and(|kind| kind == "message_stop");
+        false
     }
 
     fn watch_openai(&mut self, data: &Node<'_>) -> bool {

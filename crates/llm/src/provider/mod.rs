@@ -7,16 +7,52 @@ pub(crate) mod usage;
 use crate::codec::sse::{SseDecoder, SseError};
 use crate::json::{Kind, Limits, Node, node};
 use crate::model::{Event, Request, Response, Usage};
+use crate::passthrough::CapName;
 use crate::{Dialect, ProviderError, RequestError, ResponseError};
 
-/// What kind of provider speaks OpenAI's dialect: OpenAI refuses members it does not know, others have their own.
+/// How a provider of OpenAI's dialect differs from the others: some refuse every member they do not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Flavour {
-    /// OpenAI itself, and Azure.
+    /// OpenAI itself, and Azure: `max_completion_tokens`, `user`.
     OpenAi,
-    /// Everybody else: `max_tokens`, and earlier reasoning is sent back as `reasoning_content`.
+    /// Everybody else: `max_tokens`; earlier reasoning is not sent back.
     #[default]
     Compatible,
+    /// Compatible, and earlier reasoning is sent back as `reasoning_content` (`DeepSeek` insists in a tool loop).
+    Thinking,
+    /// Compatible, and usage comes unasked: `stream_options` is refused (Mistral, Perplexity).
+    Strict,
+}
+
+impl Flavour {
+    /// The flavour of a provider kind as the configuration names it.
+    pub fn of_kind(kind: &str) -> Self {
+        match kind {
+            "openai" | "azure" => Self::OpenAi,
+            "deepseek" | "openrouter" | "vllm" | "llamacpp" => Self::Thinking,
+            "mistral" | "perplexity" => Self::Strict,
+            _ => Self::Compatible,
+        }
+    }
+
+    /// Whether a stream must be asked for its usage (`stream_options.include_usage`).
+    pub const fn asks_usage(self) -> bool {
+        !matches!(self, Self::Strict)
+    }
+
+    /// The name of the bound on tokens generated.
+    pub const fn cap_name(self) -> CapName {
+        match self {
+            Self::OpenAi => CapName::MaxCompletionTokens,
+            _ => CapName::MaxTokens,
+        }
+    }
+}
+
+impl From<Flavour> for CapName {
+    fn from(flavour: Flavour) -> Self {
+        flavour.cap_name()
+    }
 }
 
 /// `request` as the body for a provider of `dialect`. What it cannot express is refused by name.
@@ -104,7 +140,7 @@ const MESSAGE: usize = 2_000;
 const CODE: usize = 100;
 
 /// What a provider's error answer says. Any form is understood: OpenAI's, Anthropic's, a bare `message` or `detail`
-/// (Mistral, FastAPI), an `error` that is only text (Venice), plain text; HTML is not repeated.
+/// (Mistral, `FastAPI`), an `error` that is only text (Venice), plain text; HTML is not repeated.
 pub fn provider_error(status: u16, body: &[u8]) -> ProviderError {
     let text = String::from_utf8_lossy(body);
     let mut error = match node(&text, &Limits::RESPONSE) {

@@ -13,7 +13,7 @@
 //! | `tool_choice`, `disable_parallel_tool_use` | `tool_choice`, `parallel_tool_calls: false` |
 //! | `output_config.format`, `output_format` | `response_format: json_schema`, strict, named `output` |
 //! | `thinking` with a budget, `output_config.effort` | `reasoning_effort`; `adaptive` and `disabled` leave it to the model |
-//! | `thinking` blocks of earlier turns | `reasoning_content` (compatible); dropped for OpenAI, which takes none; `redacted_thinking` is dropped: only its maker can read it |
+//! | `thinking` blocks of earlier turns | `reasoning_content` where the provider takes it ([`Flavour::Thinking`](crate::Flavour)), else dropped; `redacted_thinking` is dropped: only its maker can read it |
 //! | `cache_control`, `citations` of earlier turns, `service_tier: auto`, `defer_loading`, `betas` | dropped: they do not change the answer |
 //! | everything else (`top_k`, Anthropic's own tools, `mcp_servers`, `container`, stored files, documents by URL, unknown members) | refused by name |
 
@@ -40,7 +40,7 @@ fn stop(choice: &Node<'_>) -> Stop {
     }
 }
 
-/// The reasoning in a message or delta: DeepSeek's `reasoning_content`, `OpenRouter`'s and Groq's `reasoning`, or the
+/// The reasoning in a message or delta: `DeepSeek`'s `reasoning_content`, `OpenRouter`'s and Groq's `reasoning`, or the
 /// pieces of `reasoning_details`.
 #[derive(Debug, Default)]
 struct Thought {
@@ -63,14 +63,16 @@ fn thought(message: &Node<'_>) -> Thought {
         ["reasoning_content", "reasoning"].iter().find_map(|name| message.text_of(name).filter(|t| !t.is_empty()));
     for detail in message.get("reasoning_details").map(Node::items).unwrap_or_default() {
         if detail.text_of("type").is_some_and(|kind| kind == "reasoning.encrypted") {
-            // Others' sealed reasoning means nothing outside their own API.
+            // Others' sealed or signed reasoning means nothing outside their own API.
             let anthropic = detail.text_of("format").is_some_and(|format| format.starts_with("anthropic"));
             found.redacted.extend(detail.text_of("data").filter(|_| anthropic).map(std::borrow::Cow::into_owned));
             continue;
         }
         let index = detail.get("index").and_then(Node::whole);
         let text = detail.text_of("text").or_else(|| detail.text_of("summary")).unwrap_or_default();
-        let signature = detail.text_of("signature").filter(|s| !s.is_empty()).map(std::borrow::Cow::into_owned);
+        let foreign = detail.text_of("format").is_some_and(|format| !format.starts_with("anthropic"));
+        let signature = detail.text_of("signature").filter(|s| !s.is_empty() && !foreign);
+        let signature = signature.map(std::borrow::Cow::into_owned);
         match found.signed.last_mut().filter(|last| index.is_some() && last.index == index) {
             Some(last) => {
                 last.text.push_str(&text);

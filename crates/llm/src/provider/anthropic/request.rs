@@ -73,9 +73,9 @@ fn neutral(extra: &Extra, path: &str) -> Result<(), RequestError> {
     let zero = || extra.value.as_f64() == Some(0.0);
     let fine = value == "null"
         || match extra.name.as_str() {
-            "metadata" | "prompt_cache_key" | "prompt_cache_retention" | "prediction" | "usage" => true,
-            // Read into the canonical model where they came in.
-            "reasoning" | "thinking" | "enable_thinking" | "include_reasoning" | "safety_identifier" => true,
+            "metadata" | "prompt_cache_key" | "prompt_cache_retention" | "prediction" | "usage"
+            // These are read into the canonical model where they came in.
+            | "reasoning" | "thinking" | "enable_thinking" | "include_reasoning" | "safety_identifier" => true,
             "store" | "logprobs" | "echo" | "clear_thinking" => value == "false",
             "service_tier" => matches!(value, r#""auto""# | r#""default""#),
             "verbosity" => value == r#""medium""#,
@@ -227,7 +227,7 @@ fn content(o: &mut Object<'_>, parts: &[&Part]) {
     match parts {
         [] => o.text("content", ""),
         [Part { body: Body::Text(text), cache_control: None, extra, .. }] if extra.is_empty() => {
-            o.text("content", text)
+            o.text("content", text);
         }
         _ => o.array("content", |a| parts.iter().for_each(|part| block(a, part))),
     }

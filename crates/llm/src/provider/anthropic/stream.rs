@@ -52,7 +52,7 @@ impl Stream {
             self.ended = true;
             let message = "The provider's stream holds an event that is not JSON.".to_owned();
             let code = Some("upstream_invalid_stream".to_owned());
-            return events.push(Event::Error(ProviderError { message, code, ..ProviderError::default() }));
+            return events.push(Event::Error(ProviderError { code, message, ..ProviderError::default() }));
         };
         let kind = data.text_of("type").unwrap_or_default();
         match kind.as_ref() {
@@ -93,7 +93,11 @@ impl Stream {
 
     fn start(&mut self, data: &Node<'_>, events: &mut Vec<Event>) {
         if std::mem::replace(&mut self.started, true) {
-            return;
+            // Spliced in by something between us and the model: what came so far is not part of this message.
+            let message = "The provider began a second message in one stream.".to_owned();
+            let code = Some("upstream_invalid_stream".to_owned());
+            self.ended = true;
+            return events.push(Event::Error(ProviderError { code, message, ..ProviderError::default() }));
         }
         let Some(message) = data.get("message") else { return };
         events.push(Event::Start {

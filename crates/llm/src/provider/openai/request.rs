@@ -20,8 +20,7 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
     Ok(object(|o| {
         o.text("model", &request.model);
         o.raw("messages", &messages);
-        let bound = if flavour == Flavour::OpenAi { "max_completion_tokens" } else { "max_tokens" };
-        o.maybe_number(bound, request.max_output_tokens);
+        o.maybe_number(flavour.cap_name().as_str(), request.max_output_tokens);
         if let Some(temperature) = &request.temperature {
             o.raw("temperature", temperature.as_str());
         }
@@ -61,13 +60,19 @@ fn neutral(extra: &Extra, path: &str) -> Result<(), RequestError> {
     let value = extra.value.as_str();
     let fine = value == "null"
         || match extra.name.as_str() {
-            // Read into the canonical model where they came in.
-            "thinking" | "output_format" => true,
-            "cache_control" | "anthropic_version" | "betas" | "anthropic_beta" => true,
-            "defer_loading" | "eager_input_streaming" | "input_examples" => true,
+            // The first two are read into the canonical model where they came in.
+            "thinking"
+            | "output_format"
+            | "cache_control"
+            | "anthropic_version"
+            | "betas"
+            | "anthropic_beta"
+            | "defer_loading"
+            | "eager_input_streaming"
+            | "input_examples"
+            | "caller" => true,
             "service_tier" => value == r#""auto""#,
             "speed" => value == r#""standard""#,
-            "caller" => true,
             "citations" => node(value, &Limits::REQUEST)
                 .is_ok_and(|v| v.get("enabled").and_then(crate::json::Node::boolean) != Some(true)),
             "mcp_servers" => value.split_whitespace().collect::<String>() == "[]",
@@ -158,7 +163,7 @@ fn message(a: &mut Array<'_>, message: &Message, flavour: Flavour) {
         o.text("role", role);
         match message.role {
             Role::Assistant => assistant(o, &rest, flavour),
-            Role::System | Role::Developer if flavour == Flavour::Compatible => joined(o, &rest, "\n\n"),
+            Role::System | Role::Developer if flavour != Flavour::OpenAi => joined(o, &rest, "\n\n"),
             _ => content(o, &rest),
         }
         o.maybe_text("name", message.name.as_deref());
@@ -223,9 +228,10 @@ fn piece(a: &mut Array<'_>, part: &Part) {
                 return;
             }
             o.text("type", "file");
-            o.object("file", |o| match source {
-                Source::File(id) => o.text("file_id", id),
-                _ => {
+            o.object("file", |o| {
+                if let Source::File(id) = source {
+                    o.text("file_id", id);
+                } else {
                     o.text("filename", title.as_deref().unwrap_or("document.pdf"));
                     o.text("file_data", &data_url(source));
                 }
@@ -272,7 +278,7 @@ fn assistant(o: &mut Object<'_>, parts: &[&Part], flavour: Flavour) {
         o.text("content", &text);
     }
     o.maybe_text("refusal", (!refusal.is_empty()).then_some(refusal.as_str()));
-    if flavour == Flavour::Compatible && !thinking.is_empty() {
+    if flavour == Flavour::Thinking && !thinking.is_empty() {
         o.text("reasoning_content", &thinking);
     }
     if calls.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::{citations, pieces, stop, thought, tool_call};
 use crate::ResponseError;
-use crate::json::Node;
+use crate::json::{Kind, Node};
 use crate::model::{Body, Choice, Part, Response, Stop, ToolCall, Usage};
 use crate::provider::usage;
 
@@ -22,7 +22,13 @@ pub(crate) fn response(root: &Node<'_>) -> Result<Response, ResponseError> {
 }
 
 fn choice(position: usize, node: &Node<'_>) -> Result<Choice, ResponseError> {
-    let message = node.get("message").or_else(|| node.get("delta")).ok_or(ResponseError::Shape("message"))?;
+    let silent = Node { raw: "{}", kind: Kind::Object(Vec::new()) };
+    let message = match node.get("message").or_else(|| node.get("delta")) {
+        Some(message) => message,
+        // Azure leaves the message out where its filter took everything.
+        None if node.get("finish_reason").is_some() => &silent,
+        None => return Err(ResponseError::Shape("message")),
+    };
     let mut parts: Vec<Part> = thought(message).into_parts().collect();
     if let Some(content) = message.get("content") {
         match content.text() {
@@ -48,7 +54,9 @@ fn choice(position: usize, node: &Node<'_>) -> Result<Choice, ResponseError> {
         }
         parts.push(Part::new(Body::ToolCall(call)));
     }
-    if let Some(function) = message.get("function_call") {
+    // Snowflake sends an empty one beside the real ones.
+    let named = |function: &&Node<'_>| function.text_of("name").is_some_and(|name| !name.is_empty());
+    if let Some(function) = message.get("function_call").filter(named) {
         let text = |name| function.text_of(name).unwrap_or_default().into_owned();
         let call = ToolCall { id: format!("call_{index}_0"), name: text("name"), arguments: text("arguments") };
         parts.push(Part::new(Body::ToolCall(call)));

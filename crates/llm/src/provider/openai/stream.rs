@@ -26,16 +26,16 @@ struct Answer {
     index: u32,
     finished: bool,
     refused: bool,
-    calls: Vec<Call>,
+    calls: Vec<Begun>,
 }
 
 #[derive(Debug)]
-struct Call {
+struct Begun {
     /// The provider's index of it.
     wire: u64,
     id: String,
     /// Our index of it.
-    call: u32,
+    number: u32,
 }
 
 impl Stream {
@@ -54,7 +54,7 @@ impl Stream {
         let Ok(data) = node(&event.data, &Limits::RESPONSE) else {
             let message = "The provider's stream holds an event that is not JSON.".to_owned();
             let code = Some("upstream_invalid_stream".to_owned());
-            return self.fail(ProviderError { message, code, ..ProviderError::default() }, events);
+            return self.fail(ProviderError { code, message, ..ProviderError::default() }, events);
         };
         let used = data.get("usage").or_else(|| data.get("x_groq")?.get("usage"));
         if let Some(used) = used {
@@ -183,13 +183,13 @@ impl Answer {
         // Some servers give every call the index 0 and tell them apart by id only.
         let other = known.is_some_and(|call| !id.is_empty() && !name.is_empty() && call.id != id);
         let call = match known {
-            Some(known) if !other => known.call,
+            Some(known) if !other => known.number,
             _ => {
                 let Some(call) = u32::try_from(self.calls.len()).ok().filter(|_| self.calls.len() < CALLS) else {
                     return;
                 };
                 let id = if id.is_empty() { format!("call_{choice}_{call}") } else { id.to_owned() };
-                self.calls.push(Call { wire, id: id.clone(), call });
+                self.calls.push(Begun { wire, id: id.clone(), number: call });
                 events.push(Event::ToolCall { choice, call, id, name: name.into_owned() });
                 call
             }

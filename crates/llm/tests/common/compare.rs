@@ -1,0 +1,364 @@
+//! What an answer says, read out of either dialect by means of its own: nothing here uses the translator.
+//!
+//! Another crate's tests include this file by path; it needs `serde_json` only.
+#![allow(unreachable_pub, missing_docs, clippy::indexing_slicing)]
+
+use serde_json::Value;
+
+/// What must survive a translation.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Said {
+    pub text: String,
+    pub refusal: String,
+    pub reasoning: String,
+    pub calls: Vec<Call>,
+    /// In Anthropic's words.
+    pub stop: String,
+    pub usage: Used,
+    pub model: String,
+    pub error: Option<String>,
+    pub answers: usize,
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Call {
+    pub id: String,
+    pub name: String,
+    pub arguments: String,
+}
+
+/// Tokens, the input with its cached share. Zero stands for unknown.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    pub input: u64,
+    pub output: u64,
+    pub cache_read: u64,
+    pub cache_write: u64,
+    pub reasoning: u64,
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("")
+}
+
+fn count(value: &Value, path: &[&str]) -> u64 {
+    path.iter().try_fold(value, |value, key| value.get(key)).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn first(value: &Value, paths: &[&[&str]]) -> u64 {
+    paths.iter().map(|path| count(value, path)).find(|count| *count > 0).unwrap_or(0)
+}
+
+impl Used {
+    pub fn openai(usage: &Value) -> Self {
+        Self {
+            input: count(usage, &["prompt_tokens"]),
+            output: count(usage, &["completion_tokens"]),
+            cache_read: first(
+                usage,
+                &[
+                    &["prompt_tokens_details", "cached_tokens"],
+                    &["prompt_cache_hit_tokens"],
+                    &["cache_read_input_tokens"],
+                    &["cached_tokens"],
+                    &["num_cached_tokens"],
+                ],
+            ),
+            cache_write: first(
+                usage,
+                &[&["prompt_tokens_details", "cache_write_tokens"], &["cache_creation_input_tokens"]],
+            ),
+            reasoning: first(usage, &[&["completion_tokens_details", "reasoning_tokens"], &["reasoning_tokens"]]),
+        }
+    }
+
+    pub fn anthropic(usage: &Value) -> Self {
+        let cache_read = count(usage, &["cache_read_input_tokens"]);
+        let cache_write = count(usage, &["cache_creation_input_tokens"]);
+        Self {
+            input: count(usage, &["input_tokens"]) + cache_read + cache_write,
+            output: count(usage, &["output_tokens"]),
+            cache_read,
+            cache_write,
+            reasoning: count(usage, &["output_tokens_details", "thinking_tokens"]),
+        }
+    }
+}
+
+/// Read an answer of OpenAI's dialect.
+pub fn openai(body: &Value) -> Said {
+    let choices = body["choices"].as_array().cloned().unwrap_or_default();
+    let choice = choices.first().cloned().unwrap_or_default();
+    let message = &choice["message"];
+    let mut said = Said {
+        refusal: text(message, "refusal").to_owned(),
+        stop: openai_stop(text(&choice, "finish_reason")).to_owned(),
+        usage: Used::openai(&body["usage"]),
+        model: text(body, "model").to_owned(),
+        answers: choices.len(),
+        ..Said::default()
+    };
+    openai_content(&message["content"], &mut said);
+    openai_reasoning(message, &mut said);
+    for call in message["tool_calls"].as_array().into_iter().flatten() {
+        said.calls.push(openai_call(call));
+    }
+    if !text(&message["function_call"], "name").is_empty() {
+        let call = &message["function_call"];
+        said.calls.push(Call {
+            id: String::new(),
+            name: text(call, "name").to_owned(),
+            arguments: text(call, "arguments").to_owned(),
+        });
+    }
+    said.error = body.get("error").map(|error| text(error, "message").to_owned());
+    said
+}
+
+fn openai_call(call: &Value) -> Call {
+    let custom = &call["custom"];
+    let name = text(&call["function"], "name");
+    let arguments = match custom.get("input") {
+        Some(input) if name.is_empty() || call["function"].get("arguments").is_none() => {
+            serde_json::json!({ "input": input }).to_string()
+        }
+        _ => text(&call["function"], "arguments").to_owned(),
+    };
+    Call {
+        id: text(call, "id").to_owned(),
+        name: if name.is_empty() { text(custom, "name") } else { name }.to_owned(),
+        arguments,
+    }
+}
+
+fn openai_content(content: &Value, said: &mut Said) {
+    if let Some(text) = content.as_str() {
+        said.text.push_str(text);
+    }
+    for piece in content.as_array().into_iter().flatten() {
+        said.text.push_str(text(piece, "text"));
+        for thought in piece["thinking"].as_array().into_iter().flatten() {
+            said.reasoning.push_str(text(thought, "text"));
+        }
+    }
+}
+
+fn openai_reasoning(message: &Value, said: &mut Said) {
+    let plain = ["reasoning_content", "reasoning"].iter().map(|key| text(message, key)).find(|text| !text.is_empty());
+    if let Some(plain) = plain {
+        said.reasoning.push_str(plain);
+        return;
+    }
+    for detail in message["reasoning_details"].as_array().into_iter().flatten() {
+        said.reasoning.push_str(text(detail, "text"));
+        said.reasoning.push_str(text(detail, "summary"));
+    }
+}
+
+fn openai_stop(reason: &str) -> &'static str {
+    match reason {
+        "length" | "model_length" => "max_tokens",
+        "tool_calls" | "function_call" => "tool_use",
+        "content_filter" => "refusal",
+        _ => "end_turn",
+    }
+}
+
+/// Read an answer of Anthropic's dialect.
+pub fn anthropic(body: &Value) -> Said {
+    let mut said = Said {
+        stop: text(body, "stop_reason").to_owned(),
+        usage: Used::anthropic(&body["usage"]),
+        model: text(body, "model").to_owned(),
+        refusal: text(&body["stop_details"], "explanation").to_owned(),
+        answers: 1,
+        ..Said::default()
+    };
+    for block in body["content"].as_array().into_iter().flatten() {
+        match text(block, "type") {
+            "text" => said.text.push_str(text(block, "text")),
+            "thinking" => said.reasoning.push_str(text(block, "thinking")),
+            "tool_use" => said.calls.push(Call {
+                id: text(block, "id").to_owned(),
+                name: text(block, "name").to_owned(),
+                arguments: block["input"].to_string(),
+            }),
+            _ => {}
+        }
+    }
+    said.error = body.get("error").map(|error| text(error, "message").to_owned());
+    said
+}
+
+/// The JSON payloads of an event stream.
+pub fn payloads(stream: &str) -> Vec<Value> {
+    let normal = stream.replace("\r\n", "\n").replace('\r', "\n");
+    let events = normal.split("\n\n").map(|event| {
+        let data = event
+            .lines()
+            .filter_map(|line| line.strip_prefix("data:"))
+            .map(|data| data.strip_prefix(' ').unwrap_or(data));
+        data.collect::<Vec<_>>().join("\n")
+    });
+    events.filter_map(|data| serde_json::from_str(&data).ok()).collect()
+}
+
+/// Read a stream of OpenAI's dialect.
+pub fn openai_stream(stream: &str) -> Said {
+    let mut said = Said::default();
+    let mut calls: Vec<(u64, Call)> = Vec::new();
+    for chunk in payloads(stream) {
+        if let Some(error) = chunk.get("error") {
+            said.error = Some(text(error, "message").to_owned());
+        }
+        let usage = if chunk["usage"].is_object() { &chunk["usage"] } else { &chunk["x_groq"]["usage"] };
+        if usage.is_object() {
+            said.usage = Used::openai(usage);
+        }
+        if said.model.is_empty() {
+            text(&chunk, "model").clone_into(&mut said.model);
+        }
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            let index = count(choice, &["index"]);
+            said.answers = said.answers.max(usize::try_from(index).unwrap_or(0) + 1);
+            if index > 0 {
+                continue;
+            }
+            let delta = &choice["delta"];
+            openai_content(&delta["content"], &mut said);
+            openai_reasoning(delta, &mut said);
+            said.refusal.push_str(text(delta, "refusal"));
+            for (position, call) in delta["tool_calls"].as_array().into_iter().flatten().enumerate() {
+                let wire = call["index"].as_u64().unwrap_or(position as u64);
+                let part = openai_call(call);
+                match calls.iter_mut().find(|(index, _)| *index == wire) {
+                    Some((_, known)) => known.arguments.push_str(&part.arguments),
+                    None => calls.push((wire, part)),
+                }
+            }
+            let reason = text(choice, "finish_reason");
+            if !reason.is_empty() && said.stop.is_empty() {
+                openai_stop(reason).clone_into(&mut said.stop);
+            }
+        }
+    }
+    said.calls = calls.into_iter().map(|(_, call)| call).collect();
+    said
+}
+
+/// Read a stream of Anthropic's dialect, up to its first `message_stop`.
+pub fn anthropic_stream(stream: &str) -> Said {
+    let mut said = Said { answers: 1, ..Said::default() };
+    let mut usage = serde_json::Map::new();
+    let mut blocks: Vec<(u64, Option<Call>, String)> = Vec::new();
+    for event in payloads(stream) {
+        if said.model.is_empty() {
+            text(&event["message"], "model").clone_into(&mut said.model);
+        }
+        let told = if event["usage"].is_object() { &event["usage"] } else { &event["message"]["usage"] };
+        usage.extend(told.as_object().cloned().unwrap_or_default());
+        let index = count(&event, &["index"]);
+        match text(&event, "type") {
+            "content_block_start" => {
+                let block = &event["content_block"];
+                said.text.push_str(text(block, "text"));
+                said.reasoning.push_str(text(block, "thinking"));
+                let call = (text(block, "type") == "tool_use").then(|| Call {
+                    id: text(block, "id").to_owned(),
+                    name: text(block, "name").to_owned(),
+                    arguments: String::new(),
+                });
+                blocks.push((index, call, block["input"].to_string()));
+            }
+            "content_block_delta" => {
+                let delta = &event["delta"];
+                said.text.push_str(text(delta, "text"));
+                said.reasoning.push_str(text(delta, "thinking"));
+                if let Some((_, Some(call), _)) = blocks.iter_mut().rev().find(|(at, ..)| *at == index) {
+                    call.arguments.push_str(text(delta, "partial_json"));
+                }
+            }
+            "message_delta" => {
+                text(&event["delta"], "stop_reason").clone_into(&mut said.stop);
+                text(&event["delta"]["stop_details"], "explanation").clone_into(&mut said.refusal);
+            }
+            "error" => said.error = Some(text(&event["error"], "message").to_owned()),
+            "message_stop" => break,
+            _ => {}
+        }
+    }
+    for (_, call, initial) in blocks {
+        if let Some(mut call) = call {
+            if call.arguments.is_empty() {
+                call.arguments = initial;
+            }
+            said.calls.push(call);
+        }
+    }
+    said.usage = Used::anthropic(&Value::Object(usage));
+    said
+}
+
+/// Where `translated` says something else than `original`; `None` if nowhere. Allowed: a provider's empty or
+/// missing call id may have been made up, arguments that are not JSON stand under `INVALID_JSON`, a turn with calls
+/// waits for them whatever its provider called it, a refusal in words is a refusal, and stop sequences have no name
+/// of their own in OpenAI's dialect.
+pub fn difference(original: &Said, translated: &Said) -> Option<String> {
+    let differ =
+        |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| Some(format!("{what}: {a:?} became {b:?}"));
+    let spoken = |said: &Said| said.text.clone() + &said.refusal;
+    if original.text != translated.text && spoken(original) != spoken(translated) {
+        return differ("text", &original.text, &translated.text);
+    }
+    if original.reasoning != translated.reasoning {
+        return differ("reasoning", &original.reasoning, &translated.reasoning);
+    }
+    if original.calls.len() != translated.calls.len() {
+        return differ("calls", &original.calls, &translated.calls);
+    }
+    for (a, b) in original.calls.iter().zip(&translated.calls) {
+        if a.name != b.name || (!a.id.is_empty() && a.id != b.id) || b.id.is_empty() {
+            return differ("call", a, b);
+        }
+        if !same_arguments(&a.arguments, &b.arguments) {
+            return differ("arguments", &a.arguments, &b.arguments);
+        }
+    }
+    if stop_of(original) != stop_of(translated) {
+        return differ("stop", &original.stop, &translated.stop);
+    }
+    // A provider that reads more from its cache than it reads at all counts the cached share apart.
+    let cached = original.usage.cache_read + original.usage.cache_write;
+    let apart = compare_apart(&original.usage, cached);
+    if original.usage != translated.usage && apart != Some(translated.usage) {
+        return differ("usage", &original.usage, &translated.usage);
+    }
+    if original.model != translated.model {
+        return differ("model", &original.model, &translated.model);
+    }
+    None
+}
+
+fn compare_apart(usage: &Used, cached: u64) -> Option<Used> {
+    (cached > usage.input).then_some(Used { input: usage.input + cached, ..*usage })
+}
+
+fn same_arguments(a: &str, b: &str) -> bool {
+    let read = |text: &str| serde_json::from_str::<Value>(if text.trim().is_empty() { "{}" } else { text }).ok();
+    let wrapped = |value: Option<Value>, text: &str| value.is_some_and(|value| value["INVALID_JSON"] == text.trim());
+    match (read(a), read(b)) {
+        (Some(a), Some(b)) if a == b => true,
+        (None, None) => a == b,
+        (one, other) => wrapped(other, a) || wrapped(one, b),
+    }
+}
+
+fn stop_of(said: &Said) -> &str {
+    match said.stop.as_str() {
+        "stop_sequence" | "pause_turn" | "end_turn" if !said.refusal.is_empty() => "refusal",
+        "stop_sequence" | "pause_turn" | "end_turn" if !said.calls.is_empty() => "tool_use",
+        "stop_sequence" | "pause_turn" | "" => "end_turn",
+        "model_context_window_exceeded" => "max_tokens",
+        other => other,
+    }
+}
