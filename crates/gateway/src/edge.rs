@@ -2,7 +2,7 @@
 
 mod cors;
 mod credential;
-mod headers;
+pub(crate) mod headers;
 mod host;
 mod path;
 mod table;
@@ -22,7 +22,7 @@ use http_body_util::BodyExt;
 pub use self::cors::Cors;
 pub(crate) use self::cors::finish;
 pub(crate) use self::credential::Credential;
-pub(crate) use self::headers::{forwardable, returnable};
+pub(crate) use self::headers::{client_ip, forwardable, returnable};
 pub use self::host::Authorities;
 pub(crate) use self::path::query_names;
 pub(crate) use self::table::Endpoint;

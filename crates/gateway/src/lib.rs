@@ -117,9 +117,9 @@ impl Gateway {
         let origin = snapshot.cors.origin(request.headers()).cloned();
         let mut response = match self.answer(&snapshot, id, request, peer).await {
             Ok(response) => response,
-            Err(refusal) => refusal.respond(surface, id),
+            Err(refusal) => refusal.respond(surface),
         };
-        let id = HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("req_"));
+        let id = header_value(id);
         if surface == Surface::Anthropic {
             // Where Anthropic's SDKs look for it.
             response.headers_mut().insert(HeaderName::from_static("request-id"), id.clone());
@@ -133,6 +133,21 @@ impl Gateway {
     pub fn misdirected(&self, uri: &Uri, headers: &HeaderMap, version: Version) -> Option<base::Problem> {
         let checked = self.snapshot.load().authorities.check(uri, headers, version);
         checked.err().map(|error| EdgeError::from(error).problem())
+    }
+
+    /// What the listener itself has to say (414, 431, 500, 503), before there is a request to know the dialect of.
+    pub fn refuse(&self, problem: base::Problem) -> Response<GatewayBody> {
+        self.shared.metrics.blocked(problem.code);
+        let mut response = Refusal::from(problem).respond(Surface::OpenAi);
+        let id = header_value(RequestId::new(self.shared.rng.as_ref()));
+        edge::finish(&mut response, id, &Cors::default(), None);
+        response
+    }
+
+    /// The client's address, as far as the proxies in between are trusted: for the surfaces of the same listener that are
+    /// not the data plane.
+    pub fn client_address(&self, peer: std::net::SocketAddr, headers: &HeaderMap) -> std::net::IpAddr {
+        edge::client_ip(peer, headers, &self.snapshot.load().trusted)
     }
 
     /// The stages, in their order.
@@ -216,4 +231,8 @@ impl Gateway {
             _ => refusal,
         }
     }
+}
+
+fn header_value(id: RequestId) -> HeaderValue {
+    HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("req_"))
 }

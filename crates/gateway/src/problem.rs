@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use base::{Problem, RequestId};
+use base::Problem;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use llm::{Dialect, Failure, error_body, stream_error_event};
 use serde_json::json;
 
 use crate::GatewayBody;
@@ -15,7 +16,7 @@ use crate::GatewayBody;
 pub enum Surface {
     /// `{"error":{"message","type","param","code"}}`
     OpenAi,
-    /// `{"type":"error","error":{"type","message"},"request_id"}`
+    /// `{"type":"error","error":{"type","message"}}`
     Anthropic,
     /// `{"error":{"code","message","status"}}` (`google.rpc.Status`)
     Gemini,
@@ -81,8 +82,8 @@ impl Refusal {
     }
 
     /// The whole answer.
-    pub(crate) fn respond(self, surface: Surface, id: RequestId) -> Response<GatewayBody> {
-        let mut response = respond(&self.0.problem, surface, id);
+    pub(crate) fn respond(self, surface: Surface) -> Response<GatewayBody> {
+        let mut response = respond(&self.0.problem, surface);
         if let Some(allow) = self.0.allow {
             response.headers_mut().insert(header::ALLOW, allow);
         }
@@ -96,8 +97,8 @@ impl Refusal {
 }
 
 /// The whole answer for a problem.
-pub(crate) fn respond(problem: &Problem, surface: Surface, id: RequestId) -> Response<GatewayBody> {
-    let mut response = Response::new(GatewayBody::full(Bytes::from(body(problem, surface, id))));
+pub(crate) fn respond(problem: &Problem, surface: Surface) -> Response<GatewayBody> {
+    let mut response = Response::new(GatewayBody::full(Bytes::from(body(problem, surface))));
     *response.status_mut() = problem.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -122,64 +123,26 @@ fn whole_seconds(after: Duration) -> u64 {
 }
 
 /// The body alone.
-pub(crate) fn body(problem: &Problem, surface: Surface, id: RequestId) -> Vec<u8> {
+pub(crate) fn body(problem: &Problem, surface: Surface) -> Vec<u8> {
     let message = problem.message.as_ref();
-    let value = match surface {
-        Surface::OpenAi => json!({"error": {
-            "message": message, "type": openai_type(problem.status), "param": problem.param, "code": problem.code,
-        }}),
-        Surface::Anthropic => json!({
-            "type": "error",
-            "error": {"type": anthropic_type(problem.status), "message": message, "code": problem.code},
-            "request_id": id.as_str(),
-        }),
+    match surface {
+        Surface::OpenAi => error_body(Dialect::OpenAiChat, &Failure::from(problem)),
+        Surface::Anthropic => error_body(Dialect::AnthropicMessages, &Failure::from(problem)),
         Surface::Gemini => json!({"error": {
             "code": problem.status.as_u16(), "message": message, "status": rpc_status(problem.status),
             "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": problem.code, "domain": "vouchgate"}],
-        }}),
-        Surface::OAuth => json!({"error": oauth_error(problem.status), "error_description": message}),
-    };
-    value.to_string().into_bytes()
-}
-
-/// An event that ends a stream with this problem, in the dialect of its endpoint.
-pub(crate) fn event(problem: &Problem, surface: Surface, id: RequestId) -> Bytes {
-    let body = body(problem, surface, id);
-    let mut event = Vec::with_capacity(body.len() + 24);
-    if surface == Surface::Anthropic {
-        event.extend_from_slice(b"event: error\n");
-    }
-    event.extend_from_slice(b"data: ");
-    event.extend_from_slice(&body);
-    event.extend_from_slice(b"\n\n");
-    Bytes::from(event)
-}
-
-fn openai_type(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        401 => "authentication_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        429 => "rate_limit_error",
-        400..=499 => "invalid_request_error",
-        _ => "server_error",
+        }})
+        .to_string()
+        .into_bytes(),
+        Surface::OAuth => {
+            json!({"error": oauth_error(problem.status), "error_description": message}).to_string().into_bytes()
+        }
     }
 }
 
-/// Anthropic's documented error types by status.
-fn anthropic_type(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        401 => "authentication_error",
-        402 => "billing_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        413 => "request_too_large",
-        429 => "rate_limit_error",
-        400..=499 => "invalid_request_error",
-        504 => "timeout_error",
-        503 | 529 => "overloaded_error",
-        _ => "api_error",
-    }
+/// An event that ends a stream with this problem, as a service's streams have it.
+pub(crate) fn event(problem: &Problem) -> Vec<u8> {
+    stream_error_event(Dialect::OpenAiChat, &Failure::from(problem))
 }
 
 /// The `google.rpc.Code` for a status.
@@ -209,12 +172,7 @@ fn oauth_error(status: StatusCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::SeededRng;
     use http_body_util::BodyExt;
-
-    fn id() -> RequestId {
-        RequestId::new(&SeededRng::new(1))
-    }
 
     fn denial() -> Problem {
         Problem::client(StatusCode::FORBIDDEN, "not_allowed", "No policy allows this.").param("model")
@@ -226,14 +184,13 @@ mod tests {
 
     #[test]
     fn each_surface_gets_its_own_shape() {
-        let body = |surface| parsed(&body(&denial(), surface, id()));
+        let body = |surface| parsed(&body(&denial(), surface));
         let openai = body(Surface::OpenAi);
         assert_eq!(openai["error"]["code"], "not_allowed");
         assert_eq!(openai["error"]["type"], "permission_error");
         assert_eq!(openai["error"]["param"], "model");
         let anthropic = body(Surface::Anthropic);
         assert_eq!((&anthropic["type"], &anthropic["error"]["type"]), (&json!("error"), &json!("permission_error")));
-        assert_eq!(anthropic["request_id"], id().as_str());
         let gemini = body(Surface::Gemini);
         assert_eq!((&gemini["error"]["code"], &gemini["error"]["status"]), (&json!(403), &json!("PERMISSION_DENIED")));
         assert_eq!(body(Surface::OAuth)["error"], "invalid_request");
@@ -254,11 +211,11 @@ mod tests {
 
     #[test]
     fn a_denial_tells_the_client_not_to_retry_and_a_busy_answer_tells_when() {
-        let response = respond(&denial(), Surface::OpenAi, id());
+        let response = respond(&denial(), Surface::OpenAi);
         assert_eq!(response.headers().get("x-should-retry"), Some(&HeaderValue::from_static("false")));
         let busy = Problem::client(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests.")
             .retry_after(Duration::from_millis(1200));
-        let response = respond(&busy, Surface::OpenAi, id());
+        let response = respond(&busy, Surface::OpenAi);
         assert_eq!(response.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from_static("2")));
         assert!(!response.headers().contains_key("x-should-retry"));
     }
@@ -267,7 +224,7 @@ mod tests {
     fn challenges_become_header_lines() {
         let problem =
             Problem::client(StatusCode::UNAUTHORIZED, "invalid_token", "x").challenge("Bearer realm=\"vouchgate\"");
-        let response = respond(&problem, Surface::OpenAi, id());
+        let response = respond(&problem, Surface::OpenAi);
         assert_eq!(
             response.headers().get(header::WWW_AUTHENTICATE),
             Some(&HeaderValue::from_static("Bearer realm=\"vouchgate\""))
@@ -277,12 +234,5 @@ mod tests {
             .expect("body")
             .to_bytes();
         assert_eq!(parsed(&bytes)["error"]["code"], "invalid_token");
-    }
-
-    #[test]
-    fn a_stream_ends_with_an_event_of_its_dialect() {
-        let anthropic = event(&denial(), Surface::Anthropic, id());
-        assert!(anthropic.starts_with(b"event: error\ndata: {") && anthropic.ends_with(b"}\n\n"));
-        assert!(event(&denial(), Surface::OpenAi, id()).starts_with(b"data: {\"error\""));
     }
 }

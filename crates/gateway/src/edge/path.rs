@@ -36,8 +36,8 @@ fn segment_is_clean(segment: &str, last: bool) -> bool {
                     return false;
                 }
             }
-            b';' | b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => return false,
             0..=0x20 | 0x7f.. => return false,
+            other if br#";\"<>^`{|}"#.contains(&other) => return false,
             _ => {}
         }
     }

@@ -97,7 +97,7 @@ mod tests {
 
     fn sealed(value: &str) -> Credential {
         let rng = Arc::new(SeededRng::new(3));
-        let vault = Vault::new(MasterKey::generate(rng.as_ref()), rng).expect("vault");
+        let vault = Vault::new(MasterKey::generate(rng.as_ref()).expect("master key"), rng).expect("vault");
         Credential::seal(Arc::new(vault), "openai", ORIGIN, &Secret::new(value.to_owned())).expect("sealed")
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use config::{Scalar, Variable, VariableKind};
+use config::{Piece, Scalar, Template, Variable, VariableKind};
 use serde_json::{Map, Value};
 
 /// The variable the request's `input` fills.
@@ -14,15 +14,6 @@ pub(crate) struct Prompt {
     system: Option<Template>,
     user: Template,
     variables: BTreeMap<String, Variable>,
-}
-
-#[derive(Debug)]
-struct Template(Vec<Segment>);
-
-#[derive(Debug, PartialEq, Eq)]
-enum Segment {
-    Text(String),
-    Variable(String),
 }
 
 /// What is wrong with a request for a prompt: a member's name and why.
@@ -42,11 +33,11 @@ impl InputError {
 impl Prompt {
     /// Compile a service's texts. Variables they use without declaring them are required texts.
     pub(crate) fn compile(service: &config::Service) -> Result<Self, String> {
-        let user = Template::compile(&service.prompt)?;
-        let system = service.system.as_deref().map(Template::compile).transpose()?;
+        let user = parse(&service.prompt)?;
+        let system = service.system.as_deref().map(parse).transpose()?;
         let mut variables = service.variables.clone();
         for template in system.iter().chain([&user]) {
-            for name in template.variables() {
+            for name in variables_of(template) {
                 variables.entry(name.to_owned()).or_default();
             }
         }
@@ -80,7 +71,7 @@ impl Prompt {
                 None => values.insert(name.as_str(), String::new()),
             };
         }
-        Ok((self.system.as_ref().map(|system| system.fill(&values)), self.user.fill(&values)))
+        Ok((self.system.as_ref().map(|system| filled(system, &values)), filled(&self.user, &values)))
     }
 }
 
@@ -110,55 +101,25 @@ fn text_of(name: &str, variable: &Variable, value: &Value) -> Result<String, Inp
     }
 }
 
-impl Template {
-    /// Split at `{{name}}`; `\{{` is two braces.
-    fn compile(text: &str) -> Result<Self, String> {
-        let mut segments = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("{{") {
-            if let Some(before) = before.strip_suffix('\\') {
-                literal.push_str(before);
-                literal.push_str("{{");
-                rest = after;
-                continue;
-            }
-            literal.push_str(before);
-            let (name, after) = after.split_once("}}").ok_or("a {{ has no }}")?;
-            let name = name.trim();
-            let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || b == b'.';
-            if name.is_empty() || !name.bytes().all(valid) {
-                return Err(format!("{{{{{name}}}}} names no variable: use letters, digits, _ - and ."));
-            }
-            if !literal.is_empty() {
-                segments.push(Segment::Text(std::mem::take(&mut literal)));
-            }
-            segments.push(Segment::Variable(name.to_owned()));
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            segments.push(Segment::Text(literal));
-        }
-        Ok(Self(segments))
-    }
+fn parse(text: &str) -> Result<Template, String> {
+    Template::parse(text).map_err(|error| error.to_string())
+}
 
-    fn variables(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|segment| match segment {
-            Segment::Variable(name) => Some(name.as_str()),
-            Segment::Text(_) => None,
-        })
-    }
+fn variables_of(template: &Template) -> impl Iterator<Item = &str> {
+    template.pieces().iter().filter_map(|piece| match piece {
+        Piece::Variable(name) => Some(name.as_str()),
+        Piece::Text(_) => None,
+    })
+}
 
-    fn fill(&self, values: &BTreeMap<&str, String>) -> String {
-        self.0.iter().fold(String::new(), |mut out, segment| {
-            match segment {
-                Segment::Text(text) => out.push_str(text),
-                Segment::Variable(name) => out.push_str(values.get(name.as_str()).map_or("", String::as_str)),
-            }
-            out
-        })
-    }
+fn filled(template: &Template, values: &BTreeMap<&str, String>) -> String {
+    template.pieces().iter().fold(String::new(), |mut out, piece| {
+        out.push_str(match piece {
+            Piece::Text(text) => text,
+            Piece::Variable(name) => values.get(name.as_str()).map_or("", String::as_str),
+        });
+        out
+    })
 }
 
 #[cfg(test)]
@@ -211,7 +172,8 @@ mod tests {
                 && prompt.variables().len() == 1
             {
                 let (_, filled) = prompt.fill(json!({"input": value}).as_object().expect("object")).expect("filled");
-                prop_assert!(filled.ends_with(&format!("|{value}")));
+                let end = format!("|{value}");
+                prop_assert!(filled.ends_with(&end));
             }
         }
     }

@@ -11,7 +11,7 @@ use net::UpstreamBody;
 use serde_json::json;
 
 use super::{not_json, output, result};
-use crate::problem::{self, Surface};
+use crate::problem;
 use crate::relay::{Answer, Content, Pipe, State};
 
 /// The most text kept to be looked at in the end; a model's answer is far smaller.
@@ -79,7 +79,7 @@ impl Deltas {
     fn done(&mut self) -> Vec<u8> {
         let Ok(output) = output(&self.text, self.format) else {
             self.state = State::Told("output_not_json");
-            return problem::event(&not_json(), Surface::OpenAi, self.id).to_vec();
+            return problem::event(&not_json());
         };
         self.state = State::Complete;
         let mut result = result(&output, &self.model, self.usage, self.id.as_str());
@@ -92,7 +92,7 @@ impl Deltas {
     fn fail(&mut self, code: &'static str, message: &'static str) -> Vec<u8> {
         self.state = State::Told(code);
         let problem = base::Problem::provider(http::StatusCode::BAD_GATEWAY, code, message);
-        problem::event(&problem, Surface::OpenAi, self.id).to_vec()
+        problem::event(&problem)
     }
 }
 

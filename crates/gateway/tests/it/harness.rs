@@ -1,0 +1,276 @@
+//! A gateway with its world in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use base::{FakeClock, Name, Secret, SystemRng, Timestamp};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use gateway::{
+    ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRing, Metrics, NoRefresh, Objects, Parts, Peer, Records,
+    Snapshot,
+};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use net::{Egress, EgressConfig};
+use prometheus_client::registry::Registry;
+use proof::jose::KeySet;
+use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, StaticKeys};
+use serde_json::{Value, json};
+use store::{Owner, RequestRecord, StoreError};
+use testkit::keys::{TestKey, key_set};
+use tokio::sync::watch;
+use vault::{HashPurpose, MasterKey, Vault};
+
+pub const NOW: i64 = 1_795_000_000;
+pub const ISSUER: &str = "https://id.example.com/";
+pub const AUDIENCE: &str = "https://ai.example.com";
+/// The provider's key: must never reach a caller, nor the caller's token a provider.
+pub const PROVIDER_KEY: &str = "fake-provider-key-canary";
+
+/// Requests recorded.
+#[derive(Default)]
+pub struct Recorded(pub Mutex<Vec<RequestRecord>>);
+
+impl Records for Recorded {
+    fn push(&self, record: RequestRecord) {
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+/// Who made what, in memory.
+#[derive(Default)]
+pub struct Made(pub Mutex<HashMap<(Name, String), Owner>>);
+
+impl Objects for Made {
+    fn claim<'a>(
+        &'a self,
+        provider: &'a Name,
+        object: &'a str,
+        owner: &'a Owner,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.lock().unwrap().insert((provider.clone(), object.to_owned()), owner.clone());
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>> {
+        let owner = self.0.lock().unwrap().get(&(provider.clone(), object.to_owned())).cloned();
+        Box::pin(std::future::ready(Ok(owner)))
+    }
+
+    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.lock().unwrap().remove(&(provider.clone(), object.to_owned()));
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// A gateway and everything around it.
+pub struct World {
+    pub gateway: Gateway,
+    pub clock: FakeClock,
+    pub key: TestKey,
+    pub records: Arc<Recorded>,
+    pub objects: Arc<Made>,
+    pub drain: watch::Sender<bool>,
+    pub registry: Registry,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// Whether it broke off.
+    pub broken: bool,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The code of an error in OpenAI's form.
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl World {
+    /// A gateway with this configuration: its `corp` issuer's tokens are made by [`World::token`].
+    pub fn new(config: &str) -> Self {
+        let config = config::parse(config).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let key = TestKey::generate("ES256");
+        let clock = FakeClock::at(Timestamp::from_secs(NOW));
+        let vault = vault();
+        let policies = policy::compile(&config.policies, &policy::World::of(&config)).unwrap();
+        let provider_keys =
+            config.providers.iter().filter(|p| p.api_key.is_some()).map(|provider| {
+                (provider.name.clone(), sealed(&vault, provider.name.as_str(), provider.base().unwrap()))
+            });
+        let upstream_keys = config
+            .upstreams
+            .iter()
+            .filter(|u| u.inject.is_some())
+            .map(|upstream| (upstream.name.clone(), sealed(&vault, upstream.name.as_str(), upstream.url.as_str())));
+        let parts = Parts {
+            listening: vec!["192.0.2.1:8080".parse().unwrap()],
+            issuers: Arc::new(issuers(&key)),
+            policies,
+            keys: KeyRing::new(Arc::clone(&vault), [api_key(&vault)]),
+            provider_keys: provider_keys.collect(),
+            upstream_keys: upstream_keys.collect(),
+            generation: 1,
+            config,
+        };
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(parts).unwrap()));
+        let mut registry = Registry::default();
+        let (drain, draining) = watch::channel(false);
+        let (records, objects) = (Arc::new(Recorded::default()), Arc::new(Made::default()));
+        let deps = Deps {
+            clock: Arc::new(clock.clone()),
+            rng: Arc::new(SystemRng),
+            egress: Egress::new(EgressConfig::default()).unwrap(),
+            refresh: Arc::new(NoRefresh),
+            records: Arc::clone(&records) as Arc<dyn Records>,
+            objects: Arc::clone(&objects) as Arc<dyn Objects>,
+            metrics: Metrics::register(&mut registry),
+            drain: draining,
+        };
+        Self { gateway: Gateway::new(snapshot, deps), clock, key, records, objects, drain, registry }
+    }
+
+    /// A token of `subject` with scope `chat`.
+    pub fn token(&self, subject: &str) -> String {
+        self.token_with(&json!({"sub": subject}))
+    }
+
+    /// A token with these claims besides the usual ones.
+    pub fn token_with(&self, extra: &Value) -> String {
+        let mut claims = json!({
+            "iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "client_id": "app", "scope": "chat", "jti": "t1",
+            "iat": NOW, "exp": NOW + 300,
+        });
+        for (name, value) in extra.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        self.key.mint(&claims)
+    }
+
+    /// Send a request as it is.
+    pub async fn raw(&self, request: Request<Full<Bytes>>) -> Response<GatewayBody> {
+        let peer = Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: false };
+        self.gateway.handle(request, &peer).await
+    }
+
+    /// Send a request with these header fields and read the answer.
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        read(self.raw(request(method, path, headers, body)).await).await
+    }
+
+    /// POST JSON as `alice`.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_as("alice", path, body).await
+    }
+
+    /// POST JSON as somebody.
+    pub async fn post_as(&self, subject: &str, path: &str, body: &Value) -> Answer {
+        let token = format!("Bearer {}", self.token(subject));
+        self.send("POST", path, &[("authorization", &token), ("content-type", "application/json")], body.to_string())
+            .await
+    }
+
+    /// GET as somebody.
+    pub async fn get_as(&self, subject: &str, path: &str) -> Answer {
+        let token = format!("Bearer {}", self.token(subject));
+        self.send("GET", path, &[("authorization", &token)], "").await
+    }
+
+    /// POST JSON as `alice` and take the answer as it begins.
+    pub async fn open(&self, path: &str, body: &Value) -> Response<GatewayBody> {
+        let token = format!("Bearer {}", self.token("alice"));
+        self.raw(request("POST", path, &[("authorization", &token)], body.to_string())).await
+    }
+
+    pub fn record(&self) -> RequestRecord {
+        self.records.0.lock().unwrap().last().expect("a record").clone()
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost:8080");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(body.into())).unwrap()
+}
+
+/// Read an answer to its end, wherever that is.
+pub async fn read(response: Response<GatewayBody>) -> Answer {
+    let (head, mut body) = response.into_parts();
+    let mut bytes = Vec::new();
+    let mut broken = false;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Err(_) => broken = true,
+        }
+    }
+    Answer { status: head.status, headers: head.headers, body: bytes.into(), broken }
+}
+
+/// The next piece of a streamed answer.
+pub async fn piece(body: &mut GatewayBody) -> Bytes {
+    testkit::patiently("a piece", body.frame())
+        .await
+        .expect("a piece")
+        .expect("a frame")
+        .into_data()
+        .unwrap_or_default()
+}
+
+/// The Vouchgate key of [`World`].
+pub const API_KEY: &str = "vg_ZmFrZS1rZXktZm9yLXRlc3RzLW9ubHktMDAwMDAwMDA";
+
+fn api_key(vault: &Vault) -> ApiKey {
+    ApiKey {
+        id: Arc::from("key_1"),
+        name: Name::new("tool").unwrap(),
+        hash: vault.keyed_hash(HashPurpose::ApiKey, API_KEY.as_bytes()),
+        subject: "tool-owner".to_owned(),
+        client: None,
+        scopes: vec!["chat".to_owned()],
+        expires_at: Some(Timestamp::from_secs(NOW + 1000)),
+    }
+}
+
+fn vault() -> Arc<Vault> {
+    let master = MasterKey::generate(&SystemRng).unwrap();
+    Arc::new(Vault::new(master, Arc::new(SystemRng)).unwrap())
+}
+
+fn sealed(vault: &Arc<Vault>, name: &str, base: &str) -> Credential {
+    let origin = url::Url::parse(base).unwrap().origin().ascii_serialization();
+    Credential::seal(Arc::clone(vault), name, &origin, &Secret::new(PROVIDER_KEY.to_owned())).unwrap()
+}
+
+fn issuers(key: &TestKey) -> Issuers {
+    let keys = KeySet::from_published(key_set(&[key]).to_string().as_bytes()).unwrap();
+    let rules = IssuerRules::new(Name::new("corp").unwrap(), ISSUER, vec![AUDIENCE.to_owned()]);
+    Issuers::new(vec![Issuer::new(rules, Arc::new(StaticKeys::new(keys)))], CacheLimits::default(), 1).unwrap()
+}
