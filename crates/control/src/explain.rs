@@ -54,7 +54,11 @@ pub struct ExplainRequest {
 }
 
 /// Decide as the data plane would, and say why, policy by policy and condition by condition.
-pub fn explain(config: &Config, request: &ExplainRequest, now: Timestamp) -> Result<serde_json::Value, OperationError> {
+pub fn explain(
+    config: &Config,
+    request: &ExplainRequest,
+    now: Timestamp,
+) -> Result<policy::Explanation, OperationError> {
     let policies = policy::compile(&config.policies, &World::of(config)).map_err(|faults| {
         let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
         OperationError::NotAllowed(all.join("; "))
@@ -86,8 +90,5 @@ pub fn explain(config: &Config, request: &ExplainRequest, now: Timestamp) -> Res
         tools: if request.tools.is_empty() { Tools::None } else { Tools::Named(&request.tools) },
         ..Ask::new(target, request.now.map_or(now, Timestamp::from_secs))
     };
-    Ok(match policies.decide(&caller, &ask) {
-        Ok(permit) => serde_json::json!({ "allowed": true, "policy": permit.policy() }),
-        Err(denial) => serde_json::json!({ "allowed": false, "code": denial.code, "message": denial.message }),
-    })
+    Ok(policies.explain(&caller, &ask))
 }

@@ -77,6 +77,31 @@ pub(super) fn check(
     Ok(checked)
 }
 
+/// Who a claims set speaks of, read by an issuer's mapping. Nothing here has been verified: for explanations only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The subject.
+    pub subject: String,
+    /// The client.
+    pub client_id: Option<String>,
+    /// The scopes.
+    pub scopes: Vec<String>,
+    /// Groups and roles.
+    pub groups: Vec<String>,
+}
+
+impl IssuerRules {
+    /// Read who a claims set speaks of, as for a token of this issuer. Checks no time, audience or signature.
+    pub fn identity(&self, claims: &JsonObject) -> Result<Identity, TokenError> {
+        Ok(Identity {
+            subject: subject(claims, self)?,
+            client_id: client(claims, self)?,
+            scopes: scopes(claims, self)?,
+            groups: groups(claims, self)?,
+        })
+    }
+}
+
 /// `exp` and `nbf`: of a new token and of one from the cache alike.
 pub(super) fn check_time(
     expires_at: Timestamp,

@@ -1,0 +1,461 @@
+//! The command line: what can be typed. What each command does is in its own file beside this one.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A security gateway for AI APIs: nothing reaches a provider unless it was vouched for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vouchgate",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    before_help = "Examples:\n  vouchgate dev                                   try it: all defaults, state in ./vouchgate-data\n  vouchgate check --config vouchgate.toml         is the configuration right?\n  vouchgate serve --config vouchgate.toml         run it\n  vouchgate token mint --client NAME              a token for a client"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run with all defaults: keys, every provider whose key is in the environment, and the built-in model
+    #[command(
+        before_help = "Examples:\n  vouchgate dev\n  OPENAI_API_KEY=... vouchgate dev                registers the provider openai\n  vouchgate dev --listen 127.0.0.1:0              on a free port"
+    )]
+    Dev(DevArgs),
+    /// Run with a configuration file
+    #[command(before_help = "Examples:\n  vouchgate serve --config vouchgate.toml")]
+    Serve(ConfigArgs),
+    /// Say whether `serve` would start, and every fault if not
+    #[command(
+        before_help = "Examples:\n  vouchgate check --config vouchgate.toml\n  vouchgate check --config vouchgate.toml --json"
+    )]
+    Check(CheckArgs),
+    /// Look at what runs: store, vault, providers, JWKS, clock, permissions, risky settings
+    #[command(before_help = "Examples:\n  vouchgate doctor --config vouchgate.toml")]
+    Doctor(CheckArgs),
+    /// Mint a token
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Look at tokens of any issuer, offline
+    #[command(subcommand)]
+    Jwt(JwtCommand),
+    /// Who may ask us for tokens
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Values in the vault, such as provider keys; read from standard input, never shown
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// The keys that sign our tokens
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Vouchgate keys (vg_...), for tools that can only hold a static string
+    #[command(subcommand)]
+    Apikey(ApikeyCommand),
+    /// Who may use the admin API
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Why a request would be allowed or refused
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Print the OpenAPI document of the admin API
+    Openapi,
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Print a completion script
+    #[command(
+        before_help = "Examples:\n  vouchgate completions bash > /etc/bash_completion.d/vouchgate\n  vouchgate completions zsh > ~/.zfunc/_vouchgate"
+    )]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version(JsonArgs),
+}
+
+/// `--config`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `--json`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct JsonArgs {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--config FILE --json`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `dev`.
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// Where state is kept
+    #[arg(long, value_name = "DIR", default_value = "./vouchgate-data")]
+    pub data_dir: PathBuf,
+    /// The public address
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    /// The admin address
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub admin_listen: std::net::SocketAddr,
+}
+
+/// Where the state is. A server that runs there is asked through its admin.sock; otherwise its lock is taken.
+#[derive(Debug, Clone, Args)]
+pub struct StateArgs {
+    /// The configuration file whose data directory to use
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "data_dir")]
+    pub config: Option<PathBuf>,
+    /// The data directory [default: ./vouchgate-data]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// `token ...`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Mint an access token for a client and print it, nothing else
+    #[command(
+        before_help = "Examples:\n  vouchgate token mint --client batch-jobs\n  vouchgate token mint --client batch-jobs --scope \"chat embed\" --ttl 5m --config vouchgate.toml\n  TOKEN=$(vouchgate token mint --client batch-jobs)"
+    )]
+    Mint(MintArgs),
+}
+
+/// Options of `token mint`.
+#[derive(Debug, Clone, Args)]
+pub struct MintArgs {
+    /// The client the token is for
+    #[arg(long, value_name = "NAME")]
+    pub client: String,
+    /// The subject [default: the client's name]
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+    /// Scopes, separated by spaces; all must be the client's [default: all of the client's]
+    #[arg(long, value_name = "SCOPES")]
+    pub scope: Option<String>,
+    /// How long it lives, at most the client's token_ttl [default: the client's token_ttl]
+    #[arg(long, value_name = "DURATION")]
+    pub ttl: Option<String>,
+    /// Where the state is.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// `jwt ...`
+#[derive(Debug, Subcommand)]
+pub enum JwtCommand {
+    /// Verify the token on standard input with keys of yours; the verdict is one JSON object
+    #[command(
+        before_help = "Examples:\n  vouchgate jwt verify --jwks keys.json < token\n  echo \"$TOKEN\" | vouchgate jwt verify --jwks keys.json --iss https://id.example.com/ --aud api\n  vouchgate jwt verify --secret-file secret.txt --alg HS256 < token"
+    )]
+    Verify(VerifyArgs),
+}
+
+/// Options of `jwt verify`.
+#[derive(Debug, Clone, Args)]
+#[command(group(clap::ArgGroup::new("keys").required(true).args(["jwks", "secret_file"])))]
+pub struct VerifyArgs {
+    /// A JWK, a JWK Set or a PEM file
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+    /// A file with an HMAC secret; one line break at its end does not count
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// The algorithms to accept [default: what each key is for]
+    #[arg(long, value_name = "ALG", value_delimiter = ',')]
+    pub alg: Vec<String>,
+    /// The issuer to require
+    #[arg(long, value_name = "ISSUER")]
+    pub iss: Option<String>,
+    /// The audience to require
+    #[arg(long, value_name = "AUDIENCE")]
+    pub aud: Option<String>,
+    /// The token type to require, such as at+jwt
+    #[arg(long, value_name = "TYPE")]
+    pub typ: Option<String>,
+    /// The time to verify at, in seconds since 1970 [default: now]
+    #[arg(long, value_name = "EPOCH", allow_negative_numbers = true)]
+    pub now: Option<i64>,
+    /// Any signed payload, not only claims; prints it in base64url
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `client ...`
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Make a client; its secret is shown once
+    #[command(
+        before_help = "Examples:\n  vouchgate client create batch-jobs --scope chat\n  vouchgate client create batch-jobs --scope \"chat embed\" --token-ttl 5m --config vouchgate.toml"
+    )]
+    Create {
+        /// The client's name, which is its client_id
+        name: String,
+        /// The scopes it may ask for, separated by spaces
+        #[arg(long, value_name = "SCOPES", default_value = "")]
+        scope: String,
+        /// How long its tokens live
+        #[arg(long, value_name = "DURATION")]
+        token_ttl: Option<String>,
+        /// Where the state is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// List the clients
+    List(StateArgs),
+    /// Show one client
+    Show(NamedArgs),
+    /// Refuse a client from now on; tokens it already has live until they expire
+    Disable(NamedArgs),
+    /// Let a disabled client in again
+    Enable(NamedArgs),
+    /// Give a client a new secret, shown once; the old one works until the overlap ends
+    #[command(
+        before_help = "Examples:\n  vouchgate client rotate batch-jobs\n  vouchgate client rotate batch-jobs --overlap 0s      the old secret leaked"
+    )]
+    Rotate {
+        /// The client's name
+        name: String,
+        /// How long the old secret still works
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: String,
+        /// Where the state is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Delete a client
+    Delete(NamedArgs),
+    /// Make a secret for a [[client]] of the configuration file, and the hash to write there
+    #[command(
+        before_help = "Examples:\n  vouchgate client hash                           a new secret and its hash\n  vouchgate client hash --stdin < secret.txt      the hash of a secret you have"
+    )]
+    Hash {
+        /// Read the secret from standard input instead of making one
+        #[arg(long)]
+        stdin: bool,
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A name and where the state is.
+#[derive(Debug, Clone, Args)]
+pub struct NamedArgs {
+    /// The name
+    pub name: String,
+    /// Where the state is.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// `secret ...`
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Store the value on standard input, bound to the origin of the provider or upstream that uses it
+    #[command(
+        before_help = "Examples:\n  vouchgate secret set openai-key < key.txt\n  vouchgate secret set maps-key --origin https://maps.example.com < key.txt"
+    )]
+    Set(SecretSetArgs),
+    /// List names, versions and origins; never values
+    List(StateArgs),
+    /// Replace a value by the one on standard input; the origin stays
+    #[command(before_help = "Examples:\n  vouchgate secret rotate openai-key < new-key.txt")]
+    Rotate(NamedArgs),
+    /// Delete a secret and all its versions
+    Delete(NamedArgs),
+}
+
+/// Options of `secret set`.
+#[derive(Debug, Clone, Args)]
+pub struct SecretSetArgs {
+    /// The secret's name
+    pub name: String,
+    /// The origin it may be sent to [default: that of the provider or upstream that names it]
+    #[arg(long, value_name = "URL")]
+    pub origin: Option<String>,
+    /// Where the state is.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// `key ...`
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the signing keys
+    List(StateArgs),
+}
+
+/// `apikey ...`
+#[derive(Debug, Subcommand)]
+pub enum ApikeyCommand {
+    /// Make a Vouchgate key; it is shown once
+    #[command(
+        before_help = "Examples:\n  vouchgate apikey create laptop --scope chat\n  vouchgate apikey create ci --scope \"chat embed\" --expires 90d"
+    )]
+    Create(ApikeyCreateArgs),
+    /// List the keys
+    List(StateArgs),
+    /// Refuse a key from now on
+    Revoke(NamedArgs),
+}
+
+/// Options of `apikey create`.
+#[derive(Debug, Clone, Args)]
+pub struct ApikeyCreateArgs {
+    /// The key's name: what `who.key` of a policy matches
+    pub name: String,
+    /// Its scopes, separated by spaces
+    #[arg(long, value_name = "SCOPES", default_value = "")]
+    pub scope: String,
+    /// The subject it stands for [default: the key's name]
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+    /// The client it stands for
+    #[arg(long, value_name = "NAME")]
+    pub client: Option<String>,
+    /// How long it lives [default: 90d]
+    #[arg(long, value_name = "DURATION")]
+    pub expires: Option<String>,
+    /// Where the state is.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// `admin ...`
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// The bearer tokens (vga_...) of the admin API
+    #[command(subcommand)]
+    Token(AdminTokenCommand),
+}
+
+/// `admin token ...`
+#[derive(Debug, Subcommand)]
+pub enum AdminTokenCommand {
+    /// Make a token; it is shown once
+    #[command(
+        before_help = "Examples:\n  vouchgate admin token create me --role owner\n  vouchgate admin token create prometheus --role viewer --expires 365d"
+    )]
+    Create {
+        /// The token's name
+        name: String,
+        /// What its bearer may do
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// How long it lives [default: 90d]
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+        /// Where the state is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// List the tokens
+    List(StateArgs),
+    /// Refuse a token from now on
+    Revoke(NamedArgs),
+}
+
+/// The roles of the admin API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Everything, admin tokens included
+    Owner,
+    /// Resources, clients, keys and secrets
+    Operator,
+    /// Reads everything, changes nothing
+    Auditor,
+    /// Reads the configuration only
+    Viewer,
+}
+
+/// `policy ...`
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say which policy decides for a caller with these claims, and why
+    #[command(
+        before_help = "Examples:\n  vouchgate policy explain --config vouchgate.toml --claims claims.json --model fast\n  vouchgate policy explain --config vouchgate.toml --claims claims.json --service analyzing --ip 192.0.2.1"
+    )]
+    Explain(ExplainArgs),
+}
+
+/// Options of `policy explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// A file with the claims of a verified token, as JSON; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub claims: PathBuf,
+    /// The model it asks for
+    #[arg(long, value_name = "MODEL", group = "target")]
+    pub model: Option<String>,
+    /// The service it asks for
+    #[arg(long, value_name = "SERVICE", group = "target")]
+    pub service: Option<String>,
+    /// The upstream it asks for
+    #[arg(long, value_name = "UPSTREAM", group = "target")]
+    pub upstream: Option<String>,
+    /// The configured name of the issuer [default: the one whose `issuer` is the claim `iss`, else vouchgate]
+    #[arg(long, value_name = "NAME")]
+    pub issuer: Option<String>,
+    /// Where it comes from
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub ip: std::net::IpAddr,
+    /// The output tokens it asks for
+    #[arg(long, value_name = "N")]
+    pub max_output_tokens: Option<u64>,
+    /// A tool it brings; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub tool: Vec<String>,
+    /// The time it asks at, in seconds since 1970 [default: now]
+    #[arg(long, value_name = "EPOCH", allow_negative_numbers = true)]
+    pub now: Option<i64>,
+    /// Where the policies are.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_takes_a_secret_by_flag() {
+        fn walk(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                assert!(!["secret", "value", "password", "key", "token"].contains(&id), "{}: {id}", command.get_name());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

@@ -1,0 +1,25 @@
+//! `vouchgate check`: the verdict of `serve`, without starting.
+
+use super::args::CheckArgs;
+use super::io::{Exit, Io, Outcome};
+use super::place::read_text;
+
+/// Print `FILE:LINE:COL: message` for every fault.
+pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Outcome {
+    let text = read_text(&args.config)?;
+    let faults = config::parse(&text).err().unwrap_or_default();
+    let exit = if faults.is_empty() { Exit::Done } else { Exit::No };
+    if args.json {
+        io.json(&serde_json::json!({ "valid": faults.is_empty(), "faults": faults }))?;
+        return Ok(exit);
+    }
+    for fault in &faults {
+        io.line(&format!("{}:{fault}", args.config.display()))?;
+    }
+    match faults.len() {
+        0 => io.note(&format!("{} is valid", args.config.display())),
+        1 => io.note("1 fault"),
+        many => io.note(&format!("{many} faults")),
+    }
+    Ok(exit)
+}

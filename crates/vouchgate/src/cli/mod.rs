@@ -1,0 +1,70 @@
+//! The command line: every command but those that run a server.
+//!
+//! A command is a function from its arguments and an [`Io`] to an exit status. Data goes to standard output, messages
+//! to standard error; 0 done, 1 the answer is no, 2 wrong usage or could not run.
+
+pub mod args;
+mod check;
+mod io;
+mod jwt;
+mod manage;
+mod place;
+mod policy;
+mod print;
+mod remote;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+pub use args::{Cli, Command};
+pub use io::{Exit, Failure, Io, Outcome};
+pub use place::{DEV_CONFIG, Place, read_config};
+
+/// Run a command and say what went wrong, if anything did. `dev`, `serve` and `doctor` are run by `main`.
+pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
+    let outcome = match command {
+        Command::Dev(_) | Command::Serve(_) | Command::Doctor(_) => {
+            Err(Failure::new("this command runs a server and is started elsewhere"))
+        }
+        Command::Check(args) => check::run(&args, io),
+        Command::Token(command) => manage::token(command, io).await,
+        Command::Jwt(command) => jwt::run(command, io),
+        Command::Client(command) => manage::client(command, io).await,
+        Command::Secret(command) => manage::secret(command, io).await,
+        Command::Key(command) => manage::key(command, io).await,
+        Command::Apikey(command) => manage::apikey(command, io).await,
+        Command::Admin(command) => manage::admin(command, io).await,
+        Command::Policy(command) => policy::run(command, io).await,
+        Command::Openapi => io.json(&control::admin::openapi_document()).map(|()| Exit::Done),
+        Command::Schema => io.json(&config::schema()).map(|()| Exit::Done),
+        Command::Completions { shell } => completions(shell, io),
+        Command::Version(args) => version(args.json, io),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            io.note(&format!("vouchgate: {}", failure.message));
+            failure.exit.into()
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell, io: &mut Io<'_>) -> Outcome {
+    // Written to memory first: a closed pipe is an error to report, not one to panic about.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "vouchgate", &mut script);
+    io.stdout.write_all(&script)?;
+    Ok(Exit::Done)
+}
+
+fn version(json: bool, io: &mut Io<'_>) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    if json {
+        io.json(&serde_json::json!({ "name": "vouchgate", "version": version }))?;
+    } else {
+        io.line(&format!("vouchgate {version}"))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,152 @@
+//! Where the state is, and how to get at it: through the server that runs there, or by taking its lock.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{Config, SecretRef};
+use control::admin::{Admin, Hosts, LocalApi, SOCKET_NAME};
+use control::{Operations, Parts};
+use store::Store;
+use vault::{KeyFileError, MasterKey, Vault};
+
+use crate::server::master_key_path;
+
+use super::args::StateArgs;
+use super::io::{Exit, Failure, Io};
+use super::remote::{Api, answers};
+
+/// The configuration `dev` leaves in its data directory.
+pub const DEV_CONFIG: &str = "dev.toml";
+
+/// A data directory and the configuration that goes with it.
+#[derive(Debug)]
+pub struct Place {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The file it was read from, if there is one.
+    pub file: Option<PathBuf>,
+}
+
+/// The operations on a place, and the store to close after them.
+pub struct Opened {
+    /// What to ask.
+    pub api: Api,
+    store: Option<Store>,
+}
+
+impl Place {
+    /// What `--config` or `--data-dir` name; without either, the directory `dev` uses.
+    pub fn find(args: &StateArgs, io: &mut Io<'_>) -> Result<Self, Failure> {
+        if let Some(file) = &args.config {
+            return Ok(Self { config: Arc::new(read_config(file, io)?), file: Some(file.clone()) });
+        }
+        let default = Config::empty().server.data_dir;
+        let data_dir = args.data_dir.clone().unwrap_or(default);
+        let dev = data_dir.join(DEV_CONFIG);
+        if dev.is_file() {
+            let mut config = read_config(&dev, io)?;
+            // The directory may have been moved since.
+            config.server.data_dir = data_dir;
+            return Ok(Self { config: Arc::new(config), file: Some(dev) });
+        }
+        let mut config = Config::empty();
+        config.server.data_dir = data_dir;
+        Ok(Self { config: Arc::new(config), file: None })
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.config.server.data_dir
+    }
+
+    /// Ask the server that runs here, or take the lock and do it in this process.
+    pub async fn open(&self, io: &mut Io<'_>) -> Result<Opened, Failure> {
+        let socket = self.data_dir().join(SOCKET_NAME);
+        if answers(&socket).await {
+            return Ok(Opened { api: Api::Running(socket), store: None });
+        }
+        let store = self.store(io).await?;
+        let opened = self.here(store.clone(), io).await;
+        if opened.is_err() {
+            store.close().await;
+        }
+        opened
+    }
+
+    async fn here(&self, store: Store, io: &mut Io<'_>) -> Result<Opened, Failure> {
+        let vault = Arc::new(self.vault(&store, io).await?);
+        let operations = Operations::new(Parts {
+            store: store.clone(),
+            vault,
+            clock: Arc::clone(&io.clock),
+            rng: Arc::clone(&io.rng),
+            file: Arc::clone(&self.config),
+            external_url: control::external_url(&self.config.server),
+        });
+        operations.signing_key_ensure().await.map_err(failure)?;
+        let limit = self.config.limits.admin_body.as_usize();
+        let admin = Admin::new(Arc::new(operations), None, Hosts::default(), limit);
+        Ok(Opened { api: Api::Here(Box::new(LocalApi::new(&admin))), store: Some(store) })
+    }
+
+    /// The vault. Its key is made on first use: where nothing has been sealed, none can be missing.
+    async fn vault(&self, store: &Store, io: &mut Io<'_>) -> Result<Vault, Failure> {
+        let SecretRef::File(configured) = &self.config.vault.key else {
+            return Err(Failure::new("[vault] key must be a file"));
+        };
+        let path = master_key_path(self.data_dir(), configured);
+        let unused = store.signing_keys().list().await.map_err(failure)?.is_empty();
+        let key = match MasterKey::read_file(&path) {
+            Err(KeyFileError::Missing(_)) if unused => {
+                let key = MasterKey::generate(&*io.rng).map_err(failure)?;
+                key.create_file(&path).map_err(failure)?;
+                io.note(&format!(
+                    "Made a new master key: {}. Keep a copy: without it no secret opens.",
+                    path.display()
+                ));
+                key
+            }
+            other => other.map_err(failure)?,
+        };
+        Vault::new(key, Arc::clone(&io.rng)).map_err(failure)
+    }
+
+    async fn store(&self, io: &Io<'_>) -> Result<Store, Failure> {
+        let url = store::StoreUrl::parse(&self.config.store.url.to_string()).map_err(failure)?;
+        Store::open(&url, self.data_dir(), Arc::clone(&io.clock), Arc::clone(&io.rng)).await.map_err(failure)
+    }
+}
+
+impl Opened {
+    /// Give the lock back. Only then is what was written safe from a command that follows at once.
+    pub async fn close(self) {
+        if let Some(store) = self.store {
+            store.close().await;
+        }
+    }
+}
+
+/// Read and check a configuration file; its faults go to standard error.
+pub fn read_config(file: &Path, io: &mut Io<'_>) -> Result<Config, Failure> {
+    let text = read_text(file)?;
+    config::parse(&text).map_err(|faults| {
+        for fault in &faults {
+            io.note(&format!("{}:{fault}", file.display()));
+        }
+        Failure { exit: Exit::Failed, message: format!("{} is not a valid configuration", file.display()) }
+    })
+}
+
+/// Read a configuration file as text.
+pub fn read_text(file: &Path) -> Result<String, Failure> {
+    let failed = |why: String| Failure::new(format!("cannot read {}: {why}", file.display()));
+    let length = std::fs::metadata(file).map_err(|e| failed(e.to_string()))?.len();
+    if length > config::MAX_TEXT as u64 {
+        return Err(failed(format!("it is over {} bytes", config::MAX_TEXT)));
+    }
+    std::fs::read_to_string(file).map_err(|e| failed(e.to_string()))
+}
+
+fn failure(error: impl std::fmt::Display) -> Failure {
+    Failure::new(error.to_string())
+}

@@ -1,0 +1,122 @@
+//! How a command reaches the operations: the admin API, over `admin.sock` of the server that runs, or in process.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use control::admin::LocalApi;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::io::{Exit, Failure};
+
+/// The longest answer taken, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The admin API of one data directory.
+pub enum Api {
+    /// Of a server that runs.
+    Running(PathBuf),
+    /// In this process, which holds the data directory's lock.
+    Here(Box<LocalApi>),
+}
+
+impl Api {
+    /// Ask, and fail with the API's own words unless it says yes.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let bytes = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/admin/v1{path}"))
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(bytes)))
+            .map_err(|e| Failure::new(e.to_string()))?;
+        let (status, bytes) = match self {
+            Self::Here(api) => api.call(request).await,
+            Self::Running(socket) => over_socket(socket, request).await?,
+        };
+        let answer = match bytes.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&bytes)
+                .map_err(|e| Failure::new(format!("the server's answer is not JSON: {e}")))?,
+        };
+        if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
+    }
+
+    /// All items of a list, page by page.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        // More pages than any list has: a server that never ends its list must not hang us.
+        for _ in 0..10_000 {
+            let page = match &cursor {
+                None => format!("{path}?limit=200"),
+                Some(cursor) => format!("{path}?limit=200&cursor={cursor}"),
+            };
+            let mut answer = self.call(Method::GET, &page, None).await?;
+            if let Some(Value::Array(more)) = answer.get_mut("items").map(Value::take) {
+                items.extend(more);
+            }
+            match answer.get("next_cursor").and_then(Value::as_str) {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(items),
+            }
+        }
+        Err(Failure::new("the list does not end"))
+    }
+}
+
+/// A name as one segment of a path.
+pub fn segment(name: &str) -> String {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+fn refusal(status: StatusCode, answer: &Value) -> Failure {
+    let text = |member: &str| answer.get(member).and_then(Value::as_str).unwrap_or_default();
+    let mut message = match text("detail") {
+        "" => format!("the server answered {status}"),
+        detail => detail.to_owned(),
+    };
+    for fault in answer.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let part = |member: &str| fault.get(member).and_then(Value::as_str).unwrap_or_default();
+        message.push_str(&format!("\n  {}: {}", part("path"), part("message")));
+        if !part("hint").is_empty() {
+            message.push_str(&format!(" ({})", part("hint")));
+        }
+    }
+    // Not there, there already, not allowed: the answer is no. The rest could not be done.
+    let exit = if status.is_client_error() { Exit::No } else { Exit::Failed };
+    Failure { exit, message }
+}
+
+async fn over_socket(socket: &std::path::Path, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+    let lost = |what: &str| Failure::new(format!("the server at {}: {what}", socket.display()));
+    let exchange = async {
+        let stream = UnixStream::connect(socket).await.map_err(|e| lost(&e.to_string()))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&e.to_string()))?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|e| lost(&e.to_string()))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| lost(&e.to_string()))?;
+            Ok((head.status, body.to_bytes()))
+        };
+        // The connection has to be driven along; that it closes first does not mean that the answer is incomplete.
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            _ = connection => answer.await,
+        }
+    };
+    tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| lost("no answer within a minute"))?
+}
+
+/// Whether a server answers at `socket`.
+pub async fn answers(socket: &std::path::Path) -> bool {
+    tokio::time::timeout(Duration::from_secs(5), UnixStream::connect(socket)).await.is_ok_and(|r| r.is_ok())
+}
