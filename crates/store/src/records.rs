@@ -150,8 +150,9 @@ pub(crate) type Entry = (Tenant, RequestRecord);
 
 const COLUMNS: usize = 21;
 
-/// One statement that inserts all `records`: few enough for an engine's limit on placeholders.
-pub(crate) fn insert(records: &[Entry]) -> Statement {
+/// One statement that inserts all `records`: few enough for an engine's limit on placeholders. The engine says how it
+/// writes the n-th of them, counted from 1.
+pub(crate) fn insert(records: &[Entry], placeholder: impl Fn(&mut String, usize)) -> Statement {
     let mut text = String::from(
         "INSERT INTO request_records (tenant, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, \
          provider, status, error, input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, \
@@ -160,8 +161,8 @@ pub(crate) fn insert(records: &[Entry]) -> Statement {
     for row in 0..records.len() {
         text.push_str(if row == 0 { "(" } else { ", (" });
         for column in 1..=COLUMNS {
-            text.push_str(if column == 1 { "$" } else { ", $" });
-            text.push_str(&(row * COLUMNS + column).to_string());
+            text.push_str(if column == 1 { "" } else { ", " });
+            placeholder(&mut text, row * COLUMNS + column);
         }
         text.push(')');
     }
