@@ -87,7 +87,14 @@ impl Code {
 
 /// Faults as they are found: by path; the line and column are looked up at the end.
 #[derive(Debug, Default)]
-pub struct Faults(Vec<Found>);
+pub struct Faults {
+    found: Vec<Found>,
+    /// Takes what comes after [`MAX_FAULTS`].
+    more: Option<Found>,
+}
+
+/// So many faults are reported; who has more begins with these.
+const MAX_FAULTS: usize = 500;
 
 /// A fault that has no line yet.
 #[derive(Debug)]
@@ -104,7 +111,11 @@ impl Faults {
     pub(crate) fn add(&mut self, path: impl Into<String>, code: Code, message: impl Into<String>) -> &mut Found {
         let (path, message) = (path.into(), message.into());
         let fault = Fault { line: 0, column: 0, path, code: code.as_str(), message, hint: None };
-        self.0.push_mut(Found { fault, at_key: false, other: None })
+        let found = Found { fault, at_key: false, other: None };
+        if self.found.len() >= MAX_FAULTS {
+            return self.more.insert(found);
+        }
+        self.found.push_mut(found)
     }
 
     /// Whether any fault lies at or below `path`.
@@ -114,7 +125,7 @@ impl Faults {
 
     /// Whether a fault lies exactly at `path`.
     pub(crate) fn hit(&self, path: &str) -> bool {
-        self.0.iter().any(|found| found.fault.path == path)
+        self.found.iter().any(|found| found.fault.path == path)
     }
 
     /// Whether all faults at or below `path` are keys that do not belong there, without which the rest is whole.
@@ -127,7 +138,7 @@ impl Faults {
             Some(rest) => path.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']),
             None => false,
         };
-        self.0.iter().filter(below)
+        self.found.iter().filter(below)
     }
 
     /// Take over the faults of a part that stands at `path`.
@@ -137,7 +148,8 @@ impl Faults {
             inner if inner.starts_with('[') => format!("{path}{inner}"),
             inner => format!("{path}.{inner}"),
         };
-        self.0.extend(part.0.into_iter().map(|mut found| {
+        let room = MAX_FAULTS.saturating_sub(self.found.len());
+        self.found.extend(part.found.into_iter().take(room).map(|mut found| {
             found.fault.path = place(&found.fault.path);
             found.other = found.other.map(|other| place(&other));
             found
@@ -146,7 +158,7 @@ impl Faults {
 
     /// The faults with their lines and columns in `text`, in its order.
     pub(crate) fn locate(self, text: &str, root: &Node) -> Vec<Fault> {
-        let mut faults: Vec<Fault> = self.0.into_iter().map(|found| found.locate(text, root)).collect();
+        let mut faults: Vec<Fault> = self.found.into_iter().map(|found| found.locate(text, root)).collect();
         faults.sort_by_key(|fault| (fault.line, fault.column));
         faults.dedup();
         faults
@@ -160,7 +172,7 @@ impl Faults {
             }
             fault
         };
-        self.0.into_iter().map(finish).collect()
+        self.found.into_iter().map(finish).collect()
     }
 }
 

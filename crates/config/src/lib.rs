@@ -34,7 +34,7 @@ pub use client::{Client, ClientAuth, Scope};
 pub use fault::{Code, Fault};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
 pub use model::{Model, Retry, Strategy, Target, Timeout};
-pub use parse::parse;
+pub use parse::{locate, parse};
 pub use policy::{May, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
 pub use provider::{Provider, ProviderDialect, ProviderKind};
 pub use resource::{Resource, read};
@@ -138,7 +138,14 @@ impl Config {
     }
 }
 
-/// The JSON Schema of the file (draft 2020-12).
+/// The JSON Schema of the file (draft 2020-12). Texts with a form of their own name it in `x-kind`.
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(Config).to_value()
+    shared_schema().clone()
+}
+
+/// The schema, made once.
+fn shared_schema() -> &'static serde_json::Value {
+    static SCHEMA: std::sync::LazyLock<serde_json::Value> =
+        std::sync::LazyLock::new(|| schemars::schema_for!(Config).to_value());
+    &SCHEMA
 }

@@ -29,12 +29,23 @@ pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     if faults.is_empty() { Ok(config) } else { Err(faults) }
 }
 
+/// Where the value at `path` (`provider[0].api_key`) stands in a configuration, or the nearest one around it: line and
+/// column from 1. For faults that only show when the configuration is put to use.
+pub fn locate(text: &str, path: &str) -> (usize, usize) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (table, _) = DeTable::parse_recoverable(text);
+    line_and_column(text, Node::from_toml(0..0, table.get_ref()).locate(path, false))
+}
+
+/// So many errors of syntax are reported: one often brings others after it.
+const MAX_SYNTAX_FAULTS: usize = 200;
+
 /// Put the errors of syntax among the faults. What follows one may be misread, so other faults are kept only where
 /// that cannot be the reason for them.
 fn with_syntax(text: &str, errors: &[toml::de::Error], faults: Vec<Fault>) -> Vec<Fault> {
     let mut all: Vec<Fault> = Vec::new();
     let mut runaway = usize::MAX;
-    for error in errors {
+    for error in errors.iter().take(MAX_SYNTAX_FAULTS) {
         let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
         if ["unclosed", "in array", "array elements", "inline table"].iter().any(|w| error.message().contains(w)) {
             runaway = runaway.min(line);
@@ -60,8 +71,8 @@ fn with_syntax(text: &str, errors: &[toml::de::Error], faults: Vec<Fault>) -> Ve
 
 /// Read a whole document, part by part, so that a fault in one hides none in another.
 fn document(root: &Node, faults: &mut Faults) -> Config {
-    let schema = crate::schema();
-    walk::check(&schema, &schema, root, "", faults);
+    let schema = crate::shared_schema();
+    walk::check(schema, schema, root, "", faults);
     let config = Config {
         server: section(root, "server", faults),
         limits: section(root, "limits", faults),

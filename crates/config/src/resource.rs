@@ -20,10 +20,11 @@ pub trait Resource: Serialize + DeserializeOwned + JsonSchema + Alone {
 /// Read a resource from JSON, or say everything that is wrong with it. Whether the names it uses exist is seen by
 /// [`crate::Config::check`], of the whole.
 pub fn read<R: Resource>(json: &serde_json::Value) -> Result<R, Vec<Fault>> {
-    let schema = schemars::schema_for!(R).to_value();
+    let root = crate::shared_schema();
+    let schema = root.get("$defs").and_then(|all| all.get(&*R::schema_name())).unwrap_or(root);
     let node = crate::tree::Node::from_json(json);
     let mut faults = Faults::default();
-    crate::walk::check(&schema, &schema, &node, "", &mut faults);
+    crate::walk::check(root, schema, &node, "", &mut faults);
     let resource = crate::parse::typed::<R>(&node, "", &mut faults);
     let faults = faults.without_lines();
     match resource {

@@ -55,10 +55,16 @@ impl Glob {
 
 /// A compiled [`PathPattern`]: globs over segments, and `**` for any number of segments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PathGlob(Box<[Segment]>);
+pub(crate) enum PathGlob {
+    /// No star.
+    Exact(Box<str>),
+    /// Segment by segment.
+    Segments(Box<[Segment]>),
+}
 
+/// One part of a [`PathGlob`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
+pub(crate) enum Segment {
     /// One segment.
     One(Glob),
     /// `**`.
@@ -77,12 +83,20 @@ impl PathGlob {
             "**" => Segment::Many,
             one => Segment::One(Glob::from_text(one)),
         };
-        Self(text.split('/').map(segment).collect())
+        if text.contains('*') {
+            Self::Segments(text.split('/').map(segment).collect())
+        } else {
+            Self::Exact(text.into())
+        }
     }
 
     /// Whether `path` matches. It must be in normal form: see [`is_normal`].
     pub(crate) fn matches(&self, path: &str) -> bool {
-        let (mut patterns, mut segments) = (self.0.iter(), path.split('/'));
+        let patterns = match self {
+            Self::Exact(text) => return **text == *path,
+            Self::Segments(patterns) => patterns,
+        };
+        let (mut patterns, mut segments) = (patterns.iter(), path.split('/'));
         // Where to go on if the part after the last `**` does not fit here: that `**` takes one segment more.
         let mut retry = None;
         loop {

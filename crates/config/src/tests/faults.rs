@@ -352,6 +352,14 @@ fn the_text_has_a_longest_length_and_a_deepest_nesting() {
 }
 
 #[test]
+fn there_are_at_most_so_many_faults() {
+    let text: String = (0..5000).map(|_| "[[client]]\nx = 1\n").collect();
+    assert_eq!(bad(&text).len(), 500);
+    let text: String = (0..5000).map(|_| "= 1\n").collect();
+    assert!(bad(&text).len() <= 200);
+}
+
+#[test]
 fn a_fault_prints_as_a_place_a_message_and_a_hint() {
     let fault = &bad("[log]\nlevl = \"info\"\n")[0];
     assert_eq!(fault.to_string(), "2:1: log.levl: there is no key \"levl\" here (did you mean level?)");

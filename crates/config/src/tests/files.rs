@@ -41,11 +41,11 @@ fn every_toml_block_of_the_documentation_is_a_good_configuration() {
 
 #[test]
 fn the_reference_example_uses_every_key() {
-    let schema = crate::schema();
+    let schema = crate::shared_schema();
     let table: toml::Table = toml::from_str(FULL).unwrap();
     let written = serde_json::to_value(&table).unwrap();
     let mut missing = Vec::new();
-    unused(&schema, &schema, &[&written], "", &mut missing);
+    unused(schema, schema, &[&written], "", &mut missing);
     assert_eq!(missing, Vec::<String>::new(), "show these in examples/reference.toml, commented or not");
 }
 
@@ -126,7 +126,7 @@ fn the_schema_describes_every_key_and_uses_only_words_the_checker_knows() {
             assert_eq!(object.get("additionalProperties"), Some(&Json::Bool(false)), "{path} takes unknown keys");
         }
     }
-    visit(&crate::schema(), "");
+    visit(crate::shared_schema(), "");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_default_in_the_schema_is_a_value_its_key_takes() {
             _ => {}
         }
     }
-    let (root, mut seen) = (crate::schema(), 0);
-    visit(&root, &root, &mut seen);
+    let (root, mut seen) = (crate::shared_schema(), 0);
+    visit(root, root, &mut seen);
     assert!(seen > 30, "{seen}");
 }
