@@ -28,8 +28,9 @@ mod kind {
 }
 
 impl Flood {
-    pub(super) const fn new() -> Self {
-        Self { head: [0; 9], have: 0, payload: 0, tokens: BURST, refilled: 0 }
+    /// Frames begin after `preface` bytes.
+    pub(super) const fn new(preface: usize) -> Self {
+        Self { head: [0; 9], have: 0, payload: preface, tokens: BURST, refilled: 0 }
     }
 
     /// Look at bytes read at `now` (milliseconds). Whether the connection may go on.
@@ -99,7 +100,7 @@ mod tests {
     }
 
     fn sent(bytes: &[u8], times: usize) -> usize {
-        let mut flood = Flood::new();
+        let mut flood = Flood::new(0);
         (0..times).take_while(|_| flood.admit(bytes, 1)).count()
     }
 
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_patient_client_earns_more() {
-        let (mut flood, empty) = (Flood::new(), frame(4, 0, &[]));
+        let (mut flood, empty) = (Flood::new(0), frame(4, 0, &[]));
         assert!((0..BURST).all(|_| flood.admit(&empty, 1)));
         assert!(!flood.admit(&empty, 2));
         assert!((0..RATE).all(|_| flood.admit(&empty, 1003)));
@@ -140,8 +141,8 @@ mod tests {
             cuts in proptest::collection::vec(1usize..50, 1..50),
         ) {
             let bytes: Vec<u8> = frames.iter().flat_map(|(kind, flags, length)| frame(*kind, *flags, &vec![0; *length])).collect();
-            let whole = Flood::new().admit(&bytes, 1);
-            let (mut flood, mut rest, mut pieces) = (Flood::new(), &bytes[..], cuts.iter().cycle());
+            let whole = Flood::new(0).admit(&bytes, 1);
+            let (mut flood, mut rest, mut pieces) = (Flood::new(0), &bytes[..], cuts.iter().cycle());
             let mut pieced = true;
             while !rest.is_empty() && pieced {
                 let (piece, more) = rest.split_at((*pieces.next().unwrap()).min(rest.len()));

@@ -34,7 +34,8 @@ const POISON: &[u8] = b"\0\r\n\r\n";
 
 impl<I> Guarded<I> {
     pub(super) fn new(inner: I, first: First, watch: Arc<Watch>) -> Self {
-        let judge = if first.http2 { Judge::Http2(Flood::new()) } else { Judge::Http1(Framing::new()) };
+        let judge =
+            if first.http2 { Judge::Http2(Flood::new(first.as_slice().len())) } else { Judge::Http1(Framing::new()) };
         Self { inner, first, given: 0, watch, judge }
     }
 

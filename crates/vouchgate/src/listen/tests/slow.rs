@@ -98,15 +98,17 @@ async fn a_body_that_pauses_too_long_is_408() {
 
 #[tokio::test]
 async fn a_slow_but_steady_body_is_taken() {
-    let server = Server::start(hasty()).await;
+    let idle = Duration::from_secs(1);
+    let server = Server::start(Limits { body_idle: idle, ..hasty() }).await;
     let mut client = server.connect().await;
-    client.say("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await;
-    for _ in 0..10 {
-        client.say("a").await;
+    client.say("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 12\r\n\r\n").await;
+    for _ in 0..12 {
+        // A pause between two bytes; all together are longer than a pause may be.
         let mut one = [0; 1];
-        assert!(tokio::time::timeout(SHORT / 4, client.0.read(&mut one)).await.is_err() || true);
+        assert!(tokio::time::timeout(idle / 10, client.0.read(&mut one)).await.is_err(), "answered too early");
+        client.say("a").await;
     }
-    assert!(server.seen().iter().any(|line| line == "POST / [aaaaaaaaaa]"));
+    client.until("POST / [aaaaaaaaaaaa]").await;
 }
 
 #[tokio::test]

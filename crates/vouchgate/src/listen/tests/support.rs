@@ -235,7 +235,7 @@ impl Client {
     /// Everything until the connection closes.
     pub(super) async fn rest(&mut self) -> String {
         let mut all = Vec::new();
-        let mut piece = [0; 16 * 1024];
+        let mut piece = vec![0; 16 * 1024];
         loop {
             match tokio::time::timeout(LONG, self.0.read(&mut piece)).await.expect("the connection stays open") {
                 Ok(0) | Err(_) => return String::from_utf8_lossy(&all).into_owned(),
