@@ -98,7 +98,7 @@ pub fn jwt(token: &[u8], keys: &OperatorKeys, options: &Options) -> Verdict {
         return refused(reason, header, claims);
     }
     if let Some(typ) = &options.typ
-        && !same_media_type(compact.header.typ.as_deref(), typ)
+        && compact.header.typ != Some(jose::media_type(typ))
     {
         return refused("wrong_typ", header, None);
     }
@@ -189,10 +189,4 @@ fn check_claims(claims: &JsonObject, options: &Options) -> Result<(), &'static s
         }
     }
     Ok(())
-}
-
-fn same_media_type(have: Option<&str>, want: &str) -> bool {
-    let want = want.to_ascii_lowercase();
-    let want = want.strip_prefix("application/").unwrap_or(&want);
-    have == Some(want)
 }

@@ -125,8 +125,8 @@ fn string<'a>(members: &'a JsonObject, name: &str) -> Result<Option<&'a str>, Jo
     }
 }
 
-/// Media types compare without case and with `application/` implied.
-fn media_type(text: &str) -> String {
+/// A media type as it is compared: without case and with `application/` implied (RFC 7515 section 4.1.9).
+pub(crate) fn media_type(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     match lower.strip_prefix("application/") {
         Some(rest) if !rest.contains('/') => rest.to_owned(),

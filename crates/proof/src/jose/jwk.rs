@@ -78,18 +78,20 @@ impl KeyError {
 pub(super) enum Origin {
     /// A published set: public keys only. A private or shared key in it is everybody's.
     Published,
+    /// A file with the public keys of an issuer, which the operator chose: as strict, but one key may go without `kid`.
+    IssuerFile,
     /// A file of the operator's own: may hold shared keys, and private ones, of which only the public half is used.
     Operator,
 }
 
 /// Whether an entry holds secret key material.
-pub(super) fn is_private(jwk: &JsonObject) -> bool {
+fn is_private(jwk: &JsonObject) -> bool {
     jwk.get("kty").and_then(Value::as_str) == Some("oct") || PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name))
 }
 
 /// Check and parse one key.
 pub(super) fn import(jwk: &JsonObject, origin: Origin) -> Result<VerifyingKey, KeyError> {
-    if origin == Origin::Published && is_private(jwk) {
+    if origin != Origin::Operator && is_private(jwk) {
         return Err(KeyError::Private);
     }
     let kid = string(jwk, "kid")?.map(str::to_owned);

@@ -104,17 +104,27 @@ impl KeySet {
     /// A file of the operator's own: a JWK set, a single JWK, or PEM (`PUBLIC KEY`, `RSA PUBLIC KEY`, and private keys,
     /// of which the public half is used). May hold `oct` keys.
     pub fn from_operator(text: &[u8]) -> Result<Self, KeySetError> {
+        Self::from_text(text, Origin::Operator)
+    }
+
+    /// A file with an issuer's public keys: a JWK set, a single JWK, or PEM. As strict as a published set: private and
+    /// shared keys refuse the file. A single key without `kid` verifies tokens that name any.
+    pub fn from_issuer_file(text: &[u8]) -> Result<Self, KeySetError> {
+        Self::from_text(text, Origin::IssuerFile)
+    }
+
+    fn from_text(text: &[u8], origin: Origin) -> Result<Self, KeySetError> {
         if text.trim_ascii_start().starts_with(b"-----BEGIN") {
-            let keys = pem::read(text).map_err(KeySetError::Pem)?;
+            let keys = pem::read(text, origin).map_err(KeySetError::Pem)?;
             let one = keys.len() == 1;
             return Ok(Self::from_keys(keys, Vec::new(), one));
         }
         let object = json::object(text, Limits::KEYS)?;
         if object.contains_key("keys") {
-            return Self::from_entries(entries(&object)?, Origin::Operator);
+            return Self::from_entries(entries(&object)?, origin);
         }
         // A single key is the key that is meant, whatever its kid.
-        let set = Self::from_entries(&[Value::Object(object)], Origin::Operator)?;
+        let set = Self::from_entries(&[Value::Object(object)], origin)?;
         Ok(Self { kid_is_free: true, ..set })
     }
 
@@ -147,7 +157,7 @@ impl KeySet {
             if let Some(kid) = kid {
                 // An operator's file may hold keys of different types under one kid (RFC 7517 section 4.5).
                 let kty = entry.get("kty").unwrap_or(&Value::Null);
-                let same = |known: &(&str, &Value)| known.0 == kid && (origin == Origin::Published || known.1 == kty);
+                let same = |known: &(&str, &Value)| known.0 == kid && (origin != Origin::Operator || known.1 == kty);
                 if kids.iter().any(same) {
                     return Err(KeySetError::DuplicateKid { index });
                 }
@@ -161,7 +171,7 @@ impl KeySet {
             }
         }
         // A single key of the operator's that has no kid of its own serves any token; a published one does not.
-        let one = origin == Origin::Operator && entries.len() == 1 && kids.is_empty();
+        let one = origin != Origin::Published && entries.len() == 1 && kids.is_empty();
         Ok(Self::from_keys(keys, rejected, one))
     }
 

@@ -19,6 +19,7 @@ mod weak;
 pub(crate) use alg::sha256;
 pub use alg::{Alg, KeyType};
 pub use base64url::{decode as base64url_decode, encode as base64url_encode};
+pub(crate) use compact::media_type;
 pub use compact::{Compact, Header, JoseError, MAX_TOKEN_LEN, parse_compact, parse_compact_within};
 pub use json::{JsonError, JsonObject};
 pub use jwk::KeyError;

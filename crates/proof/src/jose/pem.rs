@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::jwk::KeyError;
+use super::jwk::{KeyError, Origin};
 use super::{KeyType, VerifyingKey};
 
 const MAX_LEN: usize = 1 << 20;
@@ -41,7 +41,7 @@ const SPKI: [(KeyType, &[u8]); 4] = [
 ];
 
 /// Read every block of a PEM text. All must be usable: unlike a published set, the file is the operator's to fix.
-pub(super) fn read(text: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
+pub(super) fn read(text: &[u8], origin: Origin) -> Result<Vec<VerifyingKey>, KeyError> {
     if text.len() > MAX_LEN {
         return Err(KeyError::Size);
     }
@@ -50,6 +50,9 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
     while !rest.is_empty() {
         let (label, after) =
             rest.strip_prefix("-----BEGIN ").and_then(|begun| begun.split_once("-----")).ok_or(KeyError::Form)?;
+        if origin != Origin::Operator && label.ends_with("PRIVATE KEY") {
+            return Err(KeyError::Private);
+        }
         let (body, after) = after.split_once(&format!("-----END {label}-----")).ok_or(KeyError::Form)?;
         let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
         let der = Zeroizing::new(STANDARD.decode(body.as_bytes()).map_err(|_| KeyError::Encoding)?);
@@ -159,6 +162,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read_all(text: &[u8]) -> Result<Vec<VerifyingKey>, KeyError> {
+        read(text, Origin::Operator)
+    }
+
     fn pem(label: &str, der: &[u8]) -> String {
         format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
     }
@@ -169,12 +176,13 @@ mod tests {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let pkcs8 = pair.to_pkcs8v1().unwrap();
         let spki = AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap();
-        let from_private = read(pem("PRIVATE KEY", pkcs8.as_ref()).as_bytes()).unwrap();
-        let from_public = read(pem("PUBLIC KEY", spki.as_ref()).as_bytes()).unwrap();
+        let from_private = read_all(pem("PRIVATE KEY", pkcs8.as_ref()).as_bytes()).unwrap();
+        let from_public = read_all(pem("PUBLIC KEY", spki.as_ref()).as_bytes()).unwrap();
         assert_eq!(from_private[0].thumbprint(), from_public[0].thumbprint());
         assert_eq!(from_public[0].key_type(), KeyType::P256);
         let both = [pem("PUBLIC KEY", spki.as_ref()), pem("PRIVATE KEY", pkcs8.as_ref())].concat();
-        assert_eq!(read(both.as_bytes()).unwrap().len(), 2);
+        assert_eq!(read_all(both.as_bytes()).unwrap().len(), 2);
+        assert_eq!(read(both.as_bytes(), Origin::IssuerFile).err(), Some(KeyError::Private));
     }
 
     #[test]
@@ -187,15 +195,15 @@ mod tests {
             (format!("{}garbage", pem("PUBLIC KEY", &[1; 3])), KeyError::UnsupportedType),
             ("garbage".into(), KeyError::Form),
         ] {
-            assert_eq!(read(text.as_bytes()).err(), Some(error), "{text}");
+            assert_eq!(read_all(text.as_bytes()).err(), Some(error), "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(der in proptest::collection::vec(any::<u8>(), 0..120), label in "(PUBLIC|PRIVATE|RSA PUBLIC) KEY") {
-            let _ = read(pem(&label, &der).as_bytes());
-            let _ = read(&der);
+            let _ = read_all(pem(&label, &der).as_bytes());
+            let _ = read_all(&der);
         }
     }
 }

@@ -31,10 +31,15 @@ pub(super) struct Checked {
 
 /// Whether `typ` is one of this issuer's. Costs nothing, so it comes before the signature.
 pub(super) fn check_typ(header: &Header, rules: &IssuerRules) -> Result<(), TokenError> {
-    match (rules.typ, header.typ.as_deref()) {
-        (_, Some("at+jwt")) | (TypRule::Lenient, None | Some("jwt")) => Ok(()),
-        _ => Err(TokenError::WrongType),
-    }
+    let typ = header.typ.as_deref();
+    let fits = match &rules.typ {
+        TypRule::AccessToken => typ == Some("at+jwt"),
+        TypRule::Lenient => matches!(typ, None | Some("jwt" | "at+jwt")),
+        // Whatever is listed: these are never access tokens (RFC 9449 section 11.5, RFC 8417 section 2.3).
+        TypRule::OneOf(_) if matches!(typ, Some("dpop+jwt" | "logout+jwt" | "secevent+jwt")) => false,
+        TypRule::OneOf(types) => typ.is_some_and(|typ| types.iter().any(|listed| listed == typ)),
+    };
+    if fits { Ok(()) } else { Err(TokenError::WrongType) }
 }
 
 /// Check every claim.
@@ -212,7 +217,7 @@ fn scopes(claims: &JsonObject, rules: &IssuerRules) -> Result<Vec<String>, Token
             None => {}
             Some(Value::String(list)) => list.split(' ').filter(|scope| !scope.is_empty()).try_for_each(&mut add)?,
             // RFC 9068 section 2.2.3 knows only the string; Okta's scp and Auth0's permissions are arrays.
-            Some(Value::Array(list)) if rules.typ == TypRule::Lenient && path.as_str() != "scope" => {
+            Some(Value::Array(list)) if rules.typ != TypRule::AccessToken && path.as_str() != "scope" => {
                 for scope in list {
                     add(scope.as_str().ok_or(malformed("scope"))?)?;
                 }

@@ -13,8 +13,8 @@ mod verified;
 mod verify;
 
 pub use cache::CacheLimits;
-pub(crate) use claims::date;
 pub use claims::Identity;
+pub(crate) use claims::date;
 pub use error::{ClaimProblem, TokenError};
 pub use preset::Preset;
 pub use rules::{ClaimMapping, ClaimPath, IssuerRules, MAX_LEEWAY, Requirement, RulesError, TypRule};

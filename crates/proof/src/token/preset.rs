@@ -47,6 +47,11 @@ impl Preset {
 
     pub(super) fn apply(self, rules: &mut IssuerRules) {
         let paths = |names: &[&str]| names.iter().map(|name| ClaimPath::new(*name)).collect::<Vec<_>>();
+        // These sign with RS256 alone. What the operator lists beside the defaults is the operator's choice.
+        let only_rs256 = !matches!(self, Self::Auth0 | Self::Keycloak);
+        if only_rs256 && rules.algorithms == Alg::DEFAULT {
+            rules.algorithms = vec![Alg::Rs256];
+        }
         let claims = &mut rules.claims;
         match self {
             Self::Auth0 => {
@@ -56,13 +61,11 @@ impl Preset {
             Self::Okta => {
                 claims.client = paths(&["cid"]);
                 claims.scopes = paths(&["scp"]);
-                rules.algorithms = vec![Alg::Rs256];
             }
             Self::Entra => {
                 claims.client = paths(&["azp", "appid"]);
                 claims.scopes = paths(&["scp"]);
                 claims.groups = paths(&["groups", "roles"]);
-                rules.algorithms = vec![Alg::Rs256];
                 if let Some(tenant) = rules.issuer.as_deref().and_then(entra_tenant) {
                     rules.require.push(required("tid", &[tenant]));
                 }
@@ -75,20 +78,17 @@ impl Preset {
             Self::Firebase => {
                 claims.client = Vec::new();
                 claims.scopes = Vec::new();
-                rules.algorithms = vec![Alg::Rs256];
                 rules.id_tokens = true;
             }
             Self::Cognito => {
                 claims.client = paths(&["client_id"]);
                 claims.groups = paths(&["cognito:groups"]);
                 claims.audience = ClaimPath::new("client_id");
-                rules.algorithms = vec![Alg::Rs256];
                 rules.require.push(required("token_use", &["access"]));
             }
             Self::Google => {
                 claims.client = paths(&["azp"]);
                 claims.scopes = Vec::new();
-                rules.algorithms = vec![Alg::Rs256];
                 rules.id_tokens = true;
             }
         }

@@ -6,7 +6,7 @@ use base::Name;
 use serde_json::Value;
 
 use super::Preset;
-use crate::jose::{Alg, JsonObject};
+use crate::jose::{Alg, JsonObject, media_type};
 
 /// The largest clock difference that may be forgiven.
 pub const MAX_LEEWAY: Duration = Duration::from_mins(1);
@@ -39,13 +39,22 @@ pub struct IssuerRules {
 }
 
 /// Which `typ` header values are accepted (RFC 8725 section 3.11).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum TypRule {
     /// `at+jwt` and with it the claims RFC 9068 section 2.2 requires: `sub`, `client_id`, `iat`, `jti`.
     AccessToken,
     /// `at+jwt`, `JWT` or none: for issuers that do not follow RFC 9068.
     #[default]
     Lenient,
+    /// One of these, in the form [`TypRule::one_of`] gives them; none is not enough.
+    OneOf(Vec<String>),
+}
+
+impl TypRule {
+    /// One of these media types, compared without case and with `application/` implied (RFC 7515 section 4.1.9).
+    pub fn one_of(types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self::OneOf(types.into_iter().map(|typ| media_type(typ.as_ref())).collect())
+    }
 }
 
 /// A claim that must be present and equal one of these strings.

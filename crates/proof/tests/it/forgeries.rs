@@ -409,3 +409,21 @@ fn a_28_poisoned_key_sets() {
     }
     assert!(published(&[]).unwrap().keys().is_empty());
 }
+
+#[test]
+fn an_issuer_s_key_file_is_as_strict_as_a_published_set() {
+    let key = TestKey::p256();
+    let read = |value: &Value| KeySet::from_issuer_file(value.to_string().as_bytes()).map_err(|error| error.reason());
+    let private = key.jwk_with(&json!({"d": "AAAA"}));
+    assert_eq!(read(&private).unwrap_err(), "private_key");
+    assert_eq!(read(&json!({"keys": [key.jwk(), TestKey::oct(&[7; 32]).jwk()]})).unwrap_err(), "private_key");
+    let twins =
+        json!({"keys": [key.jwk_with(&json!({"kid": "k"})), TestKey::ed25519().jwk_with(&json!({"kid": "k"}))]});
+    assert_eq!(read(&twins).unwrap_err(), "duplicate_kid");
+    for one in [key.jwk(), json!({"keys": [key.jwk()]})] {
+        let keys = proof::token::StaticKeys::new(read(&one).unwrap());
+        let world = issuers(vec![Issuer::new(rules(), std::sync::Arc::new(keys))]);
+        let token = key.token(r#"{"alg":"ES256","kid":"whatever"}"#, claims().to_string());
+        assert!(world.verify(&token, now()).is_ok(), "the only key needs no kid: {one}");
+    }
+}

@@ -312,6 +312,15 @@ fn cognito_access_tokens_have_a_client_instead_of_an_audience() {
 }
 
 #[test]
+fn a_preset_narrows_the_default_algorithms_but_not_the_operator_s() {
+    let plain = || IssuerRules::new(name("idp"), ISS, vec![AUD.into()]);
+    assert_eq!(plain().with_preset(Preset::Okta).algorithms, [Alg::Rs256]);
+    assert_eq!(plain().with_preset(Preset::Keycloak).algorithms, Alg::DEFAULT);
+    let chosen = IssuerRules { algorithms: vec![Alg::Es256], ..plain() };
+    assert_eq!(chosen.with_preset(Preset::Okta).algorithms, [Alg::Es256]);
+}
+
+#[test]
 fn a_claim_path_prefers_the_exact_name() {
     let claims = json!({"https://example.com/roles": [1], "a.b": 1, "a": {"b": 2, "c": {"d": 3}}});
     let claims = claims.as_object().unwrap();

@@ -219,6 +219,19 @@ fn r_25_typ_of_an_access_token() {
 }
 
 #[test]
+fn listed_types_are_required_and_other_kinds_stay_refused() {
+    let world = World::with(|rules| rules.typ = TypRule::one_of(["application/Custom+JWT", "jwt", "dpop+jwt"]));
+    for (typ, expected) in
+        [(r#""custom+jwt""#, "ok"), (r#""JWT""#, "ok"), (r#""at+jwt""#, "wrong_typ"), (r#""dpop+jwt""#, "wrong_typ")]
+    {
+        let header = format!(r#"{{"alg":"ES256","kid":"k1","typ":{typ}}}"#);
+        assert_eq!(world.verdict(&world.sign_with(&header, claims().to_string())), expected, "{typ}");
+    }
+    let none = world.sign_with(r#"{"alg":"ES256","kid":"k1"}"#, claims().to_string());
+    assert_eq!(world.verdict(&none), "wrong_typ");
+}
+
+#[test]
 fn r_27_every_listed_algorithm_verifies() {
     let (p256, p384, p521, ed, d44, d65) = (
         TestKey::p256(),
