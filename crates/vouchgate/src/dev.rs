@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn the_configuration_of_dev_is_a_valid_one_whatever_was_found() {
-        let built: Vec<_> = ProviderKind::ALL.iter().copied().filter(|kind| kind.default_base_url().is_some()).collect();
+        let built: Vec<_> =
+            ProviderKind::ALL.iter().copied().filter(|kind| kind.default_base_url().is_some()).collect();
         for providers in [vec![], vec![ProviderKind::Mistral], built] {
             let text = configuration(&setup(providers.clone()));
             let config = config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));

@@ -9,9 +9,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Vouchgate's own crates: the ones the configured level applies to.
-const OWN: [&str; 12] = [
-    "base", "config", "llm", "proof", "policy", "vault", "net", "store", "gateway", "control", "vouchgate", "audit",
-];
+const OWN: [&str; 12] =
+    ["base", "config", "llm", "proof", "policy", "vault", "net", "store", "gateway", "control", "vouchgate", "audit"];
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

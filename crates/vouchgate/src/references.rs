@@ -12,7 +12,9 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     /// The environment variable is not set, is empty, or is not UTF-8.
-    #[error("environment variable {0} is not set; set it before starting, or store the value with `vouchgate secret set`")]
+    #[error(
+        "environment variable {0} is not set; set it before starting, or store the value with `vouchgate secret set`"
+    )]
     Unset(String),
     /// The file cannot be read.
     #[error("cannot read {path}: {error}")]
@@ -38,9 +40,7 @@ pub enum ReferenceError {
 /// A relative file path starts at the working directory, like every path of the configuration.
 pub fn read(reference: &SecretRef) -> Result<Secret<String>, ReferenceError> {
     match reference {
-        SecretRef::Env(name) => {
-            variable(name.as_str()).ok_or_else(|| ReferenceError::Unset(name.as_str().to_owned()))
-        }
+        SecretRef::Env(name) => variable(name.as_str()).ok_or_else(|| ReferenceError::Unset(name.as_str().to_owned())),
         SecretRef::File(path) => file(path),
         SecretRef::Secret(name) => Err(ReferenceError::Missing(name.clone())),
     }

@@ -7,7 +7,7 @@ use super::place::read_text;
 /// Print `FILE:LINE:COL: message` for every fault.
 pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Outcome {
     let text = read_text(&args.config)?;
-    let faults = config::parse(&text).err().unwrap_or_default();
+    let faults = crate::preflight::read(&text).err().unwrap_or_default();
     let exit = if faults.is_empty() { Exit::Done } else { Exit::No };
     if args.json {
         io.json(&serde_json::json!({ "valid": faults.is_empty(), "faults": faults }))?;

@@ -1,0 +1,315 @@
+//! `vouchgate doctor`: looks at what runs and what it depends on, and says what to do. Changes nothing, and makes no
+//! call that costs money.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, SystemClock, SystemRng};
+use config::{Config, SecretRef};
+use http::{Method, Request, header};
+use net::jwks::{Forget, Jwks, Refreshed, Timing};
+use net::{Deadlines, Egress, EgressConfig, OutBody, Reach, Target};
+use serde::Serialize;
+use store::{Store, StoreUrl};
+use tokio::net::UnixStream;
+use vault::MasterKey;
+
+use crate::cli::args::CheckArgs;
+use crate::cli::{Exit, Failure, Outcome};
+use crate::preflight;
+use crate::server::master_key_path;
+use crate::wire::issuers;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, but somebody should know.
+    Warning,
+    /// Does not work.
+    Failure,
+}
+
+/// One thing looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What: `store`, `provider openai`.
+    pub what: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub seen: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub todo: Option<String>,
+}
+
+/// How long a provider or issuer has to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The largest clock difference that goes unmentioned.
+const SKEW: i64 = 30;
+
+/// Look at everything and print what was found. Exit 1 if something does not work.
+pub async fn run(args: &CheckArgs, stdout: &mut dyn Write) -> Outcome {
+    let text = std::fs::read_to_string(&args.config)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", args.config.display())))?;
+    let mut findings = Findings::default();
+    match preflight::read(&text) {
+        Ok(config) => {
+            findings.ok("configuration", format!("{} is valid", args.config.display()));
+            look(&config, &mut findings).await;
+        }
+        Err(faults) => {
+            for fault in faults {
+                let seen = format!("{}:{fault}", args.config.display());
+                findings.add("configuration", Verdict::Failure, seen, Some("correct the file and run doctor again"));
+            }
+        }
+    }
+    let Findings(findings) = findings;
+    if args.json {
+        let text = serde_json::to_string_pretty(&findings).map_err(|error| Failure::new(error.to_string()))?;
+        writeln!(stdout, "{text}")?;
+    } else {
+        for Finding { what, verdict, seen, todo } in &findings {
+            let mark = match verdict {
+                Verdict::Ok => "ok  ",
+                Verdict::Warning => "warn",
+                Verdict::Failure => "FAIL",
+            };
+            writeln!(stdout, "{mark}  {what}: {seen}")?;
+            if let Some(todo) = todo {
+                writeln!(stdout, "      -> {todo}")?;
+            }
+        }
+    }
+    let broken = findings.iter().any(|finding| finding.verdict == Verdict::Failure);
+    Ok(if broken { Exit::No } else { Exit::Done })
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, what: impl Into<String>, seen: impl Into<String>) {
+        self.add(what, Verdict::Ok, seen, None);
+    }
+
+    fn add(&mut self, what: impl Into<String>, verdict: Verdict, seen: impl Into<String>, todo: Option<&str>) {
+        self.0.push(Finding { what: what.into(), verdict, seen: seen.into(), todo: todo.map(str::to_owned) });
+    }
+}
+
+async fn look(config: &Config, findings: &mut Findings) {
+    files(config, findings);
+    state(config, findings).await;
+    match Egress::new(EgressConfig::default()) {
+        Ok(egress) => {
+            keys_of_issuers(config, &egress, findings).await;
+            providers(config, &egress, findings).await;
+        }
+        Err(error) => findings.add("way out", Verdict::Failure, error.to_string(), None),
+    }
+    risks(config, findings);
+}
+
+/// Who may read what only Vouchgate should.
+fn files(config: &Config, findings: &mut Findings) {
+    let data_dir = &config.server.data_dir;
+    private("data directory", data_dir, "chmod 700", findings);
+    if let SecretRef::File(path) = &config.vault.key {
+        let path = master_key_path(data_dir, path);
+        match MasterKey::read_file(&path) {
+            Ok(_) => findings.ok("master key", format!("{} opens", path.display())),
+            Err(error) => findings.add(
+                "master key",
+                Verdict::Failure,
+                error.to_string(),
+                Some("restore it from your backup; `vouchgate dev` makes one for a new data directory"),
+            ),
+        }
+    }
+    if let Some(tls) = &config.server.tls {
+        private("TLS key", &tls.key, "chmod 600", findings);
+    }
+}
+
+fn private(what: &str, path: &Path, command: &str, findings: &mut Findings) {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => {
+            findings.ok(what, format!("{} is for its owner only", path.display()));
+        }
+        Ok(metadata) => {
+            let seen = format!("{} has mode {:o}", path.display(), metadata.permissions().mode() & 0o777);
+            findings.add(what, Verdict::Warning, seen, Some(&format!("{command} {}", path.display())));
+        }
+        Err(error) => {
+            findings.add(what, Verdict::Warning, format!("{}: {error}", path.display()), None);
+        }
+    }
+}
+
+/// The store: through the server if one runs, else by itself.
+async fn state(config: &Config, findings: &mut Findings) {
+    let data_dir = &config.server.data_dir;
+    if UnixStream::connect(data_dir.join(control::admin::SOCKET_NAME)).await.is_ok() {
+        findings.ok("server", "one is running on this data directory");
+        return;
+    }
+    if !data_dir.exists() {
+        findings.add("server", Verdict::Warning, "none has run on this data directory yet", None);
+        return;
+    }
+    let opened = match StoreUrl::parse(&config.store.url.to_string()) {
+        Ok(url) => Store::open(&url, data_dir, Arc::new(SystemClock), Arc::new(SystemRng)).await,
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(store) => {
+            match store.check().await {
+                Ok(complaints) if complaints.is_empty() => findings.ok("store", "sound; no server is running on it"),
+                Ok(complaints) => findings.add(
+                    "store",
+                    Verdict::Failure,
+                    complaints.join("; "),
+                    Some("restore the last backup; keep the damaged files for inspection"),
+                ),
+                Err(error) => findings.add("store", Verdict::Failure, error.to_string(), None),
+            }
+            store.close().await;
+        }
+        Err(error) => findings.add("store", Verdict::Failure, error.to_string(), None),
+    }
+}
+
+async fn keys_of_issuers(config: &Config, egress: &Egress, findings: &mut Findings) {
+    let (clock, rng) = (Arc::new(SystemClock), Arc::new(SystemRng));
+    let jwks = Jwks::new(Arc::new(egress.clone()), Arc::new(Forget), clock, rng, Timing::default());
+    let fetched = issuers::fetched(&config.issuers);
+    jwks.configure(fetched.clone()).await;
+    for issuer in &fetched {
+        let what = format!("issuer {}", issuer.name);
+        match jwks.refresh(&issuer.name).await {
+            Refreshed::Fetched => {
+                let status = jwks.status().into_iter().find(|status| status.name == issuer.name);
+                let (keys, rejected) = status.map_or((0, 0), |status| (status.keys.unwrap_or(0), status.rejected));
+                let verdict = if keys == 0 { Verdict::Failure } else { Verdict::Ok };
+                findings.add(what, verdict, format!("{keys} usable keys, {rejected} unusable"), None);
+            }
+            Refreshed::Failed(error) => findings.add(
+                what,
+                Verdict::Failure,
+                error.to_string(),
+                Some("its tokens are refused once the kept keys are too old"),
+            ),
+            Refreshed::CoolingDown | Refreshed::NotHere => {}
+        }
+    }
+}
+
+/// Whether each provider answers at all (its models list, without a key: any status will do), and its clock.
+async fn providers(config: &Config, egress: &Egress, findings: &mut Findings) {
+    let deadlines = Deadlines { connect: PATIENCE, tls: PATIENCE, first_byte: PATIENCE, idle: PATIENCE };
+    for provider in &config.providers {
+        let what = format!("provider {}", provider.name);
+        let Some(url) = provider.base().and_then(|base| url::Url::parse(base).ok()) else { continue };
+        let reach = if provider.may_be_private() { Reach::Private } else { Reach::Public };
+        let path = format!("{}/models", url.path().trim_end_matches('/'));
+        let request = Request::builder().method(Method::GET).uri(path).body(OutBody::empty());
+        let (Ok(target), Ok(request)) = (Target::new(&url, reach), request) else { continue };
+        match egress.send(&target, request, &deadlines).await {
+            Ok(response) => {
+                findings.ok(&*what, format!("{} answers", target.host()));
+                let date = response.headers().get(header::DATE).and_then(|value| value.to_str().ok());
+                clock(date, findings);
+            }
+            Err(error) => findings.add(
+                what,
+                Verdict::Failure,
+                format!("{} does not answer: {error}", target.host()),
+                Some("check the network, base_url and allow_private"),
+            ),
+        }
+    }
+}
+
+/// Tokens live for minutes: a clock that is off refuses good ones and accepts expired ones.
+fn clock(date: Option<&str>, findings: &mut Findings) {
+    let Some(theirs) = date.and_then(http_date) else { return };
+    let off = SystemClock.now().as_secs().saturating_sub(theirs);
+    if off.abs() > SKEW {
+        let seen = format!("this machine differs from a provider's clock by {off} s");
+        findings.add("clock", Verdict::Warning, seen, Some("synchronise the clock (NTP)"));
+    }
+}
+
+/// Seconds since the epoch of an IMF-fixdate (RFC 9110 section 5.6.7).
+fn http_date(text: &str) -> Option<i64> {
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    time::PrimitiveDateTime::parse(text, &format).ok().map(|date| date.assume_utc().unix_timestamp())
+}
+
+/// Settings that work and still deserve a second look.
+fn risks(config: &Config, findings: &mut Findings) {
+    let mut risk = |what: String, seen: &str, todo: &str| findings.add(what, Verdict::Warning, seen, Some(todo));
+    let server = &config.server;
+    if server.plain_http && server.tls.is_none() {
+        let seen = "plain_http = true: tokens cross the network readable unless something in front adds TLS";
+        risk("server".into(), seen, "set [server] tls, or listen on loopback behind the proxy");
+    }
+    if !server.admin_listen.ip().is_loopback() {
+        let seen = "the admin listener is reachable from other machines";
+        risk("server".into(), seen, "listen on 127.0.0.1 and reach it through a tunnel");
+    }
+    for issuer in &config.issuers {
+        let what = format!("issuer {}", issuer.name);
+        if issuer.hs256_secret.is_some() {
+            let seen = "a shared secret: whoever can check its tokens can also make them";
+            risk(what.clone(), seen, "move to a key pair: jwks_url, or our own /oauth/token");
+        }
+        if issuer.max_lifetime.is_none() {
+            risk(what, "its tokens may live for ever", "set max_lifetime, for example \"1h\"");
+        }
+    }
+    for policy in &config.policies {
+        if policy.rate.is_empty() {
+            let what = format!("policy {}", policy.name);
+            risk(what, "no rate limit", "add rate = [{ requests = 60, per = \"subject\", window = \"1m\" }]");
+        }
+    }
+    if config.policies.is_empty() {
+        risk("policies".into(), "there are none: every request is refused", "add a [[policy]]");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_clock_is_read() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("yesterday"), None);
+    }
+
+    #[test]
+    fn risky_settings_are_named() {
+        let config = config::parse(
+            "[server]\nadmin_listen = \"0.0.0.0:8081\"\nplain_http = true\n\
+             [[issuer]]\nname = \"app\"\nhs256_secret = { env = \"S\" }\n\
+             [[policy]]\nname = \"all\"\nmay = { models = [\"*\"] }\n",
+        );
+        let mut findings = Findings::default();
+        risks(&config.unwrap(), &mut findings);
+        let all: Vec<_> = findings.0.iter().map(|finding| finding.what.as_str()).collect();
+        assert_eq!(all, ["server", "server", "issuer app", "issuer app", "policy all"]);
+    }
+}

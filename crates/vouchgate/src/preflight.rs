@@ -1,0 +1,88 @@
+//! What only shows when a configuration is put to use: keys that are not there, secrets that are too weak, policies
+//! that do not compile. `check`, `serve` and a reload all ask here, so that they agree.
+
+use config::{Config, Fault, SecretRef};
+use policy::World;
+
+use crate::listen::{ServerTls, TlsFiles};
+use crate::references;
+use crate::wire::issuers;
+
+/// Read a configuration and look at everything it refers to. Opens no store and no listener: secrets of the vault are
+/// looked for when the server starts.
+pub fn read(text: &str) -> Result<Config, Vec<Fault>> {
+    let config = config::parse(text)?;
+    let found = faults(&config);
+    if found.is_empty() {
+        return Ok(config);
+    }
+    let placed = found.into_iter().map(|fault| {
+        let (line, column) = config::locate(text, &fault.path);
+        Fault { line, column, ..fault }
+    });
+    Err(placed.collect())
+}
+
+/// Every fault, each with its path.
+fn faults(config: &Config) -> Vec<Fault> {
+    let mut found = Vec::new();
+    let mut add = |path: String, code: &'static str, message: String| {
+        found.push(Fault { line: 0, column: 0, path, code, message, hint: None });
+    };
+    let missing = |reference: &SecretRef| match reference {
+        SecretRef::Secret(_) => None,
+        other => references::read(other).err().map(|error| error.to_string()),
+    };
+    for (index, issuer) in config.issuers.iter().enumerate() {
+        let key = if issuer.hs256_secret.is_some() { "hs256_secret" } else { "jwks_file" };
+        if let Err(error) = issuers::static_keys(issuer) {
+            add(format!("issuer[{index}].{key}"), "unusable_keys", error.to_string());
+        }
+    }
+    for (index, provider) in config.providers.iter().enumerate() {
+        if let Some(message) = provider.api_key.as_ref().and_then(missing) {
+            add(format!("provider[{index}].api_key"), "missing_secret", message);
+        }
+    }
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        if let Some(message) = upstream.inject.as_ref().and_then(|inject| missing(&inject.value)) {
+            add(format!("upstream[{index}].inject.value"), "missing_secret", message);
+        }
+    }
+    for fault in policy::compile(&config.policies, &World::of(config)).err().into_iter().flatten() {
+        add("policy".to_owned(), "unusable_policy", fault.to_string());
+    }
+    for (path, tls) in [("server.tls", &config.server.tls), ("server.admin_tls", &config.server.admin_tls)] {
+        let Some(tls) = tls else { continue };
+        let files = TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
+        if let Err(error) = ServerTls::load(files) {
+            add(path.to_owned(), "unusable_tls", error.to_string());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_place() {
+        let text = "[[provider]]\nname = \"openai\"\nkind = \"openai\"\napi_key = { env = \"VOUCHGATE_NO_SUCH_KEY\" }\n";
+        let faults = read(text).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!((faults[0].line, faults[0].code), (4, "missing_secret"), "{faults:?}");
+        assert!(faults[0].message.contains("VOUCHGATE_NO_SUCH_KEY"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_secret_from_a_tutorial_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "your-256-bit-secret").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let text = format!("[[issuer]]\nname = \"app\"\nhs256_secret = {{ file = {:?} }}\n", path.display().to_string());
+        let faults = read(&text).unwrap_err();
+        assert!(faults.iter().any(|fault| fault.code == "unusable_keys" && fault.line == 3), "{faults:?}");
+    }
+}

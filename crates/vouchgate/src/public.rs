@@ -1,0 +1,122 @@
+//! What answers on the public listener: the data plane, the token service, and the probes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body as AxumBody;
+use base::{Problem, RequestId, SystemRng};
+use control::ClientAddress;
+use gateway::{Gateway, GatewayBody};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Either;
+use tower::ServiceExt;
+
+use crate::listen::{Drain, Peer, RequestBody, Service};
+
+/// The public surfaces.
+#[derive(Debug)]
+pub struct Public {
+    gateway: Gateway,
+    oauth: Router,
+    drain: Drain,
+}
+
+impl Public {
+    /// These surfaces; `drain` decides what `/readyz` says.
+    pub fn new(gateway: Gateway, oauth: Router, drain: Drain) -> Self {
+        Self { gateway, oauth, drain }
+    }
+
+    /// The token service. Its requests are checked for their host like any other.
+    async fn token_service(&self, request: Request<RequestBody>, peer: &Peer) -> Response<AxumBody> {
+        let address = ClientAddress(self.gateway.client_address(peer.addr, request.headers()));
+        let mut request = request.map(AxumBody::new);
+        request.extensions_mut().insert(address);
+        let Ok(mut response) = self.oauth.clone().oneshot(request).await;
+        let id = RequestId::new(&SystemRng);
+        if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+            response.headers_mut().insert("x-request-id", id);
+        }
+        harden(response.headers_mut());
+        response
+    }
+
+    /// `/livez` and `/readyz`: no detail for the open internet.
+    fn probe(&self, request: &Request<RequestBody>) -> Response<GatewayBody> {
+        let ready = request.uri().path() != "/readyz" || self.drain.is_ready();
+        let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
+        let (status, text) = match (allowed, ready) {
+            (false, _) => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n"),
+            (true, true) => (StatusCode::OK, "ok\n"),
+            (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        };
+        let mut response = Response::new(GatewayBody::full(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if !allowed {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        harden(headers);
+        response
+    }
+}
+
+/// What every answer that is not the data plane's own says to browsers.
+fn harden(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+fn is_token_service(path: &str) -> bool {
+    path.starts_with("/oauth/") || path.starts_with("/.well-known/")
+}
+
+impl Service for Public {
+    type Body = Either<GatewayBody, AxumBody>;
+
+    async fn call(&self, request: Request<RequestBody>, peer: Arc<Peer>) -> Response<Self::Body> {
+        let path = request.uri().path();
+        if matches!(path, "/livez" | "/readyz") {
+            return self.probe(&request).map(Either::Left);
+        }
+        if is_token_service(path) {
+            if let Some(problem) = self.gateway.misdirected(request.uri(), request.headers(), request.version()) {
+                return self.refuse(problem);
+            }
+            return self.token_service(request, &peer).await.map(Either::Right);
+        }
+        let peer = gateway::Peer { addr: peer.addr, tls: peer.tls };
+        self.gateway.handle(request, &peer).await.map(Either::Left)
+    }
+
+    fn refuse(&self, problem: Problem) -> Response<Self::Body> {
+        self.gateway.refuse(problem).map(Either::Left)
+    }
+}
+
+/// What answers on the admin listener.
+#[derive(Debug, Clone)]
+pub struct Private(pub Router);
+
+impl Service for Private {
+    type Body = AxumBody;
+
+    async fn call(&self, request: Request<RequestBody>, peer: Arc<Peer>) -> Response<AxumBody> {
+        if request.uri().path() == "/livez" {
+            return Response::new(AxumBody::from("ok\n"));
+        }
+        let mut request = request.map(AxumBody::new);
+        // Nobody is a trusted proxy here: whoever connects is who calls.
+        request.extensions_mut().insert(ClientAddress(peer.addr.ip()));
+        let answered: Result<_, Infallible> = self.0.clone().oneshot(request).await;
+        let Ok(response) = answered;
+        response
+    }
+
+    fn refuse(&self, problem: Problem) -> Response<AxumBody> {
+        control::admin::Refusal::from(problem).response(RequestId::new(&SystemRng))
+    }
+}

@@ -1,0 +1,122 @@
+//! `vouchgate serve` and `vouchgate dev`: start, say so, follow signals, leave in order.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use base::{SystemClock, SystemRng};
+use config::{Config, Fault, LogFormat, LogLevel};
+use control::operations::MintToken;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use crate::cli::{Exit, Failure, Outcome};
+use crate::dev::{self, Setup};
+use crate::log::{self, Format};
+use crate::server::{Options, Server, StartError};
+use crate::wire::BuildError;
+use crate::{preflight, references};
+
+/// `vouchgate serve`: run what the file says until told to stop.
+pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+    let config = match preflight::read(&text) {
+        Ok(config) => config,
+        Err(found) => return refused(path, &found, stderr),
+    };
+    start_log(&config);
+    let options = Options {
+        config,
+        file: Some(path.to_owned()),
+        create_master_key: false,
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(SystemRng),
+    };
+    match Server::start(options).await {
+        Ok(server) => until_told(server).await,
+        Err(StartError::Build(BuildError::Config(found))) => refused(path, &found, stderr),
+        Err(error) => Err(Failure { exit: Exit::No, message: format!("not started: {error}") }),
+    }
+}
+
+/// `vouchgate dev`: everything by default. Prints a request that works when pasted.
+pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> Outcome {
+    setup.providers = dev::find_providers(|name| references::variable(name).is_some()).await;
+    let text = dev::configuration(&setup);
+    let file = setup.data_dir.join("dev.toml");
+    let config = match preflight::read(&text) {
+        Ok(config) => config,
+        Err(found) => return refused(&file, &found, stderr),
+    };
+    start_log(&config);
+    let options = Options {
+        config,
+        file: None,
+        create_master_key: true,
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(SystemRng),
+    };
+    let server = Server::start(options).await.map_err(|error| Failure::new(format!("not started: {error}")))?;
+    std::fs::write(&file, &text).map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
+
+    let mint = MintToken { client: dev::CLIENT.to_owned(), subject: None, scope: None, ttl: None };
+    let token = server.operations().token_mint(&mint, "local").await;
+    let token = token.map_err(|error| Failure::new(format!("no token for the example: {error}")))?;
+    let public = format!("http://{}", server.public_addr());
+    let admin = format!("http://{}", server.admin_addr());
+    write!(stdout, "{}", dev::banner(&public, &admin, token.access_token.expose(), &setup))?;
+    stdout.flush()?;
+    until_told(server).await
+}
+
+/// Follow signals: HUP reloads, TERM and INT drain and stop, a second one stops at once.
+async fn until_told(server: Server) -> Outcome {
+    let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot follow signals: {error}")));
+    let (mut hangup, mut terminate, mut interrupt) =
+        (listen(SignalKind::hangup())?, listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    loop {
+        tokio::select! {
+            // The server has logged what came of it.
+            _ = hangup.recv() => drop(server.reload().await),
+            () = either(&mut terminate, &mut interrupt) => break,
+        }
+    }
+    tokio::select! {
+        () = server.shut_down() => Ok(Exit::Done),
+        () = either(&mut terminate, &mut interrupt) => {
+            tracing::warn!("told again: stopping at once");
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn either(a: &mut Signal, b: &mut Signal) {
+    tokio::select! {
+        _ = a.recv() => {}
+        _ = b.recv() => {}
+    }
+}
+
+fn refused(path: &Path, found: &[Fault], stderr: &mut dyn Write) -> Outcome {
+    for fault in found {
+        writeln!(stderr, "{}:{fault}", path.display())?;
+    }
+    Ok(Exit::No)
+}
+
+fn start_log(config: &Config) {
+    let level = match config.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && references::variable("NO_COLOR").is_none();
+    log::start(level, format, color);
+}

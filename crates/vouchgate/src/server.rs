@@ -1,0 +1,464 @@
+//! The running product: state opened, listeners bound, everything wired together, and taken down in order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base::{Clock, Rng};
+use config::{Config, Fault};
+use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
+use control::oauth::{self, AttemptLimits, Oauth};
+use control::{OperationError, Operations};
+use gateway::{Deps, Gateway, Metrics, Snapshot};
+use net::jwks::{Jwks, Timing};
+use net::{Egress, EgressConfig, EgressError};
+use prometheus_client::registry::Registry;
+use store::{Store, StoreError, StoreUrl};
+use tokio::sync::{Mutex, watch};
+use vault::{KeyFileError, MasterKey, Vault, VaultError};
+
+use crate::listen::{Caps, Drain, DrainTimes, Edge, ListenError, Listener, Pressure, ServerTls, TlsError, TlsFiles};
+use crate::listen::{descriptor_limit, memory_limit, memory_used};
+use crate::preflight;
+use crate::public::{Private, Public};
+use crate::tasks::{StopTasks, Tasks};
+use crate::wire::{BuildError, Builder, Kept, Refresh};
+
+/// What a server is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// The file it came from, read again by a reload. Absent: a reload reads nothing but the store.
+    pub file: Option<PathBuf>,
+    /// Make a master key where there is none, instead of refusing to start.
+    pub create_master_key: bool,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The master key.
+    #[error(transparent)]
+    MasterKey(#[from] KeyFileError),
+    /// `[vault] key` is not a file.
+    #[error("[vault] key must be a file: the master key is never kept in a variable or in the vault itself")]
+    MasterKeyPlace,
+    /// A master key, but not the one this data directory was made with.
+    #[error("this master key is not the one the data directory was made with; put that one back")]
+    OtherMasterKey,
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The data directory or database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The way out.
+    #[error("the outgoing client cannot be set up: {0}")]
+    Egress(#[from] EgressError),
+    /// State.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    /// The configuration, seen together with state.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// `admin.sock`.
+    #[error("admin.sock in {0} cannot be made: {1}")]
+    Socket(PathBuf, std::io::Error),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    running: Arc<Running>,
+    public: SocketAddr,
+    admin: SocketAddr,
+    admin_drain: Drain,
+    tasks: Tasks,
+    stop: StopTasks,
+    times: DrainTimes,
+}
+
+/// What a reload, a probe and the admin API look at.
+struct Running {
+    builder: Builder,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    config: RwLock<Arc<Config>>,
+    file: Option<PathBuf>,
+    reloading: Mutex<()>,
+    tls: Vec<Arc<ServerTls>>,
+    drain: Drain,
+    registry: Registry,
+    jwks: Arc<Jwks>,
+    /// The store's version that is in force.
+    in_force: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// How long a change may take to come into force before the admin API answers without it.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long tasks may take to end once nobody is connected.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
+impl Server {
+    /// Open the state, bind the listeners and begin to serve.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options { config, file, create_master_key, clock, rng } = options;
+        let config = Arc::new(config);
+        let (tasks, stop) = Tasks::new();
+
+        let server = &config.server;
+        // The store makes the data directory and takes its lock: first of all, so that two servers never share one.
+        let url = StoreUrl::parse(&config.store.url.to_string())?;
+        let store = Store::open(&url, &server.data_dir, Arc::clone(&clock), Arc::clone(&rng)).await?;
+        let master = master_key(&config, create_master_key, &*rng)?;
+        let vault = Arc::new(Vault::new(master, Arc::clone(&rng))?);
+        let sealed_with = store.meta().set_once("vault.key_id", &vault.key_id().to_string()).await?;
+        if sealed_with != vault.key_id().to_string() {
+            return Err(StartError::OtherMasterKey);
+        }
+        let (tls, admin_tls) = (load_tls(server.tls.as_ref())?, load_tls(server.admin_tls.as_ref())?);
+        let public = Listener::bind(server.listen, tls.clone(), server.plain_http).await?;
+        let admin = Listener::bind(server.admin_listen, admin_tls.clone(), server.plain_http).await?;
+        let (public_address, admin_address) = (public.address(), admin.address());
+
+        let operations = Arc::new(Operations::new(control::Parts {
+            store: store.clone(),
+            vault: Arc::clone(&vault),
+            clock: Arc::clone(&clock),
+            rng: Arc::clone(&rng),
+            file: Arc::clone(&config),
+            external_url: external_url(&config, public_address),
+        }));
+        if operations.signing_key_ensure().await? {
+            tracing::info!("made the first signing key");
+        }
+        let egress = Egress::new(EgressConfig::default())?;
+        let kept = Arc::new(Kept(store.clone()));
+        let jwks = Arc::new(Jwks::new(
+            Arc::new(egress.clone()),
+            kept,
+            Arc::clone(&clock),
+            Arc::clone(&rng),
+            Timing::default(),
+        ));
+        let builder = Builder::new(Arc::clone(&operations), vault, Arc::clone(&jwks), vec![public_address]);
+        let before = store.version();
+        let snapshot = Arc::new(builder.first(&config).await?);
+
+        let drain = Drain::new();
+        let admin_drain = Drain::new();
+        let mut registry = Registry::with_prefix("vouchgate");
+        let metrics = Metrics::register(&mut registry);
+        let gateway = Gateway::new(
+            Arc::clone(&snapshot),
+            Deps {
+                clock: Arc::clone(&clock),
+                rng,
+                egress: egress.clone(),
+                refresh: Arc::new(Refresh(Arc::clone(&jwks))),
+                records: Arc::new(store.sink()),
+                objects: Arc::new(store.clone()),
+                metrics,
+                drain: drain.ending(),
+            },
+        );
+        let limits = &config.limits;
+        let running = Arc::new(Running {
+            builder,
+            snapshot,
+            config: RwLock::new(Arc::clone(&config)),
+            file,
+            reloading: Mutex::new(()),
+            tls: tls.into_iter().chain(admin_tls).collect(),
+            drain: drain.clone(),
+            registry,
+            jwks: Arc::clone(&jwks),
+            in_force: watch::Sender::new(before),
+        });
+
+        let token_service = Oauth::new(Arc::clone(&operations), AttemptLimits::default(), limits.token_body.as_usize());
+        let pressure = Arc::new(Pressure::default());
+        let edge = |drain: &Drain, caps: Arc<Caps>| Edge {
+            limits: limits.into(),
+            caps,
+            drain: drain.clone(),
+            pressure: Arc::clone(&pressure),
+        };
+        let surfaces = Arc::new(Public::new(gateway, oauth::router(Arc::new(token_service)), drain.clone()));
+        tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(limits)), tasks.clone()));
+
+        let hosts = Hosts::new(server.external_url.iter().filter_map(|url| url.url().host_str().map(str::to_owned)));
+        let admin_api = Admin::new(
+            operations,
+            Some(Arc::clone(&running) as Arc<dyn admin::Server>),
+            hosts,
+            limits.admin_body.as_usize(),
+        );
+        let surfaces = Arc::new(Private(admin::router(&admin_api)));
+        let caps = Caps::new(256, 64, Vec::new());
+        tasks.spawn_to_completion(admin.serve(surfaces, edge(&admin_drain, caps), tasks.clone()));
+        let socket =
+            AdminSocket::bind(&server.data_dir).map_err(|error| StartError::Socket(server.data_dir.clone(), error))?;
+        tasks.spawn_to_completion(socket.serve(admin::local_router(&admin_api), tasks.stopped()));
+
+        background(&tasks, &running, &jwks, egress, pressure);
+        tasks.spawn(forget(store, Arc::clone(&clock), config.store.retention.duration()));
+        tracing::info!(public = %public_address, admin = %admin_address, "listening");
+        let times = DrainTimes::from(limits);
+        Ok(Self { running, public: public_address, admin: admin_address, admin_drain, tasks, stop, times })
+    }
+
+    /// The public listener's address.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// The admin listener's address.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The operations on the state, for `dev` and tests.
+    pub fn operations(&self) -> &Operations {
+        &self.running.builder.operations
+    }
+
+    /// Read the configuration file and certificates again and put them in force as a whole, or change nothing.
+    pub async fn reload(&self) -> Result<(), Vec<Fault>> {
+        self.running.reload().await
+    }
+
+    /// Finish what runs, then stop: `/readyz` says no at once, streams get until the drain timeout, everything written
+    /// is on disk at the end.
+    pub async fn shut_down(self) {
+        self.finish(self.times).await;
+    }
+
+    /// [`Server::shut_down`] without its pauses, for tests: streams are told to end at once.
+    pub async fn stop(self) {
+        let short = Duration::from_secs(1);
+        self.finish(DrainTimes { pre_stop: Duration::ZERO, drain: Duration::ZERO, ending: short }).await;
+    }
+
+    async fn finish(&self, times: DrainTimes) {
+        tracing::info!("draining");
+        let cut = self.running.drain.run(times).await;
+        if cut > 0 {
+            tracing::warn!(connections = cut, "the drain timeout is over: what was left has been cut");
+        }
+        let quick = DrainTimes { pre_stop: Duration::ZERO, drain: Duration::from_secs(1), ending: Duration::ZERO };
+        self.admin_drain.run(quick).await;
+        self.stop.stop();
+        if !self.tasks.finished(LAST_TASKS).await {
+            tracing::warn!("background work did not end in time");
+        }
+        self.operations().store().close().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn master_key(config: &Config, create: bool, rng: &dyn Rng) -> Result<MasterKey, StartError> {
+    let config::SecretRef::File(path) = &config.vault.key else { return Err(StartError::MasterKeyPlace) };
+    let path = master_key_path(&config.server.data_dir, path);
+    if create && !path.exists() {
+        let key = MasterKey::generate(rng)?;
+        key.create_file(&path)?;
+        tracing::info!(path = %path.display(), "made a master key: without this file nothing in the vault can be opened");
+        return Ok(key);
+    }
+    Ok(MasterKey::read_file(&path)?)
+}
+
+/// The master key is where the configuration says; the default, a bare name, lies in the data directory.
+pub fn master_key_path(data_dir: &Path, configured: &Path) -> PathBuf {
+    if configured == Path::new("master.key") { data_dir.join(configured) } else { configured.to_owned() }
+}
+
+fn load_tls(tls: Option<&config::Tls>) -> Result<Option<Arc<ServerTls>>, TlsError> {
+    let files =
+        |tls: &config::Tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
+    tls.map(|tls| ServerTls::load(files(tls))).transpose()
+}
+
+/// What our tokens name as issuer and audience.
+fn external_url(config: &Config, bound: SocketAddr) -> String {
+    let server = config::Server { listen: bound, ..config.server.clone() };
+    control::external_url(&server)
+}
+
+fn public_caps(limits: &config::Limits) -> Arc<Caps> {
+    let total = usize::try_from(limits.connections).unwrap_or(usize::MAX);
+    // Half of the descriptors stay for the way out, the store and the admin listener.
+    let total = descriptor_limit().map_or(total, |descriptors| total.min(descriptors / 2));
+    Caps::new(total, usize::try_from(limits.connections_per_address).unwrap_or(usize::MAX), Vec::new())
+}
+
+/// What goes on beside requests.
+fn background(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egress: Egress, pressure: Arc<Pressure>) {
+    let keys = Arc::clone(jwks);
+    tasks.spawn(async move { keys.run().await });
+    let following = Arc::clone(running);
+    tasks.spawn(async move { following.follow_store().await });
+    tasks.spawn(async move {
+        let limit = memory_limit();
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if let (Some(used), Some(limit)) = (memory_used(), limit)
+                && let Some(load) = pressure.sample(used, limit)
+            {
+                tracing::warn!(?load, used, limit, "memory pressure changed");
+            }
+        }
+    });
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            egress.sweep();
+        }
+    });
+}
+
+/// Forget what is past its time: request records after `[store] retention`, answers kept for their idempotency key,
+/// signing keys nothing valid was signed with. In small steps that let other writes through.
+async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) {
+    const STEP: u32 = 1000;
+    loop {
+        let old = clock.now().minus(keep);
+        let records = store.records().delete_before(old, STEP).await;
+        let more = records.as_ref().is_ok_and(|deleted| *deleted >= u64::from(STEP));
+        let answers = store.idempotency().delete_expired().await;
+        let keys = store.signing_keys().erase_expired().await;
+        for outcome in [records, answers, keys] {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "what is past its time cannot be deleted");
+            }
+        }
+        if !more {
+            tokio::time::sleep(Duration::from_hours(1)).await;
+        }
+    }
+}
+
+impl Running {
+    async fn reload(&self) -> Result<(), Vec<Fault>> {
+        let _one = self.reloading.lock().await;
+        let outcome = self.try_reload().await;
+        match &outcome {
+            Ok(()) => tracing::info!(generation = self.snapshot.load().generation(), "reloaded"),
+            Err(faults) => {
+                let first = faults.first().map_or_else(String::new, ToString::to_string);
+                tracing::error!(faults = faults.len(), first, "not reloaded: what was in force stays in force");
+            }
+        }
+        outcome
+    }
+
+    async fn try_reload(&self) -> Result<(), Vec<Fault>> {
+        let config = match &self.file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+                Arc::new(preflight::read(&text)?)
+            }
+            None => self.config(),
+        };
+        for tls in &self.tls {
+            tls.reload().map_err(|error| BuildError::from(error).into_faults())?;
+        }
+        self.put_in_force(config).await.map_err(BuildError::into_faults)
+    }
+
+    async fn put_in_force(&self, config: Arc<Config>) -> Result<(), BuildError> {
+        let version = self.builder.replace(&config, &self.snapshot).await?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        self.in_force.send_if_modified(|current| std::mem::replace(current, version.max(*current)) < version);
+        Ok(())
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Build a new snapshot whenever something in the store has changed.
+    async fn follow_store(&self) {
+        let mut versions = self.builder.operations.store().watch();
+        while versions.changed().await.is_ok() {
+            let _one = self.reloading.lock().await;
+            if *versions.borrow_and_update() <= *self.in_force.borrow() {
+                continue;
+            }
+            if let Err(error) = self.put_in_force(self.config()).await {
+                tracing::error!(%error, "a change is not in force: what was in force stays in force");
+            }
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Vec<Fault> {
+    vec![Fault {
+        line: 1,
+        column: 1,
+        path: String::new(),
+        code: "unreadable",
+        message: format!("cannot read {}: {error}", path.display()),
+        hint: None,
+    }]
+}
+
+impl admin::Server for Running {
+    fn reload(&self) -> Pending<'_, Result<(), Vec<Fault>>> {
+        Box::pin(self.reload())
+    }
+
+    fn settled(&self) -> Pending<'_, bool> {
+        Box::pin(async {
+            let version = self.builder.operations.store().version();
+            let mut in_force = self.in_force.subscribe();
+            let there = in_force.wait_for(|current| *current >= version);
+            tokio::time::timeout(SETTLE, there).await.is_ok_and(|reached| reached.is_ok())
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            tracing::error!(%error, "the metrics cannot be written");
+        }
+        text
+    }
+
+    fn readiness(&self) -> Pending<'_, Readiness> {
+        Box::pin(async {
+            let mut checks = Vec::new();
+            let mut check = |name: String, ok: bool, detail: Option<String>| checks.push(Check { name, ok, detail });
+            let store = self.builder.operations.store().ping().await;
+            check("store".into(), store.is_ok(), store.err().map(|error| error.to_string()));
+            check("serving".into(), self.drain.is_ready(), None);
+            for status in self.jwks.status() {
+                let detail = status.error.map(|error| error.to_string());
+                check(format!("jwks:{}", status.name), status.keys.is_some(), detail);
+            }
+            // An issuer that is down takes only its own callers with it.
+            let ready = checks.iter().filter(|check| !check.name.starts_with("jwks:")).all(|check| check.ok);
+            Readiness { ready, checks }
+        })
+    }
+}

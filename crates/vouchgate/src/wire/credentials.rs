@@ -1,0 +1,113 @@
+//! The keys of providers and upstreams, sealed and bound to where they may be sent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base::Name;
+use config::{Config, SecretRef};
+use gateway::Credential;
+use store::{Store, StoreError};
+use vault::{Vault, VaultError};
+
+use crate::references::{self, ReferenceError};
+
+/// Why a key is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The environment, a file or the vault does not have it.
+    #[error("{kind} {name}: {error}")]
+    Reference {
+        /// `provider` or `upstream`.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+        /// Why.
+        error: ReferenceError,
+    },
+    /// The vault's copy is bound to no origin: it was never set for anything.
+    #[error("{kind} {name}: secret {secret} is bound to no origin; set it again with `vouchgate secret set {secret}`")]
+    Unbound {
+        /// `provider` or `upstream`.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+        /// The secret.
+        secret: Name,
+    },
+    /// It cannot be sealed.
+    #[error("{kind} {name}: {error}")]
+    Vault {
+        /// `provider` or `upstream`.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+        /// Why.
+        error: VaultError,
+    },
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The keys of all providers, and the injected values of all upstreams, by the resource's name.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// Of providers.
+    pub providers: HashMap<Name, Credential>,
+    /// Of upstreams.
+    pub upstreams: HashMap<Name, Credential>,
+}
+
+impl Credentials {
+    /// Collect what the configuration refers to.
+    pub async fn collect(config: &Config, store: &Store, vault: &Arc<Vault>) -> Result<Self, CredentialsError> {
+        let mut all = Self::default();
+        for provider in &config.providers {
+            if let (Some(reference), Some(base)) = (&provider.api_key, provider.base()) {
+                let of = Of { kind: "provider", name: &provider.name, url: base };
+                all.providers.insert(provider.name.clone(), of.credential(reference, store, vault).await?);
+            }
+        }
+        for upstream in &config.upstreams {
+            if let Some(inject) = &upstream.inject {
+                let of = Of { kind: "upstream", name: &upstream.name, url: upstream.url.as_str() };
+                all.upstreams.insert(upstream.name.clone(), of.credential(&inject.value, store, vault).await?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The resource a key belongs to.
+struct Of<'a> {
+    kind: &'static str,
+    name: &'a Name,
+    url: &'a str,
+}
+
+impl Of<'_> {
+    async fn credential(
+        &self,
+        reference: &SecretRef,
+        store: &Store,
+        vault: &Arc<Vault>,
+    ) -> Result<Credential, CredentialsError> {
+        let (kind, name) = (self.kind, self.name);
+        let missing = |error| CredentialsError::Reference { kind, name: name.clone(), error };
+        let SecretRef::Secret(secret) = reference else {
+            let value = references::read(reference).map_err(missing)?;
+            return Credential::seal(Arc::clone(vault), &format!("{kind}/{name}"), &self.origin(), &value)
+                .map_err(|error| CredentialsError::Vault { kind, name: name.clone(), error });
+        };
+        let version = store.secrets().current(secret).await?;
+        let version = version.ok_or_else(|| missing(ReferenceError::Missing(secret.clone())))?;
+        let unbound = || CredentialsError::Unbound { kind, name: name.clone(), secret: secret.clone() };
+        let origin = version.origin.ok_or_else(unbound)?;
+        Ok(Credential::stored(Arc::clone(vault), version.sealed, secret.as_str(), version.version, &origin))
+    }
+
+    /// The origin of the resource's URL, as the data plane compares it. The URL was checked with the configuration.
+    fn origin(&self) -> String {
+        url::Url::parse(self.url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,226 @@
+//! From `[[issuer]]` to the verifier of its tokens.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base::Name;
+use config::{Algorithm, Issuer, KeySource, Preset};
+use net::Reach;
+use net::jwks::{Jwks, KeyIssuer, Place};
+use proof::jose::{Alg, KeySet, KeySetError};
+use proof::token::{self, CacheLimits, ClaimMapping, ClaimPath, IssuerRules, Issuers, RulesError, StaticKeys};
+
+use crate::references::{self, ReferenceError};
+
+/// The largest file of keys.
+const MAX_JWKS_FILE: u64 = 1 << 20;
+
+/// Why an issuer's tokens cannot be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// Its rules contradict themselves or those of another.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// Its key file cannot be read.
+    #[error("issuer {issuer}: cannot read {path}: {error}")]
+    File {
+        /// The issuer.
+        issuer: Name,
+        /// The file.
+        path: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Its keys cannot be used.
+    #[error("issuer {issuer}: {error}")]
+    Keys {
+        /// The issuer.
+        issuer: Name,
+        /// What is wrong with them.
+        error: KeySetError,
+    },
+    /// Its shared secret is not to be had.
+    #[error("issuer {issuer}: {error}")]
+    Secret {
+        /// The issuer.
+        issuer: Name,
+        /// Why.
+        error: ReferenceError,
+    },
+    /// It has no single source of keys.
+    #[error("issuer {0} needs exactly one of discovery, jwks_url, jwks_file and hs256_secret")]
+    Source(Name),
+}
+
+/// The issuer of our own tokens.
+#[derive(Debug)]
+pub struct Own {
+    /// The `iss` and `aud` of its tokens: the external URL.
+    pub url: String,
+    /// The keys it signs and has lately signed with.
+    pub keys: KeySet,
+}
+
+/// The issuers whose keys are fetched.
+pub fn fetched(issuers: &[Issuer]) -> Vec<KeyIssuer> {
+    let place = |issuer: &Issuer| match issuer.key_source()? {
+        KeySource::JwksUrl(url) => Some(Place::Jwks(url.url().clone())),
+        KeySource::Discovery => issuer.issuer.clone().map(Place::Discovery),
+        KeySource::JwksFile(_) | KeySource::SharedSecret(_) => None,
+    };
+    let reach = |issuer: &Issuer| if issuer.allow_private { Reach::Private } else { Reach::Public };
+    issuers
+        .iter()
+        .filter_map(|issuer| Some(KeyIssuer { name: issuer.name.clone(), place: place(issuer)?, reach: reach(issuer) }))
+        .collect()
+}
+
+/// The verifier of everybody's tokens: ours first, then those of the configured issuers. `jwks` has been
+/// configured with [`fetched`] of the same issuers.
+pub fn compile(
+    own: Own,
+    issuers: &[Issuer],
+    jwks: &Jwks,
+    limits: &config::Limits,
+    generation: u64,
+) -> Result<Issuers, IssuerError> {
+    let mut all = Vec::with_capacity(issuers.len() + 1);
+    if let Ok(name) = Name::new(config::OWN_NAME) {
+        let rules = IssuerRules::own(name, own.url.clone(), vec![own.url]);
+        all.push(token::Issuer::new(rules, Arc::new(StaticKeys::new(own.keys))));
+    }
+    for issuer in issuers {
+        all.push(token::Issuer::new(rules_of(issuer), keys_of(issuer, jwks)?));
+    }
+    Ok(Issuers::new(all, cache_limits(limits), generation)?)
+}
+
+/// `token_cache` counts tokens; the cache counts bytes, of which a usual token takes some 4 KiB.
+fn cache_limits(limits: &config::Limits) -> CacheLimits {
+    let refused = usize::try_from(limits.token_cache / 10).unwrap_or(0);
+    CacheLimits { bytes: u64::from(limits.token_cache) * 4096, refused }
+}
+
+fn keys_of(issuer: &Issuer, jwks: &Jwks) -> Result<Arc<dyn token::KeySource>, IssuerError> {
+    match static_keys(issuer)? {
+        Some(keys) => Ok(Arc::new(StaticKeys::new(keys))),
+        None => jwks.source(&issuer.name).ok_or_else(|| IssuerError::Source(issuer.name.clone())),
+    }
+}
+
+/// The keys of an issuer that has them in a file or as a shared secret; `None` when they are fetched.
+pub(crate) fn static_keys(issuer: &Issuer) -> Result<Option<KeySet>, IssuerError> {
+    let keys_error = |error| IssuerError::Keys { issuer: issuer.name.clone(), error };
+    match issuer.key_source().ok_or_else(|| IssuerError::Source(issuer.name.clone()))? {
+        KeySource::Discovery | KeySource::JwksUrl(_) => Ok(None),
+        KeySource::JwksFile(path) => {
+            let text = read_keys(path).map_err(|error| IssuerError::File {
+                issuer: issuer.name.clone(),
+                path: path.display().to_string(),
+                error,
+            })?;
+            KeySet::from_operator(&text).map(Some).map_err(keys_error)
+        }
+        KeySource::SharedSecret(reference) => {
+            let secret = references::read(reference)
+                .map_err(|error| IssuerError::Secret { issuer: issuer.name.clone(), error })?;
+            KeySet::from_secret(&super::bytes_of(&secret), &algorithms(issuer)).map(Some).map_err(keys_error)
+        }
+    }
+}
+
+fn read_keys(path: &Path) -> std::io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.len() > MAX_JWKS_FILE {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "a key file has at most 1 MiB"));
+    }
+    std::fs::read(path)
+}
+
+/// What an issuer's tokens have to be like.
+pub(crate) fn rules_of(issuer: &Issuer) -> IssuerRules {
+    let mut rules = if issuer.hs256_secret.is_some() {
+        let iss = issuer.issuer.clone();
+        IssuerRules {
+            issuer: iss,
+            audience: issuer.audience.clone(),
+            ..IssuerRules::shared_secret(issuer.name.clone())
+        }
+    } else {
+        let iss = issuer.issuer.clone().unwrap_or_default();
+        IssuerRules::new(issuer.name.clone(), iss, issuer.audience.clone())
+    };
+    rules.algorithms = algorithms(issuer);
+    if let Some(preset) = issuer.preset {
+        rules = rules.with_preset(preset_of(preset));
+    }
+    map_claims(&mut rules.claims, issuer);
+    if let Some(leeway) = issuer.leeway {
+        rules.leeway = leeway.duration();
+    }
+    if let Some(lifetime) = issuer.max_lifetime {
+        rules.max_lifetime = Some(lifetime.duration());
+    }
+    if let [only] = issuer.typ.as_slice()
+        && only.eq_ignore_ascii_case("at+jwt")
+    {
+        rules.typ = token::TypRule::AccessToken;
+    }
+    rules
+}
+
+/// What the operator says about claims comes before what the preset says.
+fn map_claims(mapping: &mut ClaimMapping, issuer: &Issuer) {
+    let claims = &issuer.claims;
+    if let Some(subject) = &claims.subject {
+        mapping.subject = ClaimPath::new(subject.as_str());
+    }
+    if let Some(client) = &claims.client {
+        mapping.client = vec![ClaimPath::new(client.as_str())];
+    }
+    if let Some(scope) = &claims.scope {
+        mapping.scopes = vec![ClaimPath::new(scope.as_str())];
+    }
+    if let Some(groups) = &claims.groups {
+        mapping.groups = vec![ClaimPath::new(groups.as_str())];
+    }
+}
+
+/// The configured algorithms. `EdDSA` and its RFC 9864 name are one algorithm to the verifier.
+fn algorithms(issuer: &Issuer) -> Vec<Alg> {
+    let mut all: Vec<Alg> = Vec::new();
+    for algorithm in issuer.algorithms() {
+        let alg = match algorithm {
+            Algorithm::Rs256 => Alg::Rs256,
+            Algorithm::Rs384 => Alg::Rs384,
+            Algorithm::Rs512 => Alg::Rs512,
+            Algorithm::Ps256 => Alg::Ps256,
+            Algorithm::Ps384 => Alg::Ps384,
+            Algorithm::Ps512 => Alg::Ps512,
+            Algorithm::Es256 => Alg::Es256,
+            Algorithm::Es384 => Alg::Es384,
+            Algorithm::Es512 => Alg::Es512,
+            Algorithm::EdDsa | Algorithm::Ed25519 => Alg::EdDsa,
+            Algorithm::Hs256 => Alg::Hs256,
+            Algorithm::Hs384 => Alg::Hs384,
+            Algorithm::Hs512 => Alg::Hs512,
+            Algorithm::MlDsa44 => Alg::MlDsa44,
+            Algorithm::MlDsa65 => Alg::MlDsa65,
+        };
+        if !all.contains(&alg) {
+            all.push(alg);
+        }
+    }
+    all
+}
+
+const fn preset_of(preset: Preset) -> token::Preset {
+    match preset {
+        Preset::Auth0 => token::Preset::Auth0,
+        Preset::Okta => token::Preset::Okta,
+        Preset::Entra => token::Preset::Entra,
+        Preset::Keycloak => token::Preset::Keycloak,
+        Preset::Firebase => token::Preset::Firebase,
+        Preset::Cognito => token::Preset::Cognito,
+        Preset::Google => token::Preset::Google,
+    }
+}
