@@ -42,6 +42,12 @@ impl OutBody {
     }
 }
 
+impl Default for OutBody {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl From<Bytes> for OutBody {
     fn from(bytes: Bytes) -> Self {
         Self(Kind::Whole((!bytes.is_empty()).then_some(bytes)))

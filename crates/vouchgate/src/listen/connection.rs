@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,14 +33,15 @@ pub(super) struct Context<S> {
     pub(super) tls: Option<Arc<ServerTls>>,
 }
 
-/// Serve a connection until it ends.
+/// Serve a connection until it ends. What a connection needs only for a while is boxed, so that ten thousand open ones
+/// do not each keep room for it.
 pub(super) async fn serve<S: Service>(tcp: TcpStream, addr: SocketAddr, context: Arc<Context<S>>) {
     let _counted = context.edge.drain.hold();
     // Answers are streams of small pieces: none may wait for the next.
     let _ = tcp.set_nodelay(true);
     let mut peer = Peer { addr, tls: false, sni: None, client_cert: None, http2: false };
     let Some(tls) = &context.tls else {
-        return speak(tcp, None, peer, context).await;
+        return Box::pin(speak(tcp, None, peer, context)).await;
     };
     let handshake = tokio::time::timeout(context.edge.limits.tls_handshake, tls.acceptor().accept(tcp));
     let stream = match handshake.await {
@@ -53,7 +55,7 @@ pub(super) async fn serve<S: Service>(tcp: TcpStream, addr: SocketAddr, context:
     peer.client_cert =
         session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
     let agreed = session.alpn_protocol().map(|name| name == b"h2");
-    speak(stream, agreed, peer, context).await;
+    Box::pin(speak(stream, agreed, peer, context)).await;
 }
 
 /// `agreed`: whether ALPN agreed on HTTP/2, if it agreed on anything.
@@ -108,7 +110,7 @@ impl<S: Service> Session<S> {
                 .keep_alive_interval(Duration::from_secs(20))
                 .keep_alive_timeout(Duration::from_secs(20))
                 .serve_connection(io, service);
-            session.drive(connection, false).await;
+            session.drive(Box::pin(connection), false).await;
         } else {
             let draining = session.context.edge.drain.phase() >= Phase::Draining;
             let connection = http1::Builder::new()
@@ -119,13 +121,12 @@ impl<S: Service> Session<S> {
                 // Room for a long target beside the largest header section, so that each gets its own answer.
                 .max_buf_size((limits.header_bytes + limits.uri).saturating_add(24 * 1024).max(64 * 1024))
                 .serve_connection(io, service);
-            session.drive(connection, draining).await;
+            session.drive(Box::pin(connection), draining).await;
         }
     }
 
     /// Run hyper's part until it ends, the watch ends it, or the listener shuts down.
-    async fn drive<C: GracefulConnection>(&self, connection: C, mut leaving: bool) {
-        let mut connection = std::pin::pin!(connection);
+    async fn drive<C: GracefulConnection>(&self, mut connection: Pin<Box<C>>, mut leaving: bool) {
         let mut look = tokio::time::interval(self.watch.period());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut phase = self.context.edge.drain.follow();
