@@ -223,7 +223,7 @@ impl Default for StoreSection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VaultSection {
-    /// The master key. A relative file lies in `data_dir`. Never `{ secret = ... }`.
+    /// The master key. `master.key` lies in `data_dir`; any other file is taken as written. Never `{ secret = ... }`.
     pub key: SecretRef,
 }
 

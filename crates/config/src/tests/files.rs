@@ -77,6 +77,24 @@ fn unused(root: &Json, schema: &Json, values: &[&Json], path: &str, missing: &mu
 }
 
 #[test]
+fn the_documentation_names_every_key() {
+    let docs = ["configuration.md", "policy.md"]
+        .map(|file| std::fs::read_to_string(workspace().join("docs").join(file)).unwrap());
+    let docs = docs.concat();
+    let mut missing = Vec::new();
+    let tables = crate::shared_schema()["$defs"].as_object().unwrap().values();
+    for key in tables.filter_map(|table| table.get("properties")).flat_map(|p| p.as_object().unwrap().keys()) {
+        if !docs.contains(&format!("`{key}`"))
+            && !docs.contains(&format!("{key} ="))
+            && !docs.contains(&format!(" {key},"))
+        {
+            missing.push(key);
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn the_schema_describes_every_key_and_uses_only_words_the_checker_knows() {
     const KNOWN: &[&str] = &[
         "$defs",
