@@ -1,5 +1,7 @@
 //! The compact serialisation of a signed object (RFC 7515 section 7.1), and nothing else.
 
+use std::fmt;
+
 use super::json::{self, JsonError, JsonObject, Limits};
 use super::{Alg, base64url};
 
@@ -135,7 +137,7 @@ pub(crate) fn media_type(text: &str) -> String {
 }
 
 /// A well-formed signed object. Nothing in it is verified.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Compact<'t> {
     /// The header.
     pub header: Header,
@@ -151,6 +153,13 @@ impl Compact<'_> {
     /// The payload as a claims set (RFC 7519 section 4). Unverified.
     pub fn claims(&self) -> Result<JsonObject, JoseError> {
         json::object(&self.payload, Limits::CLAIMS).map_err(JoseError::Claims)
+    }
+}
+
+/// Shows the header only: the rest is a credential.
+impl fmt::Debug for Compact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compact").field("header", &self.header).finish_non_exhaustive()
     }
 }
 
