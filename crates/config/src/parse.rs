@@ -52,7 +52,10 @@ fn with_syntax(text: &str, errors: &[toml::de::Error], faults: Vec<Fault>) -> Ve
         }
         if all.iter().all(|fault| fault.line != line) {
             let (path, message) = (String::new(), format!("not TOML: {}", error.message()));
-            all.push(Fault { line, column, path, code: Code::Syntax.as_str(), message, hint: None });
+            let unquoted = ["quoted", "invalid float", "invalid integer", "invalid datetime", "invalid boolean"];
+            let hint = unquoted.iter().any(|w| error.message().contains(w)).then_some("a text stands in double quotes");
+            let hint = hint.map(str::to_owned);
+            all.push(Fault { line, column, path, code: Code::Syntax.as_str(), message, hint });
         }
     }
     all.sort_by_key(|fault| fault.line);

@@ -1,17 +1,41 @@
 //! "Did you mean ...?"
 
+/// Words other programs use for the same thing.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("aud", "audience"),
+    ("credentials", "api_key"),
+    ("endpoint", "base_url"),
+    ("iss", "issuer"),
+    ("jwks_uri", "jwks_url"),
+    ("key", "api_key"),
+    ("max_tokens", "max_output_tokens"),
+    ("providers", "targets"),
+    ("secret", "api_key"),
+    ("secret", "hs256_secret"),
+    ("sub", "subject"),
+    ("template", "prompt"),
+    ("token", "api_key"),
+    ("type", "kind"),
+    ("uri", "url"),
+    ("url", "base_url"),
+];
+
 /// The candidate that `word` most likely was meant to be, if one is near enough.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > 64 {
         return None;
     }
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let meant = |(other, meant): &(&str, &str)| candidates.iter().find(|c| *other == word && *meant == **c).copied();
     let close_enough = (word.chars().count() / 3).clamp(1, 3);
-    candidates
-        .into_iter()
+    let near = candidates
+        .iter()
+        .copied()
         .map(|candidate| (distance(&word.to_lowercase(), candidate), candidate))
         .filter(|(distance, _)| *distance <= close_enough)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    near.or_else(|| SYNONYMS.iter().find_map(meant))
 }
 
 /// How many letters have to be added, dropped, changed or swapped with their neighbour.
@@ -49,6 +73,8 @@ mod tests {
         assert_eq!(nearest("knid", keys), Some("kind"));
         assert_eq!(nearest("Name", keys), Some("name"));
         assert_eq!(nearest("timeout", keys), None);
+        assert_eq!(nearest("url", keys), Some("base_url"));
+        assert_eq!(nearest("url", ["kind"]), None);
         assert_eq!(nearest("", keys), None);
         assert_eq!(distance("ab", "ba"), 1);
         assert_eq!(distance("kitten", "sitting"), 3);

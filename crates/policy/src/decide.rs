@@ -33,6 +33,16 @@ pub enum PolicyFault {
     },
 }
 
+impl PolicyFault {
+    /// A stable code, for logs.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::DuplicateName(_) => "duplicate_name",
+            Self::UnknownProvider { .. } => "unknown_reference",
+        }
+    }
+}
+
 /// Compile a set of policies: their order is the order of the decision. Says everything that is wrong.
 pub fn compile(policies: &[Policy], world: &World) -> Result<Policies, Vec<PolicyFault>> {
     let mut faults = Vec::new();

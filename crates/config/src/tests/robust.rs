@@ -53,6 +53,25 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
+    fn a_value_prints_as_it_was_written_or_is_refused(
+        text in prop_oneof!["[a-zA-Z0-9/*:._~%@?#\\[\\]\\\\ -]{0,40}", "https?://[a-z0-9.:@/\\[\\]?#%-]{0,30}", "\\PC{0,20}"],
+    ) {
+        macro_rules! same {
+            ($($kind:ty),*) => {$(
+                if let Ok(value) = text.parse::<$kind>() {
+                    prop_assert_eq!(value.to_string(), text.as_str());
+                }
+            )*};
+        }
+        same!(
+            crate::HttpUrl, crate::Origin, crate::Pattern, crate::PathPattern, crate::RoutePath, crate::Method,
+            crate::HeaderName, crate::EnvName, crate::StoreUrl, crate::Scope
+        );
+        let _ = text.parse::<crate::TimeWindow>();
+        let _ = text.parse::<crate::Cidr>();
+    }
+
+    #[test]
     fn any_text_is_read_or_refused(text in "[a-z\\[\\]{}=\"'.,# \\n0-9é]{0,200}") {
         check(&text)?;
     }
