@@ -78,7 +78,7 @@ pub fn configuration(setup: &Setup<'_>) -> String {
          [[policy]]\n\
          name = \"{CLIENT}\"\n\
          who = {{ issuer = \"vouchgate\", client = \"{CLIENT}\", scope = [\"chat\"] }}\n\
-         may = {{ models = [\"*\"], services = [\"*\"], providers = [{}], max_output_tokens = 8192, tools = true }}\n\
+         may = {{ models = [\"*\"], services = [\"*\"], {}max_output_tokens = 8192, tools = true }}\n\
          rate = [{{ requests = 600, per = \"subject\", window = \"1m\" }}, {{ concurrent = 32, per = \"subject\" }}]\n\n\
          # A prompt published as a REST endpoint.\n\
          [[service]]\n\
@@ -86,10 +86,19 @@ pub fn configuration(setup: &Setup<'_>) -> String {
          path = \"{SERVICE_PATH}\"\n\
          model = \"{}\"\n\
          prompt = \"Answer the question.\\n\\n{{{{input}}}}\"\n",
-        setup.providers.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", "),
+        passthrough(&setup.providers),
         service_model(&setup.providers),
     );
     text
+}
+
+/// `providers = [..], ` for the policy, which takes no empty list.
+fn passthrough(providers: &[ProviderKind]) -> String {
+    if providers.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = providers.iter().map(|kind| format!("\"{kind}\"")).collect();
+    format!("providers = [{}], ", names.join(", "))
 }
 
 /// The model the sample service uses: an inexpensive one of the first provider that has a well-known one.

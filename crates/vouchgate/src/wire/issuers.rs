@@ -119,7 +119,7 @@ pub(crate) fn static_keys(issuer: &Issuer) -> Result<Option<KeySet>, IssuerError
                 path: path.display().to_string(),
                 error,
             })?;
-            KeySet::from_operator(&text).map(Some).map_err(keys_error)
+            KeySet::from_issuer_file(&text).map(Some).map_err(keys_error)
         }
         KeySource::SharedSecret(reference) => {
             let secret = references::read(reference)
@@ -160,10 +160,11 @@ pub(crate) fn rules_of(issuer: &Issuer) -> IssuerRules {
     if let Some(lifetime) = issuer.max_lifetime {
         rules.max_lifetime = Some(lifetime.duration());
     }
-    if let [only] = issuer.typ.as_slice()
-        && only.eq_ignore_ascii_case("at+jwt")
-    {
-        rules.typ = token::TypRule::AccessToken;
+    match issuer.typ.as_slice() {
+        [] => {}
+        // Whoever says so follows RFC 9068, and its other rules are checked too.
+        [only] if only.eq_ignore_ascii_case("at+jwt") => rules.typ = token::TypRule::AccessToken,
+        several => rules.typ = token::TypRule::one_of(several),
     }
     rules
 }
