@@ -351,7 +351,7 @@ impl Provider {
 
     /// How its dialect differs from what `OpenAI` itself speaks.
     pub(crate) fn flavour(&self) -> Flavour {
-        if self.kind == ProviderKind::OpenAi { Flavour::OpenAi } else { Flavour::Compatible }
+        Flavour::of_kind(self.kind.as_str())
     }
 
     /// Whether a stream may be asked for its usage; the others refuse the member and tell the usage unasked.

@@ -289,27 +289,37 @@ pub(crate) fn returned(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Read an answer whole, without copying when it came in one piece.
-pub(crate) async fn read(mut body: UpstreamBody, limit: usize) -> Result<Bytes, UpstreamError> {
-    let mut first = Bytes::new();
-    let mut rest: Option<base::LimitedBuffer> = None;
+/// The first piece of an answer; `None` if it has none.
+pub(crate) async fn first_piece(body: &mut UpstreamBody) -> Result<Option<Bytes>, UpstreamError> {
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if let Some(buffer) = &mut rest {
-            if !buffer.push(&data) {
-                return Err(UpstreamError::TooLarge(limit));
-            }
-        } else if first.is_empty() && data.len() <= limit {
-            first = data;
-        } else {
-            let mut buffer = base::LimitedBuffer::new(limit);
-            if !(buffer.push(&first) && buffer.push(&data)) {
-                return Err(UpstreamError::TooLarge(limit));
-            }
-            rest = Some(buffer);
+        match frame?.into_data() {
+            Ok(data) if !data.is_empty() => return Ok(Some(data)),
+            _ => {}
         }
     }
-    Ok(rest.map_or(first, |buffer| Bytes::from(buffer.into_vec())))
+    Ok(None)
+}
+
+/// Whether a body begins as an event stream does and JSON never.
+pub(crate) fn begins_events(first: &Bytes) -> bool {
+    [b"data:".as_slice(), b"event:", b": "].iter().any(|start| first.starts_with(start))
+}
+
+/// Read an answer whole, of which the `first` piece may have been read already; without copying when it came in one.
+pub(crate) async fn read(first: Option<Bytes>, mut body: UpstreamBody, limit: usize) -> Result<Bytes, UpstreamError> {
+    let first = match first {
+        Some(first) => first,
+        None => first_piece(&mut body).await?.unwrap_or_default(),
+    };
+    let Some(second) = first_piece(&mut body).await? else {
+        return if first.len() > limit { Err(UpstreamError::TooLarge(limit)) } else { Ok(first) };
+    };
+    let mut buffer = base::LimitedBuffer::new(limit);
+    let mut fits = buffer.push(&first) && buffer.push(&second);
+    while fits && let Some(piece) = first_piece(&mut body).await? {
+        fits = buffer.push(&piece);
+    }
+    if fits { Ok(Bytes::from(buffer.into_vec())) } else { Err(UpstreamError::TooLarge(limit)) }
 }
 
 #[cfg(test)]

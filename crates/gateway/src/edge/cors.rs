@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn only_an_exact_origin_is_permitted() {
-        let cors = Cors::new(["https://app.example.com"], Duration::from_secs(600));
+        let cors = Cors::new(["https://app.example.com"], Duration::from_mins(10));
         assert!(cors.origin(&from("https://app.example.com")).is_some());
         for other in
             ["https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443", "null"]
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_preflight_of_another_origin_gets_no_permission() {
-        let cors = Cors::new(["https://app.example.com"], Duration::from_secs(600));
+        let cors = Cors::new(["https://app.example.com"], Duration::from_mins(10));
         let methods = HeaderValue::from_static("POST");
         assert!(is_preflight(&Method::OPTIONS, &from("https://x.example")));
         let refused = cors.preflight(&from("https://x.example"), &methods);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn every_answer_carries_its_id_and_exposes_what_a_page_needs() {
-        let cors = Cors::new(["https://app.example.com"], Duration::from_secs(600));
+        let cors = Cors::new(["https://app.example.com"], Duration::from_mins(10));
         let mut response = Response::new(GatewayBody::empty());
         let headers = from("https://app.example.com");
         finish(&mut response, HeaderValue::from_static("req_1"), &cors, cors.origin(&headers).cloned());

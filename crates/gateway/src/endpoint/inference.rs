@@ -117,21 +117,27 @@ impl Exchange for Inference<'_> {
         (_, translation): (Dialect, Option<Translation>),
         receipt: &mut Receipt,
     ) -> Result<Answer, Failed> {
-        let (head, body) = response.into_parts();
+        let (head, mut body) = response.into_parts();
         let status = head.status;
         let mut headers = upstream::returned(&head.headers);
-        if translation.is_some() {
+        let mut ready = VecDeque::new();
+        let mut streamed = upstream::is_event_stream(&head.headers);
+        if self.seen.stream && status.is_success() && !streamed {
+            // Some servers stream and call it JSON.
+            ready = upstream::first_piece(&mut body).await?.into_iter().collect();
+            streamed = ready.front().is_some_and(upstream::begins_events);
+        }
+        if translation.is_some() || (streamed && !upstream::is_event_stream(&head.headers)) {
             headers.remove(header::CONTENT_TYPE);
         }
-        let streamed = upstream::is_event_stream(&head.headers);
         match translation {
             None if streamed && status.is_success() => {
                 let strip = self.seen.stream && !self.seen.include_usage;
                 let pipe = Watched::new(StreamTap::new(self.dialect, strip));
-                Ok(Answer::events(headers, Content::Stream(VecDeque::new(), body, Box::new(pipe))))
+                Ok(Answer::events(headers, Content::Stream(ready, body, Box::new(pipe))))
             }
             None => {
-                let bytes = upstream::read(body, self.limit).await?;
+                let bytes = upstream::read(ready.pop_front(), body, self.limit).await?;
                 let outcome = if status.is_success() { Outcome::Ok } else { Outcome::ProviderError };
                 if status.is_success() {
                     receipt.usage(peek_response(self.dialect, &bytes).usage);
@@ -141,10 +147,10 @@ impl Exchange for Inference<'_> {
             Some(_) if status.is_success() && streamed != self.seen.stream => Err(UpstreamError::Kind.into()),
             Some(translation) if status.is_success() && streamed => {
                 let pipe = translation.stream(self.seen.include_usage);
-                Ok(Answer::events(headers, Content::Stream(VecDeque::new(), body, Box::new(pipe))))
+                Ok(Answer::events(headers, Content::Stream(ready, body, Box::new(pipe))))
             }
             Some(translation) => {
-                let bytes = upstream::read(body, self.limit).await?;
+                let bytes = upstream::read(ready.pop_front(), body, self.limit).await?;
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 if !status.is_success() {
                     let error = Bytes::from(translation.error(status.as_u16(), &bytes));

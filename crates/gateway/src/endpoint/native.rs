@@ -228,7 +228,7 @@ impl Native<'_> {
             let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::default()));
             return Ok(Answer { status, headers, content });
         }
-        let mut bytes = upstream::read(body, self.limit).await.map_err(|error| error.problem())?;
+        let mut bytes = upstream::read(None, body, self.limit).await.map_err(|error| error.problem())?;
         if makes {
             created::claim(&bytes, self.provider, receipt).await?;
         }

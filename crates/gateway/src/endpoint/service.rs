@@ -215,7 +215,7 @@ impl Exchange for ServiceCall {
         let (head, body) = response.into_parts();
         let streamed = upstream::is_event_stream(&head.headers);
         if !head.status.is_success() {
-            let bytes = upstream::read(body, self.limit).await?;
+            let bytes = upstream::read(None, body, self.limit).await?;
             let mut answer = Answer::json(translation.error(head.status.as_u16(), &bytes));
             answer.status = head.status;
             for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
@@ -234,7 +234,7 @@ impl Exchange for ServiceCall {
         if streamed {
             return Ok(Deltas::relayed(body, spoken, self.format, receipt.id()));
         }
-        let bytes = upstream::read(body, self.limit).await?;
+        let bytes = upstream::read(None, body, self.limit).await?;
         let response = translation.decode(&bytes).map_err(UpstreamError::from)?;
         self.whole(&response.text(), &response.model, response.usage, receipt)
     }

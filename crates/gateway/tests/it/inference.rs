@@ -137,7 +137,8 @@ async fn a_client_that_goes_before_the_answer_begins_cancels_the_call_too() {
     mock.push(Answer::json(200, &completion()).hold_head(&gate));
     let world = World::new(&config(&mock, "openai-compatible"));
     {
-        let pending = world.open("/v1/chat/completions", &ask("fast", false));
+        let body = ask("fast", false);
+        let pending = world.open("/v1/chat/completions", &body);
         tokio::pin!(pending);
         tokio::select! {
             _ = &mut pending => panic!("the mock does not answer"),

@@ -1,1 +1,98 @@
-//! placeholder
+//! A policy's limits, all together or not at all.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::mock::{Answer, Gate, Mock};
+
+use crate::harness::{World, piece};
+
+fn echo(rate: &str) -> World {
+    World::new(&format!("[[policy]]\nname = \"all\"\nmay = {{ models = [\"vouchgate/echo\"] }}\nrate = [{rate}]\n"))
+}
+
+fn hello() -> Value {
+    json!({"model": "vouchgate/echo", "messages": [{"role": "user", "content": "hi"}]})
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_for_each_subject_and_says_when_to_come_back() {
+    let world = echo("{ requests = 2, per = \"subject\", window = \"1m\" }");
+    let status = async |subject: &str| world.post_as(subject, "/v1/chat/completions", &hello()).await;
+    assert_eq!(status("alice").await.status, 200);
+    world.clock.advance(Duration::from_secs(20));
+    assert_eq!(status("alice").await.status, 200);
+    let refused = status("alice").await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str(), refused.header("retry-after")),
+        (429, "rate_limited", "40")
+    );
+    assert_eq!(status("bob").await.status, 200);
+    assert_eq!(world.record().status, 200);
+    world.clock.advance(Duration::from_secs(40));
+    assert_eq!(status("alice").await.status, 200);
+    assert_eq!(status("alice").await.status, 429);
+    assert!(world.metrics().contains("vouchgate_blocked_total{reason=\"rate_limited\"} 2"));
+}
+
+#[tokio::test]
+async fn limits_count_together_or_not_at_all() {
+    let world = echo(
+        "{ requests = 3, per = \"policy\", window = \"1m\" }, { requests = 1, per = \"subject\", window = \"1m\" }",
+    );
+    let status = async |subject: &str| world.post_as(subject, "/v1/chat/completions", &hello()).await.status.as_u16();
+    assert_eq!(status("alice").await, 200);
+    for _ in 0..5 {
+        assert_eq!(status("alice").await, 429, "refused by the second limit, so not counted by the first");
+    }
+    assert_eq!(status("bob").await, 200);
+    assert_eq!(status("carol").await, 200);
+    assert_eq!(status("dave").await, 429);
+}
+
+#[tokio::test]
+async fn a_place_is_held_until_the_last_byte_and_free_again_when_the_client_goes() {
+    let gate = Gate::closed();
+    let mock = Mock::start_with(|_| Answer::json(200, &json!({"id": "x", "choices": []}))).await;
+    let chunk = json!({"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]});
+    mock.push(Answer::openai_stream(&[chunk.clone(), chunk]).stall_after(60, &gate));
+    let world = World::new(&format!(
+        "[[provider]]\nname = \"p\"\nkind = \"openai-compatible\"\nbase_url = \"{}/v1\"\nallow_private = true\n\
+         [[policy]]\nname = \"all\"\nmay = {{ models = [\"*\"] }}\nrate = [{{ concurrent = 1, per = \"subject\" }}]\n",
+        mock.url()
+    ));
+    let ask = |stream: bool| json!({"model": "p/m", "stream": stream, "messages": []});
+    let mut body = world.open("/v1/chat/completions", &ask(true)).await.into_body();
+    let bodies = async || world.post("/v1/chat/completions", &ask(false)).await;
+    let refused = bodies().await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"));
+    assert_eq!(world.post_as("bob", "/v1/chat/completions", &ask(false)).await.status, 200);
+    drop(body);
+    assert_eq!(bodies().await.status, 200);
+    // And after a stream that was read to its end.
+    mock.push(Answer::openai_stream(&[
+        json!({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+    ]));
+    body = world.open("/v1/chat/completions", &ask(true)).await.into_body();
+    while !piece(&mut body).await.ends_with(b"[DONE]\n\n") {}
+    drop(body);
+    assert_eq!(bodies().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refused_request_calls_nobody() {
+    let mock = Mock::start_with(|_| Answer::json(200, &json!({"id": "x", "choices": []}))).await;
+    let world = World::new(&format!(
+        "[[provider]]\nname = \"p\"\nkind = \"openai-compatible\"\nbase_url = \"{}/v1\"\nallow_private = true\n\
+         [[policy]]\nname = \"all\"\nmay = {{ models = [\"*\"] }}\nrate = [{{ requests = 50, per = \"policy\", window = \"1h\" }}]\n",
+        mock.url()
+    ));
+    let ask = json!({"model": "p/m", "messages": []});
+    let calls = (0..200).map(|n| {
+        let (world, ask) = (&world, &ask);
+        async move { world.post_as(&format!("s{n}"), "/v1/chat/completions", ask).await.status.as_u16() }
+    });
+    let statuses = futures_util::future::join_all(calls).await;
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 50);
+    assert_eq!(mock.count(), 50);
+}

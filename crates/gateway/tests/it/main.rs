@@ -1,7 +1,16 @@
 //! The data plane in process, before a mock provider on loopback.
 
-#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "this is test code, and has no outside: what goes wrong here has to fail the test on the spot"
+)]
 
+mod cassettes;
 mod edge;
 mod harness;
 mod inference;

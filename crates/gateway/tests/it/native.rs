@@ -1,1 +1,149 @@
-//! placeholder
+//! A provider's own API: the listed paths, and for each caller only what that caller made.
+
+use serde_json::json;
+use testkit::mock::{Answer, Mock, Received};
+
+use crate::harness::{PROVIDER_KEY, World};
+
+fn world(mock: &Mock, may: &str) -> World {
+    World::new(&format!(
+        "[[provider]]\nname = \"openai\"\nkind = \"openai\"\nbase_url = \"{}/v1\"\nallow_private = true\napi_key = {{ env = \"K\" }}\n\
+         [[policy]]\nname = \"all\"\nmay = {{ {may} }}\n",
+        mock.url()
+    ))
+}
+
+const FILES: &str = "passthrough = [{ provider = \"openai\", methods = [\"GET\", \"POST\", \"DELETE\"], \
+                     paths = [\"/v1/files\", \"/v1/files/**\", \"/v1/responses/**\", \"/v1/responses\"] }]";
+
+/// A provider that keeps files and responses.
+fn provider(request: &Received) -> Answer {
+    match (request.method.as_str(), request.path()) {
+        ("POST", "/v1/files") => Answer::json(200, &json!({"id": "file-1", "object": "file"})),
+        ("GET", "/v1/files") => {
+            let data = json!([{"id": "file-0"}, {"id": "file-1"}, {"id": "file-9"}]);
+            Answer::json(
+                200,
+                &json!({"object": "list", "data": data, "first_id": "file-0", "last_id": "file-9", "has_more": false}),
+            )
+        }
+        ("POST", "/v1/responses") => match request.json()["stream"].as_bool() {
+            Some(true) => {
+                let events = [
+                    json!({"type": "response.created", "response": {"id": "resp_s"}}),
+                    json!({"type": "response.completed", "response": {"id": "resp_s"}}),
+                ];
+                Answer::anthropic_stream(&events).pieces(9)
+            }
+            _ => Answer::json(200, &json!({"id": "resp_1", "output": []})),
+        },
+        _ => Answer::bytes(200, "text/plain", "content"),
+    }
+}
+
+#[tokio::test]
+async fn only_inference_is_open_unless_a_policy_lists_more() {
+    let mock = Mock::start_with(|_| {
+        Answer::json(200, &json!({"id": "x", "usage": {"prompt_tokens": 1, "completion_tokens": 2}}))
+    })
+    .await;
+    let world = world(&mock, "providers = [\"openai\"]");
+    let chat = json!({"model": "gpt-x", "messages": []});
+    for path in ["/providers/openai/v1/chat/completions", "/providers/openai/chat/completions"] {
+        assert_eq!(world.post(path, &chat).await.status, 200, "{path}");
+        assert_eq!(world.record().output_tokens, Some(2));
+    }
+    let got = mock.request(1).await;
+    assert_eq!((got.target.as_str(), got.body.as_slice()), ("/v1/chat/completions", chat.to_string().as_bytes()));
+    assert_eq!(got.header("authorization"), Some(format!("Bearer {PROVIDER_KEY}").as_str()));
+    for path in [
+        "/providers/openai/v1/files",
+        "/providers/openai/v1/organization/users",
+        "/providers/openai/v1/chat/completions/",
+    ] {
+        let answer = world.get_as("alice", path).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "path_not_allowed"), "{path}");
+    }
+    assert_eq!(world.get_as("alice", "/providers/other/v1/models").await.status, 404);
+    for trick in
+        ["/providers/openai/v1/chat/../files", "/providers/openai/v1/chat%2f..%2ffiles", "/providers/openai//v1/files"]
+    {
+        assert_eq!(world.get_as("alice", trick).await.status, 400, "{trick}");
+    }
+    assert_eq!(world.post("/providers/openai/v1/chat/completions?key=mine", &chat).await.status, 400);
+    assert_eq!(mock.count(), 2);
+}
+
+#[tokio::test]
+async fn what_a_caller_stored_is_that_callers_alone() {
+    let mock = Mock::start_with(provider).await;
+    let world = world(&mock, FILES);
+    let file = "/providers/openai/v1/files/file-1";
+    assert_eq!(world.get_as("alice", file).await.status, 404, "nobody's yet");
+    assert_eq!(world.post("/providers/openai/v1/files", &json!({"purpose": "x"})).await.json()["id"], "file-1");
+    assert_eq!(world.get_as("alice", file).await.text(), "content");
+    assert_eq!(world.get_as("alice", &format!("{file}/content")).await.status, 200);
+    for (subject, path) in [
+        ("bob", file),
+        ("bob", "/providers/openai/v1/files/file-1/content"),
+        ("alice", "/providers/openai/v1/files/file-9"),
+    ] {
+        let before = mock.count();
+        let answer = world.get_as(subject, path).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (404, "object_not_found"), "{subject} {path}");
+        assert_eq!(mock.count(), before);
+    }
+    let mine = world.get_as("alice", "/providers/openai/v1/files").await.json();
+    assert_eq!((&mine["data"], &mine["first_id"]), (&json!([{"id": "file-1"}]), &json!("file-1")));
+    assert_eq!(world.get_as("bob", "/providers/openai/v1/files").await.json()["data"], json!([]));
+    let bearer = format!("Bearer {}", world.token("alice"));
+    assert_eq!(world.send("DELETE", file, &[("authorization", &bearer)], "").await.status, 200);
+    assert_eq!(world.get_as("alice", file).await.status, 404, "forgotten");
+}
+
+#[tokio::test]
+async fn a_response_is_claimed_before_its_id_is_told_also_in_a_stream() {
+    let mock = Mock::start_with(provider).await;
+    let world = world(&mock, FILES);
+    let answer =
+        world.post("/providers/openai/v1/responses", &json!({"model": "m", "input": "x", "stream": true})).await;
+    assert!(answer.text().contains("response.completed"), "{}", answer.text());
+    assert_eq!(world.get_as("alice", "/providers/openai/v1/responses/resp_s").await.status, 200);
+    assert_eq!(world.get_as("bob", "/providers/openai/v1/responses/resp_s").await.status, 404);
+    let follow = |id: &str| json!({"model": "m", "input": "y", "previous_response_id": id});
+    assert_eq!(world.post("/providers/openai/v1/responses", &follow("resp_s")).await.status, 200);
+    assert_eq!(world.post_as("bob", "/providers/openai/v1/responses", &follow("resp_s")).await.status, 404);
+    assert_eq!(
+        world.post("/providers/openai/v1/responses", &json!({"model": "m", "input": "x", "store": false})).await.status,
+        200
+    );
+    assert_eq!(
+        world.get_as("alice", "/providers/openai/v1/responses/resp_1").await.status,
+        200,
+        "claimed by the follow-up"
+    );
+}
+
+#[tokio::test]
+async fn limits_on_tokens_and_tools_hold_for_bodies_that_cannot_be_seen_into() {
+    let mock = Mock::start_with(|_| Answer::json(200, &json!({"id": "x"}))).await;
+    let world = world(&mock, "providers = [\"openai\"], max_output_tokens = 10, tools = false");
+    let chat = json!({"model": "m", "messages": []});
+    assert_eq!(world.post("/providers/openai/v1/chat/completions", &chat).await.status, 200);
+    assert_eq!(mock.request(0).await.json()["max_completion_tokens"], 10);
+    let greedy = json!({"model": "m", "messages": [], "max_tokens": 11});
+    assert_eq!(world.post("/providers/openai/v1/chat/completions", &greedy).await.status, 403);
+    assert_eq!(world.post("/providers/openai/v1/responses", &json!({"model": "m", "input": "x"})).await.status, 403);
+    assert_eq!(mock.count(), 1);
+}
+
+#[tokio::test]
+async fn an_opaque_answer_that_is_cut_breaks_the_connection() {
+    let mock = Mock::start().await;
+    let world = world(&mock, FILES);
+    let owner = store::Owner { issuer: "corp".to_owned(), subject: "alice".to_owned(), client: Some("app".to_owned()) };
+    world.objects.0.lock().unwrap().insert((base::Name::new("openai").unwrap(), "file-1".to_owned()), owner);
+    mock.push(Answer::bytes(200, "application/octet-stream", vec![7; 5000]).cut_after(1000));
+    let answer = world.get_as("alice", "/providers/openai/v1/files/file-1/content").await;
+    assert!(answer.broken);
+}
