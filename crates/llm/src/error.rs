@@ -98,6 +98,14 @@ pub enum ResponseError {
     ManyChoices,
 }
 
+impl ProviderError {
+    /// A stream that is not what it should be.
+    pub(crate) fn stream(message: impl Into<String>) -> Self {
+        let code = Some("upstream_invalid_stream".to_owned());
+        Self { code, message: message.into(), ..Self::default() }
+    }
+}
+
 impl ResponseError {
     /// A stable code for metrics and logs.
     pub const fn reason(&self) -> &'static str {

@@ -12,6 +12,8 @@ mod json;
 pub mod model;
 pub mod passthrough;
 mod provider;
+#[cfg(test)]
+mod roundtrip;
 mod translate;
 
 pub use codec::sse::{SseDecoder, SseError, SseEvent};

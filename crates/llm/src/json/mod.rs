@@ -4,6 +4,8 @@
 //! members, the place of a value in the body. Tool arguments and schemas pass through here as they were written.
 
 mod parse;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod write;
 

@@ -6,6 +6,8 @@ use std::collections::HashSet;
 use super::tree::{Kind, Node};
 use super::{JsonError, Limits};
 
+/// Most members of the outermost object: a request has a few dozen.
+const MEMBERS: usize = 4096;
 /// Longest member name repeated back in an error.
 const SHOWN: usize = 64;
 
@@ -32,6 +34,9 @@ pub(crate) fn members<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Member<
     parser.object(0, |parser, name, depth| {
         let at = parser.at;
         parser.skip(depth)?;
+        if found.len() >= MEMBERS {
+            return Err(JsonError::Nodes(MEMBERS));
+        }
         found.push(Member { name, raw: parser.slice(at), at });
         Ok(())
     })?;

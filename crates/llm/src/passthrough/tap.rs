@@ -24,6 +24,8 @@ pub struct StreamTap {
     sse: SseDecoder,
     /// The start of an event that may have to be taken out; only with `strip_usage`.
     held: Vec<u8>,
+    /// The last event ended in a CR at the end of a chunk; whether it was forwarded.
+    split_end: Option<bool>,
     usage: Usage,
     anthropic: AnthropicUsage,
     outcome: Outcome,
@@ -43,6 +45,7 @@ impl StreamTap {
             strip_usage: strip_usage && dialect == Dialect::OpenAiChat,
             sse: SseDecoder::default(),
             held: Vec::new(),
+            split_end: None,
             usage: Usage::default(),
             anthropic: AnthropicUsage::default(),
             outcome: Outcome::Open,
@@ -55,13 +58,22 @@ impl StreamTap {
 
     /// Take bytes from the provider; what comes back goes to the caller now.
     pub fn feed(&mut self, chunk: &Bytes) -> Bytes {
-        if matches!(self.outcome, Outcome::Garbage) {
+        if chunk.is_empty() || matches!(self.outcome, Outcome::Garbage) {
             return Bytes::new();
         }
         let mut sse = mem::take(&mut self.sse);
         let mut kept: Vec<u8> = Vec::new();
         let mut from = 0;
         let mut dropped = false;
+        // The second half of a CRLF goes where the event went that the first half ended.
+        if let Some(was_kept) = self.split_end.take().filter(|_| chunk.first() == Some(&b'\n')) {
+            from = 1;
+            if was_kept {
+                kept.push(b'\n');
+            } else {
+                dropped = true;
+            }
+        }
         let result = sse.feed(chunk, |event, end| {
             let drop = self.watch(&event) && self.strip_usage;
             if self.strip_usage {
@@ -73,6 +85,8 @@ impl StreamTap {
                     kept.extend_from_slice(chunk.get(from..end).unwrap_or_default());
                 }
                 from = end;
+                let split = end == chunk.len() && chunk.last() == Some(&b'\r');
+                self.split_end = split.then_some(!drop);
             }
         });
         self.partial = !sse.is_between_events();
@@ -181,8 +195,9 @@ impl StreamTap {
     }
 
     fn error_event(&self) -> Vec<u8> {
-        let failure = Failure::cut();
-        let mut out = if self.partial && !self.strip_usage { b"\n\n".to_vec() } else { Vec::new() };
+        let failure = if matches!(self.outcome, Outcome::Garbage) { Failure::garbage() } else { Failure::cut() };
+        let mid_event = self.partial || matches!(self.outcome, Outcome::Garbage);
+        let mut out = if mid_event && !self.strip_usage { b"\n\n".to_vec() } else { Vec::new() };
         out.extend(stream_error_event(self.dialect, &failure));
         out
     }

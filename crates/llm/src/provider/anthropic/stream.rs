@@ -48,11 +48,8 @@ impl Stream {
         if event.comment {
             return events.push(Event::Ping);
         }
-        let Ok(data) = node(&event.data, &Limits::RESPONSE) else {
-            self.ended = true;
-            let message = "The provider's stream holds an event that is not JSON.".to_owned();
-            let code = Some("upstream_invalid_stream".to_owned());
-            return events.push(Event::Error(ProviderError { code, message, ..ProviderError::default() }));
+        let Some(data) = node(&event.data, &Limits::RESPONSE).ok().filter(Node::is_object) else {
+            return self.fail(ProviderError::stream("The provider's stream holds an event that is not JSON."), events);
         };
         let kind = data.text_of("type").unwrap_or_default();
         match kind.as_ref() {
@@ -69,15 +66,15 @@ impl Stream {
                     events.push(Event::Stop { choice: 0, stop });
                 }
             }
+            "message_stop" if !self.started => {
+                self.fail(ProviderError::stream("The provider's stream ended without an answer."), events);
+            }
             "message_stop" => {
                 self.ended = true;
                 events.push(Event::End);
             }
             "ping" => events.push(Event::Ping),
-            "error" => {
-                self.ended = true;
-                events.push(Event::Error(error_of(&data)));
-            }
+            "error" => self.fail(error_of(&data), events),
             // New kinds of events may come at any time; the documentation asks to pass over them.
             _ => {}
         }
@@ -91,13 +88,15 @@ impl Stream {
         self.usage.usage()
     }
 
+    fn fail(&mut self, error: ProviderError, events: &mut Vec<Event>) {
+        self.ended = true;
+        events.push(Event::Error(error));
+    }
+
     fn start(&mut self, data: &Node<'_>, events: &mut Vec<Event>) {
         if std::mem::replace(&mut self.started, true) {
             // Spliced in by something between us and the model: what came so far is not part of this message.
-            let message = "The provider began a second message in one stream.".to_owned();
-            let code = Some("upstream_invalid_stream".to_owned());
-            self.ended = true;
-            return events.push(Event::Error(ProviderError { code, message, ..ProviderError::default() }));
+            return self.fail(ProviderError::stream("The provider began a second message in one stream."), events);
         }
         let Some(message) = data.get("message") else { return };
         events.push(Event::Start {

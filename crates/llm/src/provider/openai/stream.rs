@@ -48,13 +48,14 @@ impl Stream {
             return events.push(Event::Ping);
         }
         if event.data.trim() == "[DONE]" {
+            if self.answers.is_empty() {
+                return self.fail(ProviderError::stream("The provider's stream ended without an answer."), events);
+            }
             self.ended = true;
             return events.push(Event::End);
         }
-        let Ok(data) = node(&event.data, &Limits::RESPONSE) else {
-            let message = "The provider's stream holds an event that is not JSON.".to_owned();
-            let code = Some("upstream_invalid_stream".to_owned());
-            return self.fail(ProviderError { code, message, ..ProviderError::default() }, events);
+        let Some(data) = node(&event.data, &Limits::RESPONSE).ok().filter(Node::is_object) else {
+            return self.fail(ProviderError::stream("The provider's stream holds an event that is not JSON."), events);
         };
         let used = data.get("usage").or_else(|| data.get("x_groq")?.get("usage"));
         if let Some(used) = used {
