@@ -283,6 +283,8 @@ fn every_request_is_translated_or_refused_by_name() {
                 texts(&translated, &mut after);
                 let after = after.join("\n");
                 before.retain(|text| !text.starts_with('\u{0}'));
+                // Ids with characters Anthropic refuses are rewritten, calls and results alike.
+                before.retain(|text| !text.starts_with("functions."));
                 match before.iter().find(|text| !after.contains(text.as_str())) {
                     None => table.pass(&cassette.provider),
                     Some(text) => table.fail(&cassette.provider, format!("{}: lost {text:?}", cassette.name)),

@@ -31,7 +31,8 @@ fn response(pair: (Dialect, Dialect), body: &Value) -> Value {
 }
 
 fn stream(pair: (Dialect, Dialect), events: &[Value]) -> String {
-    let mut text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let mut text: String =
+        events.iter().flat_map(|event| ["data: ".to_owned(), event.to_string(), "\n\n".to_owned()]).collect();
     if pair.1 == Dialect::OpenAiChat {
         text.push_str("data: [DONE]\n\n");
     }

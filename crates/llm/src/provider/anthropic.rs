@@ -5,6 +5,7 @@
 //! | OpenAI | Anthropic |
 //! |---|---|
 //! | `messages` of role `system`, `developer` | `system`, in their order, wherever they stood |
+//! | a call's `id` | the same, with characters Anthropic refuses as `_CODE_` |
 //! | `tool` messages in a row and the `user` message after them | one `user` message, results first |
 //! | `image_url`, `file` (PDF, plain text), `document_url` | `image`, `document` blocks |
 //! | `max_completion_tokens`, `max_tokens`, none | `max_tokens`; a default, since it is required |

@@ -255,13 +255,13 @@ fn block(a: &mut Array<'_>, part: &Part) {
             }
             Body::ToolCall(call) => {
                 o.text("type", "tool_use");
-                o.text("id", &call.id);
+                o.text("id", &tool_id(&call.id));
                 o.text("name", &call.name);
                 o.raw("input", &input(&call.arguments));
             }
             Body::ToolResult { call, parts, is_error } => {
                 o.text("type", "tool_result");
-                o.text("tool_use_id", call);
+                o.text("tool_use_id", &tool_id(call));
                 content(o, &parts.iter().collect::<Vec<_>>());
                 if *is_error {
                     o.boolean("is_error", true);
@@ -285,6 +285,19 @@ fn block(a: &mut Array<'_>, part: &Part) {
             o.raw(&extra.name, extra.value.as_str());
         }
     });
+}
+
+/// A call's id as Anthropic takes it: letters, digits, `_` and `-`. Ids of other providers
+/// (`functions.weather:0`) have more; each such character becomes its code, so that two ids stay two.
+fn tool_id(id: &str) -> String {
+    id.chars().fold(String::with_capacity(id.len()), |mut out, c| {
+        if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') {
+            out.push(c);
+        } else {
+            out.extend(["_", &u32::from(c).to_string(), "_"]);
+        }
+        out
+    })
 }
 
 fn source(o: &mut Object<'_>, source: &Source) {
