@@ -7,6 +7,8 @@
 pub mod admin;
 pub mod credential;
 pub mod explain;
+#[cfg(test)]
+mod fixture;
 mod form;
 pub mod oauth;
 pub mod operations;

@@ -1,6 +1,8 @@
 //! The `OpenAPI` 3.1 document of the admin API, made from the table. `docs/openapi-admin.json` is a copy of it.
 
-use http::{Method, StatusCode};
+use std::collections::BTreeSet;
+
+use http::Method;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
@@ -36,7 +38,7 @@ pub fn document() -> Value {
                 "description": "It was not done.",
                 "content": { "application/problem+json": { "schema": reference("Problem") } },
             } },
-            "schemas": schemas(),
+            "schemas": schemas(&paths),
         },
     })
 }
@@ -66,7 +68,8 @@ fn described(operation: &Operation) -> Value {
             "From this machine itself, not through a proxy on it, no token is needed.".into(),
         );
     }
-    if operation.method == Method::PUT && operation.success == StatusCode::OK {
+    if operation.method == Method::PUT && operation.kind.is_some() {
+        object.insert("description".into(), "`name` may be left out of the body: it is that of the path.".into());
         let created = json!({ "description": "It was made.", "content": { "application/json": { "schema": success_schema(operation) } } });
         if let Some(responses) = object.get_mut("responses").and_then(Value::as_object_mut) {
             responses.insert("201".into(), created);
@@ -156,8 +159,41 @@ fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
+/// The schemas that `paths` and the common responses lead to.
+fn schemas(paths: &Map<String, Value>) -> Map<String, Value> {
+    let mut all = all_schemas();
+    let mut needed = BTreeSet::from(["Problem".to_owned()]);
+    for path in paths.values() {
+        find_references(path, &mut needed);
+    }
+    // Each round adds what the schemas found so far lead to, until nothing is new.
+    loop {
+        let before = needed.len();
+        for name in needed.clone() {
+            all.get(&name).into_iter().for_each(|schema| find_references(schema, &mut needed));
+        }
+        if needed.len() == before {
+            break;
+        }
+    }
+    all.retain(|name, _| needed.contains(name));
+    all
+}
+
+fn find_references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            let reference = object.get("$ref").and_then(Value::as_str);
+            found.extend(reference.and_then(|r| r.strip_prefix("#/components/schemas/")).map(str::to_owned));
+            object.values().for_each(|value| find_references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| find_references(item, found)),
+        _ => {}
+    }
+}
+
 /// All schemas: those of the configuration, and those of this API.
-fn schemas() -> Map<String, Value> {
+fn all_schemas() -> Map<String, Value> {
     let mut all = Map::new();
     if let Some(Value::Object(definitions)) = config::schema().get_mut("$defs").map(Value::take) {
         all.extend(definitions.into_iter().map(|(name, schema)| (name, hoisted(schema))));

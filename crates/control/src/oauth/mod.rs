@@ -4,6 +4,8 @@
 mod client_auth;
 mod error;
 mod lockout;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

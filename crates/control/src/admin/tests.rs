@@ -1,1 +1,0 @@
-//! The admin API from outside.

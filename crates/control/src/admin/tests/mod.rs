@@ -1,0 +1,6 @@
+//! The admin API from outside.
+
+mod credentials;
+mod idempotency;
+mod matrix;
+mod resources;

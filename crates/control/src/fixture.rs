@@ -1,0 +1,175 @@
+//! A whole installation in a temporary directory, for tests.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use base::{Clock, FakeClock, SystemRng, Timestamp};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use store::{Store, StoreUrl};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use vault::{MasterKey, Vault};
+
+use crate::admin::{self, Admin, Hosts};
+use crate::oauth::{self, AttemptLimits, Oauth};
+use crate::operations::{CreateAdminToken, Operations, Parts};
+use crate::{ClientAddress, external_url};
+
+pub(crate) const NOW: i64 = 1_800_000_000;
+pub(crate) const LOOPBACK: &str = "127.0.0.1";
+pub(crate) const ELSEWHERE: &str = "192.0.2.7";
+pub(crate) const EXTERNAL: &str = "https://ai.example.com";
+
+/// An installation.
+pub(crate) struct Fixture {
+    pub(crate) dir: TempDir,
+    pub(crate) clock: FakeClock,
+    pub(crate) operations: Arc<Operations>,
+    pub(crate) admin: Router,
+    pub(crate) local: Router,
+    pub(crate) public: Router,
+}
+
+/// A response, read to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Fixture {
+    /// An installation with this configuration file.
+    pub(crate) async fn with(toml: &str) -> Self {
+        let text = format!("[server]\nexternal_url = \"{EXTERNAL}\"\n{toml}");
+        let file = Arc::new(config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}")));
+        let dir = tempfile::tempdir().unwrap();
+        let clock = FakeClock::at(Timestamp::from_secs(NOW));
+        let rng = Arc::new(SystemRng);
+        let store = Store::open(&StoreUrl::default(), dir.path(), Arc::new(clock.clone()), rng.clone()).await.unwrap();
+        let vault = Arc::new(Vault::new(MasterKey::generate(&SystemRng).unwrap(), rng.clone()).unwrap());
+        let external_url = external_url(&file.server);
+        let clock_of = Arc::new(clock.clone()) as Arc<dyn Clock>;
+        let operations = Arc::new(Operations::new(Parts { store, vault, clock: clock_of, rng, file, external_url }));
+        operations.signing_key_ensure().await.unwrap();
+        let api = Admin::new(Arc::clone(&operations), None, Hosts::default(), 64 * 1024);
+        let service = Arc::new(Oauth::new(Arc::clone(&operations), AttemptLimits::default(), 64 * 1024));
+        Self {
+            dir,
+            clock,
+            admin: admin::router(&api),
+            local: admin::local_router(&api),
+            public: oauth::router(service),
+            operations,
+        }
+    }
+
+    /// An installation with an empty configuration file.
+    pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// A new admin token of that role.
+    pub(crate) async fn token(&self, role: &str) -> String {
+        let new = CreateAdminToken { name: format!("test-{role}"), role: role.to_owned(), expires: None };
+        self.operations.admin_token_create(&new, "test").await.unwrap().admin_token.expose().to_owned()
+    }
+
+    /// A request as the local owner.
+    pub(crate) async fn owner(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.owner_with(method, path, body, &[]).await
+    }
+
+    pub(crate) async fn owner_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        send(&self.local, request.body(Body::from(body)).unwrap()).await
+    }
+
+    /// A request over the network, from `address`.
+    pub(crate) async fn network(
+        &self,
+        method: Method,
+        path: &str,
+        (address, headers): (&str, &[(&str, &str)]),
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost:8081");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        send(&self.admin, from(request.body(Body::empty()).unwrap(), address)).await
+    }
+
+    /// A request to the token endpoint.
+    pub(crate) async fn ask_token(&self, body: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask_token_from(body, headers, ELSEWHERE).await
+    }
+
+    pub(crate) async fn ask_token_from(&self, body: &str, headers: &[(&str, &str)], address: &str) -> Answer {
+        let mut request = Request::builder().method(Method::POST).uri("/oauth/token");
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/x-www-form-urlencoded");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        send(&self.public, from(request.body(Body::from(body.to_owned())).unwrap(), address)).await
+    }
+
+    /// Everything the data directory holds, as bytes.
+    pub(crate) fn stored(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            all.extend(std::fs::read(entry.unwrap().path()).unwrap());
+        }
+        all
+    }
+
+    /// Whether `text` is anywhere in the data directory.
+    pub(crate) fn stores(&self, text: &str) -> bool {
+        self.stored().windows(text.len()).any(|window| window == text.as_bytes())
+    }
+}
+
+fn from(mut request: Request<Body>, address: &str) -> Request<Body> {
+    request.extensions_mut().insert(ClientAddress(address.parse::<IpAddr>().unwrap()));
+    request
+}
+
+/// Send one request to a router.
+pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer { status: head.status, headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+}
