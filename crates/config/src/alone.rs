@@ -308,9 +308,7 @@ impl Alone for Limits {
             ("token_body", self.token_body, KIB, 1024 * KIB),
             ("admin_body", self.admin_body, KIB, 16 * 1024 * KIB),
             ("response_body", self.response_body, KIB, GIB),
-            ("response_header_bytes", self.response_header_bytes, 8 * KIB, 1024 * KIB),
             ("token", self.token, KIB, 64 * KIB),
-            ("stream_buffer", self.stream_buffer, 4 * KIB, 64 * 1024 * KIB),
         ];
         for (key, size, least, most) in sizes {
             if size.as_u64() < least || size.as_u64() > most {

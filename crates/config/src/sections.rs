@@ -96,9 +96,6 @@ pub struct Limits {
     /// Largest provider answer that has to be held whole (not streamed); beyond it 502.
     #[schemars(with = "SizeText")]
     pub response_body: ByteSize,
-    /// Largest header section of a provider's answer.
-    #[schemars(with = "SizeText")]
-    pub response_header_bytes: ByteSize,
     /// Longest credential.
     #[schemars(with = "SizeText")]
     pub token: ByteSize,
@@ -111,7 +108,7 @@ pub struct Limits {
     /// Time for the TLS handshake.
     #[schemars(with = "SpanText")]
     pub tls_handshake: Span,
-    /// Time for a request's headers, and between requests on one connection.
+    /// Time for a request's headers.
     #[schemars(with = "SpanText")]
     pub header_timeout: Span,
     /// Longest pause within a request body; then 408.
@@ -120,9 +117,6 @@ pub struct Limits {
     /// Longest time a client may take nothing of an answer that waits for it.
     #[schemars(with = "SpanText")]
     pub write_idle: Span,
-    /// Most of one answer held for a slow client before the provider is made to wait.
-    #[schemars(with = "SizeText")]
-    pub stream_buffer: ByteSize,
     /// Most open connections on the public listener.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
@@ -163,7 +157,6 @@ impl Default for Limits {
             token_body: kib(64),
             admin_body: kib(64),
             response_body: mib(32),
-            response_header_bytes: kib(64),
             token: kib(16),
             json_depth: 64,
             json_nodes: 100_000,
@@ -171,7 +164,6 @@ impl Default for Limits {
             header_timeout: Span::secs(10),
             body_idle: Span::secs(30),
             write_idle: Span::secs(60),
-            stream_buffer: kib(256),
             connections: 10_000,
             connections_per_address: 100,
             streams_per_connection: 100,
