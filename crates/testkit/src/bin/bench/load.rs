@@ -70,14 +70,16 @@ pub(crate) async fn run(addr: SocketAddr, requests: &Requests, connections: usiz
 
 /// Open `count` streams, wait for the first event of each, and keep them open as long as the result is kept.
 pub(crate) async fn hold_streams(addr: SocketAddr, request: &[u8], count: usize) -> Vec<Connection> {
-    let mut held = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut connection = Connection::open(addr).await;
-        connection.write(request).await;
-        connection.read_until(b"data: ").await;
-        held.push(connection);
-    }
-    held
+    let opening = (0..count).map(|_| {
+        let request = request.to_vec();
+        async move {
+            let mut connection = Connection::open(addr).await;
+            connection.write(&request).await;
+            connection.read_until(b"data: ").await;
+            connection
+        }
+    });
+    opening.collect::<JoinSet<_>>().join_all().await
 }
 
 pub(crate) struct Connection {
@@ -98,7 +100,7 @@ impl Connection {
 
     async fn more(&mut self) {
         let count = self.stream.read_buf(&mut self.buffer).await.expect("the program under test answers");
-        assert!(count > 0, "closed in the middle of an answer: {:?}", String::from_utf8_lossy(&self.buffer));
+        assert!(count > 0, "closed before the end of an answer: {:?}", String::from_utf8_lossy(&self.buffer));
     }
 
     async fn read_until(&mut self, end: &[u8]) -> usize {
@@ -117,6 +119,7 @@ impl Connection {
         let head = self.read_until(b"\r\n\r\n").await;
         let text = std::str::from_utf8(&self.buffer[..head]).expect("an answer's head is text").to_ascii_lowercase();
         let status = text.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+        assert!(status == 200, "refused: {}", String::from_utf8_lossy(&self.buffer));
         if let Some((_, length)) = text.split_once("content-length:") {
             let length: usize = length.lines().next().unwrap_or_default().trim().parse().expect("a length");
             while self.buffer.len() < head + length {

@@ -162,7 +162,7 @@ pub(crate) async fn haproxy(upstream: SocketAddr, alg: Option<&'static str>) -> 
         )
     });
     let text = format!(
-        "global\n    maxconn 2000\ndefaults\n    mode http\n    timeout connect 5s\n    timeout client 120s\n\
+        "global\n    maxconn 2000\ndefaults\n    mode http\n    option http-no-delay\n    timeout connect 5s\n    timeout client 120s\n\
          \x20   timeout server 120s\nfrontend in\n    bind {addr}\n{check}    default_backend out\n\
          backend out\n    http-reuse always\n    server mock {upstream}\n"
     );
