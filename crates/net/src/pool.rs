@@ -27,6 +27,24 @@ struct State {
     shared: Vec<Arc<Shared>>,
 }
 
+impl State {
+    /// Newest first, so that the pool shrinks when there is less to do. Closed ones on the way are dropped; one that
+    /// has not yet seen the end of its last exchange stays where it is.
+    fn newest_ready(&mut self) -> Option<Idle> {
+        let mut at = self.idle.len();
+        while let Some(before) = at.checked_sub(1) {
+            at = before;
+            let sender = &self.idle.get(at)?.connection.sender;
+            if sender.is_closed() {
+                self.idle.remove(at);
+            } else if sender.is_ready() {
+                return Some(self.idle.remove(at));
+            }
+        }
+        None
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolLimits {
     pub(crate) idle_connections: usize,
@@ -127,14 +145,8 @@ impl Slot {
         if let Some(stream) = state.shared.iter().find_map(|shared| shared.open(self.limits.streams)) {
             return Some(self.lease(Wire::H2(stream), true));
         }
-        // Newest first, so that the pool shrinks when there is less to do. One that has not yet seen the end of
-        // its last exchange stays where it is.
-        state.idle.retain(|idle| !idle.connection.sender.is_closed());
-        let found = state.idle.iter().rposition(|idle| idle.connection.sender.is_ready())?;
-        let idle = state.idle.remove(found);
+        let idle = state.newest_ready()?;
         if idle.since.elapsed() > self.limits.idle_time {
-            // The newest is too old, and so are all before it.
-            state.idle.drain(..found);
             return None;
         }
         Some(self.lease(Wire::H1(idle.connection), true))

@@ -121,6 +121,15 @@ async fn what_follows_an_upgrade_request_is_not_taken_for_another_protocol() {
 }
 
 #[tokio::test]
+async fn a_refused_connect_tunnels_nothing() {
+    let server = Server::start(Limits::default()).await;
+    let bytes = format!("CONNECT evil.example:443 HTTP/1.1\r\nhost: evil.example:443\r\n\r\n{INNER}");
+    let (answers, seen) = tell(&server, &bytes).await;
+    assert_eq!(answers.first(), Some(&405));
+    assert!(seen.len() == answers.len(), "what follows is a request like any other, or nothing: {seen:?}");
+}
+
+#[tokio::test]
 async fn http_1_0_with_a_transfer_coding_is_refused() {
     let server = Server::start(Limits::default()).await;
     for connection in ["", "connection: keep-alive\r\n"] {

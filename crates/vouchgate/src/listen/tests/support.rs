@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base::Problem;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -124,6 +124,11 @@ impl Service for Desk {
         self.peers.lock().unwrap().push(peer);
         let line = format!("{} {}", request.method(), request.uri().path());
         self.seen.lock().unwrap().push(line.clone());
+        if request.method() == Method::CONNECT {
+            let mut response = Response::new(whole("no tunnels"));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            return response;
+        }
         match request.uri().path() {
             "/panic" => panic!("in the handler"),
             "/panic-body" => return Response::new(Explosive.boxed_unsync()),
