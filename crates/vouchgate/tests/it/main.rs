@@ -1,0 +1,14 @@
+//! The whole product, tested from outside: over sockets, with real clients, in front of providers that replay what real
+//! ones sent.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "this is test code: what goes wrong here has to fail the test on the spot"
+)]
+
+mod support;
+
+mod newcomer;
