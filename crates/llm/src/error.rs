@@ -96,6 +96,9 @@ pub enum ResponseError {
     /// More answers than the caller's dialect can hold.
     #[error("The provider sent several answers; only one can be passed on")]
     ManyChoices,
+    /// An error with a status that says there is none.
+    #[error("The provider reported an error: {}", .0.message)]
+    Failed(ProviderError),
 }
 
 impl ProviderError {
@@ -113,6 +116,7 @@ impl ResponseError {
             Self::Json(_) => "upstream_invalid_json",
             Self::Shape(_) => "upstream_invalid_shape",
             Self::ManyChoices => "upstream_many_choices",
+            Self::Failed(_) => "provider_error",
         }
     }
 

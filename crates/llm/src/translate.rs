@@ -151,6 +151,11 @@ impl Encoder {
         }
     }
 
+    /// Whether the writer had to give up; see [`anthropic::StreamWriter::overflowed`].
+    fn overflowed(&self) -> bool {
+        matches!(self, Self::Anthropic(writer) if writer.overflowed())
+    }
+
     pub(crate) fn write(&mut self, event: &Event, out: &mut String) {
         match self {
             Self::OpenAi(writer) => writer.write(event, out),
@@ -216,26 +221,29 @@ impl StreamTranslation {
             if self.outcome != Outcome::Open {
                 break;
             }
-            if self.client == Dialect::AnthropicMessages && event.choice().is_some_and(|choice| choice > 0) {
+            let several = event.choice().is_some_and(|choice| choice > 0);
+            if self.client == Dialect::AnthropicMessages && several {
                 // There is room for one answer; the request could not have asked for more.
-                let message = format!("{}.", ResponseError::ManyChoices);
-                let error = ProviderError { message, ..ProviderError::default() };
-                out.push_str(&String::from_utf8_lossy(&stream_error_event(self.client, &Failure::from(&error))));
-                self.outcome = Outcome::Failed(error);
+                self.fail(ProviderError::stream(format!("{}.", ResponseError::ManyChoices)), &mut out);
                 break;
             }
             match event {
-                Event::Error(error) => {
-                    out.push_str(&String::from_utf8_lossy(&stream_error_event(self.client, &Failure::from(error))));
-                    self.outcome = Outcome::Failed(error.clone());
-                }
+                Event::Error(error) => self.fail(error.clone(), &mut out),
                 Event::End => {
                     self.encoder.write(event, &mut out);
                     self.outcome = Outcome::Complete;
                 }
                 other => self.encoder.write(other, &mut out),
             }
+            if self.outcome == Outcome::Open && self.encoder.overflowed() {
+                self.fail(ProviderError::stream("The provider mixed too many tool calls."), &mut out);
+            }
         }
         out.into_bytes()
+    }
+
+    fn fail(&mut self, error: ProviderError, out: &mut String) {
+        out.push_str(&String::from_utf8_lossy(&stream_error_event(self.client, &Failure::from(&error))));
+        self.outcome = Outcome::Failed(error);
     }
 }

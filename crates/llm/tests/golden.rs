@@ -326,3 +326,40 @@ fn an_error_in_a_stream_is_told_and_ends_it() {
     let garbage = stream(TO_OPENAI, &[json!("not a chunk")]);
     insta::assert_snapshot!(format!("{openai}---\n{anthropic}---\n{garbage}"));
 }
+
+#[test]
+fn a_stream_that_closes_right_behind_its_last_line_is_complete_but_not_behind_half_of_it() {
+    let whole = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"model\":\"c\"}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}";
+    for (body, clean, complete) in
+        [(whole, true, true), (whole, false, false), (&whole[..whole.len() - 1], true, false)]
+    {
+        let mut stream = between(TO_ANTHROPIC, Flavour::default()).stream(false);
+        stream.feed(body.as_bytes());
+        stream.finish(clean);
+        assert_eq!(*stream.outcome() == llm::Outcome::Complete, complete, "{clean} {body}");
+        let mut tap = llm::passthrough::StreamTap::new(Dialect::AnthropicMessages, false);
+        tap.feed(&bytes::Bytes::copy_from_slice(body.as_bytes()));
+        tap.finish(clean);
+        assert_eq!(*tap.outcome() == llm::Outcome::Complete, complete, "{clean} {body}");
+    }
+}
+
+#[test]
+fn calls_mixed_beyond_measure_end_in_an_error_and_lose_nothing_silently() {
+    let chunk = |index: u64, text: &str| {
+        json!({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [
+            {"index": index, "id": format!("c{index}"), "function": {"name": "f", "arguments": text}}]}}]})
+    };
+    let mut events = vec![chunk(0, "{"), chunk(1, "{")];
+    events.extend((0..11_000).map(|_| chunk(1, " ")));
+    let out = stream(TO_OPENAI, &events);
+    assert!(out.ends_with("\n\n") && out.contains("mixed too many tool calls"), "{}", out.len());
+    assert!(!out.contains("message_stop"));
+}
+
+#[test]
+fn an_error_that_calls_itself_a_success_is_an_error() {
+    let body = json!({"error": {"message": "no capacity", "code": 502}, "user_id": "x"}).to_string();
+    let error = between(TO_OPENAI, Flavour::default()).response(body.as_bytes()).unwrap_err();
+    assert_eq!((error.reason(), error.to_string().contains("no capacity")), ("provider_error", true));
+}

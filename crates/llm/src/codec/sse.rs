@@ -92,6 +92,15 @@ impl SseDecoder {
         Ok(())
     }
 
+    /// The stream has ended: the event its last lines are, though no empty line follows. The standard drops it; but
+    /// several servers close right behind their last `data` line, so its taker must see for itself whether it is whole.
+    pub fn finish(&mut self) -> Option<SseEvent> {
+        if !self.line.is_empty() {
+            self.end_of_line().ok()?;
+        }
+        self.dispatch().filter(|event| !event.comment)
+    }
+
     /// Whether the stream stands between two events (a partial one would be lost now).
     pub fn is_between_events(&self) -> bool {
         !self.has_any && self.line.is_empty()
@@ -185,6 +194,15 @@ mod tests {
         let mut decoder = SseDecoder::default();
         decoder.feed(b"data: a\n\ndata: b\n", |event, _| assert_eq!(event.data, "a")).unwrap();
         assert!(!decoder.is_between_events());
+    }
+
+    #[test]
+    fn the_last_event_can_be_asked_for() {
+        let mut decoder = SseDecoder::default();
+        decoder.feed(b"data: a\n\nevent: x\ndata: b", |_, _| {}).unwrap();
+        let last = decoder.finish().unwrap();
+        assert_eq!((last.event.as_str(), last.data.as_str()), ("x", "b"));
+        assert_eq!(decoder.finish(), None);
     }
 
     #[test]

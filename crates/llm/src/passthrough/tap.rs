@@ -112,6 +112,12 @@ impl StreamTap {
     /// The provider's stream has ended, `clean`ly or broken off. What comes back goes to the caller last: nothing
     /// after a complete answer, an error event after one that was cut.
     pub fn finish(&mut self, clean: bool) -> Vec<u8> {
+        if clean && self.outcome == Outcome::Open {
+            let last = self.sse.finish().filter(provider::is_whole);
+            if last.is_some_and(|event| self.watch(&event)) && self.strip_usage {
+                self.held.clear();
+            }
+        }
         let settled = self.ended || (clean && self.finished && self.running.is_empty());
         match self.outcome {
             Outcome::Open if settled => {

@@ -4,7 +4,7 @@ pub(crate) mod anthropic;
 pub(crate) mod openai;
 pub(crate) mod usage;
 
-use crate::codec::sse::{SseDecoder, SseError};
+use crate::codec::sse::{SseDecoder, SseError, SseEvent};
 use crate::json::{Kind, Limits, Node, node};
 use crate::model::{Event, Request, Response, Usage};
 use crate::passthrough::CapName;
@@ -71,6 +71,10 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
     if !root.is_object() {
         return Err(ResponseError::Shape("object"));
     }
+    // OpenRouter reports some failures with status 200.
+    if root.get("error").is_some() && root.get("choices").is_none() && root.get("content").is_none() {
+        return Err(ResponseError::Failed(error_of(&root)));
+    }
     match dialect {
         Dialect::AnthropicMessages => anthropic::response(&root),
         Dialect::OpenAiChat => openai::response(&root),
@@ -119,9 +123,20 @@ impl Decoder {
     /// The provider has closed the stream, `clean`ly or not: appends [`Event::End`] where what came was a complete
     /// answer without its terminal event. Says whether the answer is complete.
     pub fn finish(&mut self, clean: bool, events: &mut Vec<Event>) -> bool {
+        let last = if clean && !self.failed { self.sse.finish().filter(is_whole) } else { None };
         match &mut self.inner {
-            Inner::OpenAi(stream) => stream.finish(clean && !self.failed, events),
-            Inner::Anthropic(stream) => stream.is_ended(),
+            Inner::OpenAi(stream) => {
+                if let Some(event) = &last {
+                    stream.take(event, events);
+                }
+                stream.finish(clean && !self.failed, events)
+            }
+            Inner::Anthropic(stream) => {
+                if let Some(event) = &last {
+                    stream.take(event, events);
+                }
+                stream.is_ended()
+            }
         }
     }
 
@@ -132,6 +147,11 @@ impl Decoder {
             Inner::Anthropic(stream) => stream.usage(),
         }
     }
+}
+
+/// Whether an event that no empty line ended is there to its last byte: cut-off JSON is no JSON.
+pub(crate) fn is_whole(event: &SseEvent) -> bool {
+    event.data.trim() == "[DONE]" || node(&event.data, &Limits::RESPONSE).is_ok_and(|data| data.is_object())
 }
 
 /// Longest text of a provider's error that is passed on, in characters.
@@ -157,7 +177,9 @@ pub fn provider_error(status: u16, body: &[u8]) -> ProviderError {
 
 /// The error in `root`, or in its member `error`.
 pub(crate) fn error_of(root: &Node<'_>) -> ProviderError {
-    let inner = root.get("error").unwrap_or(root);
+    // Google wraps its errors in an array, others list several.
+    let root = root.items().first().unwrap_or(root);
+    let inner = root.get("error").or_else(|| root.get("errors")?.items().first()).unwrap_or(root);
     if let Some(message) = inner.text() {
         return ProviderError { message: clean(&message, MESSAGE), ..ProviderError::default() };
     }
@@ -184,7 +206,11 @@ pub(crate) fn error_of(root: &Node<'_>) -> ProviderError {
         kind,
         code: text("code", CODE),
         param: text("param", CODE),
-        message: text("message", MESSAGE).or_else(detail).unwrap_or_default(),
+        message: ["message", "Message", "msg", "error_description"]
+            .iter()
+            .find_map(|name| text(name, MESSAGE))
+            .or_else(detail)
+            .unwrap_or_default(),
     }
 }
 
@@ -215,6 +241,8 @@ mod tests {
         assert_eq!(read(422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#).message, "field required");
         assert_eq!(read(404, r#"{"error":"not found: x"}"#).message, "not found: x");
         assert_eq!(read(429, r#"{"error":{"message":"slow","code":429}}"#).code.as_deref(), Some("429"));
+        assert_eq!(read(400, r#"[{"error":{"code":400,"message":"bad key","status":"INVALID"}}]"#).message, "bad key");
+        assert_eq!(read(400, r#"{"errors":[{"message":"first"},{"message":"second"}]}"#).message, "first");
         assert_eq!(read(502, "<html>Bad gateway</html>").message, "The provider answered with status 502.");
         assert_eq!(read(500, "").message, "The provider answered with status 500.");
         assert_eq!(read(500, &"x\u{1b}".repeat(5000)).message.chars().count(), MESSAGE);

@@ -7,7 +7,9 @@ use crate::json::{Object, object};
 use crate::model::{Event, Stop, Usage};
 
 /// Most events that wait for the block they belong behind.
-const WAITING: usize = 100_000;
+const WAITING: usize = 10_000;
+/// Most text that waits, in bytes.
+const WAITING_BYTES: usize = 4 << 20;
 
 /// Writes events as Anthropic's.
 ///
@@ -19,6 +21,8 @@ pub(crate) struct StreamWriter {
     next: u64,
     open: Option<Block>,
     waiting: VecDeque<Event>,
+    waiting_bytes: usize,
+    overflowed: bool,
     stop: Option<Stop>,
     usage: Usage,
 }
@@ -51,13 +55,29 @@ impl StreamWriter {
             }
             Event::End => self.end(out),
             part => {
-                if self.must_wait(part) && self.waiting.len() < WAITING {
-                    self.waiting.push_back(part.clone());
+                if self.must_wait(part) {
+                    self.wait(part);
                 } else {
                     self.part(part, out);
+                    self.catch_up(out);
                 }
-                self.catch_up(out);
             }
+        }
+    }
+
+    /// Whether more had to wait than there is room for: the answer cannot be told in order.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    fn wait(&mut self, event: &Event) {
+        self.waiting_bytes += match event {
+            Event::Text { text, .. } | Event::Thinking { text, .. } | Event::Arguments { json: text, .. } => text.len(),
+            _ => 0,
+        };
+        self.overflowed |= self.waiting.len() >= WAITING || self.waiting_bytes > WAITING_BYTES;
+        if !self.overflowed {
+            self.waiting.push_back(event.clone());
         }
     }
 

@@ -283,6 +283,12 @@ fn part(node: &Node<'_>, path: &str) -> Result<Part, RequestError> {
             let url = needed(node, "document_url", path)?;
             Body::Document { source: url_source(&url), title: text(node, "document_name", path)? }
         }
+        // Mistral's reasoning models get theirs back so.
+        "thinking" => {
+            let pieces = list(node, "thinking", path)?.iter().filter_map(|piece| piece.text_of("text"));
+            extra.clear();
+            Body::Thinking { text: pieces.collect(), signature: None }
+        }
         _ => Body::Other { kind, raw: Json::trusted(node.raw) },
     };
     if matches!(body, Body::Other { .. }) {

@@ -17,6 +17,9 @@ pub(crate) fn request(request: &Request) -> Result<String, RequestError> {
     if !native {
         request.extra.iter().try_for_each(|extra| neutral(extra, "").map(drop))?;
     }
+    if !native && matches!(request.tool_choice, Some(ToolChoice::Other(_))) {
+        return Err(RequestError::unsupported("tool_choice", "auto, none, required or one function"));
+    }
     let Some(max_tokens) = request.max_output_tokens else {
         return Err(RequestError::missing("max_tokens"));
     };

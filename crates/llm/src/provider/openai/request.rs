@@ -10,6 +10,9 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
     let native = request.dialect == Dialect::OpenAiChat;
     if !native {
         request.extra.iter().try_for_each(|extra| neutral(extra, ""))?;
+        if matches!(request.tool_choice, Some(ToolChoice::Other(_))) {
+            return Err(RequestError::unsupported("tool_choice", "auto, none, any or one tool"));
+        }
         if request.top_k.is_some() {
             return Err(RequestError::unsupported("top_k", "OpenAI's dialect has no such member"));
         }
