@@ -115,13 +115,15 @@ async fn a_token_is_for_this_gateway_only() {
     }
 }
 
+/// A body, headers, and the status and error they get.
+type Case<'a> = (String, Vec<(&'a str, &'a str)>, (u16, String));
+
 #[tokio::test]
 async fn malformed_requests_get_the_errors_of_rfc_6749() {
     let fixture = Fixture::new().await;
     let secret = client(&fixture, "batch").await;
     let good = posted("batch", &secret);
     let both = basic("batch", &secret);
-    type Case<'a> = (String, Vec<(&'a str, &'a str)>, (u16, String));
     let cases: [Case<'_>; 12] = [
         (format!("client_id=batch&client_secret={secret}"), vec![], is(400, "invalid_request")),
         (good.replace("client_credentials", "password"), vec![], is(400, "unsupported_grant_type")),

@@ -1,5 +1,7 @@
 //! The command line: what can be typed. What each command does is in its own file beside this one.
 
+#![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

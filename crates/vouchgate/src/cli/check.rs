@@ -5,7 +5,7 @@ use super::io::{Exit, Io, Outcome};
 use super::place::read_text;
 
 /// Print `FILE:LINE:COL: message` for every fault.
-pub fn run(args: &CheckArgs, io: &mut Io<'_>) -> Outcome {
+pub(super) fn run(args: &CheckArgs, io: &mut Io<'_>) -> Outcome {
     let text = read_text(&args.config)?;
     let faults = crate::preflight::read(&text).err().unwrap_or_default();
     let exit = if faults.is_empty() { Exit::Done } else { Exit::No };

@@ -13,7 +13,7 @@ use super::io::{Exit, Failure, Io, Outcome};
 const MAX_KEYS: u64 = 1 << 20;
 
 /// Verify the token on standard input.
-pub fn run(command: JwtCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) fn run(command: JwtCommand, io: &mut Io<'_>) -> Outcome {
     let JwtCommand::Verify(args) = command;
     let algorithms = args.alg.iter().map(|name| algorithm(name)).collect::<Result<Vec<Alg>, Failure>>()?;
     let keys = keys(&args, &algorithms)?;

@@ -51,7 +51,7 @@ fn shown_once(io: &mut Io<'_>, json: bool, answer: &Value, (member, said): (&str
 }
 
 /// `token ...`
-pub async fn token(command: TokenCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) async fn token(command: TokenCommand, io: &mut Io<'_>) -> Outcome {
     let TokenCommand::Mint(MintArgs { client, subject, scope, ttl, state }) = command;
     let mut body = json!({ "client": client });
     for (member, value) in [("subject", subject), ("scope", scope), ("ttl", ttl)] {
@@ -61,15 +61,15 @@ pub async fn token(command: TokenCommand, io: &mut Io<'_>) -> Outcome {
     }
     let answer = ask(io, &state, (Method::POST, "/tokens"), Some(body)).await?;
     if state.json {
-        io.json(&answer)?
+        io.json(&answer)?;
     } else {
-        io.line(&text(&answer, "access_token"))?
+        io.line(&text(&answer, "access_token"))?;
     }
     Ok(Exit::Done)
 }
 
 /// `client ...`
-pub async fn client(command: ClientCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) async fn client(command: ClientCommand, io: &mut Io<'_>) -> Outcome {
     match command {
         ClientCommand::Create { name, scope, token_ttl, state } => {
             let body = json!({ "name": name, "scopes": scopes(&scope), "token_ttl": token_ttl });
@@ -114,9 +114,9 @@ async fn switch(io: &mut Io<'_>, NamedArgs { name, state }: NamedArgs, way: &str
 /// Say that something was done; with `--json`, print what it is now.
 fn done(io: &mut Io<'_>, json: bool, answer: &Value, said: &str) -> Outcome {
     if json {
-        io.json(answer)?
+        io.json(answer)?;
     } else {
-        io.note(said)
+        io.note(said);
     }
     Ok(Exit::Done)
 }
@@ -145,7 +145,7 @@ fn hash(stdin: bool, json: bool, io: &mut Io<'_>) -> Outcome {
 }
 
 /// `secret ...`
-pub async fn secret(command: SecretCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) async fn secret(command: SecretCommand, io: &mut Io<'_>) -> Outcome {
     match command {
         SecretCommand::Set(SecretSetArgs { name, origin, state }) => {
             let value = io.read_value("the secret")?;
@@ -183,7 +183,7 @@ fn kept(io: &mut Io<'_>, json: bool, answer: &Value) -> Outcome {
 }
 
 /// `key ...`
-pub async fn key(command: KeyCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) async fn key(command: KeyCommand, io: &mut Io<'_>) -> Outcome {
     let KeyCommand::List(state) = command;
     let rows = ask_list(io, &state, "/keys").await?;
     print::list(io, state.json, print::KEYS, (&rows, "There are no signing keys; the first start makes one."))?;
@@ -191,7 +191,7 @@ pub async fn key(command: KeyCommand, io: &mut Io<'_>) -> Outcome {
 }
 
 /// `apikey ...`
-pub async fn apikey(command: ApikeyCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) async fn apikey(command: ApikeyCommand, io: &mut Io<'_>) -> Outcome {
     match command {
         ApikeyCommand::Create(ApikeyCreateArgs { name, scope, subject, client, expires, state }) => {
             let body = json!({
@@ -217,7 +217,7 @@ pub async fn apikey(command: ApikeyCommand, io: &mut Io<'_>) -> Outcome {
 }
 
 /// `admin ...`
-pub async fn admin(command: AdminCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) async fn admin(command: AdminCommand, io: &mut Io<'_>) -> Outcome {
     let AdminCommand::Token(command) = command;
     match command {
         AdminTokenCommand::Create { name, role, expires, state } => {

@@ -13,6 +13,8 @@ mod policy;
 mod print;
 mod remote;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

@@ -28,9 +28,9 @@ pub struct Place {
 }
 
 /// The operations on a place, and the store to close after them.
-pub struct Opened {
+pub(super) struct Opened {
     /// What to ask.
-    pub api: Api,
+    pub(super) api: Api,
     store: Option<Store>,
 }
 
@@ -60,7 +60,7 @@ impl Place {
     }
 
     /// Ask the server that runs here, or take the lock and do it in this process.
-    pub async fn open(&self, io: &mut Io<'_>) -> Result<Opened, Failure> {
+    pub(super) async fn open(&self, io: &mut Io<'_>) -> Result<Opened, Failure> {
         let socket = self.data_dir().join(SOCKET_NAME);
         if answers(&socket).await {
             return Ok(Opened { api: Api::Running(socket), store: None });
@@ -119,7 +119,7 @@ impl Place {
 
 impl Opened {
     /// Give the lock back. Only then is what was written safe from a command that follows at once.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         if let Some(store) = self.store {
             store.close().await;
         }
@@ -138,7 +138,7 @@ pub fn read_config(file: &Path, io: &mut Io<'_>) -> Result<Config, Failure> {
 }
 
 /// Read a configuration file as text.
-pub fn read_text(file: &Path) -> Result<String, Failure> {
+pub(super) fn read_text(file: &Path) -> Result<String, Failure> {
     let failed = |why: String| Failure::new(format!("cannot read {}: {why}", file.display()));
     let length = std::fs::metadata(file).map_err(|e| failed(e.to_string()))?.len();
     if length > config::MAX_TEXT as u64 {

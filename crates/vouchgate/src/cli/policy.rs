@@ -17,7 +17,7 @@ use super::table::{printable, text};
 use crate::wire::rules_of;
 
 /// Print the decision and, policy by policy, what holds and what does not.
-pub async fn run(command: PolicyCommand, io: &mut Io<'_>) -> Outcome {
+pub(super) async fn run(command: PolicyCommand, io: &mut Io<'_>) -> Outcome {
     let PolicyCommand::Explain(args) = command;
     let claims = claims(&args, io)?;
     let place = Place::find(&args.state, io)?;

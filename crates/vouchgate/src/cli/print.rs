@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::io::{Failure, Io};
 use super::table::{Column, print as print_table, printable, text};
 
-pub const CLIENTS: &[Column] = &[
+pub(super) const CLIENTS: &[Column] = &[
     ("client", |row| text(row, "name")),
     ("scopes", |row| text(row, "scopes")),
     ("token ttl", |row| text(row, "token_ttl")),
@@ -14,7 +14,7 @@ pub const CLIENTS: &[Column] = &[
     ("source", |row| text(row, "source")),
 ];
 
-pub const SECRETS: &[Column] = &[
+pub(super) const SECRETS: &[Column] = &[
     ("secret", |row| text(row, "name")),
     ("version", |row| text(row, "version")),
     ("origin", |row| text(row, "origin")),
@@ -24,14 +24,14 @@ pub const SECRETS: &[Column] = &[
     ("set", |row| day(row, "created_at")),
 ];
 
-pub const KEYS: &[Column] = &[
+pub(super) const KEYS: &[Column] = &[
     ("kid", |row| text(row, "kid")),
     ("alg", |row| text(row, "alg")),
     ("state", |row| text(row, "state")),
     ("made", |row| day(row, "created_at")),
 ];
 
-pub const APIKEYS: &[Column] = &[
+pub(super) const APIKEYS: &[Column] = &[
     ("key", |row| text(row, "name")),
     ("ends with", |row| text(row, "last4")),
     ("state", |row| text(row, "state")),
@@ -41,7 +41,7 @@ pub const APIKEYS: &[Column] = &[
     ("last used", |row| day(row, "last_used_at")),
 ];
 
-pub const ADMIN_TOKENS: &[Column] = &[
+pub(super) const ADMIN_TOKENS: &[Column] = &[
     ("token", |row| text(row, "name")),
     ("role", |row| text(row, "role")),
     ("state", |row| text(row, "state")),
@@ -56,12 +56,17 @@ fn day(row: &Value, member: &str) -> String {
 }
 
 /// Print a list as JSON or as a table.
-pub fn list(io: &mut Io<'_>, json: bool, columns: &[Column], (rows, none): (&[Value], &str)) -> Result<(), Failure> {
+pub(super) fn list(
+    io: &mut Io<'_>,
+    json: bool,
+    columns: &[Column],
+    (rows, none): (&[Value], &str),
+) -> Result<(), Failure> {
     if json { io.json(&Value::Array(rows.to_vec())) } else { print_table(io, columns, rows, none) }
 }
 
 /// Print one object, member by member.
-pub fn object(io: &mut Io<'_>, json: bool, value: &Value) -> Result<(), Failure> {
+pub(super) fn object(io: &mut Io<'_>, json: bool, value: &Value) -> Result<(), Failure> {
     if json {
         return io.json(value);
     }

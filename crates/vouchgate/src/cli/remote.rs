@@ -1,5 +1,6 @@
 //! How a command reaches the operations: the admin API, over `admin.sock` of the server that runs, or in process.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use super::io::{Exit, Failure};
 
 /// The longest answer taken, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The admin API of one data directory.
-pub enum Api {
+pub(super) enum Api {
     /// Of a server that runs.
     Running(PathBuf),
     /// In this process, which holds the data directory's lock.
@@ -27,7 +28,7 @@ pub enum Api {
 
 impl Api {
     /// Ask, and fail with the API's own words unless it says yes.
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -40,16 +41,16 @@ impl Api {
             Self::Here(api) => api.call(request).await,
             Self::Running(socket) => over_socket(socket, request).await?,
         };
-        let answer = match bytes.is_empty() {
-            true => Value::Null,
-            false => serde_json::from_slice(&bytes)
-                .map_err(|e| Failure::new(format!("the server's answer is not JSON: {e}")))?,
+        let answer = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("the server's answer is not JSON: {e}")))?
         };
         if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
     }
 
     /// All items of a list, page by page.
-    pub async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         // More pages than any list has: a server that never ends its list must not hang us.
@@ -72,7 +73,7 @@ impl Api {
 }
 
 /// A name as one segment of a path.
-pub fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
@@ -84,9 +85,10 @@ fn refusal(status: StatusCode, answer: &Value) -> Failure {
     };
     for fault in answer.get("errors").and_then(Value::as_array).into_iter().flatten() {
         let part = |member: &str| fault.get(member).and_then(Value::as_str).unwrap_or_default();
-        message.push_str(&format!("\n  {}: {}", part("path"), part("message")));
+        // Writing to a String cannot fail.
+        let _ = write!(message, "\n  {}: {}", part("path"), part("message"));
         if !part("hint").is_empty() {
-            message.push_str(&format!(" ({})", part("hint")));
+            let _ = write!(message, " ({})", part("hint"));
         }
     }
     // Not there, there already, not allowed: the answer is no. The rest could not be done.
@@ -117,6 +119,6 @@ async fn over_socket(socket: &std::path::Path, request: Request<Full<Bytes>>) ->
 }
 
 /// Whether a server answers at `socket`.
-pub async fn answers(socket: &std::path::Path) -> bool {
+pub(super) async fn answers(socket: &std::path::Path) -> bool {
     tokio::time::timeout(Duration::from_secs(5), UnixStream::connect(socket)).await.is_ok_and(|r| r.is_ok())
 }

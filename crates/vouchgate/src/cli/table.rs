@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::io::{Failure, Io};
 
 /// A column: its title and how a row shows it.
-pub type Column = (&'static str, fn(&Value) -> String);
+pub(super) type Column = (&'static str, fn(&Value) -> String);
 
 /// Print `rows` in columns, or say on standard error that there are none.
-pub fn print(io: &mut Io<'_>, columns: &[Column], rows: &[Value], none: &str) -> Result<(), Failure> {
+pub(super) fn print(io: &mut Io<'_>, columns: &[Column], rows: &[Value], none: &str) -> Result<(), Failure> {
     if rows.is_empty() {
         io.note(none);
         return Ok(());
@@ -44,12 +44,12 @@ fn line(cells: impl Iterator<Item = String>, widths: &[usize]) -> String {
 }
 
 /// What is stored may hold anything; a terminal obeys escape sequences.
-pub fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The text of a member, empty when absent.
-pub fn text(row: &Value, member: &str) -> String {
+pub(super) fn text(row: &Value, member: &str) -> String {
     match row.get(member) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
