@@ -70,9 +70,9 @@ impl AdmitError {
 /// }
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// fn spend(permit: gateway::Permit) -> gateway::Reservation {
-///     gateway::Reservation { permit, slots: Vec::new() }
+///     gateway::Reservation { permit, _slots: Vec::new() }
 /// }
 /// ```
 #[derive(Debug)]

@@ -12,15 +12,6 @@ pub enum BodyError {
     /// The upstream's answer broke off.
     #[error("the upstream's answer ended early")]
     Cut,
-    /// The upstream sent nothing for too long.
-    #[error("the upstream sent nothing for too long")]
-    Idle,
-    /// The upstream's answer is larger than allowed.
-    #[error("the upstream's answer is too large")]
-    TooLarge,
-    /// This server is shutting down.
-    #[error("this server is shutting down")]
-    Draining,
 }
 
 /// A body that is produced while the client reads it.

@@ -196,9 +196,12 @@ fn check_content(headers: &HeaderMap, endpoint: &Endpoint, limit: usize) -> Resu
 
 /// `application/json` or any `+json`, whatever its parameters.
 fn is_json(value: &HeaderValue) -> bool {
-    let Ok(text) = value.to_str() else { return false };
-    let essence = text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let of_application = essence.split_at_checked(12).filter(|(kind, _)| kind.eq_ignore_ascii_case(b"application/"));
+    of_application.is_some_and(|(_, subtype)| {
+        let end = subtype.split_at_checked(subtype.len().wrapping_sub(5)).map_or(b"".as_slice(), |(_, end)| end);
+        subtype.eq_ignore_ascii_case(b"json") || end.eq_ignore_ascii_case(b"+json")
+    })
 }
 
 impl<B> Inbound<B> {
@@ -292,6 +295,10 @@ mod tests {
         assert_eq!(with("content-encoding", "identity"), Ok(()));
         assert_eq!(with("content-type", "text/plain"), Err("content_type_unsupported"));
         assert_eq!(with("content-type", "Application/JSON; charset=utf-8"), Ok(()));
+        assert_eq!(with("content-type", "application/merge-patch+json"), Ok(()));
+        for other in ["application/jsonp", "application/", "json", "text/json", "application/x-www-form-urlencoded"] {
+            assert_eq!(with("content-type", other), Err("content_type_unsupported"), "{other}");
+        }
         assert_eq!(with("content-length", "11"), Err("body_too_large"));
         assert_eq!(with("content-length", "10"), Ok(()));
     }

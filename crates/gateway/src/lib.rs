@@ -25,6 +25,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base::{Clock, RequestId, Rng};
 use bytes::Bytes;
+use config::ProviderDialect;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body;
@@ -113,7 +114,7 @@ impl Gateway {
     {
         let snapshot = self.snapshot.load_full();
         let id = RequestId::new(self.shared.rng.as_ref());
-        let surface = Surface::of(request.uri().path(), request.headers());
+        let surface = Self::surface(&snapshot, &request);
         let origin = snapshot.cors.origin(request.headers()).cloned();
         let mut response = match self.answer(&snapshot, id, request, peer).await {
             Ok(response) => response,
@@ -126,6 +127,17 @@ impl Gateway {
         }
         edge::finish(&mut response, id, &snapshot.cors, origin);
         response
+    }
+
+    /// Whose error format the sender expects: on a provider's own API that provider's.
+    fn surface<B>(snapshot: &Snapshot, request: &Request<B>) -> Surface {
+        let path = request.uri().path();
+        let native = path.strip_prefix("/providers/").and_then(|rest| snapshot.provider(rest.split('/').next()?));
+        match native.map(|provider| provider.dialect) {
+            Some(ProviderDialect::Anthropic) => Surface::Anthropic,
+            Some(ProviderDialect::OpenAi) => Surface::OpenAi,
+            None => Surface::of(path, request.headers()),
+        }
     }
 
     /// Whether a request is for this gateway at all, for the surfaces of the same listener that are not the data plane: the

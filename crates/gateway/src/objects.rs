@@ -128,9 +128,17 @@ const REFERENCES: [&str; 20] = [
 pub(crate) fn references(body: &[u8]) -> Vec<String> {
     // An escape in a member's name would hide it; all names are ASCII, so it begins with these bytes.
     static HINTS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
-        let hints = ["file", "_response_id", "conversation", "vector_store", "thread_id", "assistant_id", "container"];
-        let rest = ["batch_id", "upload_id", "skill_id", "cached", "item_reference", "\\u00"];
-        hints.iter().chain(&rest).map(|hint| Finder::new(*hint)).collect()
+        let names = [
+            "\"file_id",
+            "_file",
+            "response_id\"",
+            "\"conversation",
+            "\"vector_store_id",
+            "\"thread_id",
+            "\"assistant_id",
+        ];
+        let rest = ["\"container", "\"batch_id", "\"upload_id", "\"skill_id", "\"cached", "\"item_reference", "\\u00"];
+        names.iter().chain(&rest).map(|hint| Finder::new(*hint)).collect()
     });
     let mut found = Vec::new();
     if HINTS.iter().any(|hint| hint.find(body).is_some())
@@ -241,6 +249,9 @@ mod tests {
             seen(r#"{"container":"auto","messages":[{"content":"a file_id is an id"}],"file_id":null}"#).is_empty()
         );
         assert!(seen("not json file_id").is_empty());
+        for name in REFERENCES {
+            assert_eq!(seen(&format!(r#"{{"a":[{{"{name}":"x-1"}}]}}"#)), ["x-1"], "{name}");
+        }
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use llm::Usage;
 use llm::passthrough::StreamTap;
 use net::UpstreamBody;
@@ -55,6 +55,22 @@ pub(crate) trait Pipe: Send {
 
     /// Tokens seen so far.
     fn usage(&self) -> Usage;
+
+    /// What goes through it.
+    fn kind(&self) -> Kind {
+        Kind::Events
+    }
+}
+
+/// What goes through a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Events, made or changed on the way.
+    Events,
+    /// Events as they are.
+    OpaqueEvents,
+    /// Bytes as they are: as many as upstream says.
+    Bytes,
 }
 
 /// What a stream has come to.
@@ -112,7 +128,9 @@ fn relay(
     mut receipt: Receipt,
     reservation: Option<Reservation>,
 ) -> GatewayBody {
-    receipt.streaming();
+    if pipe.kind() != Kind::Bytes {
+        receipt.streaming();
+    }
     let source = Source { ready, upstream };
     let drain = Box::pin(draining(Arc::clone(receipt.shared())));
     GatewayBody::stream(Relay { source: Some(source), pipe, receipt, _reservation: reservation, drain, broken: None })
@@ -229,6 +247,13 @@ impl Body for Relay {
     fn is_end_stream(&self) -> bool {
         self.source.is_none() && self.broken.is_none()
     }
+
+    fn size_hint(&self) -> SizeHint {
+        let upstream =
+            self.source.as_ref().and_then(|source| source.upstream.as_ref().filter(|_| source.ready.is_empty()));
+        let exact = upstream.filter(|_| self.pipe.kind() == Kind::Bytes).and_then(|body| body.size_hint().exact());
+        exact.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
 }
 
 impl Drop for Relay {
@@ -237,10 +262,18 @@ impl Drop for Relay {
     }
 }
 
-/// Bytes nobody looks at.
-#[derive(Debug, Default)]
+/// What nobody looks at.
+#[derive(Debug)]
 pub(crate) struct Opaque {
+    kind: Kind,
     cut: bool,
+}
+
+impl Opaque {
+    /// For an answer that is `streamed`, or is not.
+    pub(crate) fn new(streamed: bool) -> Self {
+        Self { kind: if streamed { Kind::OpaqueEvents } else { Kind::Bytes }, cut: false }
+    }
 }
 
 impl Pipe for Opaque {
@@ -259,6 +292,10 @@ impl Pipe for Opaque {
 
     fn usage(&self) -> Usage {
         Usage::default()
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
     }
 }
 

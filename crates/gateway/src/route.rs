@@ -119,3 +119,39 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(targets: usize, attempts: u32) -> Plan {
+        let model = Model {
+            name: base::Name::new("fast").expect("name"),
+            targets: vec![ModelTarget::Echo; targets],
+            attempts,
+            retry_on: vec![429, 503],
+            timeout: config::Timeout::default(),
+        };
+        Plan { targets: Targets::Configured(Arc::new(model)), label: Label::Fixed("fast") }
+    }
+
+    #[test]
+    fn attempts_go_round_and_wait_only_where_they_have_been() {
+        let plan = plan(2, 5);
+        assert_eq!((0..9).filter(|attempt| plan.target(*attempt).is_some()).count(), 5);
+        let pauses: Vec<u128> = (0..5).map(|attempt| plan.pause(attempt).as_millis()).collect();
+        assert_eq!(pauses, [0, 0, 200, 200, 400]);
+        assert_eq!(plan.pause(1000), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn only_listed_statuses_let_another_target_try() {
+        let configured = plan(1, 3);
+        assert!(
+            configured.retries_on(StatusCode::TOO_MANY_REQUESTS) && !configured.retries_on(StatusCode::BAD_REQUEST)
+        );
+        let direct = Plan { targets: Targets::Direct(ModelTarget::Echo), label: Label::Fixed("direct") };
+        assert!(!direct.retries_on(StatusCode::SERVICE_UNAVAILABLE));
+        assert!(direct.target(0).is_some() && direct.target(1).is_none());
+    }
+}

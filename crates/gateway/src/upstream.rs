@@ -24,8 +24,9 @@ const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("vouchgate/", env!("CARGO_PKG_VERSION")));
 
 /// Fields of a caller that change what a provider does and may be passed on, by what the provider speaks.
-const PASSED_OPENAI: [&str; 2] = ["openai-beta", "idempotency-key"];
-const PASSED_ANTHROPIC: [&str; 3] = ["anthropic-version", "anthropic-beta", "idempotency-key"];
+/// (`Idempotency-Key` is not among them: behind one provider key, one caller's could answer to another's.)
+const PASSED_OPENAI: [&str; 1] = ["openai-beta"];
+const PASSED_ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 /// Fields of a provider's answer that mean something to the caller. Its rate limits and organisation are the operator's.
 const RETURNED: [&str; 7] = [
     "content-type",

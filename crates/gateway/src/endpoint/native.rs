@@ -209,7 +209,7 @@ impl Native<'_> {
         if streamed && !encoded {
             let pipe: Box<dyn Pipe> = match &self.seen {
                 Some((dialect, _)) => Box::new(Watched::new(StreamTap::new(*dialect, strip))),
-                None => Box::new(Opaque::default()),
+                None => Box::new(Opaque::new(true)),
             };
             let (first, body) = if makes {
                 created::claim_streamed(body, self.provider, receipt).await?
@@ -225,7 +225,7 @@ impl Native<'_> {
             created::forget(self.provider, id, receipt).await;
         }
         if !(makes || lists || self.seen.is_some()) || encoded {
-            let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::default()));
+            let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::new(streamed)));
             return Ok(Answer { status, headers, content });
         }
         let mut bytes = upstream::read(None, body, self.limit).await.map_err(|error| error.problem())?;

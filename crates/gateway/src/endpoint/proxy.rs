@@ -36,6 +36,7 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     if let Some(location) = head.headers.get(header::LOCATION).and_then(|location| to.location_here(location)) {
         returned.insert(header::LOCATION, location);
     }
-    let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::default()));
+    let content =
+        Content::Stream(VecDeque::new(), body, Box::new(Opaque::new(upstream::is_event_stream(&head.headers))));
     Ok((Answer { status: head.status, headers: returned, content }, Some(reservation)))
 }

@@ -217,3 +217,21 @@ async fn bodies_out_of_bounds_reach_nobody() {
     assert_eq!(post(tools.to_owned(), &[]).await.code(), "tools_not_allowed");
     assert_eq!(mock.count(), 0);
 }
+
+#[tokio::test]
+async fn a_29_a_new_key_is_fetched_once_and_the_token_accepted() {
+    let world = World::with_keys_after_refresh(ECHO);
+    for _ in 0..3 {
+        let answer = world.post("/v1/chat/completions", &hello()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(world.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_are_our_fault_and_no_challenge() {
+    let world = World::without_keys(ECHO);
+    let answer = world.post("/v1/chat/completions", &hello()).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "keys_unavailable"));
+    assert_eq!((answer.header("retry-after"), answer.header("www-authenticate")), ("30", ""));
+}

@@ -1,14 +1,15 @@
 //! A gateway with its world in memory.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base::{FakeClock, Name, Secret, SystemRng, Timestamp};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use gateway::{
-    ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRing, Metrics, NoRefresh, Objects, Parts, Peer, Records,
+    ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRefresh, KeyRing, Metrics, Objects, Parts, Peer, Records,
     Snapshot,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -16,7 +17,7 @@ use http_body_util::{BodyExt, Full};
 use net::{Egress, EgressConfig};
 use prometheus_client::registry::Registry;
 use proof::jose::KeySet;
-use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, StaticKeys};
+use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, KeySource};
 use serde_json::{Value, json};
 use store::{Owner, RequestRecord, StoreError};
 use testkit::keys::{TestKey, key_set};
@@ -70,6 +71,7 @@ pub struct World {
     pub gateway: Gateway,
     pub clock: FakeClock,
     pub key: TestKey,
+    source: Arc<Source>,
     pub records: Arc<Recorded>,
     pub objects: Arc<Made>,
     pub drain: watch::Sender<bool>,
@@ -108,8 +110,33 @@ impl Answer {
 impl World {
     /// A gateway with this configuration: its `corp` issuer's tokens are made by [`World::token`].
     pub fn new(config: &str) -> Self {
+        Self::build(config, true, true)
+    }
+
+    /// The same, but the issuer's keys come only when they are fetched.
+    pub fn with_keys_after_refresh(config: &str) -> Self {
+        Self::build(config, false, true)
+    }
+
+    /// The same, but the issuer's keys cannot be had.
+    pub fn without_keys(config: &str) -> Self {
+        Self::build(config, false, false)
+    }
+
+    /// How often the keys were fetched.
+    pub fn refreshes(&self) -> u64 {
+        self.source.generation()
+    }
+
+    fn build(config: &str, keys_known: bool, keys_come: bool) -> Self {
         let config = config::parse(config).unwrap_or_else(|faults| panic!("{faults:?}"));
         let key = TestKey::generate("ES256");
+        let set = Arc::new(KeySet::from_published(key_set(&[&key]).to_string().as_bytes()).unwrap());
+        let source = Arc::new(Source {
+            now: ArcSwapOption::new(keys_known.then(|| Arc::clone(&set))),
+            next: keys_come.then_some(set),
+            fetches: AtomicU64::new(0),
+        });
         let clock = FakeClock::at(Timestamp::from_secs(NOW));
         let vault = vault();
         let policies = policy::compile(&config.policies, &policy::World::of(&config)).unwrap();
@@ -124,7 +151,7 @@ impl World {
             .map(|upstream| (upstream.name.clone(), sealed(&vault, upstream.name.as_str(), upstream.url.as_str())));
         let parts = Parts {
             listening: vec!["192.0.2.1:8080".parse().unwrap()],
-            issuers: Arc::new(issuers(&key)),
+            issuers: Arc::new(issuers(&source)),
             policies,
             keys: KeyRing::new(Arc::clone(&vault), [api_key(&vault)]),
             provider_keys: provider_keys.collect(),
@@ -140,13 +167,13 @@ impl World {
             clock: Arc::new(clock.clone()),
             rng: Arc::new(SystemRng),
             egress: Egress::new(EgressConfig::default()).unwrap(),
-            refresh: Arc::new(NoRefresh),
+            refresh: Arc::clone(&source) as Arc<dyn KeyRefresh>,
             records: Arc::clone(&records) as Arc<dyn Records>,
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
             metrics: Metrics::register(&mut registry),
             drain: draining,
         };
-        Self { gateway: Gateway::new(snapshot, deps), clock, key, records, objects, drain, registry }
+        Self { gateway: Gateway::new(snapshot, deps), clock, key, source, records, objects, drain, registry }
     }
 
     /// A token of `subject` with scope `chat`.
@@ -269,8 +296,34 @@ fn sealed(vault: &Arc<Vault>, name: &str, base: &str) -> Credential {
     Credential::seal(Arc::clone(vault), name, &origin, &Secret::new(PROVIDER_KEY.to_owned())).unwrap()
 }
 
-fn issuers(key: &TestKey) -> Issuers {
-    let keys = KeySet::from_published(key_set(&[key]).to_string().as_bytes()).unwrap();
+fn issuers(source: &Arc<Source>) -> Issuers {
     let rules = IssuerRules::new(Name::new("corp").unwrap(), ISSUER, vec![AUDIENCE.to_owned()]);
-    Issuers::new(vec![Issuer::new(rules, Arc::new(StaticKeys::new(keys)))], CacheLimits::default(), 1).unwrap()
+    let keys = Arc::clone(source) as Arc<dyn KeySource>;
+    Issuers::new(vec![Issuer::new(rules, keys)], CacheLimits::default(), 1).unwrap()
+}
+
+/// Keys that may have to be fetched.
+struct Source {
+    now: ArcSwapOption<KeySet>,
+    next: Option<Arc<KeySet>>,
+    fetches: AtomicU64,
+}
+
+impl KeySource for Source {
+    fn keys(&self) -> Option<Arc<KeySet>> {
+        self.now.load_full()
+    }
+
+    fn generation(&self) -> u64 {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+impl KeyRefresh for Source {
+    fn refresh<'a>(&'a self, issuer: &'a Name) -> BoxFuture<'a, ()> {
+        assert_eq!(issuer.as_str(), "corp");
+        self.now.store(self.next.clone());
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -1,0 +1,302 @@
+//! Where requests go: providers and reverse-proxied APIs, ready to be called.
+
+use base::Name;
+use config::{ProviderDialect, ProviderKind};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
+use llm::{Dialect, Flavour};
+use net::{Deadlines, Reach, Target};
+
+use super::SnapshotError;
+use crate::metrics::Label;
+use crate::upstream::Credential;
+
+/// A provider, ready to be called.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) name: Name,
+    pub(crate) label: Label,
+    pub(crate) kind: ProviderKind,
+    pub(crate) dialect: ProviderDialect,
+    pub(crate) target: Target,
+    pub(crate) origin: String,
+    pub(crate) credential: Option<Credential>,
+    pub(crate) deadlines: Deadlines,
+    base: String,
+    chat: PathAndQuery,
+    embeddings: PathAndQuery,
+}
+
+/// A reverse-proxied API.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) name: Name,
+    pub(crate) label: Label,
+    pub(crate) target: Target,
+    pub(crate) origin: String,
+    pub(crate) inject: Option<Inject>,
+    pub(crate) deadlines: Deadlines,
+    pub(super) path: String,
+    base: String,
+    allow: HeaderValue,
+}
+
+/// A header set in every request to an upstream.
+#[derive(Debug)]
+pub(crate) struct Inject {
+    pub(crate) header: HeaderName,
+    pub(crate) prefix: String,
+    pub(crate) credential: Credential,
+}
+
+impl Provider {
+    pub(super) fn build(
+        provider: &config::Provider,
+        key: Option<Credential>,
+        deadlines: Deadlines,
+    ) -> Result<Self, SnapshotError> {
+        let name = &provider.name;
+        let wrong =
+            |reason: &str| SnapshotError::Url { kind: "provider", name: name.clone(), reason: reason.to_owned() };
+        let base = provider.base().ok_or_else(|| wrong("it needs a base_url"))?;
+        let dialect = provider.kind.dialect().ok_or_else(|| wrong("this kind cannot be called"))?;
+        let (target, origin, path) = destination("provider", name, base, provider.may_be_private())?;
+        let (chat, embeddings) = match dialect {
+            ProviderDialect::OpenAi => ("/chat/completions", "/embeddings"),
+            ProviderDialect::Anthropic => ("/v1/messages", "/v1/embeddings"),
+        };
+        let join =
+            |end: &str| PathAndQuery::try_from(format!("{path}{end}")).map_err(|_| wrong("its path cannot be sent"));
+        let (chat, embeddings) = (join(chat)?, join(embeddings)?);
+        if let Some(key) = &key {
+            check_origin("provider", name, key, &origin)?;
+        }
+        Ok(Self {
+            name: name.clone(),
+            label: Label::Named(name.clone()),
+            kind: provider.kind,
+            dialect,
+            target,
+            origin,
+            credential: key,
+            deadlines,
+            base: path,
+            chat,
+            embeddings,
+        })
+    }
+
+    /// How its dialect differs from what `OpenAI` itself speaks.
+    pub(crate) fn flavour(&self) -> Flavour {
+        Flavour::of_kind(self.kind.as_str())
+    }
+
+    /// Whether a stream may be asked for its usage; the others refuse the member and tell the usage unasked.
+    pub(crate) fn takes_stream_options(&self) -> bool {
+        !matches!(self.kind, ProviderKind::Mistral | ProviderKind::Perplexity)
+    }
+
+    /// What the provider speaks on the endpoint that answers `client`'s dialect.
+    pub(crate) fn speaks(&self, client: Dialect) -> Dialect {
+        match (self.dialect, client) {
+            (_, Dialect::OpenAiEmbeddings) => Dialect::OpenAiEmbeddings,
+            (ProviderDialect::OpenAi, _) => Dialect::OpenAiChat,
+            (ProviderDialect::Anthropic, _) => Dialect::AnthropicMessages,
+        }
+    }
+
+    /// Whether it has an endpoint for what a client of this dialect asks.
+    pub(crate) fn answers(&self, client: Dialect) -> bool {
+        client != Dialect::OpenAiEmbeddings || self.dialect == ProviderDialect::OpenAi
+    }
+
+    /// Where requests in `dialect` go.
+    pub(crate) fn path(&self, dialect: Dialect) -> &PathAndQuery {
+        if dialect == Dialect::OpenAiEmbeddings { &self.embeddings } else { &self.chat }
+    }
+
+    /// The provider's own path for what follows `/providers/NAME`, written with its whole base path, with `/v1`, or with
+    /// neither: `/openai/v1/files`, `/v1/files` and `/files` are the same.
+    pub(crate) fn native_path(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
+        let below = self.below(rest);
+        match self.dialect {
+            ProviderDialect::OpenAi => join(&self.base, below, query),
+            ProviderDialect::Anthropic => join(&format!("{}/v1", self.base), below, query),
+        }
+    }
+
+    /// The part of such a path that names the resource: `/files`.
+    pub(crate) fn below<'p>(&self, rest: &'p str) -> &'p str {
+        let without = |prefix: &str| rest.strip_prefix(prefix).filter(|below| below.starts_with('/'));
+        let whole = if self.base.is_empty() { None } else { without(&self.base) };
+        match whole {
+            Some(below) if self.base.ends_with("/v1") => below,
+            Some(below) => below.strip_prefix("/v1").filter(|b| b.starts_with('/')).unwrap_or(below),
+            None => without("/v1").unwrap_or(rest),
+        }
+    }
+}
+
+impl Upstream {
+    pub(super) fn build(
+        upstream: &config::Upstream,
+        key: Option<Credential>,
+        deadlines: Deadlines,
+    ) -> Result<Self, SnapshotError> {
+        let name = &upstream.name;
+        let wrong =
+            |reason: &str| SnapshotError::Resource { kind: "upstream", name: name.clone(), reason: reason.to_owned() };
+        let (target, origin, base) = destination("upstream", name, upstream.url.as_str(), upstream.allow_private)?;
+        let inject = match (&upstream.inject, key) {
+            (Some(inject), Some(credential)) => {
+                check_origin("upstream", name, &credential, &origin)?;
+                let header =
+                    HeaderName::try_from(inject.header.as_str()).map_err(|_| wrong("its header has no valid name"))?;
+                Some(Inject { header, prefix: inject.prefix.clone(), credential })
+            }
+            (None, _) => None,
+            (Some(_), None) => return Err(wrong("its injected value is missing")),
+        };
+        let methods: Vec<&str> = upstream.methods.iter().map(config::Method::as_str).collect();
+        let allow = HeaderValue::try_from(methods.join(", ")).map_err(|_| wrong("its methods cannot be named"))?;
+        let (label, path) = (Label::Named(name.clone()), upstream.path.as_str().to_owned());
+        Ok(Self { name: name.clone(), label, target, origin, inject, deadlines, path, base, allow })
+    }
+
+    /// The methods passed on, as `Allow` lists them.
+    pub(crate) fn allow(&self) -> &HeaderValue {
+        &self.allow
+    }
+
+    /// The path below this upstream's prefix, with a slash before it; empty for a path of its own.
+    pub(super) fn path_there(&self, path: &str) -> Option<String> {
+        let rest = path.strip_prefix(&self.path)?;
+        match (self.path.ends_with('/'), rest.is_empty()) {
+            (true, _) => Some(format!("/{rest}")),
+            (false, true) => Some(String::new()),
+            (false, false) => None,
+        }
+    }
+
+    /// A `Location` of the upstream's as a path here; `None` if it leads elsewhere, which is nobody's business.
+    pub(crate) fn location_here(&self, location: &HeaderValue) -> Option<HeaderValue> {
+        let text = location.to_str().ok()?;
+        let absolute = text.strip_prefix(&self.origin).unwrap_or(text);
+        let below = absolute.strip_prefix(&self.base)?;
+        let inside = below.starts_with('/') && !below.starts_with("//") && self.path.ends_with('/');
+        HeaderValue::try_from(format!("{}{}", self.path, below.strip_prefix('/').filter(|_| inside)?)).ok()
+    }
+
+    /// The whole path sent for `rest`.
+    pub(crate) fn request_path(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
+        let whole = if rest.is_empty() && self.base.is_empty() { "/" } else { rest };
+        join(&self.base, whole, query)
+    }
+}
+
+fn join(base: &str, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
+    let text = match query {
+        Some(query) => format!("{base}{rest}?{query}"),
+        None => format!("{base}{rest}"),
+    };
+    PathAndQuery::try_from(text).ok()
+}
+
+/// Where a base URL leads: its target, its origin as text, and its path without a slash at the end.
+fn destination(
+    kind: &'static str,
+    name: &Name,
+    base: &str,
+    private: bool,
+) -> Result<(Target, String, String), SnapshotError> {
+    let wrong = |reason: String| SnapshotError::Url { kind, name: name.clone(), reason };
+    let url = url::Url::parse(base).map_err(|error| wrong(error.to_string()))?;
+    let reach = if private { Reach::Private } else { Reach::Public };
+    let target = Target::new(&url, reach).map_err(|error| wrong(error.to_string()))?;
+    let origin = url.origin().ascii_serialization();
+    Ok((target, origin, url.path().trim_end_matches('/').to_owned()))
+}
+
+/// Fail at build time what would fail on every request.
+fn check_origin(kind: &'static str, name: &Name, key: &Credential, origin: &str) -> Result<(), SnapshotError> {
+    if key.origin() == origin {
+        return Ok(());
+    }
+    let (bound, origin) = (key.origin().to_owned(), origin.to_owned());
+    Err(SnapshotError::Origin { kind, name: name.clone(), bound, origin })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn provider(kind: &str, base: &str) -> Provider {
+        let config: config::Provider =
+            serde_json::from_value(serde_json::json!({"name": "p", "kind": kind, "base_url": base})).expect("provider");
+        Provider::build(&config, None, Deadlines::default()).expect("builds")
+    }
+
+    fn upstream(path: &str, url: &str) -> Upstream {
+        let config: config::Upstream =
+            serde_json::from_value(serde_json::json!({"name": "u", "path": path, "url": url})).expect("upstream");
+        Upstream::build(&config, None, Deadlines::default()).expect("builds")
+    }
+
+    #[test]
+    fn every_spelling_of_a_native_path_leads_to_one_place() {
+        let native = |kind, base, rest| provider(kind, base).native_path(rest, Some("a=b")).expect("path").to_string();
+        for rest in ["/v1/files", "/files"] {
+            assert_eq!(native("openai", "https://api.example/v1", rest), "/v1/files?a=b");
+            assert_eq!(native("anthropic", "https://api.example", rest), "/v1/files?a=b");
+            assert_eq!(native("openai-compatible", "https://api.example", rest), "/files?a=b");
+        }
+        for rest in ["/openai/v1/files", "/v1/files", "/files"] {
+            assert_eq!(native("groq", "https://api.example/openai/v1", rest), "/openai/v1/files?a=b");
+        }
+        assert_eq!(provider("groq", "https://api.example/openai/v1").below("/openai/v1/files/x"), "/files/x");
+        assert_eq!(provider("openai", "https://api.example/v1").below("/v1/v1/files"), "/v1/files");
+    }
+
+    #[test]
+    fn an_upstream_takes_its_prefix_off_and_matches_whole_segments() {
+        let maps = upstream("/maps/", "https://maps.example/api/");
+        assert_eq!(maps.path_there("/maps/a/b").as_deref(), Some("/a/b"));
+        assert_eq!(maps.path_there("/maps/").as_deref(), Some("/"));
+        assert_eq!(maps.path_there("/mapsx"), None);
+        assert_eq!(maps.request_path("/a/b", None).expect("path").as_str(), "/api/a/b");
+        let one = upstream("/one", "https://maps.example");
+        assert_eq!(one.path_there("/one").as_deref(), Some(""));
+        assert_eq!(one.path_there("/one/two"), None);
+        assert_eq!(one.request_path("", Some("q")).expect("path").as_str(), "/?q");
+    }
+
+    #[test]
+    fn a_location_is_told_only_if_it_leads_back_here() {
+        let maps = upstream("/maps/", "https://maps.example/api/");
+        let here = |text: &'static str| {
+            maps.location_here(&HeaderValue::from_static(text)).map(|v| v.to_str().expect("text").to_owned())
+        };
+        assert_eq!(here("https://maps.example/api/x?y").as_deref(), Some("/maps/x?y"));
+        assert_eq!(here("/api/x").as_deref(), Some("/maps/x"));
+        for elsewhere in [
+            "https://evil.example/api/x",
+            "https://maps.example.evil.example/api/x",
+            "//evil.example/api/x",
+            "/other",
+            "x",
+        ] {
+            assert_eq!(here(elsewhere), None, "{elsewhere}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_native_path_stays_below_the_base(rest in "/[a-zA-Z0-9/._~%-]{0,40}") {
+            let openai = provider("openai", "https://api.example/v1");
+            if let Some(path) = openai.native_path(&rest, None) {
+                prop_assert!(path.as_str().starts_with("/v1/"));
+            }
+        }
+    }
+}
