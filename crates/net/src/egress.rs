@@ -126,7 +126,7 @@ impl Egress {
             let kept = if stale < STALE_ATTEMPTS { slot.take() } else { None };
             let mut lease = match kept {
                 Some(lease) => lease,
-                None => self.0.connector.connect(to, &slot, deadlines).await?,
+                None => self.open(to, &slot, deadlines).await?,
             };
             address(&mut request, to, &path, &lease.wire);
             let sent = tokio::time::timeout(deadlines.first_byte, exchange(&mut lease, request))
@@ -149,6 +149,17 @@ impl Egress {
                 },
             }
         }
+    }
+
+    async fn open(&self, to: &Target, slot: &Arc<Slot>, deadlines: &Deadlines) -> Result<Lease, EgressError> {
+        // Waiting for somebody else's attempt must not cost more than one of our own.
+        let turn = tokio::time::timeout(deadlines.connect, slot.turn()).await.ok().flatten();
+        if turn.is_some()
+            && let Some(lease) = slot.take()
+        {
+            return Ok(lease);
+        }
+        self.0.connector.connect(to, slot, deadlines).await
     }
 
     /// Close connections that have been idle for too long, and forget origins without any. For a periodic caller;

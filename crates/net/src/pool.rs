@@ -3,7 +3,7 @@
 //! hyper-util's pooled client is not used: it cannot be told a connect time per request, it spawns a task per
 //! HTTP/1 response, and a cancelled HTTP/1 response keeps its connection open until the peer next sends something.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::OutBody;
 pub(crate) struct Slot {
     limits: PoolLimits,
     state: Mutex<State>,
+    http2: AtomicBool,
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +137,7 @@ impl Shared {
 
 impl Slot {
     pub(crate) fn new(limits: PoolLimits) -> Self {
-        Self { limits, state: Mutex::default() }
+        Self { limits, state: Mutex::default(), http2: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
     }
 
     /// A connection that is open and free, if there is one.
@@ -152,8 +154,14 @@ impl Slot {
         Some(self.lease(Wire::H1(idle.connection), true))
     }
 
+    /// Wait for whoever is opening a connection, if that connection will serve several: HTTP/2 was spoken last time.
+    pub(crate) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.http2.load(Ordering::Relaxed) { Some(self.turn.lock().await) } else { None }
+    }
+
     /// Take charge of a new HTTP/1 connection.
     pub(crate) fn lease_h1(self: &Arc<Self>, connection: H1) -> Lease {
+        self.http2.store(false, Ordering::Relaxed);
         self.lease(Wire::H1(connection), false)
     }
 
@@ -164,6 +172,7 @@ impl Slot {
         room: Arc<AtomicUsize>,
         driver: Driver,
     ) -> Option<Lease> {
+        self.http2.store(true, Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stream) = state.shared.iter().find_map(|shared| shared.open(self.limits.streams)) {
             return Some(self.lease(Wire::H2(stream), true));

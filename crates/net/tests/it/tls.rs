@@ -177,6 +177,34 @@ async fn more_streams_than_a_connection_takes_open_another() {
 }
 
 #[tokio::test]
+async fn many_requests_at_once_share_the_one_new_connection() {
+    let (root, acceptor) = certified(&["h2"]);
+    let mut peer = Peer::new().await;
+    let (target, deadlines, egress) = (target(&peer, NAME), patient(), trusting(&root, 100));
+    let serve = async {
+        // The first connection is closed after one answer, the second serves the rest.
+        for requests in [1, 20] {
+            let mut connection = h2(&mut peer, &acceptor).await;
+            for _ in 0..requests {
+                let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+                respond.send_response(Response::new(()), true).unwrap();
+            }
+            connection.graceful_shutdown();
+            tokio::time::timeout(LONG, async { while let Some(Ok(_)) = connection.accept().await {} }).await.unwrap();
+        }
+    };
+    let client = async {
+        egress.send(&target, get("/"), &deadlines).await.unwrap();
+        let crowd = (0..20).map(|_| egress.send(&target, get("/"), &deadlines));
+        for answer in futures_util::future::join_all(crowd).await {
+            answer.unwrap();
+        }
+    };
+    tokio::join!(serve, client);
+    assert_eq!(peer.connections(), 2);
+}
+
+#[tokio::test]
 async fn a_refused_stream_was_certainly_not_processed() {
     let (root, acceptor) = certified(&["h2"]);
     let mut peer = Peer::new().await;
