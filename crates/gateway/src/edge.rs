@@ -195,7 +195,7 @@ fn check_content(headers: &HeaderMap, endpoint: &Endpoint, limit: usize) -> Resu
 }
 
 /// `application/json` or any `+json`, whatever its parameters.
-fn is_json(value: &HeaderValue) -> bool {
+pub(crate) fn is_json(value: &HeaderValue) -> bool {
     let essence = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     let of_application = essence.split_at_checked(12).filter(|(kind, _)| kind.eq_ignore_ascii_case(b"application/"));
     of_application.is_some_and(|(_, subtype)| {

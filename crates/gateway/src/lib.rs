@@ -217,8 +217,11 @@ impl Gateway {
     where
         B: Body<Data = Bytes> + Send,
     {
-        let (head, endpoint, body) =
-            inbound.read(&snapshot.limits).await.map_err(|error| Refusal::from(error.problem()))?;
+        let clock = Arc::clone(&receipt.shared().clock);
+        let begun = clock.monotonic();
+        let read = inbound.read(&snapshot.limits).await;
+        receipt.waited(clock.monotonic().saturating_duration_since(begun));
+        let (head, endpoint, body) = read.map_err(|error| Refusal::from(error.problem()))?;
         receipt.request_bytes(body.len());
         let asked = Asked { snapshot, head: &head, body };
         match &endpoint {

@@ -149,6 +149,15 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
     found
 }
 
+/// Whether a multipart form has a field that names a stored object. Such fields are rare, so they are not looked up.
+pub(crate) fn form_names_object(body: &[u8]) -> bool {
+    static NAMES: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
+        let names = REFERENCES.iter().flat_map(|name| [format!("name=\"{name}"), format!("name={name}")]);
+        names.map(|name| Finder::new(name.as_bytes()).into_owned()).collect()
+    });
+    NAMES.iter().any(|name| name.find(body).is_some())
+}
+
 fn collect(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
@@ -254,11 +263,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_form_field_that_names_an_object_is_seen() {
+        let form =
+            |name: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\nfile-1\r\n--b--");
+        assert!(form_names_object(form("file_id").as_bytes()));
+        assert!(form_names_object(form("file_ids[]").as_bytes()));
+        assert!(!form_names_object(form("purpose").as_bytes()));
+    }
+
     proptest! {
         #[test]
         fn any_path_and_body_are_judged_without_panic(path in "/[a-z/_]{0,30}", body in any::<Vec<u8>>()) {
             resource(&path);
             references(&body);
+            form_names_object(&body);
         }
     }
 }

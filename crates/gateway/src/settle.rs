@@ -80,6 +80,7 @@ pub(crate) struct Receipt {
     outcome: Option<Outcome>,
     usage: Usage,
     upstream: Duration,
+    waited: Duration,
     answered: Option<Instant>,
     first_byte: Option<Instant>,
     stream: Option<OpenStream>,
@@ -115,6 +116,7 @@ impl Receipt {
             outcome: None,
             usage: Usage::default(),
             upstream: Duration::ZERO,
+            waited: Duration::ZERO,
             answered: None,
             first_byte: None,
             stream: None,
@@ -163,6 +165,11 @@ impl Receipt {
         self.provider = provider.clone();
         self.upstream += took;
         self.shared.metrics.attempt(provider, result, took);
+    }
+
+    /// Time that was spent waiting, for the caller's body or before another attempt.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.waited += time;
     }
 
     /// The built-in model answers.
@@ -222,7 +229,7 @@ impl Drop for Receipt {
         let now = self.shared.clock.monotonic();
         let took = now.saturating_duration_since(self.started);
         let answered = self.answered.unwrap_or(now);
-        let before = answered.saturating_duration_since(self.started).saturating_sub(self.upstream);
+        let before = answered.saturating_duration_since(self.started).saturating_sub(self.upstream + self.waited);
         let metrics = &self.shared.metrics;
         metrics.overhead(before);
         metrics.request(&RequestLabels {

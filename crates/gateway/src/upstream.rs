@@ -116,19 +116,20 @@ impl UpstreamError {
             }
             Self::Egress(_) => Problem::provider(bad, self.reason(), "The provider cannot be reached."),
             Self::Body(_) => Problem::provider(bad, self.reason(), "The provider's answer broke off."),
-            Self::Key => {
-                Problem::provider(bad, self.reason(), "The provider refuses this gateway's key; tell its operator.")
+            Self::Key => final_word(bad, self.reason(), "The provider refuses this gateway's key; tell its operator."),
+            Self::Credential(_) => {
+                final_word(bad, self.reason(), "This gateway's key cannot be used; tell its operator.")
             }
-            Self::Credential(_) => Problem::us(
-                bad,
-                self.reason(),
-                "This gateway's key for the provider cannot be used; tell its operator.",
-            ),
             Self::TooLarge(_) | Self::Encoding | Self::Redirect | Self::Response(_) | Self::Kind => {
                 Problem::provider(bad, self.reason(), "The provider's answer cannot be used.")
             }
         }
     }
+}
+
+/// Trying again does not help: an operator has to do something.
+fn final_word(status: StatusCode, code: &'static str, message: &'static str) -> Problem {
+    Problem { retryable: false, ..Problem::us(status, code, message) }
 }
 
 /// One call to be made.

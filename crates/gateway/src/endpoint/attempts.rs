@@ -113,6 +113,7 @@ pub(crate) async fn run<E: Exchange>(
         let pause = plan.pause(attempt);
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
+            receipt.waited(pause);
         }
         attempt += 1;
         let last = plan.target(attempt).is_none();

@@ -44,6 +44,7 @@ struct Native<'a> {
 pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, receipt: &mut Receipt) -> Answered {
     let below = provider.below(rest);
     let method = &asked.head.method;
+    check_form(&asked)?;
     let query = asked.head.uri.query();
     if CREDENTIALS.iter().any(|name| edge::query_names(query, name)) {
         return Err(
@@ -90,6 +91,28 @@ fn bad_path() -> Problem {
     Problem::client(StatusCode::BAD_REQUEST, "path_invalid", "This path or query cannot be sent on.")
 }
 
+/// Refuse a body that cannot be searched for what it names: JSON that lenient readers read otherwise, forms that name stored
+/// objects, and forms of unknown kind.
+fn check_form(asked: &Asked<'_>) -> Result<(), Refusal> {
+    if asked.body.is_empty() {
+        return Ok(());
+    }
+    let Some(kind) = asked.head.headers.get(header::CONTENT_TYPE).filter(|kind| !edge::is_json(kind)) else {
+        let checked = llm::check_json(&asked.body, &asked.snapshot.limits.json);
+        return checked.map_err(|error| request_problem(&llm::RequestError::Json(error)).into());
+    };
+    let kind = kind.as_bytes().to_ascii_lowercase();
+    if kind.starts_with(b"multipart/form-data") {
+        return if objects::form_names_object(&asked.body) { Err(objects::not_found().into()) } else { Ok(()) };
+    }
+    let media = ["application/octet-stream", "audio/", "image/", "video/"];
+    if media.iter().any(|media| kind.starts_with(media.as_bytes())) {
+        return Ok(());
+    }
+    let message = "Send JSON, a multipart form, or the media itself.";
+    Err(Problem::client(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type_unsupported", message).into())
+}
+
 /// See what a request in a known dialect asks.
 fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Dialect, Peek)>, Refusal> {
     let dialect = match below {
@@ -106,9 +129,8 @@ fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Diale
     Ok(Some((dialect, seen)))
 }
 
-/// The model another request names, if it is JSON that names one, once.
+/// The model another request names, if it is JSON that names one.
 fn model_of(asked: &Asked<'_>) -> Option<String> {
-    llm::check_json(&asked.body, &asked.snapshot.limits.json).ok()?;
     let body: serde_json::Value = serde_json::from_slice(&asked.body).ok()?;
     Some(body.get("model")?.as_str()?.to_owned())
 }

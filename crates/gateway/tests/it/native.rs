@@ -147,3 +147,24 @@ async fn an_opaque_answer_that_is_cut_breaks_the_connection() {
     let answer = world.get_as("alice", "/providers/openai/v1/files/file-1/content").await;
     assert!(answer.broken);
 }
+
+#[tokio::test]
+async fn a_body_that_cannot_be_searched_is_not_sent() {
+    let mock = Mock::start_with(provider).await;
+    let world = world(&mock, FILES);
+    let bearer = format!("Bearer {}", world.token("alice"));
+    let post = async |kind: &str, body: Vec<u8>| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", kind)];
+        world.send("POST", "/providers/openai/v1/responses", &headers, body).await.status.as_u16()
+    };
+    let stolen = r#"{"model":"m","previous_response_id":"resp_9"}"#;
+    let wide: Vec<u8> = stolen.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for body in [wide, format!("\u{feff}{stolen}").into_bytes(), b"[]".to_vec(), b"{\"a\":1,\"a\":2}".to_vec()] {
+        assert_eq!(post("application/json", body).await, 400);
+    }
+    assert_eq!(post("text/plain", stolen.into()).await, 415);
+    assert_eq!(post("application/x-www-form-urlencoded", b"file_id=file-9".to_vec()).await, 415);
+    let form = b"--b\r\nContent-Disposition: form-data; name=\"file_id\"\r\n\r\nfile-9\r\n--b--".to_vec();
+    assert_eq!(post("multipart/form-data; boundary=b", form).await, 404);
+    assert_eq!(mock.count(), 0);
+}
