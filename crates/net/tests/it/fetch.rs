@@ -1,7 +1,10 @@
 //! Small JSON documents (check 40, A-28).
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use base::{FakeClock, Name, SeededRng, Timestamp};
+use net::jwks::{Forget, Jwks, KeyIssuer, Place, Refreshed, Timing};
 use net::{FetchError, FetchLimits, Fetched, Reach, fetch_json};
 
 use crate::support::{LONG, Peer, egress};
@@ -72,4 +75,38 @@ async fn plain_http_and_private_addresses_are_refused_by_default() {
     let private = fetch_json(&egress(), &near, Reach::Public, limits).await.unwrap_err();
     assert_eq!(private.reason(), "address_refused");
     assert_eq!(peer.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_keys_of_an_issuer_are_found_and_fetched_over_the_network() {
+    const KEY: &str = r#"{"keys":[{"kid":"a","kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+    let mut peer = Peer::new().await;
+    let issuer = format!("http://{}/realm", peer.address);
+    let clock = Arc::new(FakeClock::at(Timestamp::from_secs(1_000_000)));
+    let jwks = Jwks::new(Arc::new(egress()), Arc::new(Forget), clock, Arc::new(SeededRng::new(1)), Timing::default());
+    let name = Name::new("corp").unwrap();
+    let place = Place::Discovery(issuer.clone());
+    jwks.configure(vec![KeyIssuer { name: name.clone(), place, reach: Reach::Private }]).await;
+
+    let metadata = format!(r#"{{"issuer":"{issuer}","jwks_uri":"http://{}/keys"}}"#, peer.address);
+    let serve = async {
+        let mut wire = peer.connection().await;
+        for (path, status, body) in [
+            ("/realm/.well-known/openid-configuration", "404 Not Found", ""),
+            ("/.well-known/oauth-authorization-server/realm", "200 OK", metadata.as_str()),
+            ("/keys", "200 OK", KEY),
+        ] {
+            let request = wire.request().await;
+            assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{request}");
+            let length = body.len();
+            wire.say(&format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+        }
+        wire
+    };
+    let (refreshed, _wire) = tokio::join!(jwks.refresh(&name), serve);
+    assert_eq!(refreshed, Refreshed::Fetched);
+    assert_eq!(jwks.source(&name).unwrap().keys().unwrap().keys().len(), 1);
 }

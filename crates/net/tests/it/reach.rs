@@ -154,3 +154,19 @@ async fn an_address_the_operator_lists_is_reachable() {
     });
     assert_eq!(sent.unwrap_err().reason(), "tls_failed");
 }
+
+#[tokio::test]
+async fn a_proxy_named_in_the_environment_is_not_used() {
+    let proxy = Peer::new().await;
+    let url = proxy.url();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    // Another test of this binary, which makes requests, in a process with such an environment.
+    child.args(["--exact", "exchange::a_connection_serves_request_after_request"]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        child.env(name, url.as_str());
+    }
+    let output = child.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    assert_eq!(proxy.connections(), 0);
+}
