@@ -53,6 +53,8 @@ pub struct Request {
     pub model: String,
     /// The conversation, oldest first; instructions are messages of role system or developer.
     pub messages: Vec<Message>,
+    /// Whether the first message stood apart from the others (Anthropic's `system`).
+    pub apart: bool,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
     /// Which of them it may or must call.
@@ -90,6 +92,7 @@ impl Request {
             dialect: Dialect::OpenAiChat,
             model: model.to_owned(),
             messages: vec![Message::new(Role::User, vec![Part::text(prompt)])],
+            apart: false,
             tools: Vec::new(),
             tool_choice: None,
             parallel_tool_calls: None,
@@ -104,6 +107,14 @@ impl Request {
             stream: false,
             include_usage: false,
             extra: Vec::new(),
+        }
+    }
+
+    /// The JSON path of the content of message `index` in the request it came in.
+    pub(crate) fn path(&self, index: usize) -> String {
+        match (self.apart, index) {
+            (true, 0) => "system".to_owned(),
+            (apart, index) => format!("messages[{}].content", index - usize::from(apart)),
         }
     }
 

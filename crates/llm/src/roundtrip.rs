@@ -285,6 +285,7 @@ proptest! {
             let comparable = |request: &Request| Request {
                 dialect: Dialect::OpenAiChat,
                 messages: Vec::new(),
+                apart: false,
                 include_usage: false,
                 ..request.clone()
             };

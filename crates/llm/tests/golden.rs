@@ -187,6 +187,11 @@ fn what_openai_cannot_express_is_refused_by_name() {
     let block = |block: Value| ask(json!({"messages": [{"role": "user", "content": [block]}]}));
     insta::assert_json_snapshot!([
         ask(json!({"top_k": 5})),
+        ask(json!({"system": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]})),
+        ask(
+            json!({"system": "x", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "{"}]})
+        ),
+        ask(json!({"tool_choice": {"type": "new"}})),
         ask(json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]})),
         ask(json!({"mcp_servers": [{"type": "url", "url": "https://x", "name": "y"}]})),
         ask(json!({"container": "c1"})),

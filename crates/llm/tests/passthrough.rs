@@ -25,6 +25,8 @@ fn a_request_is_seen_as_it_is() {
     assert_eq!(seen.max_output_tokens, Some(9));
     assert_eq!(seen.tool_names, ["f", "openrouter:advisor"]);
     assert_eq!(seen.other_models, ["big"]);
+    let fallbacks = look(r#"{"model":"m","providerOptions":{"gateway":{"models":["a","b"]}}}"#).unwrap();
+    assert_eq!(fallbacks.other_models, ["a", "b"]);
     let plain =
         look(r#"{"model":"m","stream":null,"n":null,"max_tokens":null,"tools":null,"stream_options":null}"#).unwrap();
     assert!(!plain.stream && !plain.has_tools && plain.answers == 1 && plain.max_output_tokens.is_none());

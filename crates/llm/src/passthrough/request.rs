@@ -5,7 +5,7 @@ use crate::{Dialect, RequestError};
 
 /// Members that tell other gateways and SDKs where to send a request, with which key, or which other model to use.
 /// Destinations, keys and fallbacks come from this gateway's configuration only.
-const STEERING: [&str; 22] = [
+const STEERING: [&str; 23] = [
     "api_base",
     "base_url",
     "api_key",
@@ -25,6 +25,7 @@ const STEERING: [&str; 22] = [
     "mock_response",
     "model_list",
     "models",
+    "preset",
     "proxy",
     "vertex_credentials",
     "vertex_project",
@@ -153,6 +154,13 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
             }
             "n" if !null && dialect == Dialect::OpenAiChat => seen.answers = whole(member, limits)?,
             "tools" | "functions" if !null => seen.tools(member, limits)?,
+            // Vercel's gateway takes fallback models here.
+            "providerOptions" if !null => {
+                let options = node(member.raw, limits)?;
+                let models = options.get("gateway").and_then(|gateway| gateway.get("models"));
+                let models = models.map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
+                seen.other_models.extend(models.map(std::borrow::Cow::into_owned));
+            }
             "mcp_servers" | "web_search_options" if !null => {
                 seen.has_tools = true;
                 seen.tool_names.push(member.name.to_string());

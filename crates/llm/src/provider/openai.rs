@@ -6,6 +6,7 @@
 //! | Anthropic | OpenAI |
 //! |---|---|
 //! | `system` | a `system` message; several blocks become parts, one text for compatible providers |
+//! | a last `assistant` message (a prefix) | refused: no answer can be begun for the model |
 //! | `tool_result` blocks | `tool` messages before the rest of the turn; pictures and documents in a result follow in a `user` message, since `tool` messages are text; `is_error` becomes a leading `Error: ` |
 //! | `image`, `document` (PDF in base64), `document` of plain text | `image_url`, `file`, a text part under its title |
 //! | `max_tokens` | `max_completion_tokens` (OpenAI), `max_tokens` (compatible) |

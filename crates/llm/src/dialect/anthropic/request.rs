@@ -55,6 +55,7 @@ pub(crate) fn request(root: &Node<'_>) -> Result<Request, RequestError> {
         dialect: Dialect::AnthropicMessages,
         model: needed(root, "model", "")?,
         messages,
+        apart: root.get("system").is_some(),
         tools: tools.collect::<Result<_, RequestError>>()?,
         tool_choice: choice.map(tool_choice),
         parallel_tool_calls: single.map(|single| !single),

@@ -46,6 +46,7 @@ pub(crate) fn request(root: &Node<'_>) -> Result<Request, RequestError> {
         dialect: Dialect::OpenAiChat,
         model: needed(root, "model", "")?,
         messages: messages.collect::<Result<_, _>>()?,
+        apart: false,
         tools: tools.collect::<Result<_, _>>()?,
         tool_choice: root.get("tool_choice").map(tool_choice),
         parallel_tool_calls: boolean(root, "parallel_tool_calls", "")?,

@@ -107,7 +107,7 @@ fn system(request: &Request) -> Result<Option<String>, RequestError> {
     let mut parts: Vec<(String, &Part)> = Vec::new();
     for (i, message) in request.messages.iter().enumerate().filter(|(_, message)| is_instruction(message)) {
         message_extras(request, message, i)?;
-        let texts = message.parts.iter().enumerate().map(|(j, part)| (format!("messages[{i}].content[{j}]"), part));
+        let texts = message.parts.iter().enumerate().map(|(j, part)| (format!("{}[{j}]", request.path(i)), part));
         parts.extend(texts.filter(|(_, part)| !matches!(&part.body, Body::Text(text) if text.is_empty())));
     }
     let json_only = Part::text(JSON_ONLY);
@@ -140,7 +140,7 @@ fn messages(request: &Request) -> Result<String, RequestError> {
         }
         let mut kept = Vec::new();
         for (j, part) in message.parts.iter().enumerate() {
-            if let Some(part) = supported(request, message, part, &format!("messages[{i}].content[{j}]"))? {
+            if let Some(part) = supported(request, message, part, &format!("{}[{j}]", request.path(i)))? {
                 kept.push(part);
             }
         }

@@ -104,10 +104,13 @@ fn messages(request: &Request, flavour: Flavour) -> Result<String, RequestError>
     let native = request.dialect == Dialect::OpenAiChat;
     for (i, message) in request.messages.iter().enumerate() {
         if !native {
-            message.extra.iter().try_for_each(|extra| neutral(extra, &format!("messages[{i}].")))?;
+            message.extra.iter().try_for_each(|extra| neutral(extra, &request.path(i).replace("content", "")))?;
+            if i + 1 == request.messages.len() && message.role == Role::Assistant {
+                return Err(RequestError::unsupported(request.path(i), "an answer cannot be begun for the model"));
+            }
         }
         for (j, part) in message.parts.iter().enumerate() {
-            supported(part, native, &format!("messages[{i}].content[{j}]"))?;
+            supported(part, native, &format!("{}[{j}]", request.path(i)))?;
         }
     }
     Ok(array(|a| request.messages.iter().for_each(|m| message(a, m, flavour))))
