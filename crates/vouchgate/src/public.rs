@@ -36,7 +36,8 @@ impl Public {
         let Ok(mut response) = self.oauth.clone().oneshot(request).await;
         let id = RequestId::new(&SystemRng);
         if let Ok(id) = HeaderValue::from_str(id.as_str()) {
-            response.headers_mut().insert("x-request-id", id);
+            // The token endpoint has named its answer already: as its log lines do.
+            response.headers_mut().entry("x-request-id").or_insert(id);
         }
         harden(response.headers_mut());
         response

@@ -118,6 +118,6 @@ fn forbidden(principal: &Principal, operation: &Operation) -> Problem {
     let role = principal.role().map_or("nobody", Role::as_str);
     let roles: Vec<&str> = operation.access.roles().iter().map(|role| role.as_str()).collect();
     let message = format!("the role {role} may not do this; it takes {}", roles.join(" or "));
-    tracing::warn!(target: "audit", by = principal.label(), operation = operation.id, "refused");
+    tracing::warn!(target: "audit", by = principal.label(), "a role asked for more than it may");
     Problem::client(StatusCode::FORBIDDEN, "forbidden", message)
 }

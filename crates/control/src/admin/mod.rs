@@ -26,6 +26,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use crate::operations::Operations;
 
@@ -150,11 +151,15 @@ async fn answer(
     let id = admin.operations.request_id();
     let params: Result<RawPathParams, RawPathParamsRejection> = request.extract_parts().await;
     let name = params.ok().and_then(|params| params.iter().next().map(|(_, value)| value.to_owned()));
-    let response = match call::run(admin, door, operation, (request, name)).await {
-        Ok(reply) => reply,
-        Err(refusal) => refusal.response(id),
+    // Everything that is logged on the way carries the id that the caller is told.
+    let span = tracing::info_span!("admin", request_id = %id, operation = operation.map_or("none", |o| o.id));
+    let answered = async {
+        call::run(admin, door, operation, (request, name)).await.unwrap_or_else(|refusal| {
+            tracing::info!(target: "audit", code = refusal.code(), "refused");
+            refusal.response(id)
+        })
     };
-    finish(response, id)
+    finish(answered.instrument(span).await, id)
 }
 
 /// What every response carries.

@@ -26,6 +26,11 @@ impl Refusal {
         Self { problem: Box::new(problem), faults }
     }
 
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.problem.code
+    }
+
     /// The response. `type` is `about:blank`, so `title` is the status phrase (RFC 9457 section 4.2.1) and
     /// `code` is what programs look at.
     pub fn response(self, id: RequestId) -> Response {

@@ -32,6 +32,9 @@ pub enum OauthError {
     /// The body is over the limit.
     #[error("the request body is too large")]
     TooLarge,
+    /// No such endpoint.
+    #[error("there is no such endpoint")]
+    NotFound,
     /// Another method than POST.
     #[error("the token endpoint takes POST only")]
     Method,
@@ -50,7 +53,7 @@ impl OauthError {
     /// The `error` member: the registered code, or for what RFC 6749 has no code, the nearest in use.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::InvalidRequest(_) | Self::TooLarge | Self::Method => "invalid_request",
+            Self::InvalidRequest(_) | Self::TooLarge | Self::NotFound | Self::Method => "invalid_request",
             Self::InvalidClient { .. } => "invalid_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
@@ -76,6 +79,7 @@ impl OauthError {
         match self {
             Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

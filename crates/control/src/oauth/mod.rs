@@ -14,10 +14,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
+use base::Name;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
+use tracing::Instrument;
 
 pub use error::OauthError;
 pub use lockout::{AttemptLimits, Attempts, TooManyAttempts};
@@ -49,18 +51,30 @@ pub fn router(oauth: Arc<Oauth>) -> Router {
     Router::new()
         .route("/oauth/token", post(token).fallback(async || OauthError::Method.response()))
         .route("/.well-known/jwks.json", get(keys))
+        .fallback(async || OauthError::NotFound.response())
         .with_state(oauth)
 }
 
 async fn token(State(oauth): State<Arc<Oauth>>, request: Request<Body>) -> Response {
+    let id = oauth.operations.request_id();
     let (parts, body) = request.into_parts();
-    match oauth.token(&parts, body).await {
-        Ok(token) => issued(&token),
-        Err(error) => {
-            tracing::info!(target: "audit", reason = error.reason(), "no token issued");
-            error.response()
-        }
+    let address = parts.extensions.get().map_or_else(String::new, |ClientAddress(address)| address.to_string());
+    // Everything that is logged on the way carries the id that the client is told.
+    let span = tracing::info_span!("token", request_id = %id, address, client = tracing::field::Empty);
+    let answered = async {
+        oauth.token(&parts, body).await.map_or_else(
+            |error| {
+                tracing::info!(target: "audit", reason = error.reason(), "no token issued");
+                error.response()
+            },
+            |token| issued(&token),
+        )
+    };
+    let mut response = answered.instrument(span).await;
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert("x-request-id", id);
     }
+    response
 }
 
 impl Oauth {
@@ -71,6 +85,10 @@ impl Oauth {
         };
         let form = self.form(parts, body).await?;
         let presented = client_auth::presented(&parts.headers, &form)?;
+        // A name has no character that could forge a line of the log; anything else is not written there.
+        if let Ok(name) = Name::new(&presented.id) {
+            tracing::Span::current().record("client", name.as_str());
+        }
         let now = self.operations.clock().monotonic();
         self.attempts
             .admit(&presented.id, address, now)
@@ -102,7 +120,7 @@ impl Oauth {
             .issue(&client, subject, &scopes, client.token_ttl)
             .await
             .map_err(|error| unavailable(&error))?;
-        tracing::info!(target: "audit", client = subject, "token issued");
+        tracing::info!(target: "audit", "token issued");
         Ok(token)
     }
 

@@ -282,6 +282,20 @@ async fn published_keys_are_public_cacheable_and_known_by_their_tag() {
 }
 
 #[tokio::test]
+async fn endpoints_there_are_not_say_so_and_every_answer_has_an_id() {
+    let fixture = Fixture::new().await;
+    let secret = client(&fixture, "batch").await;
+    for path in ["/oauth/revoke", "/oauth/token/", "/.well-known/nothing"] {
+        let answer = send(&fixture.public, Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(error(&answer), is(404, "invalid_request"), "{path}");
+    }
+    let issued = fixture.ask_token(&posted("batch", &secret), &[]).await;
+    let refused = fixture.ask_token(&posted("batch", "wrong"), &[]).await;
+    assert!(issued.header("x-request-id").starts_with("req_"));
+    assert_ne!(issued.header("x-request-id"), refused.header("x-request-id"));
+}
+
+#[tokio::test]
 async fn the_signing_key_is_made_once_and_stays() {
     let fixture = Fixture::new().await;
     assert!(!fixture.operations.signing_key_ensure().await.unwrap());
