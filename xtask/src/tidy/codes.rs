@@ -4,22 +4,42 @@ use super::{Findings, Source};
 
 const PAGE: &str = "docs/errors.md";
 
+/// What stands right before a code that goes out.
+const GIVEN: [&str; 4] = ["Problem::client(", "Problem::us(", "Problem::provider(", "near(rule,"];
+
+/// Where the codes of `reason()` go out too, or into the metric of refused requests.
+const REASONS: [&str; 9] = [
+    "crates/gateway/src/",
+    "crates/control/src/oauth/",
+    "crates/control/src/operations/error.rs",
+    "crates/llm/src/error.rs",
+    "crates/llm/src/json/mod.rs",
+    "crates/net/src/error.rs",
+    "crates/net/src/body.rs",
+    "crates/proof/src/token/error.rs",
+    "crates/vouchgate/src/listen/caps.rs",
+];
+
 pub(super) fn check(sources: &[Source]) -> Findings {
     let mut found = Findings::default();
     let page = sources.iter().find(|source| source.path == PAGE).map_or("", |source| source.text.as_str());
     let documented = documented(page);
     let product = sources.iter().filter(|source| {
         let path = source.path.as_str();
-        let test = path.contains("/tests/") || path.ends_with("tests.rs");
+        let test = path.contains("/tests/") || path.ends_with("tests.rs") || path.starts_with("crates/testkit/");
         path.starts_with("crates/") && source.extension() == "rs" && !test
     });
     let mut product_text = String::new();
-    for source in product.filter(|source| !source.path.starts_with("crates/testkit/")) {
+    for source in product {
         let text = without_tests(&source.text);
-        for code in codes(text) {
-            if !documented.contains(&code) {
-                found.breach(format!("{}: the error code `{code}` is not in {PAGE}", source.path));
-            }
+        let mut codes = given(text);
+        if REASONS.iter().any(|place| source.path.starts_with(place)) {
+            codes.extend(reasons(text));
+        }
+        codes.sort_unstable();
+        codes.dedup();
+        for code in codes.iter().filter(|code| !documented.contains(code)) {
+            found.breach(format!("{}: the code `{code}` is not in {PAGE}", source.path));
         }
         product_text.push_str(text);
     }
@@ -28,7 +48,6 @@ pub(super) fn check(sources: &[Source]) -> Findings {
             found.breach(format!("{PAGE}: nothing gives the code `{code}`"));
         }
     }
-    found.breaches.dedup();
     found
 }
 
@@ -36,7 +55,8 @@ pub(super) fn check(sources: &[Source]) -> Findings {
 fn documented(page: &str) -> Vec<&str> {
     page.lines()
         .filter_map(|line| line.strip_prefix("| `"))
-        .filter_map(|rest| rest.split('`').next())
+        .filter_map(|row| row.split(" |").next())
+        .flat_map(|cell| cell.split('`').step_by(2))
         .filter(|code| is_code(code))
         .collect()
 }
@@ -46,17 +66,27 @@ fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap_or(text)
 }
 
-/// The codes given to `Problem`'s constructors: the first string among the arguments that looks like one.
-fn codes(text: &str) -> Vec<&str> {
-    ["Problem::client(", "Problem::us(", "Problem::provider("]
+/// The codes handed to what makes errors: the first string among the arguments, if it looks like one.
+fn given(text: &str) -> Vec<&str> {
+    GIVEN
         .iter()
         .flat_map(|constructor| text.split(constructor).skip(1))
         .filter_map(|arguments| {
-            let call = arguments.split(';').next().unwrap_or_default();
             // Strings are every second piece between quotation marks; the code comes before the message.
-            let first = call.split('"').nth(1)?;
-            is_code(first).then_some(first)
+            let call = arguments.split(';').next().unwrap_or_default();
+            call.split('"').nth(1).filter(|first| is_code(first))
         })
+        .collect()
+}
+
+/// The codes in the bodies of `reason()`.
+fn reasons(text: &str) -> Vec<&str> {
+    text.split("fn reason(")
+        .skip(1)
+        // Relies on rustfmt: a method ends with a brace in its own column.
+        .filter_map(|rest| rest.split("\n    }\n").next())
+        .flat_map(|body| body.split('"').skip(1).step_by(2))
+        .filter(|text| is_code(text))
         .collect()
 }
 
@@ -88,6 +118,16 @@ mod tests {
         let code = file("crates/gateway/src/edge.rs", "Problem::us(\n    status,\n    \"not_ready\",\n    text,\n)");
         let page = file(PAGE, "| `not_ready` | 503 |\n");
         assert_eq!(check(&[code, page]), Findings::default());
+    }
+
+    #[test]
+    fn the_codes_of_reason_count_where_they_go_out() {
+        let text = "impl E {\n    fn reason(&self) -> &str {\n        match self {\n            _ => \"gone_away\",\n        }\n    }\n    fn other() { \"no_code\" }\n}\n";
+        let page = file(PAGE, "| `first_code`, `gone_away` | 502 |\n");
+        let first = file("crates/net/src/fetch.rs", "\"first_code\"");
+        assert_eq!(check(&[file("crates/gateway/src/x.rs", text), page, first]), Findings::default());
+        assert_eq!(check(&[file("crates/gateway/src/x.rs", text)]).breaches.len(), 1);
+        assert_eq!(check(&[file("crates/store/src/x.rs", text)]), Findings::default());
     }
 
     #[test]
