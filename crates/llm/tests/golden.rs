@@ -192,6 +192,9 @@ fn what_openai_cannot_express_is_refused_by_name() {
             json!({"system": "x", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "{"}]})
         ),
         ask(json!({"tool_choice": {"type": "new"}})),
+        ask(
+            json!({"messages": [{"role": "user", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}]})
+        ),
         ask(json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]})),
         ask(json!({"mcp_servers": [{"type": "url", "url": "https://x", "name": "y"}]})),
         ask(json!({"container": "c1"})),

@@ -110,10 +110,23 @@ fn messages(request: &Request, flavour: Flavour) -> Result<String, RequestError>
             }
         }
         for (j, part) in message.parts.iter().enumerate() {
-            supported(part, native, &format!("{}[{j}]", request.path(i)))?;
+            let path = format!("{}[{j}]", request.path(i));
+            if !belongs(message.role, &part.body) {
+                return Err(RequestError::unsupported(path, "a message of its role has no such part"));
+            }
+            supported(part, native, &path)?;
         }
     }
     Ok(array(|a| request.messages.iter().for_each(|m| message(a, m, flavour))))
+}
+
+/// Whether OpenAI's messages of `role` have room for `body`.
+fn belongs(role: Role, body: &Body) -> bool {
+    match body {
+        Body::Text(_) | Body::Refusal(_) | Body::Other { .. } => true,
+        Body::Image(_) | Body::Document { .. } | Body::ToolResult { .. } => role == Role::User,
+        Body::ToolCall(_) | Body::Thinking { .. } | Body::RedactedThinking(_) => role == Role::Assistant,
+    }
 }
 
 fn supported(part: &Part, native: bool, path: &str) -> Result<(), RequestError> {
