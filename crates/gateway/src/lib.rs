@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use base::{Clock, RequestId, Rng};
 use bytes::Bytes;
 use config::ProviderDialect;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body;
 use llm::Dialect;
@@ -125,6 +125,11 @@ impl Gateway {
             // Where Anthropic's SDKs look for it.
             response.headers_mut().insert(HeaderName::from_static("request-id"), id.clone());
         }
+        if peer.tls {
+            // RFC 6797: who has come over TLS once never falls back to plain HTTP.
+            let year = HeaderValue::from_static("max-age=31536000");
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+        }
         edge::finish(&mut response, id, &snapshot.cors, origin);
         response
     }
@@ -175,11 +180,11 @@ impl Gateway {
     {
         let shared = &self.shared;
         let (at, started) = (shared.clock.now(), shared.clock.monotonic());
-        let inbound = match edge::receive(snapshot, request, peer).map_err(|error| self.turned_away(error))? {
+        let inbound = match edge::receive(snapshot, request, peer).map_err(|error| self.turned_away(id, error))? {
             Received::Preflight(response) => return Ok(response),
             Received::Request(inbound) => inbound,
         };
-        let caller = self.caller(snapshot, &inbound, at).await?;
+        let caller = self.caller(snapshot, &inbound, (id, at)).await?;
         let opening = Opening {
             id,
             route: inbound.endpoint.label(),
@@ -202,12 +207,14 @@ impl Gateway {
         &self,
         snapshot: &Snapshot,
         inbound: &Inbound<B>,
-        at: base::Timestamp,
+        (id, at): (RequestId, base::Timestamp),
     ) -> Result<Caller, Refusal> {
-        let credential = inbound.credential(snapshot.limits.token).map_err(|error| self.turned_away(error))?;
+        let credential = inbound.credential(snapshot.limits.token).map_err(|error| self.turned_away(id, error))?;
         let refresh = self.shared.refresh.as_ref();
         authenticate::caller(snapshot, refresh, credential, inbound.ip, at).await.map_err(|error| {
-            self.shared.metrics.blocked(error.reason());
+            let (request_id, reason) = (id.as_str(), error.reason());
+            tracing::debug!(target: "vouchgate::access", request_id, reason, %error, "not authenticated");
+            self.shared.metrics.blocked(reason);
             Refusal::from(error.problem()).reason(error.reason())
         })
     }
@@ -238,7 +245,8 @@ impl Gateway {
     }
 
     /// Count and tell a refusal of somebody unknown. Nothing is recorded: the record would be the attacker's to fill.
-    fn turned_away(&self, error: EdgeError) -> Refusal {
+    fn turned_away(&self, id: RequestId, error: EdgeError) -> Refusal {
+        tracing::debug!(target: "vouchgate::access", request_id = id.as_str(), reason = error.reason(), "turned away");
         self.shared.metrics.blocked(error.reason());
         let refusal = Refusal::from(error.problem());
         match error {

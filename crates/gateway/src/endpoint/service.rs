@@ -277,6 +277,7 @@ fn result(output: &Value, model: &str, usage: Usage, id: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn json_is_taken_out_of_a_code_fence_and_nothing_else_is_taken_for_json() {
@@ -308,6 +309,16 @@ mod tests {
         assert_eq!(Value::Object(read.values), json!({"input": "x", "lang": "fr"}));
         let read = order(&json!({"variables": {"input": "x"}, "parameters": {"max_output_tokens": 9}})).expect("order");
         assert_eq!(read.max_output_tokens, Some(9));
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_or_refused_without_panic(text in r#"[{}\[\]":,a-z0-9 _]{0,60}"#) {
+            if let Ok(value) = serde_json::from_str::<Value>(&text) {
+                let _ = order(&value);
+            }
+            let _ = output(&text, ResponseFormat::Json);
+        }
     }
 
     #[test]

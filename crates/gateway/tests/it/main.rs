@@ -17,4 +17,5 @@ mod inference;
 mod limits;
 mod native;
 mod proxy;
+mod server;
 mod service;
