@@ -166,7 +166,7 @@ impl Server {
 
         let drain = Drain::new();
         let admin_drain = Drain::new();
-        let mut registry = Registry::with_prefix("vouchgate");
+        let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let gateway = Gateway::new(
             Arc::clone(&snapshot),
