@@ -78,6 +78,11 @@ impl Verdict {
     pub fn keys_refused(error: &KeySetError) -> Self {
         refused(error.reason(), None, None)
     }
+
+    /// The verdict when only algorithms are wanted that are never accepted.
+    pub fn algorithm_refused() -> Self {
+        refused("alg_not_allowed", None, None)
+    }
 }
 
 /// Judge a token, as read from standard input: one line break at its end is not part of it.

@@ -91,6 +91,15 @@ impl Io<'_> {
 
     /// All of standard input; `what` is asked for when somebody types there.
     pub fn read_all(&mut self, what: &str) -> Result<Secret<Vec<u8>>, Failure> {
+        let bytes = self.read_start(what)?;
+        if bytes.expose().len() as u64 > MAX_INPUT {
+            return Err(Failure::new(format!("{what} on standard input is over 1 MiB")));
+        }
+        Ok(bytes)
+    }
+
+    /// Standard input up to and including the first byte over 1 MiB.
+    pub fn read_start(&mut self, what: &str) -> Result<Secret<Vec<u8>>, Failure> {
         if self.stdin_is_terminal {
             self.note(&format!("Enter {what}, then press Ctrl-D on a line of its own:"));
         }
@@ -98,9 +107,6 @@ impl Io<'_> {
         let read = (&mut *self.stdin).take(MAX_INPUT + 1).read_to_end(&mut bytes);
         let bytes = Secret::new(bytes);
         read.map_err(|e| Failure::new(format!("cannot read {what} from standard input: {e}")))?;
-        if bytes.expose().len() as u64 > MAX_INPUT {
-            return Err(Failure::new(format!("{what} on standard input is over 1 MiB")));
-        }
         Ok(bytes)
     }
 

@@ -366,10 +366,16 @@ async fn jwt_verify_takes_any_key_file_and_says_why_not() {
     let garbage = vouchgate_with(&["jwt", "verify", "--secret-file", &secret], "not a token").await;
     assert_eq!((garbage.exit, garbage.json()["valid"].clone()), (1, false.into()), "{garbage:?}");
     let weak = write("weak", "secret");
-    assert_eq!(vouchgate_with(&["jwt", "verify", "--secret-file", &weak], "x").await.exit, 2);
+    let refused = vouchgate_with(&["jwt", "verify", "--secret-file", &weak], "x").await;
+    assert_eq!((refused.exit, refused.json()["valid"].clone()), (1, false.into()), "{refused:?}");
     assert_eq!(vouchgate_with(&["jwt", "verify"], "x").await.exit, 2);
     let both = ["jwt", "verify", "--secret-file", &secret, "--jwks", &secret];
     assert_eq!(vouchgate_with(&both, "x").await.exit, 2);
-    let unknown = vouchgate_with(&["jwt", "verify", "--secret-file", &secret, "--alg", "none"], "x").await;
+    let unknown = vouchgate_with(&["jwt", "verify", "--secret-file", &secret, "--alg", "HS265"], "x").await;
     assert!(unknown.exit == 2 && unknown.err.contains("HS256"), "{unknown:?}");
+    let none = vouchgate_with(&["jwt", "verify", "--secret-file", &secret, "--alg", "none"], "x").await;
+    assert_eq!((none.exit, none.json()["reason"].clone()), (1, "alg_not_allowed".into()), "{none:?}");
+    let endless = "a".repeat((1 << 20) + 7);
+    let long = vouchgate_with(&["jwt", "verify", "--secret-file", &secret], &endless).await;
+    assert_eq!((long.exit, long.json()["valid"].clone()), (1, false.into()));
 }

@@ -11,4 +11,7 @@
 
 mod support;
 
+mod cassettes;
+
 mod newcomer;
+mod jose_vectors;
