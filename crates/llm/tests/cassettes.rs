@@ -324,6 +324,9 @@ fn translates(cassette: &Cassette) -> Result<(), String> {
                 return Err(format!("another stream in pieces of {piece}"));
             }
         }
+        if let Some(list) = unplaced(&whole) {
+            return Err(format!("an entry of {list} has no index"));
+        }
         let (original, translated) = match client {
             Dialect::AnthropicMessages => (compare::openai_stream(&text), compare::anthropic_stream(&whole)),
             _ => (compare::anthropic_stream(&text), compare::openai_stream(&whole)),
@@ -355,6 +358,14 @@ fn translates(cassette: &Cassette) -> Result<(), String> {
         )
     };
     compare::difference(&original, &translated).map_or(Ok(()), Err)
+}
+
+/// A list in an OpenAI delta whose entries have no index: OpenAI's SDKs cannot put such a stream together.
+fn unplaced(stream: &str) -> Option<String> {
+    let payloads = compare::payloads(stream);
+    let deltas = payloads.iter().filter_map(|chunk| chunk["choices"][0]["delta"].as_object());
+    let mut lists = deltas.flatten().filter_map(|(name, value)| Some((name, value.as_array()?)));
+    lists.find(|(_, list)| list.iter().any(|entry| !entry["index"].is_u64())).map(|(name, _)| name.clone())
 }
 
 fn stream(translation: &Translation, body: &[u8], piece: usize) -> String {

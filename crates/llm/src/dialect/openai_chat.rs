@@ -50,9 +50,11 @@ fn details(o: &mut Object<'_>, name: &str, counts: &[(&str, Option<u64>)]) {
     }
 }
 
-/// A `url_citation` annotation for the text from `start` to `end` (characters).
-fn annotation(a: &mut Array<'_>, citation: &Citation, start: usize, end: usize) {
+/// A `url_citation` annotation for the text from `start` to `end` (characters). In a stream OpenAI's SDKs put lists
+/// together by the `index` of their entries, and insist on one.
+fn annotation(a: &mut Array<'_>, citation: &Citation, (start, end): (usize, usize), index: Option<u64>) {
     a.object(|o| {
+        o.maybe_number("index", index);
         o.text("type", "url_citation");
         o.object("url_citation", |o| {
             o.number("start_index", start as u64);
@@ -63,13 +65,13 @@ fn annotation(a: &mut Array<'_>, citation: &Citation, start: usize, end: usize) 
     });
 }
 
-/// One of `reasoning_details`.
+/// One of `reasoning_details`; what says whose it is comes with the signature, once.
 fn reasoning_detail(a: &mut Array<'_>, text: Option<&str>, signature: Option<&str>, index: u64) {
     a.object(|o| {
         o.text("type", "reasoning.text");
         o.maybe_text("text", text);
         o.maybe_text("signature", signature);
-        o.text("format", "anthropic-claude-v1");
+        o.maybe_text("format", signature.map(|_| "anthropic-claude-v1"));
         o.number("index", index);
     });
 }

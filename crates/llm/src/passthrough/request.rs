@@ -161,7 +161,7 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
                 let models = models.map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
                 seen.other_models.extend(models.map(std::borrow::Cow::into_owned));
             }
-            "mcp_servers" | "web_search_options" if !null => {
+            "mcp_servers" | "plugins" | "search_parameters" | "web_search_options" if !null => {
                 seen.has_tools = true;
                 seen.tool_names.push(member.name.to_string());
             }

@@ -112,7 +112,7 @@ fn annotations(o: &mut Object<'_>, parts: &[Part]) {
         for part in parts {
             let Body::Text(text) = &part.body else { continue };
             let end = start + text.chars().count();
-            part.citations.iter().for_each(|citation| annotation(a, citation, start, end));
+            part.citations.iter().for_each(|citation| annotation(a, citation, (start, end), None));
             start = end;
         }
     });

@@ -1,7 +1,7 @@
 //! Writing a streamed answer.
 
 use super::{annotation, finish_reason, reasoning_detail, sealed_detail, usage};
-use crate::json::{Object, object};
+use crate::json::{Limits, Object, node, object};
 use crate::model::{Event, Stop, Usage};
 
 /// Writes events as chunks.
@@ -18,6 +18,10 @@ pub(crate) struct StreamWriter {
     written: usize,
     /// Where in `reasoning_details` the next piece belongs.
     thought: u64,
+    /// Citations so far.
+    cited: u64,
+    /// Parts of other kinds so far.
+    others: u64,
 }
 
 impl StreamWriter {
@@ -32,6 +36,8 @@ impl StreamWriter {
             begun: Vec::new(),
             written: 0,
             thought: 0,
+            cited: 0,
+            others: 0,
         }
     }
 
@@ -91,10 +97,14 @@ impl StreamWriter {
             }),
             Event::Citation { choice, citation } => {
                 let end = self.written;
-                self.delta(*choice, out, |o| o.array("annotations", |a| annotation(a, citation, end, end)));
+                let index = Some(self.cited);
+                self.cited += 1;
+                self.delta(*choice, out, |o| o.array("annotations", |a| annotation(a, citation, (end, end), index)));
             }
             Event::Other { choice, raw } => {
-                self.delta(*choice, out, |o| o.array("provider_content", |a| a.raw(raw.as_str())));
+                let raw = with_index(raw.as_str(), self.others);
+                self.others += 1;
+                self.delta(*choice, out, |o| o.array("provider_content", |a| a.raw(&raw)));
             }
             Event::Stop { choice, stop } => self.stop(*choice, stop, out),
             Event::Usage(usage) => self.usage = *usage,
@@ -166,5 +176,16 @@ impl StreamWriter {
             fill(o);
         }));
         out.push_str("\n\n");
+    }
+}
+
+/// A part with its place among the others.
+fn with_index(part: &str, index: u64) -> String {
+    match node(part, &Limits::RESPONSE) {
+        Ok(node) if node.is_object() => object(|o| {
+            o.number("index", index);
+            node.members().iter().filter(|(name, _)| name != "index").for_each(|(name, value)| o.raw(name, value.raw));
+        }),
+        _ => part.to_owned(),
     }
 }
