@@ -142,7 +142,7 @@ fn files(config: &Config, findings: &mut Findings) {
 
 fn private(what: &str, path: &Path, command: &str, findings: &mut Findings) {
     match std::fs::metadata(path) {
-        Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => {
+        Ok(metadata) if metadata.permissions().mode().trailing_zeros() >= 6 => {
             findings.ok(what, format!("{} is for its owner only", path.display()));
         }
         Ok(metadata) => {

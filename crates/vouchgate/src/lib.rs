@@ -5,6 +5,8 @@ pub mod dev;
 pub mod doctor;
 pub mod listen;
 pub mod log;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod preflight;
 pub mod public;
 pub mod references;

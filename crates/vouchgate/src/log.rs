@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
 /// Vouchgate's own crates: the ones the configured level applies to.
 const OWN: [&str; 12] =
@@ -27,15 +28,19 @@ pub fn filter(level: LevelFilter) -> Targets {
     Targets::new().with_default(libraries).with_targets(OWN.map(|name| (name, level)))
 }
 
-/// Start logging for the process. Does nothing if logging was started before.
-pub fn start(level: LevelFilter, format: Format, color: bool) {
-    let registry = tracing_subscriber::registry().with(filter(level));
+/// Start logging for the process, and whatever else listens: `spans` takes the requests' spans, where that is built in.
+/// Does nothing if logging was started before.
+pub fn start(level: LevelFilter, format: Format, color: bool, spans: Option<Spans>) {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(spans);
     let _ = match format {
-        Format::Text => registry.with(layer.with_ansi(color)).try_init(),
-        Format::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        Format::Text => registry.with(layer.with_ansi(color).with_filter(filter(level))).try_init(),
+        Format::Json => registry.with(layer.json().flatten_event(true).with_filter(filter(level))).try_init(),
     };
 }
+
+/// Takes the requests' spans.
+pub type Spans = Box<dyn Layer<Registry> + Send + Sync>;
 
 #[cfg(test)]
 mod tests {

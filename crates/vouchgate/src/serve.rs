@@ -25,7 +25,7 @@ pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
         Ok(config) => config,
         Err(found) => return refused(path, &found, stderr),
     };
-    start_log(&config);
+    let exporter = start_log(&config)?;
     let options = Options {
         config,
         file: Some(path.to_owned()),
@@ -34,7 +34,7 @@ pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
         rng: Arc::new(SystemRng),
     };
     match Server::start(options).await {
-        Ok(server) => until_told(server).await,
+        Ok(server) => until_told(server, exporter).await,
         Err(StartError::Build(BuildError::Config(found))) => refused(path, &found, stderr),
         Err(error) => Err(Failure { exit: Exit::No, message: format!("not started: {error}") }),
     }
@@ -49,14 +49,9 @@ pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn 
         Ok(config) => config,
         Err(found) => return refused(&file, &found, stderr),
     };
-    start_log(&config);
-    let options = Options {
-        config,
-        file: None,
-        create_master_key: true,
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(SystemRng),
-    };
+    let exporter = start_log(&config)?;
+    let options =
+        Options { config, file: None, create_master_key: true, clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
     let server = Server::start(options).await.map_err(|error| Failure::new(format!("not started: {error}")))?;
     std::fs::write(&file, &text).map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
 
@@ -67,11 +62,11 @@ pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn 
     let admin = format!("http://{}", server.admin_addr());
     write!(stdout, "{}", dev::banner(&public, &admin, token.access_token.expose(), &setup))?;
     stdout.flush()?;
-    until_told(server).await
+    until_told(server, exporter).await
 }
 
 /// Follow signals: HUP reloads, TERM and INT drain and stop, a second one stops at once.
-async fn until_told(server: Server) -> Outcome {
+async fn until_told(server: Server, exporter: Option<Exporter>) -> Outcome {
     let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot follow signals: {error}")));
     let (mut hangup, mut terminate, mut interrupt) =
         (listen(SignalKind::hangup())?, listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -82,8 +77,14 @@ async fn until_told(server: Server) -> Outcome {
             () = either(&mut terminate, &mut interrupt) => break,
         }
     }
+    let leaving = async {
+        server.shut_down().await;
+        if let Some(exporter) = exporter {
+            exporter.shut_down().await;
+        }
+    };
     tokio::select! {
-        () = server.shut_down() => Ok(Exit::Done),
+        () = leaving => Ok(Exit::Done),
         () = either(&mut terminate, &mut interrupt) => {
             tracing::warn!("told again: stopping at once");
             Ok(Exit::Done)
@@ -105,7 +106,8 @@ fn refused(path: &Path, found: &[Fault], stderr: &mut dyn Write) -> Outcome {
     Ok(Exit::No)
 }
 
-fn start_log(config: &Config) {
+/// Start logging, and with it the export of spans if one is asked for.
+fn start_log(config: &Config) -> Result<Option<Exporter>, Failure> {
     let level = match config.log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -118,5 +120,25 @@ fn start_log(config: &Config) {
         LogFormat::Json => Format::Json,
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && references::variable("NO_COLOR").is_none();
-    log::start(level, format, color);
+    #[cfg(feature = "otel")]
+    let (exporter, spans) = crate::otel::start().map_err(|error| Failure::new(error.to_string()))?.unzip();
+    #[cfg(not(feature = "otel"))]
+    let (exporter, spans) = (None, None);
+    log::start(level, format, color, spans);
+    Ok(exporter)
+}
+
+/// Exports spans, where that is built in.
+#[cfg(feature = "otel")]
+type Exporter = crate::otel::Exporter;
+
+/// Exports spans: not built in.
+#[cfg(not(feature = "otel"))]
+enum Exporter {}
+
+#[cfg(not(feature = "otel"))]
+impl Exporter {
+    async fn shut_down(self) {
+        match self {}
+    }
 }

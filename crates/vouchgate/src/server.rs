@@ -204,7 +204,7 @@ impl Server {
             pressure: Arc::clone(&pressure),
         };
         let surfaces = Arc::new(Public::new(gateway, oauth::router(Arc::new(token_service)), drain.clone()));
-        tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(limits)), tasks.clone()));
+        tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(&config)), tasks.clone()));
 
         let hosts = Hosts::new(server.external_url.iter().filter_map(|url| url.url().host_str().map(str::to_owned)));
         let admin_api = Admin::new(
@@ -305,11 +305,14 @@ fn external_url(config: &Config, bound: SocketAddr) -> String {
     control::external_url(&server)
 }
 
-fn public_caps(limits: &config::Limits) -> Arc<Caps> {
+/// Trusted proxies speak for many clients: they are bounded by the total only.
+fn public_caps(config: &Config) -> Arc<Caps> {
+    let limits = &config.limits;
+    let proxies = config.server.trusted_proxies.iter().filter_map(|network| network.to_string().parse().ok());
     let total = usize::try_from(limits.connections).unwrap_or(usize::MAX);
     // Half of the descriptors stay for the way out, the store and the admin listener.
     let total = descriptor_limit().map_or(total, |descriptors| total.min(descriptors / 2));
-    Caps::new(total, usize::try_from(limits.connections_per_address).unwrap_or(usize::MAX), Vec::new())
+    Caps::new(total, usize::try_from(limits.connections_per_address).unwrap_or(usize::MAX), proxies.collect())
 }
 
 /// What goes on beside requests.

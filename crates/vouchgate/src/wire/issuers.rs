@@ -54,7 +54,7 @@ pub enum IssuerError {
 
 /// The issuer of our own tokens.
 #[derive(Debug)]
-pub struct Own {
+pub(crate) struct Own {
     /// The `iss` and `aud` of its tokens: the external URL.
     pub url: String,
     /// The keys it signs and has lately signed with.
@@ -62,7 +62,7 @@ pub struct Own {
 }
 
 /// The issuers whose keys are fetched.
-pub fn fetched(issuers: &[Issuer]) -> Vec<KeyIssuer> {
+pub(crate) fn fetched(issuers: &[Issuer]) -> Vec<KeyIssuer> {
     let place = |issuer: &Issuer| match issuer.key_source()? {
         KeySource::JwksUrl(url) => Some(Place::Jwks(url.url().clone())),
         KeySource::Discovery => issuer.issuer.clone().map(Place::Discovery),
@@ -77,7 +77,7 @@ pub fn fetched(issuers: &[Issuer]) -> Vec<KeyIssuer> {
 
 /// The verifier of everybody's tokens: ours first, then those of the configured issuers. `jwks` has been
 /// configured with [`fetched`] of the same issuers.
-pub fn compile(
+pub(crate) fn compile(
     own: Own,
     issuers: &[Issuer],
     jwks: &Jwks,

@@ -15,8 +15,9 @@ impl LastGood for Kept {
             let loaded = self.0.jwks_last_good().load(issuer).await;
             let set =
                 loaded.inspect_err(|error| tracing::warn!(%issuer, %error, "the kept keys cannot be read")).ok()??;
-            // How long the issuer wanted its set used is not kept: the usual time applies after a restart.
-            let lifetime = Timing::default().usual;
+            // How long the issuer wanted its set used is not kept: an outage of its should not become ours, so the longest
+            // time that is ever allowed applies.
+            let lifetime = Timing::default().latest;
             Some(Saved { place: set.url, body: set.body, fetched_at: set.fetched_at, lifetime })
         })
     }
