@@ -47,6 +47,9 @@ pub(crate) enum UpstreamError {
     /// A response that broke off.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// An error status that lets another target try.
+    #[error("the answer has status {0}")]
+    Status(StatusCode),
     /// A response larger than allowed.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
@@ -76,6 +79,7 @@ impl UpstreamError {
         match self {
             Self::Egress(error) => error.reason(),
             Self::Body(error) => error.reason(),
+            Self::Status(_) => "provider_error",
             Self::TooLarge(_) => "upstream_too_large",
             Self::Encoding => "upstream_encoding",
             Self::Redirect => "upstream_redirect",
@@ -91,6 +95,7 @@ impl UpstreamError {
         match self {
             Self::Egress(error) => error.retryable(),
             Self::Body(_)
+            | Self::Status(_)
             | Self::TooLarge(_)
             | Self::Encoding
             | Self::Redirect
@@ -99,6 +104,11 @@ impl UpstreamError {
             | Self::Key => true,
             Self::Credential(_) => false,
         }
+    }
+
+    /// Whether the same provider would give no better answer a moment later.
+    pub(crate) const fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Egress(_) | Self::Body(_) | Self::Status(_))
     }
 
     /// What the caller is told: neither addresses nor keys.
@@ -114,6 +124,7 @@ impl UpstreamError {
             Self::Body(BodyError::Idle) => {
                 Problem::provider(StatusCode::GATEWAY_TIMEOUT, self.reason(), "The provider stopped answering.")
             }
+            Self::Status(status) => Problem::provider(*status, self.reason(), "The provider answered with an error."),
             Self::Egress(_) => Problem::provider(bad, self.reason(), "The provider cannot be reached."),
             Self::Body(_) => Problem::provider(bad, self.reason(), "The provider's answer broke off."),
             Self::Key => final_word(bad, self.reason(), "The provider refuses this gateway's key; tell its operator."),

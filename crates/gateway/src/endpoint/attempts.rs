@@ -81,6 +81,14 @@ impl Failed {
         }
     }
 
+    /// Whether the same target would fail the same way again.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Request(_) | Self::Answer(_) => true,
+            Self::Upstream(error) => error.is_lasting(),
+        }
+    }
+
     fn log(&self, target: &ModelTarget) {
         let provider = match target {
             ModelTarget::Echo => config::OWN_NAME,
@@ -109,7 +117,13 @@ pub(crate) async fn run<E: Exchange>(
 ) -> Result<Answer, Refusal> {
     let mut attempt = 0;
     let mut failed: Option<Failed> = None;
+    let mut hopeless: Vec<usize> = Vec::new();
     while let Some(target) = plan.target(attempt) {
+        let index = attempt.checked_rem(plan.targets().len()).unwrap_or(0);
+        if hopeless.contains(&index) {
+            attempt += 1;
+            continue;
+        }
         let pause = plan.pause(attempt);
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -120,18 +134,20 @@ pub(crate) async fn run<E: Exchange>(
         let outcome = match target {
             ModelTarget::Echo => {
                 receipt.answered_here();
-                exchange.echo(reservation.permit(), receipt).map(Some)
+                exchange.echo(reservation.permit(), receipt)
             }
             ModelTarget::Remote(provider, model) => {
                 one(exchange, plan, (provider, model, last), reservation, receipt).await
             }
         };
         match outcome {
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => {}
+            Ok(answer) => return Ok(answer),
             Err(error) => {
                 error.log(target);
                 let again = error.retryable();
+                if error.is_lasting() {
+                    hopeless.push(index);
+                }
                 // What a provider said tells more than that another could not be asked.
                 failed = match (failed, error) {
                     (Some(first @ Failed::Upstream(_)), Failed::Request(_)) => Some(first),
@@ -147,14 +163,14 @@ pub(crate) async fn run<E: Exchange>(
     Err(failed.unwrap_or_else(nothing).refusal())
 }
 
-/// One attempt at one target. `None`: its answer has a status after which another target is tried.
+/// One attempt at one target. Unless it is the last, an answer with a status that lets another try is a failure.
 async fn one<E: Exchange>(
     exchange: &E,
     plan: &Plan,
     (provider, model, last): (&Provider, &str, bool),
     reservation: &Reservation,
     receipt: &mut Receipt,
-) -> Result<Option<Answer>, Failed> {
+) -> Result<Answer, Failed> {
     let prepared = exchange.prepare(provider, model, reservation.permit()).map_err(Failed::Request)?;
     let content = upstream::Content::json(prepared.body, exchange.streams());
     let path = provider.path(prepared.spoken);
@@ -163,11 +179,11 @@ async fn one<E: Exchange>(
     let call = Call { target: &provider.target, label: &provider.label, deadlines: plan.deadlines(provider), request };
     let response = upstream::send(reservation, receipt, call).await?;
     if !last && plan.retries_on(response.status()) {
-        return Ok(None);
+        return Err(UpstreamError::Status(response.status()).into());
     }
     upstream::check_head(&response)?;
     if upstream::is_encoded(response.headers()) {
         return Err(UpstreamError::Encoding.into());
     }
-    exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await.map(Some)
+    exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await
 }

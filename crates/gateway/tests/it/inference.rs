@@ -371,3 +371,31 @@ async fn a_connection_that_serves_many_requests_is_kept() {
     }
     assert_eq!((mock.count(), mock.connections()), (5, 1));
 }
+
+#[tokio::test]
+async fn a_target_that_cannot_is_passed_over_and_not_asked_again() {
+    let (first, second) = (Mock::start().await, Mock::start_with(|_| Answer::json(200, &completion())).await);
+    let world = World::new(&format!(
+        "[[provider]]\nname = \"a\"\nkind = \"anthropic\"\nbase_url = \"{}\"\nallow_private = true\n\
+         [[provider]]\nname = \"b\"\nkind = \"openai-compatible\"\nbase_url = \"{}/v1\"\nallow_private = true\n\
+         [[model]]\nname = \"fast\"\ntargets = [{{ provider = \"a\", model = \"x\" }}, {{ provider = \"b\", model = \"y\" }}]\n\
+         [[model]]\nname = \"only\"\ntargets = [{{ provider = \"a\", model = \"x\" }}]\nretry = {{ attempts = 10 }}\n\
+         [[policy]]\nname = \"all\"\nmay = {{ models = [\"*\"] }}\n",
+        first.url(),
+        second.url()
+    ));
+    let plain = |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+    // What Anthropic cannot express goes to the next; a failure of Anthropic's too, across the dialects.
+    let two = |model: &str| json!({"model": model, "n": 2, "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(world.post("/v1/chat/completions", &two("fast")).await.status, 200);
+    assert_eq!((first.count(), second.count()), (0, 1));
+    first.push(Answer::json(503, &json!({"type": "error", "error": {"type": "overloaded_error", "message": "x"}})));
+    assert_eq!(world.post("/v1/chat/completions", &plain("fast")).await.status, 200);
+    assert_eq!((first.count(), second.count()), (1, 2));
+    // Where there is no other, the same question is not put ten times.
+    let refused = world.post("/v1/chat/completions", &two("only")).await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, "unsupported_parameter"));
+    first.push(Answer::json(401, &json!({"type": "error", "error": {"type": "authentication_error", "message": "x"}})));
+    assert_eq!(world.post("/v1/chat/completions", &plain("only")).await.code(), "provider_key_refused");
+    assert_eq!(first.count(), 2);
+}
