@@ -376,3 +376,61 @@ fn an_error_that_calls_itself_a_success_is_an_error() {
     let error = between(TO_OPENAI, Flavour::default()).response(body.as_bytes()).unwrap_err();
     assert_eq!((error.reason(), error.to_string().contains("no capacity")), ("provider_error", true));
 }
+
+#[test]
+fn calls_that_share_an_index_are_told_apart_by_their_ids() {
+    let call = |id: &str, arguments: &str| {
+        json!({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [
+            {"index": 0, "id": id, "type": "function", "function": {"name": "f", "arguments": arguments}}]}}]})
+    };
+    let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+    let out = stream(TO_OPENAI, &[call("one", "{\"a\":1}"), call("two", "{\"b\":2}"), end]);
+    assert_eq!(out.matches(r#""type":"tool_use""#).count(), 2, "{out}");
+    assert!(out.contains(r#""stop_reason":"tool_use""#), "{out}");
+}
+
+#[test]
+fn results_come_first_in_the_turn_that_answers_the_calls() {
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let body = request(
+        TO_ANTHROPIC,
+        Flavour::default(),
+        &json!({"model": "m", "messages": [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": null, "tool_calls": [call("a.1"), call("b")]},
+            {"role": "tool", "tool_call_id": "a.1", "content": "1"},
+            {"role": "user", "content": "meanwhile"},
+            {"role": "tool", "tool_call_id": "b", "content": "2"}
+        ]}),
+    );
+    let turn = body["messages"][2]["content"].as_array().unwrap();
+    let kinds: Vec<_> = turn.iter().map(|block| block["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["tool_result", "tool_result", "text"]);
+    // An id with a character Anthropic refuses is rewritten alike on both sides.
+    assert_eq!(turn[0]["tool_use_id"], body["messages"][1]["content"][0]["id"]);
+    assert_eq!(turn[0]["tool_use_id"], "a_46_1");
+}
+
+#[test]
+fn only_reasoning_anthropic_signed_is_sent_back_to_it() {
+    let ask = |format: &str| {
+        let detail = json!({"type": "reasoning.text", "text": "Hm.", "signature": "sig", "format": format, "index": 0});
+        let body = json!({"model": "m", "messages": [
+            {"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "reasoning_details": [detail]},
+            {"role": "user", "content": "z"}]});
+        request(TO_ANTHROPIC, Flavour::default(), &body)["messages"][1]["content"].clone()
+    };
+    assert_eq!(ask("anthropic-claude-v1")[0], json!({"type": "thinking", "thinking": "Hm.", "signature": "sig"}));
+    assert_eq!(ask("google-gemini-v1"), "y");
+}
+
+#[test]
+fn a_later_zero_does_not_undo_a_count() {
+    let events = [
+        json!({"type": "message_start", "message": {"id": "m", "model": "c", "usage": {"input_tokens": 25, "output_tokens": 1}}}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 0, "output_tokens": 9}}),
+        json!({"type": "message_stop"}),
+    ];
+    let out = stream(TO_ANTHROPIC, &events);
+    assert!(out.contains(r#""prompt_tokens":25,"completion_tokens":9,"total_tokens":34"#), "{out}");
+}
