@@ -44,17 +44,44 @@ fn stop(o: &mut Object<'_>, stop: &Stop) {
 /// `usage`: the input without its cached share, which stands beside it. What is unknown counts as zero: the SDKs
 /// insist on the numbers.
 fn usage(o: &mut Object<'_>, usage: &Usage) {
-    let (read, written) = (usage.cache_read_tokens, usage.cache_write_tokens);
-    let cached = read.unwrap_or(0).saturating_add(written.unwrap_or(0));
     let input = usage.input_tokens.unwrap_or(0);
+    let (read, mut written) = (usage.cache_read_tokens.unwrap_or(0), usage.cache_write_tokens.unwrap_or(0));
+    if read <= input && written <= input {
+        // OpenRouter tells some tokens as both read and written: they count once.
+        written = written.min(input - read);
+    }
     o.object("usage", |o| {
         // A provider that reads more from its cache than it reads at all has left the cached share out already.
-        o.number("input_tokens", input.checked_sub(cached).unwrap_or(input));
-        o.number("cache_creation_input_tokens", written.unwrap_or(0));
-        o.number("cache_read_input_tokens", read.unwrap_or(0));
+        o.number("input_tokens", input.checked_sub(read.saturating_add(written)).unwrap_or(input));
+        o.number("cache_creation_input_tokens", written);
+        o.number("cache_read_input_tokens", read);
         o.number("output_tokens", usage.output_tokens.unwrap_or(0));
         if let Some(thinking) = usage.reasoning_tokens {
             o.object("output_tokens_details", |o| o.number("thinking_tokens", thinking));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_is_counted_twice() {
+        let told = |input, read, written| {
+            let of = Usage {
+                input_tokens: Some(input),
+                cache_read_tokens: Some(read),
+                cache_write_tokens: Some(written),
+                ..Usage::default()
+            };
+            let body: serde_json::Value =
+                serde_json::from_str(&crate::json::object(|o| usage(o, &of))).unwrap_or_default();
+            ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
+                .map(|name| body["usage"][name].as_u64().unwrap_or_default())
+        };
+        assert_eq!(told(100, 60, 30), [10, 60, 30]);
+        assert_eq!(told(2168, 2161, 2161), [0, 2161, 7]);
+        assert_eq!(told(7, 161, 0), [7, 161, 0]);
+    }
 }

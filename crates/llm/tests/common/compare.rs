@@ -327,7 +327,6 @@ pub fn difference(original: &Said, translated: &Said) -> Option<String> {
     if stop_of(original) != stop_of(translated) {
         return differ("stop", &original.stop, &translated.stop);
     }
-    // A provider that reads more from its cache than it reads at all counts the cached share apart.
     let cached = original.usage.cache_read + original.usage.cache_write;
     let apart = compare_apart(&original.usage, cached);
     if original.usage != translated.usage && apart != Some(translated.usage) {
@@ -339,8 +338,18 @@ pub fn difference(original: &Said, translated: &Said) -> Option<String> {
     None
 }
 
+/// What becomes of counts that cannot all be parts of the input: a cached share that is larger stands apart, and
+/// tokens told as both read and written count once.
 fn compare_apart(usage: &Used, cached: u64) -> Option<Used> {
-    (cached > usage.input).then_some(Used { input: usage.input + cached, ..*usage })
+    if cached <= usage.input {
+        return None;
+    }
+    let within = usage.cache_read <= usage.input && usage.cache_write <= usage.input;
+    Some(if within {
+        Used { cache_write: usage.input - usage.cache_read, ..*usage }
+    } else {
+        Used { input: usage.input + cached, ..*usage }
+    })
 }
 
 fn same_arguments(a: &str, b: &str) -> bool {
