@@ -39,13 +39,13 @@ pub(crate) struct Limiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AdmitError {
     /// A rate is used up.
-    #[error("too many requests: the limit of this policy is reached")]
+    #[error("Too many requests: the limit of this policy is reached.")]
     Rate(Duration),
     /// Too many are in progress.
-    #[error("too many requests at once: wait until one has been answered")]
+    #[error("Too many requests at once: wait until one has been answered.")]
     Concurrency,
     /// There is no room to count another caller.
-    #[error("too many callers are being counted; try again later")]
+    #[error("Too many callers are being counted; try again later.")]
     Table,
 }
 

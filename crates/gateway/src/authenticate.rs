@@ -151,12 +151,7 @@ impl AuthenticateError {
     /// RFC 6750 section 3.1, with a fixed vocabulary: what was sent is never repeated.
     pub(crate) fn problem(&self) -> Problem {
         let invalid = |description: &str| {
-            Problem::client(
-                StatusCode::UNAUTHORIZED,
-                "invalid_token",
-                format!("The credential is not valid: {description}."),
-            )
-            .challenge(format!(
+            Problem::client(StatusCode::UNAUTHORIZED, "invalid_token", format!("{description}.")).challenge(format!(
                 "Bearer realm=\"vouchgate\", error=\"invalid_token\", error_description=\"{description}\""
             ))
         };
@@ -168,8 +163,8 @@ impl AuthenticateError {
             )
             .challenge("Bearer realm=\"vouchgate\""),
             Self::Token(error) => invalid(error.description()),
-            Self::Bound => invalid("the token is bound to a key and cannot be used as a bearer token"),
-            Self::Key => invalid("the key is unknown, expired or revoked"),
+            Self::Bound => invalid("The access token is bound to a key and cannot be used as a bearer token"),
+            Self::Key => invalid("The key is unknown, expired or revoked"),
             Self::Unavailable => Problem::us(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "keys_unavailable",

@@ -61,13 +61,13 @@ pub(crate) enum Received<B> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EdgeError {
     /// The request target is too long.
-    #[error("the request target is too long")]
+    #[error("The request target is too long.")]
     UriTooLong,
     /// A path in no accepted spelling.
-    #[error("the path must be in normal form: no empty or dot segments, no encoded separators")]
+    #[error("The path must be in normal form: no empty or dot segments, no encoded separators.")]
     Path,
     /// A header name with `_`.
-    #[error("header names must not contain an underscore")]
+    #[error("Header names must not contain an underscore.")]
     HeaderName,
     /// The wrong host, or none.
     #[error(transparent)]
@@ -82,19 +82,19 @@ pub(crate) enum EdgeError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// A compressed body.
-    #[error("compressed request bodies are not accepted; send the body as it is")]
+    #[error("Compressed request bodies are not accepted; send the body as it is.")]
     Encoding,
     /// A body that is not JSON by its own account.
-    #[error("send the body as `Content-Type: application/json`")]
+    #[error("Send the body as `Content-Type: application/json`.")]
     MediaType,
     /// A body over the limit, in bytes.
-    #[error("the request body is larger than {0} bytes")]
+    #[error("The request body is larger than {0} bytes.")]
     TooLarge(usize),
     /// A body that does not arrive.
-    #[error("the request body did not arrive in time")]
+    #[error("The request body did not arrive in time.")]
     Slow,
     /// A body that broke off.
-    #[error("the request body ended early")]
+    #[error("The request body ended early.")]
     Broken,
 }
 

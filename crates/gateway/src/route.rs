@@ -33,7 +33,7 @@ enum Targets {
 
 /// A model name that means nothing here.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no model {0:?} here; name one of GET /v1/models, or PROVIDER/MODEL")]
+#[error("There is no model {0:?} here; name one of GET /v1/models, or PROVIDER/MODEL.")]
 pub(crate) struct UnknownModel(String);
 
 impl UnknownModel {

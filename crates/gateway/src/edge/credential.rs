@@ -22,13 +22,13 @@ pub(crate) enum Credential<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CredentialError {
     /// More than one credential, or one in two places.
-    #[error("send exactly one credential, in exactly one header")]
+    #[error("Send exactly one credential, in exactly one header.")]
     Several,
     /// Not of the form `Bearer <token>`.
-    #[error("the credential is malformed: send `Authorization: Bearer <token>`")]
+    #[error("The credential is malformed: send `Authorization: Bearer <token>`.")]
     Malformed,
     /// Sent in a header that is not accepted here.
-    #[error("send the credential as `Authorization: Bearer <token>`, `x-api-key` or `x-goog-api-key`")]
+    #[error("Send the credential as `Authorization: Bearer <token>`, `x-api-key` or `x-goog-api-key`.")]
     WrongHeader,
 }
 

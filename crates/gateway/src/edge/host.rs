@@ -16,10 +16,10 @@ pub struct Authorities {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HostError {
     /// No authority, several, or two that differ: 400.
-    #[error("the request must name exactly one host")]
+    #[error("The request must name exactly one host.")]
     Unclear,
     /// An authority that is not ours: 421 (RFC 9110 section 15.5.20).
-    #[error("this gateway does not answer to the requested host")]
+    #[error("This gateway does not answer to the requested host.")]
     Misdirected,
 }
 
