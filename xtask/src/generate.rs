@@ -41,7 +41,8 @@ pub(crate) fn stale() -> Result<Vec<String>, Failure> {
 }
 
 fn built() -> Result<PathBuf, Failure> {
-    must(&mut cargo(&["build", "--quiet", "--package", "vouchgate"]))?;
+    // With the same packages and features as the tests, so that nothing is compiled twice.
+    must(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--bins"]))?;
     Ok(target().join("debug/vouchgate"))
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     run::save(&log, "")?;
 
     step("Tests");
-    let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let mut tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
     tests.args(args).env("VOUCHGATE_SKIP_LOG", &log);
     let names = [
         ("VOUCHGATE_TEST_PYTHON", parts.python),
