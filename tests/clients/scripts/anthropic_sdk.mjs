@@ -1,4 +1,4 @@
-// The official Anthropic SDK, unmodified except for base URL and key. One scenario a run: JSON in, JSON out.
+// The official Anthropic SDK, unmodified except for base URL and key. A job, or the steps of one: JSON in, JSON out.
 import Anthropic from '@anthropic-ai/sdk';
 import { readFileSync } from 'node:fs';
 
@@ -13,12 +13,12 @@ const summary = (message) => ({
 });
 
 const scenarios = {
-  async message() {
-    return summary(await client.messages.create(job.arguments));
+  async message(args) {
+    return summary(await client.messages.create(args));
   },
-  async stream() {
+  async stream(args) {
     const events = [];
-    const stream = client.messages.stream(job.arguments);
+    const stream = client.messages.stream(args);
     for await (const event of stream) events.push(event.type);
     return { ...summary(await stream.finalMessage()), events };
   },
@@ -29,11 +29,16 @@ const scenarios = {
   },
 };
 
-let result;
-try {
-  result = await scenarios[job.scenario]();
-} catch (error) {
-  if (!(error instanceof Anthropic.APIError)) throw error;
-  result = { error: error.constructor.name, status: error.status, body: error.error, message: error.message, request_id: error.requestID };
-}
-console.log(JSON.stringify(result));
+const run = async (step) => {
+  try {
+    return await scenarios[step.scenario](step.arguments);
+  } catch (error) {
+    if (!(error instanceof Anthropic.APIError)) throw error;
+    const { status, error: body, message, requestID: request_id } = error;
+    return { error: error.constructor.name, status, body, message, request_id, retry_after: error.headers?.get('retry-after') };
+  }
+};
+
+const results = [];
+for (const step of job.steps ?? [job]) results.push(await run(step));
+console.log(JSON.stringify(job.steps ? { results } : results[0]));

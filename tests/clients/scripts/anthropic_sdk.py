@@ -1,4 +1,4 @@
-"""The official Anthropic SDK, unmodified except for base URL and key. One scenario a run: JSON in, JSON out."""
+"""The official Anthropic SDK, unmodified except for base URL and key. A job, or the steps of one: JSON in, JSON out."""
 import json
 import sys
 
@@ -6,7 +6,6 @@ import anthropic
 
 job = json.load(sys.stdin)
 client = anthropic.Anthropic(base_url=job["url"], api_key=job["token"], max_retries=job.get("max_retries", 0))
-arguments = job.get("arguments", {})
 
 
 def summary(message):
@@ -16,11 +15,11 @@ def summary(message):
     return {"text": text, "stop": message.stop_reason, "calls": calls, "usage": used}
 
 
-def message():
+def message(**arguments):
     return summary(client.messages.create(**arguments))
 
 
-def stream():
+def stream(**arguments):
     events = []
     with client.messages.stream(**arguments) as answer:
         for event in answer:
@@ -32,10 +31,15 @@ def models():
     return {"ids": [model.id for model in client.models.list()]}
 
 
-try:
-    result = {"message": message, "stream": stream, "models": models}[job["scenario"]]()
-except anthropic.APIStatusError as error:
-    result = {"error": type(error).__name__, "status": error.status_code, "body": error.body, "request_id": error.request_id}
-except anthropic.APIError as error:
-    result = {"error": type(error).__name__, "message": str(error)}
-json.dump(result, sys.stdout)
+def run(step):
+    scenario = {"message": message, "stream": stream, "models": models}[step["scenario"]]
+    try:
+        return scenario(**step.get("arguments", {}))
+    except anthropic.APIStatusError as error:
+        told = {"error": type(error).__name__, "status": error.status_code, "body": error.body, "message": error.message}
+        return {**told, "request_id": error.request_id, "retry_after": error.response.headers.get("retry-after")}
+    except anthropic.APIError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+
+
+json.dump({"results": [run(step) for step in job["steps"]]} if "steps" in job else run(job), sys.stdout)

@@ -1,4 +1,4 @@
-// The official OpenAI SDK, unmodified except for base URL and key. One scenario a run: JSON in, JSON out.
+// The official OpenAI SDK, unmodified except for base URL and key. A job, or the steps of one: JSON in, JSON out.
 import OpenAI from 'openai';
 import { readFileSync } from 'node:fs';
 
@@ -7,19 +7,20 @@ const client = new OpenAI({ baseURL: `${job.url}/v1`, apiKey: job.token, maxRetr
 const usage = (of) => of && { input: of.prompt_tokens, output: of.completion_tokens };
 
 const scenarios = {
-  async chat() {
-    const answer = await client.chat.completions.create(job.arguments);
+  async chat(args) {
+    const answer = await client.chat.completions.create(args);
     const { message, finish_reason } = answer.choices[0];
     const calls = (message.tool_calls ?? []).map((c) => ({ name: c.function.name, arguments: c.function.arguments }));
-    return { text: message.content, finish: finish_reason, calls, usage: usage(answer.usage) };
+    return { text: (message.content ?? '') + (message.refusal ?? ''), finish: finish_reason, calls, usage: usage(answer.usage) };
   },
-  async stream() {
+  async stream(args) {
     const result = { text: '', finish: null, usage: null, chunks: 0, calls: [] };
-    for await (const chunk of await client.chat.completions.create({ ...job.arguments, stream: true })) {
+    for await (const chunk of await client.chat.completions.create({ ...args, stream: true })) {
       result.chunks += 1;
       result.usage = usage(chunk.usage) ?? result.usage;
       for (const choice of chunk.choices) {
-        result.text += choice.delta.content ?? '';
+        if (choice.index > 0) continue;
+        result.text += (choice.delta.content ?? '') + (choice.delta.refusal ?? '');
         result.finish = choice.finish_reason ?? result.finish;
         for (const call of choice.delta.tool_calls ?? []) {
           const known = (result.calls[call.index] ??= { name: '', arguments: '' });
@@ -30,8 +31,8 @@ const scenarios = {
     }
     return result;
   },
-  async embed() {
-    const answer = await client.embeddings.create(job.arguments);
+  async embed(args) {
+    const answer = await client.embeddings.create(args);
     return { dimensions: answer.data[0].embedding.length, count: answer.data.length };
   },
   async models() {
@@ -41,11 +42,16 @@ const scenarios = {
   },
 };
 
-let result;
-try {
-  result = await scenarios[job.scenario]();
-} catch (error) {
-  if (!(error instanceof OpenAI.APIError)) throw error;
-  result = { error: error.constructor.name, status: error.status, code: error.code, message: error.message, request_id: error.requestID };
-}
-console.log(JSON.stringify(result));
+const run = async (step) => {
+  try {
+    return await scenarios[step.scenario](step.arguments);
+  } catch (error) {
+    if (!(error instanceof OpenAI.APIError)) throw error;
+    const { status, code, message, requestID: request_id } = error;
+    return { error: error.constructor.name, status, code, message, request_id, retry_after: error.headers?.get('retry-after') };
+  }
+};
+
+const results = [];
+for (const step of job.steps ?? [job]) results.push(await run(step));
+console.log(JSON.stringify(job.steps ? { results } : results[0]));
