@@ -14,8 +14,11 @@ use control::{OperationError, Operations};
 use gateway::{Deps, Gateway, Metrics, Snapshot};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
-use store::{Store, StoreError, StoreUrl};
+use store::{RecordSink, Store, StoreError, StoreUrl};
 use tokio::sync::{Mutex, watch};
 use vault::{KeyFileError, MasterKey, Vault, VaultError};
 
@@ -115,6 +118,9 @@ impl std::fmt::Debug for Running {
 /// How long a change may take to come into force before the admin API answers without it.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Connections on the admin listener, a quarter of them from one address.
+const ADMIN_CONNECTIONS: usize = 256;
+
 /// How long tasks may take to end once nobody is connected.
 const LAST_TASKS: Duration = Duration::from_secs(5);
 
@@ -126,15 +132,7 @@ impl Server {
         let (tasks, stop) = Tasks::new();
 
         let server = &config.server;
-        // The store makes the data directory and takes its lock: first of all, so that two servers never share one.
-        let url = StoreUrl::parse(&config.store.url.to_string())?;
-        let store = Store::open(&url, &server.data_dir, Arc::clone(&clock), Arc::clone(&rng)).await?;
-        let master = master_key(&config, create_master_key, &*rng)?;
-        let vault = Arc::new(Vault::new(master, Arc::clone(&rng))?);
-        let sealed_with = store.meta().set_once("vault.key_id", &vault.key_id().to_string()).await?;
-        if sealed_with != vault.key_id().to_string() {
-            return Err(StartError::OtherMasterKey);
-        }
+        let (store, vault) = open_state(&config, create_master_key, &clock, &rng).await?;
         let (tls, admin_tls) = (load_tls(server.tls.as_ref())?, load_tls(server.admin_tls.as_ref())?);
         let public = Listener::bind(server.listen, tls.clone(), server.plain_http).await?;
         let admin = Listener::bind(server.admin_listen, admin_tls.clone(), server.plain_http).await?;
@@ -152,14 +150,9 @@ impl Server {
             tracing::info!("made the first signing key");
         }
         let egress = Egress::new(EgressConfig::default())?;
-        let kept = Arc::new(Kept(store.clone()));
-        let jwks = Arc::new(Jwks::new(
-            Arc::new(egress.clone()),
-            kept,
-            Arc::clone(&clock),
-            Arc::clone(&rng),
-            Timing::default(),
-        ));
+        let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
+        let jwks = Jwks::new(documents, kept, Arc::clone(&clock), Arc::clone(&rng), Timing::default());
+        let jwks = Arc::new(jwks);
         let builder = Builder::new(Arc::clone(&operations), vault, Arc::clone(&jwks), vec![public_address]);
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
@@ -168,6 +161,7 @@ impl Server {
         let admin_drain = Drain::new();
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        registry.register_collector(Box::new(Dropped(store.sink())));
         let gateway = Gateway::new(
             Arc::clone(&snapshot),
             Deps {
@@ -206,15 +200,9 @@ impl Server {
         let surfaces = Arc::new(Public::new(gateway, oauth::router(Arc::new(token_service)), drain.clone()));
         tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(&config)), tasks.clone()));
 
-        let hosts = Hosts::new(server.external_url.iter().filter_map(|url| url.url().host_str().map(str::to_owned)));
-        let admin_api = Admin::new(
-            operations,
-            Some(Arc::clone(&running) as Arc<dyn admin::Server>),
-            hosts,
-            limits.admin_body.as_usize(),
-        );
+        let admin_api = admin_api(&config, operations, &running);
         let surfaces = Arc::new(Private(admin::router(&admin_api)));
-        let caps = Caps::new(256, 64, Vec::new());
+        let caps = Caps::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS / 4, Vec::new());
         tasks.spawn_to_completion(admin.serve(surfaces, edge(&admin_drain, caps), tasks.clone()));
         let socket =
             AdminSocket::bind(&server.data_dir).map_err(|error| StartError::Socket(server.data_dir.clone(), error))?;
@@ -273,6 +261,44 @@ impl Server {
         }
         self.operations().store().close().await;
         tracing::info!("stopped");
+    }
+}
+
+/// Open the store and the vault that belong together. The store makes the data directory and takes its lock: first of
+/// all, so that two servers never share one.
+async fn open_state(
+    config: &Config,
+    create_master_key: bool,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+) -> Result<(Store, Arc<Vault>), StartError> {
+    let url = StoreUrl::parse(&config.store.url.to_string())?;
+    let store = Store::open(&url, &config.server.data_dir, Arc::clone(clock), Arc::clone(rng)).await?;
+    let master = master_key(config, create_master_key, &**rng)?;
+    let vault = Vault::new(master, Arc::clone(rng))?;
+    let key_id = vault.key_id().to_string();
+    if store.meta().set_once("vault.key_id", &key_id).await? != key_id {
+        return Err(StartError::OtherMasterKey);
+    }
+    Ok((store, Arc::new(vault)))
+}
+
+fn admin_api(config: &Config, operations: Arc<Operations>, running: &Arc<Running>) -> Arc<Admin> {
+    let hosts = config.server.external_url.iter().filter_map(|url| url.url().host_str().map(str::to_owned));
+    let server = Arc::clone(running) as Arc<dyn admin::Server>;
+    Admin::new(operations, Some(server), Hosts::new(hosts), config.limits.admin_body.as_usize())
+}
+
+/// Counts the request records that were given up because the disk did not keep pace.
+#[derive(Debug)]
+struct Dropped(RecordSink);
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(self.0.dropped());
+        let help = "Request records given up because the store did not keep pace";
+        let descriptor = encoder.encode_descriptor("vouchgate_records_dropped", help, None, counter.metric_type())?;
+        counter.encode(descriptor)
     }
 }
 
