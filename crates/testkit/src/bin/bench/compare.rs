@@ -23,6 +23,13 @@ pub(crate) struct Plan {
     pub(crate) only: Option<String>,
 }
 
+impl Plan {
+    /// How many requests a subject is sent in all.
+    pub(crate) fn total(&self) -> usize {
+        WARM_UP + self.requests + ALONE
+    }
+}
+
 /// What one subject cost.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -55,7 +62,10 @@ pub(crate) async fn run(plan: &Plan) -> Vec<Row> {
     }
     for fresh_tokens in [false, true] {
         if wanted("vouchgate") {
-            rows.push(measure(plan, subject::vouchgate(&plan.vouchgate, addr, fresh_tokens).await).await);
+            rows.push(
+                measure(plan, subject::vouchgate(&plan.vouchgate, addr, fresh_tokens.then(|| plan.total())).await)
+                    .await,
+            );
         }
     }
     for alg in [None, Some("RS256"), Some("ES256")] {
@@ -74,15 +84,15 @@ async fn measure(plan: &Plan, subject: Subject) -> Row {
     eprintln!("measuring {}", subject.name);
     let cost = || subject.process.as_ref().map(Process::cost);
     let at_rest = cost();
-    let warm_up = load::run(subject.addr, &subject.requests, CONNECTIONS, WARM_UP).await;
+    let warm_up = load::run(subject.addr, &subject.requests, CONNECTIONS, 0..WARM_UP).await;
     if warm_up.failed > 0 {
         let said = subject.process.as_ref().map(Process::output).unwrap_or_default();
         panic!("{} of {WARM_UP} requests through {} failed:\n{said}", warm_up.failed, subject.name);
     }
     let before = cost();
-    let loaded = load::run(subject.addr, &subject.requests, CONNECTIONS, plan.requests).await;
+    let loaded = load::run(subject.addr, &subject.requests, CONNECTIONS, WARM_UP..WARM_UP + plan.requests).await;
     let after = cost();
-    let alone = load::run(subject.addr, &subject.requests, 1, ALONE).await;
+    let alone = load::run(subject.addr, &subject.requests, 1, WARM_UP + plan.requests..plan.total()).await;
 
     let quiet = cost();
     let streams = match &subject.process {

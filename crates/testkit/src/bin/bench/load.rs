@@ -2,6 +2,7 @@
 //! requests; light enough that what it measures is the other side.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,20 +38,21 @@ impl Outcome {
     }
 }
 
-/// Send `count` requests over `connections` connections.
-pub(crate) async fn run(addr: SocketAddr, requests: &Requests, connections: usize, count: usize) -> Outcome {
-    let next = Arc::new(AtomicUsize::new(0));
+/// Send the requests with these numbers over `connections` connections.
+pub(crate) async fn run(addr: SocketAddr, requests: &Requests, connections: usize, numbers: Range<usize>) -> Outcome {
+    let next = Arc::new(AtomicUsize::new(numbers.start));
     let failed = Arc::new(AtomicU64::new(0));
     let started = SystemClock.monotonic();
     let mut workers = JoinSet::new();
     for _ in 0..connections {
         let (requests, next, failed) = (Arc::clone(requests), Arc::clone(&next), Arc::clone(&failed));
+        let numbers = numbers.clone();
         workers.spawn(async move {
             let mut connection = Connection::open(addr).await;
-            let mut latencies = Vec::with_capacity(count / connections * 2);
+            let mut latencies = Vec::with_capacity(numbers.len() / connections * 2);
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
+                if number >= numbers.end {
                     return latencies;
                 }
                 let sent = SystemClock.monotonic();

@@ -70,8 +70,9 @@ pub(crate) async fn bare(upstream: SocketAddr) -> Subject {
     Subject::new("bare hyper", addr, Some(process), &Tokens::None)
 }
 
-/// Through Vouchgate: ES256 tokens, policy, limits, records and metrics on; tokens as asked.
-pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, fresh_tokens: bool) -> Subject {
+/// Through Vouchgate: ES256 tokens, policy, limits, records and metrics on; one token, or this
+/// many different ones.
+pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, fresh_tokens: Option<usize>) -> Subject {
     let key = TestKey::generate("ES256");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (public, admin) = (free_port(), free_port());
@@ -83,11 +84,11 @@ pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, fresh_tokens:
     let args = ["serve", "--config", config.to_str().expect("a path in UTF-8")];
     let process = Process::start(binary, &args, dir.path(), &[("BENCH_PROVIDER_KEY", "not-a-key")]);
     wait_for(public, &process).await;
-    if fresh_tokens {
-        Subject::new("vouchgate, every token new", public, Some(process), &Tokens::Many(&key, 20_000)).keep(dir)
-    } else {
-        Subject::new("vouchgate ES256", public, Some(process), &Tokens::One(&key)).keep(dir)
-    }
+    let (name, tokens) = match fresh_tokens {
+        Some(count) => ("vouchgate, every token new", Tokens::Many(&key, count)),
+        None => ("vouchgate ES256", Tokens::One(&key)),
+    };
+    Subject::new(name, public, Some(process), &tokens).keep(dir)
 }
 
 fn configuration(dir: &Path, public: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> String {
