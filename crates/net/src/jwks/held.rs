@@ -128,6 +128,11 @@ impl Held {
         let fetched = self.parts.documents.get(&url, self.issuer.reach).await;
         let Fetched { body, max_age } = fetched.map_err(|error| JwksError::Fetch { url: url.to_string(), error })?;
         let set = KeySet::from_published(&body)?;
+        // An issuer in business has a key. A set without a usable one is a mistake of its publisher, and what there
+        // was stays in use until it is too old.
+        if set.keys().is_empty() && self.keys().is_some_and(|held| !held.keys().is_empty()) {
+            return Err(JwksError::NoKeyLeft { url: url.to_string() });
+        }
         for key in set.rejected() {
             let kid = key.kid.as_deref().unwrap_or_default();
             tracing::info!(issuer = %self.issuer.name, index = key.index, kid, error = %key.error, "a published key is not used");

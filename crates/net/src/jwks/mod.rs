@@ -153,6 +153,12 @@ pub enum JwksError {
     /// The key set is refused whole.
     #[error(transparent)]
     Set(#[from] KeySetError),
+    /// There were usable keys before, and the new set has none.
+    #[error("{url}: the set has no usable key any more")]
+    NoKeyLeft {
+        /// Where it was found.
+        url: String,
+    },
 }
 
 impl JwksError {
@@ -164,6 +170,7 @@ impl JwksError {
             Self::Metadata { .. } => "discovery_metadata",
             Self::Mismatch { .. } => "discovery_issuer_mismatch",
             Self::Set(error) => error.reason(),
+            Self::NoKeyLeft { .. } => "no_usable_key",
         }
     }
 }

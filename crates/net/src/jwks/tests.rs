@@ -241,6 +241,8 @@ async fn a_poisoned_set_is_refused_whole_and_the_last_good_one_stays() {
         ("<html>".to_owned(), ""),
         (r#"{"keys":{}}"#.to_owned(), ""),
         (String::new(), ""),
+        (r#"{"keys":[]}"#.to_owned(), "no_usable_key"),
+        (r#"{"keys":[1,{"kid":"x","kty":"XYZ"}]}"#.to_owned(), "no_usable_key"),
     ];
     let world = World::start(by_url(), &set(&[("a", ONE)])).await;
     let before = world.generation();

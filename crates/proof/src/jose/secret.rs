@@ -216,6 +216,7 @@ const WELL_KNOWN: &[&str] = &[
     "4c31f7efd6857d91e729165510520424",
     "5367566b59703373367639792f423f4528482b4d6251655468576d5a71347437",
     "af60addca9ea3e3c099551e1b6576c9966dce0a33de879dd7e160f86dbd872ca23d6e9ee66fb77039bd33c5a4dd9ac9f3c4ac5e1a6d6c6ce4f0be9ef3d5e1c3d",
+    "aym1sysppbydfgzld3umj1qzkobwvmkoqq-estjqlr_t-1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow",
 ];
 
 /// Whether it is on the list, as it is, in another case, with white space around it or a newline at its end.

@@ -13,5 +13,6 @@ mod support;
 
 mod cassettes;
 
-mod newcomer;
+mod attacks;
 mod jose_vectors;
+mod newcomer;
