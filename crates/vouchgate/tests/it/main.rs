@@ -16,3 +16,5 @@ mod cassettes;
 mod attacks;
 mod jose_vectors;
 mod newcomer;
+mod sdk;
+mod lifecycle;

@@ -131,6 +131,11 @@ impl Gateway {
         &self.server
     }
 
+    /// Wait until what the test changed through [`Gateway::server`] is in force.
+    pub(crate) async fn settled(&self) {
+        assert!(self.server.settled().await, "a change comes into force");
+    }
+
     /// The URL of a path of the public listener.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.public)
@@ -235,4 +240,57 @@ pub(crate) async fn client(script: &str, test: &str, job: &Value) -> Option<Valu
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{script}: {said}");
     Some(serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}: {said}")))
+}
+
+/// The real program, serving.
+pub(crate) struct Program {
+    /// Its process.
+    pub(crate) process: testkit::process::Process,
+    /// The public listener.
+    pub(crate) public: SocketAddr,
+    /// The admin listener.
+    pub(crate) admin: SocketAddr,
+}
+
+/// Write `vouchgate.toml` into `dir`: free ports, state in `data`, then `server` (more keys of `[server]`) and `config`.
+pub(crate) fn write_config(dir: &Path, server: &str, config: &str) {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ndata_dir = \"data\"\n{server}\n{config}"
+    );
+    std::fs::write(dir.join("vouchgate.toml"), text).unwrap();
+}
+
+impl Program {
+    /// `vouchgate serve` in `dir`, with the configuration there; its state is made first if there is none.
+    pub(crate) async fn serve(dir: &Path, env: &[(&str, &str)]) -> Self {
+        if !dir.join("data/master.key").exists() {
+            let (exit, _, said) = run(&["key", "list", "--config", "vouchgate.toml"], dir, b"");
+            assert_eq!(exit, 0, "{said}");
+        }
+        let args = ["serve", "--config", "vouchgate.toml"];
+        let mut process = testkit::process::Process::start(program(), &args, dir, env);
+        let line = process.line("listening").await;
+        let address = |name: &str| {
+            let (_, rest) =
+                line.split_once(&format!("{name}=")).or_else(|| line.split_once(&format!("\"{name}\":\""))).unwrap();
+            rest.split([' ', '"']).next().unwrap().parse().unwrap_or_else(|_| panic!("no address in {line}"))
+        };
+        let (public, admin) = (address("public"), address("admin"));
+        Self { process, public, admin }
+    }
+
+    /// A request with a bearer token and JSON.
+    pub(crate) async fn post(&self, path: &str, token: &str, body: &Value) -> testkit::raw::Response {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        testkit::raw::request(self.public, "POST", path, &headers, body.to_string().as_bytes()).await
+    }
+}
+
+/// Run a command that has to succeed on the state of `dir`; its standard output without the line break.
+pub(crate) fn command(dir: &Path, args: &[&str], stdin: &[u8]) -> String {
+    let args = [args, &["--config", "vouchgate.toml"]].concat();
+    let (exit, out, said) = run(&args, dir, stdin);
+    assert_eq!(exit, 0, "{args:?}: {out}{said}");
+    out.trim_end().to_owned()
 }
