@@ -137,13 +137,32 @@ fn tap(strip: bool, body: &[u8], cuts: &[usize]) -> (Vec<u8>, StreamTap) {
 }
 
 #[test]
-fn bytes_are_forwarded_at_once_and_unchanged() {
+fn an_event_is_forwarded_as_soon_as_it_is_whole_and_unchanged() {
     let mut tap = StreamTap::new(Dialect::OpenAiChat, false);
-    for byte in STREAM.as_bytes() {
-        assert_eq!(tap.feed(&Bytes::copy_from_slice(&[*byte])), &[*byte][..]);
+    let mut forwarded = Vec::new();
+    let mut due = String::new();
+    for event in events() {
+        due.push_str(&event);
+        // An event that CRLFs end is whole with the CR.
+        let ends = if event.ends_with("\r\n") { 2 } else { 1 };
+        for (at, byte) in event.bytes().enumerate() {
+            forwarded.extend_from_slice(&tap.feed(&Bytes::copy_from_slice(&[byte])));
+            assert_eq!(forwarded.len() > due.len() - event.len(), at + ends >= event.len(), "{event} {at}");
+        }
+        assert_eq!(forwarded, due.as_bytes());
     }
     assert!(tap.finish(true).is_empty());
     assert_eq!((tap.outcome(), tap.usage().total_tokens), (&Outcome::Complete, Some(7)));
+}
+
+#[test]
+fn whole_events_and_empty_lines_pass_without_a_copy() {
+    let mut tap = StreamTap::new(Dialect::OpenAiChat, false);
+    for piece in [STREAM, "\n", "\n\n"] {
+        let chunk = Bytes::copy_from_slice(piece.as_bytes());
+        let out = tap.feed(&chunk);
+        assert_eq!((out.as_ptr(), out.len()), (chunk.as_ptr(), chunk.len()), "{piece:?}");
+    }
 }
 
 #[test]
@@ -158,11 +177,12 @@ fn a_whole_event_is_never_held_back_while_usage_is_taken_out() {
 }
 
 #[test]
-fn a_cut_stream_ends_in_an_error_event_on_a_line_of_its_own() {
+fn a_cut_stream_ends_in_an_error_event_and_the_event_that_was_cut_is_left_out() {
     let mut tap = StreamTap::new(Dialect::OpenAiChat, false);
-    tap.feed(&Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"con"));
+    let out = tap.feed(&Bytes::from_static(b"data: {}\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"con"));
+    assert_eq!(out, "data: {}\n\n");
     let last = String::from_utf8(tap.finish(true)).unwrap();
-    assert!(last.starts_with("\n\ndata: {\"error\":"), "{last}");
+    assert!(last.starts_with("data: {\"error\":"), "{last}");
     assert_eq!(*tap.outcome(), Outcome::Cut);
     // Closed cleanly after the answers' ends: complete without [DONE]. Broken off there: cut.
     let ended = &STREAM.as_bytes()[..STREAM.find("data: {\"choices\":[],").unwrap()];

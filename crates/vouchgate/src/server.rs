@@ -235,6 +235,11 @@ impl Server {
         self.running.reload().await
     }
 
+    /// Wait until every change made so far is in force; whether that was soon.
+    pub async fn settled(&self) -> bool {
+        admin::Server::settled(self.running.as_ref()).await
+    }
+
     /// Finish what runs, then stop: `/readyz` says no at once, streams get until the drain timeout, everything written
     /// is on disk at the end.
     pub async fn shut_down(self) {

@@ -5,11 +5,14 @@ import { readFileSync } from 'node:fs';
 const job = JSON.parse(readFileSync(0, 'utf8'));
 const client = new Anthropic({ baseURL: job.url, apiKey: job.token, maxRetries: job.max_retries ?? 0 });
 
+const read = (usage) =>
+  usage.input_tokens + (usage.cache_read_input_tokens ?? 0) + (usage.cache_creation_input_tokens ?? 0);
+
 const summary = (message) => ({
   text: message.content.filter((b) => b.type === 'text').map((b) => b.text).join(''),
   stop: message.stop_reason,
   calls: message.content.filter((b) => b.type === 'tool_use').map((b) => ({ name: b.name, input: b.input })),
-  usage: { input: message.usage.input_tokens, output: message.usage.output_tokens },
+  usage: { input: read(message.usage), output: message.usage.output_tokens },
 });
 
 const scenarios = {

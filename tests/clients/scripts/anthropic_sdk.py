@@ -11,7 +11,8 @@ client = anthropic.Anthropic(base_url=job["url"], api_key=job["token"], max_retr
 def summary(message):
     text = "".join(block.text for block in message.content if block.type == "text")
     calls = [{"name": block.name, "input": block.input} for block in message.content if block.type == "tool_use"]
-    used = {"input": message.usage.input_tokens, "output": message.usage.output_tokens}
+    cached = (message.usage.cache_read_input_tokens or 0) + (message.usage.cache_creation_input_tokens or 0)
+    used = {"input": message.usage.input_tokens + cached, "output": message.usage.output_tokens}
     return {"text": text, "stop": message.stop_reason, "calls": calls, "usage": used}
 
 

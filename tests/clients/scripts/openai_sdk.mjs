@@ -5,12 +5,16 @@ import { readFileSync } from 'node:fs';
 const job = JSON.parse(readFileSync(0, 'utf8'));
 const client = new OpenAI({ baseURL: `${job.url}/v1`, apiKey: job.token, maxRetries: job.max_retries ?? 0 });
 const usage = (of) => of && { input: of.prompt_tokens, output: of.completion_tokens };
+const called = ({ type, function: f, custom }) =>
+  type === 'custom'
+    ? { name: custom.name, arguments: JSON.stringify({ input: custom.input }) }
+    : { name: f.name, arguments: f.arguments };
 
 const scenarios = {
   async chat(args) {
     const answer = await client.chat.completions.create(args);
     const { message, finish_reason } = answer.choices[0];
-    const calls = (message.tool_calls ?? []).map((c) => ({ name: c.function.name, arguments: c.function.arguments }));
+    const calls = (message.tool_calls ?? []).map(called);
     return { text: (message.content ?? '') + (message.refusal ?? ''), finish: finish_reason, calls, usage: usage(answer.usage) };
   },
   async stream(args) {

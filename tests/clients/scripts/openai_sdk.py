@@ -12,10 +12,16 @@ def usage(of):
     return of and {"input": of.prompt_tokens, "output": of.completion_tokens}
 
 
+def called(call):
+    if call.type == "custom":
+        return {"name": call.custom.name, "arguments": json.dumps({"input": call.custom.input})}
+    return {"name": call.function.name, "arguments": call.function.arguments}
+
+
 def chat(**arguments):
     answer = client.chat.completions.create(**arguments)
     choice = answer.choices[0]
-    calls = [{"name": c.function.name, "arguments": c.function.arguments} for c in choice.message.tool_calls or []]
+    calls = [called(call) for call in choice.message.tool_calls or []]
     return {"text": (choice.message.content or "") + (choice.message.refusal or ""), "finish": choice.finish_reason, "calls": calls, "usage": usage(answer.usage)}
 
 

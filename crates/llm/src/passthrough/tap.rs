@@ -22,7 +22,7 @@ pub struct StreamTap {
     dialect: Dialect,
     strip_usage: bool,
     sse: SseDecoder,
-    /// The start of an event that may have to be taken out; only with `strip_usage`.
+    /// The start of an event that is not whole yet.
     held: Vec<u8>,
     /// The last event ended in a CR at the end of a chunk; whether it was forwarded.
     split_end: Option<bool>,
@@ -33,7 +33,49 @@ pub struct StreamTap {
     running: Vec<u64>,
     finished: bool,
     ended: bool,
-    partial: bool,
+}
+
+/// What of a chunk goes out: without a copy unless something before it was held or something in it is taken out.
+struct Passed {
+    /// What was held of the first event.
+    before: Vec<u8>,
+    /// What goes out begins here,
+    from: usize,
+    /// and ends here.
+    through: usize,
+    /// What goes out where it is not that one piece.
+    copied: Option<Vec<u8>>,
+}
+
+impl Passed {
+    /// An event ends: `held` before this chunk, `end` in it.
+    fn event(&mut self, chunk: &Bytes, (held, end): (Vec<u8>, usize), drop: bool) {
+        let piece = |from: usize, to: usize| chunk.get(from..to).unwrap_or_default();
+        match (&mut self.copied, drop) {
+            (None, true) => self.copied = Some(piece(self.from, self.through).to_vec()),
+            (Some(copied), false) => {
+                copied.extend(held);
+                copied.extend_from_slice(piece(self.through, end));
+            }
+            (None, false) if !held.is_empty() => self.before = held,
+            _ => {}
+        }
+        self.through = end;
+    }
+
+    fn finish(mut self, chunk: &Bytes) -> Bytes {
+        match self.copied {
+            None if self.before.is_empty() => chunk.slice(self.from.min(self.through)..self.through),
+            None => {
+                self.before.extend_from_slice(chunk.get(self.from..self.through).unwrap_or_default());
+                Bytes::from(self.before)
+            }
+            Some(copied) => {
+                self.before.extend(copied);
+                Bytes::from(self.before)
+            }
+        }
+    }
 }
 
 impl StreamTap {
@@ -52,61 +94,45 @@ impl StreamTap {
             running: Vec::new(),
             finished: false,
             ended: false,
-            partial: false,
         }
     }
 
-    /// Take bytes from the provider; what comes back goes to the caller now.
+    /// Take bytes from the provider; what comes back goes to the caller now: every event as soon as it is whole, so
+    /// that one that is cut in its middle can be left out and the error that follows be read.
     pub fn feed(&mut self, chunk: &Bytes) -> Bytes {
         if chunk.is_empty() || matches!(self.outcome, Outcome::Garbage) {
             return Bytes::new();
         }
         let mut sse = mem::take(&mut self.sse);
-        let mut kept: Vec<u8> = Vec::new();
-        let mut from = 0;
-        let mut dropped = false;
+        let mut passed = Passed { before: Vec::new(), from: 0, through: 0, copied: None };
         // The second half of a CRLF goes where the event went that the first half ended.
         if let Some(was_kept) = self.split_end.take().filter(|_| chunk.first() == Some(&b'\n')) {
-            from = 1;
-            if was_kept {
-                kept.push(b'\n');
-            } else {
-                dropped = true;
-            }
+            passed.through = 1;
+            passed.from = usize::from(!was_kept);
         }
         let result = sse.feed(chunk, |event, end| {
             let drop = self.watch(&event) && self.strip_usage;
-            if self.strip_usage {
-                let before = mem::take(&mut self.held);
-                if drop {
-                    dropped = true;
-                } else {
-                    kept.extend_from_slice(&before);
-                    kept.extend_from_slice(chunk.get(from..end).unwrap_or_default());
-                }
-                from = end;
-                let split = end == chunk.len() && chunk.last() == Some(&b'\r');
-                self.split_end = split.then_some(!drop);
-            }
+            let held = mem::take(&mut self.held);
+            passed.event(chunk, (held, end), drop);
+            let split = end == chunk.len() && chunk.last() == Some(&b'\r');
+            self.split_end = split.then_some(!drop);
         });
-        self.partial = !sse.is_between_events();
-        self.sse = sse;
         if result.is_err() {
             self.outcome = Outcome::Garbage;
-            let mut out = kept;
+            self.held.clear();
+            let mut out = passed.finish(chunk).to_vec();
             out.extend(self.error_event());
             return Bytes::from(out);
         }
-        if !self.strip_usage {
-            return chunk.clone();
+        if sse.is_between_events() {
+            // Empty lines that belong to no event are signs of life.
+            let held = mem::take(&mut self.held);
+            passed.event(chunk, (held, chunk.len()), false);
+        } else {
+            self.held.extend_from_slice(chunk.get(passed.through..).unwrap_or_default());
         }
-        let rest = chunk.get(from..).unwrap_or_default();
-        let was_held = !self.held.is_empty();
-        self.held.extend_from_slice(rest);
-        if rest.is_empty() && !dropped && !was_held && kept.len() == chunk.len() {
-            return chunk.clone();
-        }
-        Bytes::from(kept)
+        self.sse = sse;
+        passed.finish(chunk)
     }
 
     /// The provider's stream has ended, `clean`ly or broken off. What comes back goes to the caller last: nothing
@@ -202,9 +228,6 @@ impl StreamTap {
 
     fn error_event(&self) -> Vec<u8> {
         let failure = if matches!(self.outcome, Outcome::Garbage) { Failure::garbage() } else { Failure::cut() };
-        let mid_event = self.partial || matches!(self.outcome, Outcome::Garbage);
-        let mut out = if mid_event && !self.strip_usage { b"\n\n".to_vec() } else { Vec::new() };
-        out.extend(stream_error_event(self.dialect, &failure));
-        out
+        stream_error_event(self.dialect, &failure)
     }
 }

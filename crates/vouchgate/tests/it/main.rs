@@ -15,6 +15,6 @@ mod cassettes;
 
 mod attacks;
 mod jose_vectors;
+mod lifecycle;
 mod newcomer;
 mod sdk;
-mod lifecycle;

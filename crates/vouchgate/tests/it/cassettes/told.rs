@@ -4,32 +4,32 @@ use serde_json::Value;
 
 /// What must be the same in both dialects.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct Told {
-    pub(super) text: String,
-    pub(super) thinking: String,
-    pub(super) calls: Vec<Call>,
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) thinking: String,
+    pub(crate) calls: Vec<Call>,
     /// In OpenAI's words.
-    pub(super) finish: String,
+    pub(crate) finish: String,
     /// All tokens read, wherever from.
-    pub(super) input: u64,
-    pub(super) output: u64,
-    pub(super) cached: u64,
-    pub(super) model: String,
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    pub(crate) cached: u64,
+    pub(crate) model: String,
     /// How many answers there were.
-    pub(super) answers: usize,
+    pub(crate) answers: usize,
     /// The message of an error.
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
     /// Whether it refused in so many words.
     refused: bool,
     /// Whether the stream ended as its dialect ends streams.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct Call {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) arguments: String,
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
 }
 
 /// The text of a member; nothing where there is none.
@@ -52,7 +52,7 @@ fn either(of: &Value, pointers: &[&str]) -> u64 {
 
 impl Told {
     /// A complete answer of OpenAI's dialect.
-    pub(super) fn chat(body: &Value) -> Self {
+    pub(crate) fn chat(body: &Value) -> Self {
         let mut told =
             Self { answers: list(&body["choices"]).len(), model: text(body, "model").to_owned(), ..Self::default() };
         let choice = &body["choices"][0];
@@ -66,7 +66,7 @@ impl Told {
     }
 
     /// A stream of OpenAI's dialect.
-    pub(super) fn chat_stream(body: &[u8]) -> Self {
+    pub(crate) fn chat_stream(body: &[u8]) -> Self {
         let mut told = Self::default();
         for event in events(body) {
             if event == "[DONE]" {
@@ -165,7 +165,7 @@ impl Told {
     }
 
     /// A complete answer of Anthropic's dialect.
-    pub(super) fn messages(body: &Value) -> Self {
+    pub(crate) fn messages(body: &Value) -> Self {
         let mut told = Self { answers: 1, model: text(body, "model").to_owned(), ..Self::default() };
         for block in list(&body["content"]) {
             told.block(block);
@@ -182,7 +182,7 @@ impl Told {
     }
 
     /// A stream of Anthropic's dialect.
-    pub(super) fn messages_stream(body: &[u8]) -> Self {
+    pub(crate) fn messages_stream(body: &[u8]) -> Self {
         let mut told = Self { answers: 1, ..Self::default() };
         let mut usage = serde_json::Map::new();
         // Which call the block of an index is.
@@ -247,7 +247,7 @@ impl Told {
     }
 
     /// Field by field, what a translation tells differently; empty if nothing.
-    pub(super) fn differences(&self, translated: &Self) -> Vec<String> {
+    pub(crate) fn differences(&self, translated: &Self) -> Vec<String> {
         let mut found = Vec::new();
         let mut differ = |same: bool, what: &str, this: &dyn std::fmt::Debug, that: &dyn std::fmt::Debug| {
             if !same {
@@ -276,7 +276,7 @@ impl Told {
 }
 
 /// Arguments as a value: no arguments are an empty object.
-fn arguments(written: &str) -> Value {
+pub(crate) fn arguments(written: &str) -> Value {
     let written = if written.is_empty() { "{}" } else { written };
     serde_json::from_str(written).unwrap_or_else(|_| Value::from(written))
 }
@@ -306,7 +306,7 @@ fn messages_finish(reason: &str) -> String {
 }
 
 /// The message of an error answer, in whatever form.
-pub(super) fn message_of(body: &Value) -> Option<String> {
+pub(crate) fn message_of(body: &Value) -> Option<String> {
     let body = if body.is_array() { &body[0] } else { body };
     let error = body.get("error").filter(|error| !error.is_null());
     let inner = match error {
@@ -319,7 +319,7 @@ pub(super) fn message_of(body: &Value) -> Option<String> {
 }
 
 /// The data of each event of a stream, with any of the three line endings.
-pub(super) fn events(stream: &[u8]) -> Vec<String> {
+pub(crate) fn events(stream: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
     let data = |event: &str| {
         let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
