@@ -54,6 +54,11 @@ impl Process {
 
     /// The first line that holds `text`; waits for it. Fails the test, showing what was printed, if it never comes.
     pub async fn line(&mut self, text: &str) -> String {
+        self.line_within(crate::PATIENCE, text).await
+    }
+
+    /// The same, for what takes longer to get going than the program under test.
+    pub async fn line_within(&mut self, patience: Duration, text: &str) -> String {
         let lines = Arc::clone(&self.lines);
         let found = async {
             loop {
@@ -67,7 +72,7 @@ impl Process {
             }
         };
         tokio::select! {
-            found = tokio::time::timeout(crate::PATIENCE, found) => {
+            found = tokio::time::timeout(patience, found) => {
                 found.unwrap_or_else(|_| panic!("no line with {text:?} in:\n{}", self.output()))
             }
             status = self.child.wait() => panic!("ended with {status:?} before a line with {text:?}:\n{}", self.output()),

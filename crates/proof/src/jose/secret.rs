@@ -211,6 +211,7 @@ const WELL_KNOWN: &[&str] = &[
     "node-secret",
     "express-secret",
     "super-secret-jwt-token-with-at-least-32-characters-long",
+    "your-super-secret-jwt-token-with-at-least-32-characters-long",
     "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     "404e635266556a586e3272357538782f413f4428472b4b6250645367566b5970",
     "4c31f7efd6857d91e729165510520424",

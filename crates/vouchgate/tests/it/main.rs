@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "this is test code: what goes wrong here has to fail the test on the spot"
 )]
 
@@ -14,7 +15,12 @@ mod support;
 mod cassettes;
 
 mod attacks;
+mod canary;
+mod hardening;
 mod jose_vectors;
 mod lifecycle;
 mod newcomer;
+mod node_tokens;
+mod real_model;
 mod sdk;
+mod services;

@@ -49,7 +49,13 @@ impl Sdk {
     }
 
     /// Run the SDK through these steps, one result each; `None` (and a note) where it is not installed.
-    async fn run(self, test: &str, gateway: &Gateway, token: &str, retries: u8, steps: &[Value]) -> Option<Vec<Value>> {
+    async fn run(
+        self,
+        test: &str,
+        (gateway, token): (&Gateway, &str),
+        retries: u8,
+        steps: &[Value],
+    ) -> Option<Vec<Value>> {
         let job = json!({"url": gateway.url(""), "token": token, "max_retries": retries, "steps": steps});
         let answer = support::client(self.script(), test, &job).await?;
         let results = answer["results"].as_array().unwrap().clone();
@@ -73,7 +79,7 @@ async fn every_sdk_talks_to_the_built_in_model() {
             let arguments = json!({"model": "vouchgate/echo", "input": ["one", "two"]});
             steps.push(json!({"scenario": "embed", "arguments": arguments}));
         }
-        let Some(results) = sdk.run(test, &gateway, &token, 0, &steps).await else { return };
+        let Some(results) = sdk.run(test, (&gateway, &token), 0, &steps).await else { return };
         for answer in &results[..2] {
             assert_eq!(answer["text"], "Hello there, gateway", "{sdk:?}: {answer}");
             let (input, output) = (&answer["usage"]["input"], &answer["usage"]["output"]);
@@ -118,15 +124,15 @@ async fn a_key_is_an_sdks_api_key_where_a_policy_names_it_and_nowhere_else() {
     gateway.settled().await;
     for sdk in ALL {
         let steps = [sdk.ask("vouchgate/echo", false), sdk.ask("openai/gpt", false)];
-        let Some(named) = sdk.run(test, &gateway, &keys[0], 0, &steps).await else { return };
+        let Some(named) = sdk.run(test, (&gateway, &keys[0]), 0, &steps).await else { return };
         assert_eq!(named[0]["text"], "Hello there, gateway", "{sdk:?}: {}", named[0]);
         assert_eq!(named[1]["status"], 403, "{sdk:?}: {}", named[1]);
-        let unnamed = sdk.run(test, &gateway, &keys[1], 0, &steps).await.unwrap();
+        let unnamed = sdk.run(test, (&gateway, &keys[1]), 0, &steps).await.unwrap();
         for refused in unnamed {
             assert_eq!(refused["error"], "PermissionDeniedError", "{sdk:?}: {refused}");
         }
         let wrong = format!("{}x", keys[0]);
-        let wrong = sdk.run(test, &gateway, &wrong, 0, &steps).await.unwrap();
+        let wrong = sdk.run(test, (&gateway, &wrong), 0, &steps).await.unwrap();
         assert_eq!(wrong[0]["error"], "AuthenticationError", "{sdk:?}: {}", wrong[0]);
     }
     gateway.stop().await;

@@ -83,7 +83,7 @@ async fn every_sdk_raises_refusals_and_provider_errors_as_its_own() {
     for sdk in ALL {
         let before = mock.count();
         let script = refusals(sdk, &mock);
-        let Some(results) = sdk.run(test, &gateway, &token, 0, &script.steps).await else { return };
+        let Some(results) = sdk.run(test, (&gateway, &token), 0, &script.steps).await else { return };
         for (result, (class, status, word)) in results.iter().zip(&script.raised) {
             // Anthropic's SDKs have classes for some of the statuses above 500 of their own.
             let raised = result["error"].as_str().unwrap_or_default();
@@ -98,7 +98,7 @@ async fn every_sdk_raises_refusals_and_provider_errors_as_its_own() {
         // The two refusals reached nobody.
         assert_eq!(mock.count() - before, script.steps.len() - 2, "{sdk:?}");
         let forged = format!("{}x", &token[..token.len() - 1]);
-        let wrong = sdk.run(test, &gateway, &forged, 2, &[sdk.ask("vouchgate/echo", false)]).await.unwrap();
+        let wrong = sdk.run(test, (&gateway, &forged), 2, &[sdk.ask("vouchgate/echo", false)]).await.unwrap();
         assert_eq!((&wrong[0]["error"], &wrong[0]["status"]), (&json!("AuthenticationError"), &json!(401)), "{sdk:?}");
     }
     gateway.stop().await;
@@ -132,7 +132,7 @@ async fn every_sdk_retries_when_the_provider_says_so_and_not_when_refused() {
             mock.push(answer(provider));
             steps.push(sdk.ask(&format!("{provider}/m"), false));
         }
-        let Some(results) = sdk.run(test, &gateway, &token, 2, &steps).await else { return };
+        let Some(results) = sdk.run(test, (&gateway, &token), 2, &steps).await else { return };
         assert_eq!(results[0]["status"], 403, "{sdk:?}: {}", results[0]);
         for result in &results[1..] {
             assert_eq!(result["text"], "now", "{sdk:?}: {result}");
@@ -144,20 +144,18 @@ async fn every_sdk_retries_when_the_provider_says_so_and_not_when_refused() {
 
 /// The first half of a streamed answer, without its end.
 fn half(provider: &str) -> Answer {
-    match provider {
-        "anthropic" => Answer::anthropic_stream(&[
+    if provider == "anthropic" {
+        return Answer::anthropic_stream(&[
             json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
                 "model": "m", "content": [], "stop_reason": null, "stop_sequence": null,
                 "usage": {"input_tokens": 3, "output_tokens": 1}}}),
             json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
             json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Once upon"}}),
-        ]),
-        _ => {
-            let chunk = json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [
-                {"index": 0, "delta": {"role": "assistant", "content": "Once upon"}, "finish_reason": null}]});
-            Answer::sse(format!("data: {chunk}\n\ndata: {chunk}\n\n"))
-        }
+        ]);
     }
+    let chunk = json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [
+        {"index": 0, "delta": {"role": "assistant", "content": "Once upon"}, "finish_reason": null}]});
+    Answer::sse(format!("data: {chunk}\n\ndata: {chunk}\n\n"))
 }
 
 #[tokio::test]
@@ -181,7 +179,7 @@ async fn a_stream_cut_at_the_provider_is_an_error_in_every_sdk() {
             mock.push(Answer::anthropic_stream(&[inband]));
             steps.push(sdk.ask(&format!("{provider}/m"), true));
         }
-        let Some(results) = sdk.run(test, &gateway, &token, 0, &steps).await else { return };
+        let Some(results) = sdk.run(test, (&gateway, &token), 0, &steps).await else { return };
         for (at, result) in results.iter().enumerate() {
             assert!(result["error"].is_string(), "{sdk:?}, stream {at} ended as if it were complete: {result}");
             let told = result["message"].as_str().unwrap_or_default();

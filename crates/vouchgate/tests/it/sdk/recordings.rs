@@ -38,7 +38,7 @@ async fn every_sdk_reads_what_both_providers_sent() {
             sdk.ask(&format!("{}/replay-{}", cassette.provider, cassette.id), cassette.is_stream)
         };
         let steps: Vec<Value> = readable.iter().map(step).collect();
-        let Some(results) = sdk.run(test, &gateway, &token, 0, &steps).await else { return };
+        let Some(results) = sdk.run(test, (&gateway, &token), 0, &steps).await else { return };
         let wrong: Vec<String> = readable
             .iter()
             .zip(&results)
