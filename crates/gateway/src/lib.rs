@@ -42,7 +42,7 @@ pub use objects::Objects;
 pub use policy::Permit;
 pub use problem::Surface;
 pub use settle::Records;
-pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError};
+pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable};
 pub use trace::TARGET as SPAN_TARGET;
 pub use upstream::{Credential, CredentialError};
 
@@ -110,7 +110,7 @@ impl Gateway {
     /// Answer one request. A request that is dropped midway, because its client has gone, drops its upstream call.
     pub async fn handle<B>(&self, request: Request<B>, peer: &Peer) -> Response<GatewayBody>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
     {
         let snapshot = self.snapshot.load_full();
         let id = RequestId::new(self.shared.rng.as_ref());
@@ -176,7 +176,7 @@ impl Gateway {
         peer: &Peer,
     ) -> Result<Response<GatewayBody>, Refusal>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
     {
         let shared = &self.shared;
         let (at, started) = (shared.clock.now(), shared.clock.monotonic());
@@ -222,7 +222,7 @@ impl Gateway {
     /// Read the body and do what the endpoint does.
     async fn proceed<B>(snapshot: &Snapshot, inbound: Inbound<B>, receipt: &mut Receipt) -> Answered
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
     {
         let clock = Arc::clone(&receipt.shared().clock);
         let begun = clock.monotonic();

@@ -17,7 +17,7 @@ pub(crate) use self::destination::{Inject, Provider, Upstream};
 
 use crate::edge::{Authorities, Cors};
 use crate::endpoint::service::Prompt;
-use crate::upstream::Credential;
+use crate::upstream::{Credential, CredentialError};
 
 /// What the binary gives to build a snapshot from.
 pub struct Parts {
@@ -52,18 +52,6 @@ pub enum SnapshotError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A key that is bound to another origin than its provider or upstream has now.
-    #[error("{kind} {name}: its secret was set for {bound}, not for {origin}; set the secret again")]
-    Origin {
-        /// `provider` or `upstream`.
-        kind: &'static str,
-        /// Its name.
-        name: Name,
-        /// Where the secret may be sent.
-        bound: String,
-        /// Where it would be sent.
-        origin: String,
-    },
     /// A resource that names one that is not there, or holds what cannot be used.
     #[error("{kind} {name}: {reason}")]
     Resource {
@@ -74,6 +62,18 @@ pub enum SnapshotError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// A provider or upstream whose key may not be sent where it is now, or could not be had: its requests are refused (503),
+/// everything else works.
+#[derive(Debug)]
+pub struct Unusable {
+    /// `provider` or `upstream`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: Name,
+    /// Why.
+    pub error: CredentialError,
 }
 
 /// An immutable set of resources.
@@ -224,6 +224,23 @@ impl Snapshot {
     /// How often the configuration had changed when this was built.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// What is out of service until its key is set again.
+    pub fn unusable(&self) -> Vec<Unusable> {
+        let found = |kind, name: &Name, error| Unusable { kind, name: name.clone(), error };
+        let providers =
+            self.providers.values().filter_map(|p| p.trouble().map(|error| found("provider", &p.name, error)));
+        let upstreams =
+            self.upstreams.iter().filter_map(|u| u.trouble().map(|error| found("upstream", &u.name, error)));
+        let mut all: Vec<Unusable> = providers.chain(upstreams).collect();
+        all.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        all
+    }
+
+    /// The issuers whose tokens are accepted.
+    pub fn issuers(&self) -> &Issuers {
+        &self.issuers
     }
 
     pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Provider>> {

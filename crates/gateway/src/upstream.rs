@@ -101,8 +101,8 @@ impl UpstreamError {
             | Self::Redirect
             | Self::Response(_)
             | Self::Kind
-            | Self::Key => true,
-            Self::Credential(_) => false,
+            | Self::Key
+            | Self::Credential(_) => true,
         }
     }
 
@@ -128,8 +128,11 @@ impl UpstreamError {
             Self::Egress(_) => Problem::provider(bad, self.reason(), "The provider cannot be reached."),
             Self::Body(_) => Problem::provider(bad, self.reason(), "The provider's answer broke off."),
             Self::Key => final_word(bad, self.reason(), "The provider refuses this gateway's key; tell its operator."),
-            Self::Credential(_) => {
-                final_word(bad, self.reason(), "This gateway's key cannot be used; tell its operator.")
+            Self::Credential(error) => {
+                // Until somebody sets the key again this one is out of service, and only this one.
+                let unset = matches!(error, CredentialError::Origin | CredentialError::Missing);
+                let status = if unset { StatusCode::SERVICE_UNAVAILABLE } else { bad };
+                final_word(status, self.reason(), "This gateway's key cannot be used; tell its operator.")
             }
             Self::TooLarge(_) | Self::Encoding | Self::Redirect | Self::Response(_) | Self::Kind => {
                 Problem::provider(bad, self.reason(), "The provider's answer cannot be used.")
@@ -272,6 +275,11 @@ pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), Upstre
         return Err(UpstreamError::Key);
     }
     Ok(())
+}
+
+/// Whether an error of a provider repeats the key it was sent: such a text is the operator's to see, nobody else's.
+pub(crate) fn repeats_key(provider: &Provider, error: &[u8]) -> bool {
+    provider.credential.as_ref().is_some_and(|credential| credential.is_repeated_in(error))
 }
 
 /// Whether an answer is compressed, so that nothing can be seen of it.

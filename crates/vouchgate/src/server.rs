@@ -490,9 +490,20 @@ impl admin::Server for Running {
                 let detail = status.error.map(|error| error.to_string());
                 check(format!("jwks:{}", status.name), status.keys.is_some(), detail);
             }
-            // An issuer that is down takes only its own callers with it.
-            let ready = checks.iter().filter(|check| !check.name.starts_with("jwks:")).all(|check| check.ok);
+            let snapshot = self.snapshot.load();
+            for gateway::Unusable { kind, name, error } in snapshot.unusable() {
+                check(format!("{kind}:{name}"), false, Some(error.to_string()));
+            }
+            for issuer in snapshot.issuers().issuers().iter().filter(|issuer| !issuer.has_keys()) {
+                check(format!("issuer:{}", issuer.rules().name), false, Some("no keys to verify with".to_owned()));
+            }
+            // An issuer that is down, or a provider without its key, takes only its own callers with it.
+            let needed = |check: &&Check| !check.name.contains(':');
+            let ready = checks.iter().filter(needed).all(|check| check.ok);
             Readiness { ready, checks }
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use net::{Deadlines, Reach, Target};
 
 use super::SnapshotError;
 use crate::metrics::Label;
-use crate::upstream::Credential;
+use crate::upstream::{Credential, CredentialError};
 
 /// A provider, ready to be called.
 #[derive(Debug)]
@@ -68,9 +68,6 @@ impl Provider {
         let join =
             |end: &str| PathAndQuery::try_from(format!("{path}{end}")).map_err(|_| wrong("its path cannot be sent"));
         let (chat, embeddings) = (join(chat)?, join(embeddings)?);
-        if let Some(key) = &key {
-            check_origin("provider", name, key, &origin)?;
-        }
         Ok(Self {
             name: name.clone(),
             label: Label::Named(name.clone()),
@@ -84,6 +81,11 @@ impl Provider {
             chat,
             embeddings,
         })
+    }
+
+    /// Why it cannot be called until somebody sets its key again.
+    pub(super) fn trouble(&self) -> Option<CredentialError> {
+        self.credential.as_ref()?.trouble(&self.origin)
     }
 
     /// How its dialect differs from what `OpenAI` itself speaks.
@@ -149,7 +151,6 @@ impl Upstream {
         let (target, origin, base) = destination("upstream", name, upstream.url.as_str(), upstream.allow_private)?;
         let inject = match (&upstream.inject, key) {
             (Some(inject), Some(credential)) => {
-                check_origin("upstream", name, &credential, &origin)?;
                 let header =
                     HeaderName::try_from(inject.header.as_str()).map_err(|_| wrong("its header has no valid name"))?;
                 Some(Inject { header, prefix: inject.prefix.clone(), credential })
@@ -161,6 +162,11 @@ impl Upstream {
         let allow = HeaderValue::try_from(methods.join(", ")).map_err(|_| wrong("its methods cannot be named"))?;
         let (label, path) = (Label::Named(name.clone()), upstream.path.as_str().to_owned());
         Ok(Self { name: name.clone(), label, target, origin, inject, deadlines, path, base, allow })
+    }
+
+    /// Why it cannot be called until somebody sets its injected value again.
+    pub(super) fn trouble(&self) -> Option<CredentialError> {
+        self.inject.as_ref()?.credential.trouble(&self.origin)
     }
 
     /// The methods passed on, as `Allow` lists them.
@@ -215,15 +221,6 @@ fn destination(
     let target = Target::new(&url, reach).map_err(|error| wrong(error.to_string()))?;
     let origin = url.origin().ascii_serialization();
     Ok((target, origin, url.path().trim_end_matches('/').to_owned()))
-}
-
-/// Fail at build time what would fail on every request.
-fn check_origin(kind: &'static str, name: &Name, key: &Credential, origin: &str) -> Result<(), SnapshotError> {
-    if key.origin() == origin {
-        return Ok(());
-    }
-    let (bound, origin) = (key.origin().to_owned(), origin.to_owned());
-    Err(SnapshotError::Origin { kind, name: name.clone(), bound, origin })
 }
 
 #[cfg(test)]

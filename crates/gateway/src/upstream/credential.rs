@@ -10,7 +10,8 @@ use vault::{Label, Purpose, Sealed, Vault, VaultError};
 #[derive(Clone)]
 pub struct Credential {
     vault: Arc<Vault>,
-    sealed: Sealed,
+    /// Absent: the key could not be had, and whatever needs it is refused.
+    sealed: Option<Sealed>,
     tenant: Tenant,
     name: String,
     version: u64,
@@ -23,6 +24,9 @@ pub enum CredentialError {
     /// It is bound to another origin than the request goes to.
     #[error("the secret is bound to another origin; set it again for the new one")]
     Origin,
+    /// It could not be had when the configuration came into force.
+    #[error("the secret could not be read")]
+    Missing,
     /// It does not open.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -36,6 +40,7 @@ impl CredentialError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Origin => "secret_origin",
+            Self::Missing => "secret_missing",
             Self::Vault(_) => "secret_unreadable",
             Self::Characters => "secret_characters",
         }
@@ -46,7 +51,7 @@ impl Credential {
     /// A secret of the vault: `sealed` under the label made of the other values. `origin` is the one it was set for
     /// (`https://api.openai.com`).
     pub fn stored(vault: Arc<Vault>, sealed: Sealed, name: &str, version: u64, origin: &str) -> Self {
-        let (name, origin) = (name.to_owned(), origin.to_owned());
+        let (name, origin, sealed) = (name.to_owned(), origin.to_owned(), Some(sealed));
         Self { vault, sealed, tenant: Tenant::default(), name, version, origin }
     }
 
@@ -54,8 +59,14 @@ impl Credential {
     pub fn seal(vault: Arc<Vault>, name: &str, origin: &str, value: &Secret<String>) -> Result<Self, VaultError> {
         let tenant = Tenant::default();
         let label = Label::new(&tenant, Purpose::Secret, name, 0).origin(Some(origin));
-        let sealed = vault.seal(&label, value.expose().as_bytes())?;
+        let sealed = Some(vault.seal(&label, value.expose().as_bytes())?);
         Ok(Self { sealed, tenant, name: name.to_owned(), version: 0, origin: origin.to_owned(), vault })
+    }
+
+    /// In the place of a key that could not be had: whatever needs it is refused, and nothing goes out without it.
+    pub fn missing(vault: Arc<Vault>, name: &str) -> Self {
+        let (name, origin) = (name.to_owned(), String::new());
+        Self { vault, sealed: None, tenant: Tenant::default(), name, version: 0, origin }
     }
 
     /// The origin it may be sent to.
@@ -63,13 +74,23 @@ impl Credential {
         &self.origin
     }
 
+    /// Why it cannot be sent to `origin`, as far as that shows without opening it.
+    pub(crate) fn trouble(&self, origin: &str) -> Option<CredentialError> {
+        match &self.sealed {
+            None => Some(CredentialError::Missing),
+            Some(_) if self.origin != origin => Some(CredentialError::Origin),
+            Some(_) => None,
+        }
+    }
+
     /// Open it as a header value for a request to `origin`: `prefix` and the key.
     pub(crate) fn open(&self, origin: &str, prefix: &str) -> Result<HeaderValue, CredentialError> {
-        if self.origin != origin {
-            return Err(CredentialError::Origin);
+        if let Some(trouble) = self.trouble(origin) {
+            return Err(trouble);
         }
+        let sealed = self.sealed.as_ref().ok_or(CredentialError::Missing)?;
         let label = Label::new(&self.tenant, Purpose::Secret, &self.name, self.version).origin(Some(&self.origin));
-        let key = self.vault.open(&label, &self.sealed)?;
+        let key = self.vault.open(&label, sealed)?;
         // Full size from the start: growing would leave a copy of the key behind.
         let mut text = Vec::with_capacity(prefix.len() + key.expose().len());
         text.extend_from_slice(prefix.as_bytes());
@@ -78,6 +99,15 @@ impl Credential {
         let mut value = HeaderValue::from_bytes(text.expose()).map_err(|_| CredentialError::Characters)?;
         value.set_sensitive(true);
         Ok(value)
+    }
+
+    /// Whether `text` repeats the key. A few characters are no key, and would be found in any text.
+    pub(crate) fn is_repeated_in(&self, text: &[u8]) -> bool {
+        const SHORTEST: usize = 8;
+        let label = Label::new(&self.tenant, Purpose::Secret, &self.name, self.version).origin(Some(&self.origin));
+        let Some(Ok(key)) = self.sealed.as_ref().map(|sealed| self.vault.open(&label, sealed)) else { return false };
+        let key = key.expose();
+        key.len() >= SHORTEST && text.windows(key.len()).any(|window| window == key.as_slice())
     }
 }
 
@@ -113,6 +143,14 @@ mod tests {
     }
 
     #[test]
+    fn in_the_place_of_a_missing_key_nothing_is_sent() {
+        let missing = Credential::missing(sealed("fake-key-1").vault, "openai");
+        for origin in [ORIGIN, ""] {
+            assert!(matches!(missing.open(origin, "Bearer "), Err(CredentialError::Missing)), "{origin}");
+        }
+    }
+
+    #[test]
     fn a_relabelled_key_does_not_open() {
         let mut moved = sealed("fake-key-1");
         "https://evil.example".clone_into(&mut moved.origin);
@@ -122,6 +160,15 @@ mod tests {
     #[test]
     fn a_key_with_line_breaks_is_not_sent() {
         assert!(matches!(sealed("a\r\nx-evil: 1").open(ORIGIN, ""), Err(CredentialError::Characters)));
+    }
+
+    #[test]
+    fn a_text_that_repeats_the_key_is_recognised() {
+        let credential = sealed("fake-key-1");
+        assert!(credential.is_repeated_in(b"no such key: fake-key-1."));
+        assert!(!credential.is_repeated_in(b"no such key: fake-key-2."));
+        assert!(!credential.is_repeated_in(b"fake"));
+        assert!(!sealed("key").is_repeated_in(b"the key is missing"), "too short to be told from a word");
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Issuer {
     pub fn rules(&self) -> &IssuerRules {
         &self.rules
     }
+
+    /// Whether it has keys to verify with now.
+    pub fn has_keys(&self) -> bool {
+        self.keys.keys().is_some()
+    }
 }
 
 impl fmt::Debug for Issuer {

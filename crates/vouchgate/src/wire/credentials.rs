@@ -11,10 +11,10 @@ use vault::{Vault, VaultError};
 
 use crate::references::{self, ReferenceError};
 
-/// Why a key is not to be had.
+/// Why no key at all is to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The environment, a file or the vault does not have it.
+    /// The vault has no secret of the name: only a configuration file can name one that is not there.
     #[error("{kind} {name}: {error}")]
     Reference {
         /// `provider` or `upstream`.
@@ -23,16 +23,6 @@ pub enum CredentialsError {
         name: Name,
         /// Why.
         error: ReferenceError,
-    },
-    /// The vault's copy is bound to no origin: it was never set for anything.
-    #[error("{kind} {name}: secret {secret} is bound to no origin; set it again with `vouchgate secret set {secret}`")]
-    Unbound {
-        /// `provider` or `upstream`.
-        kind: &'static str,
-        /// Its name.
-        name: Name,
-        /// The secret.
-        secret: Name,
     },
     /// It cannot be sealed.
     #[error("{kind} {name}: {error}")]
@@ -95,14 +85,22 @@ impl Of<'_> {
         let (kind, name) = (self.kind, self.name);
         let missing = |error| CredentialsError::Reference { kind, name: name.clone(), error };
         let SecretRef::Secret(secret) = reference else {
-            let value = references::read(reference).map_err(missing)?;
+            // A start and a reload have looked before; if it went away since, a change elsewhere, such as a revocation,
+            // must come into force all the same.
+            let value = match references::read(reference) {
+                Ok(value) => value,
+                Err(error) => {
+                    tracing::error!(kind, %name, %error, "its key cannot be read: it is out of service");
+                    return Ok(Credential::missing(Arc::clone(vault), name.as_str()));
+                }
+            };
             return Credential::seal(Arc::clone(vault), &format!("{kind}/{name}"), &self.origin(), &value)
                 .map_err(|error| CredentialsError::Vault { kind, name: name.clone(), error });
         };
         let version = store.secrets().current(secret).await?;
         let version = version.ok_or_else(|| missing(ReferenceError::Missing(secret.clone())))?;
-        let unbound = || CredentialsError::Unbound { kind, name: name.clone(), secret: secret.clone() };
-        let origin = version.origin.ok_or_else(unbound)?;
+        // One that is bound to no origin is sent to none.
+        let origin = version.origin.unwrap_or_default();
         Ok(Credential::stored(Arc::clone(vault), version.sealed, secret.as_str(), version.version, &origin))
     }
 

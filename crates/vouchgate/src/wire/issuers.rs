@@ -1,14 +1,17 @@
 //! From `[[issuer]]` to the verifier of its tokens.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use base::Name;
-use config::{Algorithm, Issuer, KeySource, Preset};
+use base::{Name, Secret};
+use config::{Algorithm, Issuer, KeySource, Preset, SecretRef};
 use net::Reach;
 use net::jwks::{Jwks, KeyIssuer, Place};
 use proof::jose::{Alg, KeySet, KeySetError};
 use proof::token::{self, CacheLimits, ClaimMapping, ClaimPath, IssuerRules, Issuers, RulesError, StaticKeys};
+use store::{Store, StoreError};
+use vault::{Label, Purpose, Vault};
 
 use crate::references::{self, ReferenceError};
 
@@ -47,9 +50,54 @@ pub enum IssuerError {
         /// Why.
         error: ReferenceError,
     },
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// It has no single source of keys.
     #[error("issuer {0} needs exactly one of discovery, jwks_url, jwks_file and hs256_secret")]
     Source(Name),
+}
+
+/// The shared secrets of issuers that keep theirs in the vault, by the issuer's name.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets(HashMap<Name, Secret<Vec<u8>>>);
+
+impl Secrets {
+    /// Open what the issuers refer to. One that does not open, or that was set to be sent somewhere, is left out: its issuer
+    /// then has no keys.
+    pub(crate) async fn collect(issuers: &[Issuer], store: &Store, vault: &Vault) -> Result<Self, IssuerError> {
+        let mut all = HashMap::new();
+        for issuer in issuers {
+            let Some(KeySource::SharedSecret(SecretRef::Secret(name))) = issuer.key_source() else { continue };
+            let missing =
+                || IssuerError::Secret { issuer: issuer.name.clone(), error: ReferenceError::Missing(name.clone()) };
+            let current = store.secrets().current(name).await?.ok_or_else(missing)?;
+            if let Some(origin) = &current.origin {
+                let what = "its shared secret was set to be sent somewhere; use one of its own";
+                tracing::error!(issuer = %issuer.name, secret = %name, origin, "{what}");
+                continue;
+            }
+            let label = Label::new(store.tenant(), Purpose::Secret, name.as_str(), current.version);
+            match vault.open(&label, &current.sealed) {
+                Ok(secret) => drop(all.insert(issuer.name.clone(), secret)),
+                Err(error) => tracing::error!(issuer = %issuer.name, %error, "its shared secret does not open"),
+            }
+        }
+        Ok(Self(all))
+    }
+}
+
+/// An issuer without keys: its tokens cannot be checked, so they are refused (503).
+struct NoKeys;
+
+impl token::KeySource for NoKeys {
+    fn keys(&self) -> Option<Arc<KeySet>> {
+        None
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
 }
 
 /// The issuer of our own tokens.
@@ -79,7 +127,7 @@ pub(crate) fn fetched(issuers: &[Issuer]) -> Vec<KeyIssuer> {
 /// configured with [`fetched`] of the same issuers.
 pub(crate) fn compile(
     own: Own,
-    issuers: &[Issuer],
+    (issuers, secrets): (&[Issuer], &Secrets),
     jwks: &Jwks,
     limits: &config::Limits,
     generation: u64,
@@ -90,7 +138,7 @@ pub(crate) fn compile(
         all.push(token::Issuer::new(rules, Arc::new(StaticKeys::new(own.keys))));
     }
     for issuer in issuers {
-        all.push(token::Issuer::new(rules_of(issuer), keys_of(issuer, jwks)?));
+        all.push(token::Issuer::new(rules_of(issuer), keys_of(issuer, secrets, jwks)?));
     }
     Ok(Issuers::new(all, cache_limits(limits), generation)?)
 }
@@ -101,18 +149,37 @@ fn cache_limits(limits: &config::Limits) -> CacheLimits {
     CacheLimits { bytes: u64::from(limits.token_cache) * 4096, refused }
 }
 
-fn keys_of(issuer: &Issuer, jwks: &Jwks) -> Result<Arc<dyn token::KeySource>, IssuerError> {
-    match static_keys(issuer)? {
-        Some(keys) => Ok(Arc::new(StaticKeys::new(keys))),
-        None => jwks.source(&issuer.name).ok_or_else(|| IssuerError::Source(issuer.name.clone())),
+/// A file that has gone or a secret that is too weak takes its own issuer out of service and nothing else: a start and a
+/// reload have looked before, and a change elsewhere, such as a revocation, must come into force all the same.
+fn keys_of(issuer: &Issuer, secrets: &Secrets, jwks: &Jwks) -> Result<Arc<dyn token::KeySource>, IssuerError> {
+    let found = match issuer.key_source() {
+        Some(KeySource::SharedSecret(SecretRef::Secret(_))) => match secrets.0.get(&issuer.name) {
+            Some(secret) => shared(issuer, secret).map(Some),
+            None => return Ok(Arc::new(NoKeys)),
+        },
+        _ => static_keys(issuer),
+    };
+    match found {
+        Ok(Some(keys)) => Ok(Arc::new(StaticKeys::new(keys))),
+        Ok(None) => jwks.source(&issuer.name).ok_or_else(|| IssuerError::Source(issuer.name.clone())),
+        Err(error) => {
+            tracing::error!(issuer = %issuer.name, %error, "its tokens are refused");
+            Ok(Arc::new(NoKeys))
+        }
     }
 }
 
-/// The keys of an issuer that has them in a file or as a shared secret; `None` when they are fetched.
+fn shared(issuer: &Issuer, secret: &Secret<Vec<u8>>) -> Result<KeySet, IssuerError> {
+    KeySet::from_secret(secret, &algorithms(issuer))
+        .map_err(|error| IssuerError::Keys { issuer: issuer.name.clone(), error })
+}
+
+/// The keys of an issuer that has them in a file, or as a shared secret in a file or variable; `None` when they are fetched
+/// or kept in the vault.
 pub(crate) fn static_keys(issuer: &Issuer) -> Result<Option<KeySet>, IssuerError> {
     let keys_error = |error| IssuerError::Keys { issuer: issuer.name.clone(), error };
     match issuer.key_source().ok_or_else(|| IssuerError::Source(issuer.name.clone()))? {
-        KeySource::Discovery | KeySource::JwksUrl(_) => Ok(None),
+        KeySource::Discovery | KeySource::JwksUrl(_) | KeySource::SharedSecret(SecretRef::Secret(_)) => Ok(None),
         KeySource::JwksFile(path) => {
             let text = read_keys(path).map_err(|error| IssuerError::File {
                 issuer: issuer.name.clone(),
@@ -124,7 +191,7 @@ pub(crate) fn static_keys(issuer: &Issuer) -> Result<Option<KeySet>, IssuerError
         KeySource::SharedSecret(reference) => {
             let secret = references::read(reference)
                 .map_err(|error| IssuerError::Secret { issuer: issuer.name.clone(), error })?;
-            KeySet::from_secret(&super::bytes_of(&secret), &algorithms(issuer)).map(Some).map_err(keys_error)
+            shared(issuer, &super::bytes_of(&secret)).map(Some)
         }
     }
 }

@@ -143,7 +143,8 @@ impl Builder {
         };
         let wanted = issuers::fetched(&config.issuers);
         self.jwks.configure(wanted.clone()).await;
-        let issuers = issuers::compile(own, &config.issuers, &self.jwks, &config.limits, generation)?;
+        let secrets = issuers::Secrets::collect(&config.issuers, self.operations.store(), &self.vault).await?;
+        let issuers = issuers::compile(own, (&config.issuers, &secrets), &self.jwks, &config.limits, generation)?;
         let policies = policy::compile(&config.policies, &World::of(&config)).map_err(BuildError::Policies)?;
         let store = self.operations.store();
         let keys = store.api_keys().live().await?.into_iter().map(|key| ApiKey {
@@ -167,7 +168,11 @@ impl Builder {
             upstream_keys: upstreams,
             generation,
         };
-        Ok((Snapshot::build(parts)?, wanted))
+        let snapshot = Snapshot::build(parts)?;
+        for gateway::Unusable { kind, name, error } in snapshot.unusable() {
+            tracing::error!(kind, %name, reason = error.reason(), %error, "out of service");
+        }
+        Ok((snapshot, wanted))
     }
 }
 
