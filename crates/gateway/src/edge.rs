@@ -18,6 +18,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
+use net::BodyError;
 
 pub use self::cors::Cors;
 pub(crate) use self::cors::finish;
@@ -213,7 +214,7 @@ impl<B> Inbound<B> {
 
 impl<B> Inbound<B>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
 {
     /// Read the body: within the size limit, without pauses longer than allowed, in one piece and without copying when
     /// it came in one.
@@ -223,14 +224,17 @@ where
     }
 }
 
-async fn read<B: Body<Data = Bytes>>(body: B, limit: usize, idle: Duration) -> Result<Bytes, EdgeError> {
+async fn read<B>(body: B, limit: usize, idle: Duration) -> Result<Bytes, EdgeError>
+where
+    B: Body<Data = Bytes, Error: Into<net::BoxError>>,
+{
     let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut rest: Option<LimitedBuffer> = None;
     loop {
         let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_| EdgeError::Slow)?;
         let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|_| EdgeError::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| cut_short(error.into().as_ref()))?.into_data() else { continue };
         if let Some(buffer) = &mut rest {
             if !buffer.push(&data) {
                 return Err(EdgeError::TooLarge(limit));
@@ -246,6 +250,14 @@ async fn read<B: Body<Data = Bytes>>(body: B, limit: usize, idle: Duration) -> R
         }
     }
     Ok(rest.map_or(first, |buffer| Bytes::from(buffer.into_vec())))
+}
+
+/// Why a body ended before its end. The listener may have run out of patience a moment before us.
+fn cut_short(error: &(dyn std::error::Error + 'static)) -> EdgeError {
+    match error.downcast_ref::<BodyError>() {
+        Some(BodyError::Idle) => EdgeError::Slow,
+        _ => EdgeError::Broken,
+    }
 }
 
 #[cfg(test)]
@@ -276,6 +288,8 @@ mod tests {
     async fn a_body_that_stops_arriving_is_given_up() {
         let never = StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
         assert!(matches!(read(never, 3, IDLE).await, Err(EdgeError::Slow)));
+        let given_up = stream::iter([Ok(Frame::data(Bytes::from("a"))), Err(BodyError::Idle)]);
+        assert!(matches!(read(StreamBody::new(given_up), 3, IDLE).await, Err(EdgeError::Slow)), "by the listener");
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@ pub use tap::StreamTap;
 /// What a complete answer (not streamed) says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponsePeek {
+    /// Whether it is a JSON object at all.
+    pub is_object: bool,
     /// Tokens taken.
     pub usage: Usage,
     /// The model, as the provider names it.
@@ -32,7 +34,9 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
     let mut seen = ResponsePeek::default();
     // Embeddings hold millions of numbers; they are walked, not built.
     let limits = Limits { nodes: usize::MAX, ..Limits::RESPONSE };
-    for member in members(body, &limits).unwrap_or_default() {
+    let found = members(body, &limits);
+    seen.is_object = found.is_ok();
+    for member in found.unwrap_or_default() {
         let name = member.name.as_ref();
         if !matches!(name, "usage" | "model" | "id") {
             continue;

@@ -67,7 +67,7 @@ fn is_loopback(authority: &str) -> bool {
     let bare = authority.parse::<IpAddr>().ok();
     let Some(host) = authority.strip_prefix('[') else {
         let host = match authority.split_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty() => host,
+            Some((host, port)) if is_port(port) => host,
             Some(_) => return false,
             None => authority,
         };
@@ -75,8 +75,12 @@ fn is_loopback(authority: &str) -> bool {
             || bare.or_else(|| host.parse().ok()).is_some_and(|ip| ip.is_ipv4() && ip.is_loopback());
     };
     let Some((address, port)) = host.split_once(']') else { return false };
-    let port_is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok());
+    let port_is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
     port_is_fine && address.parse::<std::net::Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 #[cfg(test)]
@@ -123,6 +127,9 @@ mod tests {
             "192.0.2.8:8080",
             "localhost.evil.example",
             "localhost:x",
+            "localhost:65536",
+            "localhost:+80",
+            "[::1]:+80",
             "127.0.0.1.evil.example",
             "[::2]",
             "[::1",

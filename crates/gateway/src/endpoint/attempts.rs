@@ -10,9 +10,9 @@ use policy::Permit;
 use super::request_problem;
 use crate::Reservation;
 use crate::problem::Refusal;
-use crate::relay::Answer;
+use crate::relay::{Answer, Content};
 use crate::route::Plan;
-use crate::settle::Receipt;
+use crate::settle::{Outcome, Receipt};
 use crate::snapshot::{ModelTarget, Provider};
 use crate::upstream::{self, Call, UpstreamError};
 
@@ -185,5 +185,11 @@ async fn one<E: Exchange>(
     if upstream::is_encoded(response.headers()) {
         return Err(UpstreamError::Encoding.into());
     }
-    exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await
+    let answer = exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await?;
+    match &answer.content {
+        Content::Whole(body, Outcome::ProviderError) if upstream::repeats_key(provider, body) => {
+            Err(UpstreamError::Key.into())
+        }
+        _ => Ok(answer),
+    }
 }

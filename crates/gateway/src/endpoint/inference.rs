@@ -140,7 +140,12 @@ impl Exchange for Inference<'_> {
                 let bytes = upstream::read(ready.pop_front(), body, self.limit).await?;
                 let outcome = if status.is_success() { Outcome::Ok } else { Outcome::ProviderError };
                 if status.is_success() {
-                    receipt.usage(peek_response(self.dialect, &bytes).usage);
+                    let answer = peek_response(self.dialect, &bytes);
+                    // A page of something that stands in the provider's place is no answer.
+                    if !answer.is_object {
+                        return Err(UpstreamError::Kind.into());
+                    }
+                    receipt.usage(answer.usage);
                 }
                 Ok(Answer { status, headers, content: Content::Whole(bytes, outcome) })
             }

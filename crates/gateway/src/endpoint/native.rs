@@ -84,6 +84,12 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
     let response = upstream::send(&reservation, receipt, call).await.map_err(|error| error.problem())?;
     upstream::check_head(&response).map_err(|error| error.problem())?;
     let answer = native.finish(response, stripped, &asked.body, receipt).await?;
+    if let Content::Whole(body, _) = &answer.content
+        && !answer.status.is_success()
+        && upstream::repeats_key(provider, body)
+    {
+        return Err(UpstreamError::Key.problem().into());
+    }
     Ok((answer, Some(reservation)))
 }
 
@@ -243,6 +249,7 @@ impl Native<'_> {
         if status.is_success()
             && self.method == Method::DELETE
             && let Resource::Object(id) = self.resource
+            && objects::is_whole(self.below, id)
         {
             created::forget(self.provider, id, receipt).await;
         }
