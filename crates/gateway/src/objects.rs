@@ -83,6 +83,14 @@ pub(crate) enum Resource<'a> {
     Other,
 }
 
+/// Whether `below` is the object itself, not something below it: `/files/file-1`.
+pub(crate) fn is_whole(below: &str, id: &str) -> bool {
+    let below = below.strip_suffix('/').unwrap_or(below);
+    COLLECTIONS.iter().any(|collection| {
+        below.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest == id)
+    })
+}
+
 /// What `below` (`/files/file-1/content`) is about.
 pub(crate) fn resource(below: &str) -> Resource<'_> {
     if NO_OBJECT.contains(&below) {
@@ -146,16 +154,48 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
     {
         collect(&value, &mut found);
     }
+    // One object named a hundred thousand times is looked up once.
+    found.sort_unstable();
+    found.dedup();
     found
 }
 
 /// Whether a multipart form has a field that names a stored object. Such fields are rare, so they are not looked up.
+///
+/// Header fields and their parameters are named in any case, may be folded and quoted (RFC 2045, RFC 7578), so each
+/// `Content-Disposition` is read up to the empty line after it as the most lenient reader would.
 pub(crate) fn form_names_object(body: &[u8]) -> bool {
-    static NAMES: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
-        let names = REFERENCES.iter().flat_map(|name| [format!("name=\"{name}"), format!("name={name}")]);
-        names.map(|name| Finder::new(name.as_bytes()).into_owned()).collect()
-    });
-    NAMES.iter().any(|name| name.find(body).is_some())
+    const FIELD: &[u8] = b"ontent-disposition";
+    // No part has a longer header; what is past it is its content.
+    const HEADER: usize = 8 * 1024;
+    let mut rest = body;
+    // The first letter in either case; what follows is compared whole.
+    while let Some(at) = memchr::memchr2(b'c', b'C', rest) {
+        let (_, after) = rest.split_at_checked(at + 1).unwrap_or_default();
+        rest = after;
+        let Some((field, header)) = after.split_at_checked(FIELD.len()) else { break };
+        if field.eq_ignore_ascii_case(FIELD) && header_names_object(header.get(..HEADER).unwrap_or(header)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a parameter `name` (or `name*`, RFC 5987) of this header field begins with the name of a reference.
+fn header_names_object(header: &[u8]) -> bool {
+    let end = ["\r\n\r\n", "\n\n"].iter().filter_map(|end| memchr::memmem::find(header, end.as_bytes())).min();
+    let header = String::from_utf8_lossy(header.get(..end.unwrap_or(header.len())).unwrap_or_default());
+    header.split([';', '\n']).any(|parameter| {
+        let Some((name, value)) = parameter.split_once('=') else { return false };
+        let name = name.trim();
+        if !name.eq_ignore_ascii_case("name") && !name.to_ascii_lowercase().starts_with("name*") {
+            return false;
+        }
+        let value: String = value.chars().filter(|c| !matches!(c, '"' | '\'' | '\\') && !c.is_whitespace()).collect();
+        let value = value.to_ascii_lowercase();
+        let value = value.strip_prefix("utf-8").unwrap_or(&value);
+        value.contains('%') || REFERENCES.iter().any(|known| value.starts_with(&known.to_ascii_lowercase()))
+    })
 }
 
 fn collect(value: &Value, found: &mut Vec<String>) {
@@ -242,6 +282,9 @@ mod tests {
         assert_eq!(resource("/messages/batches/msgbatch_1/results"), Resource::Object("msgbatch_1"));
         assert_eq!(resource("/filesystem"), Resource::Other);
         assert_eq!(resource("/embeddings"), Resource::Other);
+        assert!(is_whole("/files/file-1", "file-1"));
+        assert!(is_whole("/messages/batches/msgbatch_1/", "msgbatch_1"));
+        assert!(!is_whole("/vector_stores/vs_1/files/file-1", "vs_1"));
     }
 
     #[test]
@@ -269,6 +312,19 @@ mod tests {
             |name: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\nfile-1\r\n--b--");
         assert!(form_names_object(form("file_id").as_bytes()));
         assert!(form_names_object(form("file_ids[]").as_bytes()));
+        for header in [
+            "content-disposition: form-data; name=file_id",
+            "CONTENT-DISPOSITION: form-data; NAME=\"file_id\"",
+            "Content-Disposition: form-data; filename=\"a;b\"; name = \"file_id\"",
+            "Content-Disposition: form-data;\r\n name=\"file_id\"",
+            "Content-Disposition: form-data; name=\"f\\ile_id\"",
+            "Content-Disposition: form-data; name*=utf-8''file%5Fid",
+        ] {
+            assert!(form_names_object(format!("--b\r\n{header}\r\n\r\nfile-1\r\n--b--").as_bytes()), "{header}");
+        }
+        let upload = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"conversation.jsonl\"\r\n\r\n\
+                      {\"a\":\"; name=\\\"file_id\\\"\"}\r\n--b--";
+        assert!(!form_names_object(upload.as_bytes()), "a file may be called and hold what it likes");
         assert!(!form_names_object(form("purpose").as_bytes()));
     }
 

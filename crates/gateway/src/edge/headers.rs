@@ -1,9 +1,9 @@
 //! Header fields at the edge: which are refused, which never travel on, and who the client is behind trusted proxies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use config::Cidr;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Whether a header name holds `_`: servers behind may read it as `-`, which would let `x_auth_user` pose as `x-auth-user`.
 pub(crate) fn has_underscore(headers: &HeaderMap) -> bool {
@@ -99,12 +99,32 @@ pub(crate) fn returnable(headers: &HeaderMap) -> HeaderMap {
                 "strict-transport-security" | "x-request-id" | "www-authenticate" | "x-powered-by" | "clear-site-data"
             )
             || text.starts_with("access-control-")
+            // What a shared cache is told by others than us (RFC 9213 and its forerunners).
+            || text.ends_with("-cache-control")
+            || text == "surrogate-control"
             || nominated.iter().any(|other| other.eq_ignore_ascii_case(text));
         if !dropped {
             kept.append(name.clone(), value.clone());
         }
     }
+    keep_private(&mut kept);
     kept
+}
+
+/// An answer to somebody who had to say who they are is nobody else's (RFC 9111 section 3.5): its upstream may know nothing of
+/// that and call it public.
+fn keep_private(headers: &mut HeaderMap) {
+    let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let directives = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|directive| {
+        let name = directive.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+        !matches!(name.as_str(), "" | "public" | "s-maxage" | "private")
+    });
+    let text = std::iter::once("private").chain(directives).collect::<Vec<_>>().join(", ");
+    if headers.contains_key(header::CACHE_CONTROL)
+        && let Ok(value) = HeaderValue::try_from(text)
+    {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
 }
 
 /// Names listed in `Connection`, which are hop-by-hop by nomination.
@@ -114,14 +134,28 @@ fn nominated(headers: &HeaderMap) -> Vec<&str> {
 }
 
 /// The client's address: the peer's, or, when the peer is a trusted proxy, the last address in `X-Forwarded-For` (or
-/// `Forwarded`, RFC 7239) that is not itself a trusted proxy.
+/// `Forwarded`, RFC 7239) that is not itself a trusted proxy. A proxy writes one of the two and may pass on what a client wrote
+/// into the other: where both are there and say different things the address is the unspecified one, which no policy
+/// allows by name.
 pub(crate) fn client_ip(peer: SocketAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
-    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(*ip));
-    let mut client = peer.ip().to_canonical();
-    if trusted.is_empty() || !is_trusted(&client) {
-        return client;
+    let peer = peer.ip().to_canonical();
+    if !trusted.iter().any(|net| net.contains(peer)) {
+        return peer;
     }
-    for hop in hops(headers).into_iter().rev() {
+    let told = |name| headers.contains_key(name).then(|| behind(peer, hops(headers, name), trusted));
+    match (told("x-forwarded-for"), told("forwarded")) {
+        (None, None) => peer,
+        (Some(ip), None) | (None, Some(ip)) => ip,
+        (Some(one), Some(other)) if one == other => one,
+        (Some(_), Some(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+/// The last address of the chain that is no trusted proxy.
+fn behind(peer: IpAddr, hops: Vec<Option<IpAddr>>, trusted: &[Cidr]) -> IpAddr {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(*ip));
+    let mut client = peer;
+    for hop in hops.into_iter().rev() {
         // An unreadable hop ends the chain: what stands left of it was written by nobody we know.
         let Some(ip) = hop else { return client };
         client = ip;
@@ -132,17 +166,11 @@ pub(crate) fn client_ip(peer: SocketAddr, headers: &HeaderMap, trusted: &[Cidr])
     client
 }
 
-/// The chain of addresses the proxies wrote, first client first; at most the last 32.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let texts = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
-    };
-    let forwarded_for = texts("x-forwarded-for");
-    let mut hops: Vec<Option<IpAddr>> = if forwarded_for.is_empty() {
-        texts("forwarded").iter().flat_map(|line| line.split(',')).map(forwarded_element).collect()
-    } else {
-        forwarded_for.iter().flat_map(|line| line.split(',')).map(address).collect()
-    };
+/// The chain of addresses the proxies wrote into this field, first client first; at most the last 32.
+fn hops(headers: &HeaderMap, name: &str) -> Vec<Option<IpAddr>> {
+    let read = if name == "forwarded" { forwarded_element } else { address };
+    let lines = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let mut hops: Vec<Option<IpAddr>> = lines.flat_map(|line| line.split(',').map(read).collect::<Vec<_>>()).collect();
     hops.drain(..hops.len().saturating_sub(32));
     hops
 }
@@ -170,7 +198,6 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -221,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn what_an_upstream_calls_public_is_kept_by_no_shared_cache() {
+        let kept = |value| {
+            let kept = returnable(&map(&[("cache-control", value), ("cdn-cache-control", "max-age=9")]));
+            assert_eq!(kept.len(), 1);
+            kept["cache-control"].to_str().expect("text").to_owned()
+        };
+        assert_eq!(kept("Public, max-age=60, S-MaxAge=600"), "private, max-age=60");
+        assert_eq!(kept("no-store"), "private, no-store");
+        assert!(returnable(&HeaderMap::new()).is_empty(), "then the edge says no-store");
+    }
+
+    #[test]
     fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
         let peer: SocketAddr = "10.0.0.1:5".parse().expect("address");
         let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().expect("network")];
@@ -232,6 +271,10 @@ mod tests {
         assert_eq!(client_ip(outside, &forged, &trusted), ip("198.51.100.2"));
         let rfc7239 = map(&[("forwarded", "for=\"[2001:db8::1]:80\";proto=https, for=10.0.0.9")]);
         assert_eq!(client_ip(peer, &rfc7239, &trusted), ip("2001:db8::1"));
+        let both = map(&[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=203.0.113.9")]);
+        assert_eq!(client_ip(peer, &both, &trusted), ip("0.0.0.0"), "one of the two is the client's own");
+        let alike = map(&[("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")]);
+        assert_eq!(client_ip(peer, &alike, &trusted), ip("203.0.113.9"));
         let broken = map(&[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.7")]);
         assert_eq!(client_ip(peer, &broken, &trusted), ip("10.0.0.7"));
     }
