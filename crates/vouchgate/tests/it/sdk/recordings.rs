@@ -113,3 +113,42 @@ fn differs(sdk: Sdk, original: &Told, result: &Value) -> Option<String> {
     }
     None
 }
+
+#[tokio::test]
+async fn openais_sdks_read_recorded_embeddings() {
+    let test = "openais_sdks_read_recorded_embeddings";
+    let Some(all) = Cassette::all() else {
+        vectors::skipped(test);
+        return;
+    };
+    // Cohere's and Voyage's own forms are not OpenAI's.
+    let usable = |one: &&Arc<Cassette>| {
+        one.endpoint == "embeddings" && one.status == 200 && !["cohere", "voyage"].contains(&one.provider.as_str())
+    };
+    let recordings: Vec<_> = all.iter().filter(usable).cloned().collect();
+    let mock = Mock::start().await;
+    mock.load(recordings.iter().cloned());
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let key = secret_file(dir.path(), "provider-key", "fake-provider-key-for-embeddings");
+    let provider = support::provider("prov", "openai-compatible", &format!("{}/v1", mock.url()), &key);
+    let gateway = Gateway::start_in(dir, &format!("{}{provider}", support::APP)).await;
+    let token = gateway.token("app").await;
+    let step = |cassette: &Arc<Cassette>| {
+        let mut arguments = serde_json::json!({"model": format!("prov/replay-{}", cassette.id), "input": "hello"});
+        // The SDKs ask for base64 unless told; what was recorded is what it is.
+        let format = cassette.request_json()["encoding_format"].as_str().unwrap_or("float").to_owned();
+        arguments["encoding_format"] = format.into();
+        serde_json::json!({"scenario": "embed", "arguments": arguments})
+    };
+    let steps: Vec<Value> = recordings.iter().map(step).collect();
+    for sdk in [Sdk::OpenAiPython, Sdk::OpenAiNode] {
+        let Some(results) = sdk.run(test, (&gateway, &token), 0, &steps).await else { return };
+        for (cassette, result) in recordings.iter().zip(&results) {
+            let count = cassette.response_json()["data"].as_array().unwrap().len();
+            assert_eq!(result["count"], count, "{sdk:?} {} {}: {result}", cassette.provider, cassette.id);
+            assert!(result["dimensions"].as_u64() > Some(1), "{sdk:?} {}: {result}", cassette.id);
+        }
+    }
+    assert!(recordings.len() >= 15, "{}", recordings.len());
+    gateway.stop().await;
+}
