@@ -24,3 +24,4 @@ mod node_tokens;
 mod real_model;
 mod sdk;
 mod services;
+mod admin;
