@@ -172,7 +172,7 @@ impl Default for Limits {
             idle: Span::secs(60),
             pre_stop: Span::secs(5),
             drain_timeout: Span::secs(30),
-            token_cache: 50_000,
+            token_cache: 10_000,
         }
     }
 }
