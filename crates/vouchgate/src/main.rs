@@ -5,13 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use base::{SystemClock, SystemRng};
-use clap::Parser;
-use vouchgate::cli::{self, Cli, Command, Failure, Io, Outcome};
+use vouchgate::cli::{self, Command, Failure, Io, Outcome};
 use vouchgate::dev::Setup;
 use vouchgate::{doctor, serve};
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit()).command;
     let (mut stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

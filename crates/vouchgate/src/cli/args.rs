@@ -1,4 +1,5 @@
-//! The command line: what can be typed. What each command does is in its own file beside this one.
+//! The command line: what can be typed. What each command does is in its own file beside this one; the examples that
+//! begin every help text are in `examples.rs`.
 
 #![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
 
@@ -13,8 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     disable_help_subcommand = true,
     subcommand_required = true,
-    arg_required_else_help = true,
-    before_help = "Examples:\n  vouchgate dev                                   try it: all defaults, state in ./vouchgate-data\n  vouchgate check --config vouchgate.toml         is the configuration right?\n  vouchgate serve --config vouchgate.toml         run it\n  vouchgate token mint --client NAME              a token for a client"
+    arg_required_else_help = true
 )]
 pub struct Cli {
     /// What to do.
@@ -26,20 +26,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run with all defaults: keys, every provider whose key is in the environment, and the built-in model
-    #[command(
-        before_help = "Examples:\n  vouchgate dev\n  OPENAI_API_KEY=... vouchgate dev                registers the provider openai\n  vouchgate dev --listen 127.0.0.1:0              on a free port"
-    )]
     Dev(DevArgs),
     /// Run with a configuration file
-    #[command(before_help = "Examples:\n  vouchgate serve --config vouchgate.toml")]
     Serve(ConfigArgs),
     /// Say whether `serve` would start, and every fault if not
-    #[command(
-        before_help = "Examples:\n  vouchgate check --config vouchgate.toml\n  vouchgate check --config vouchgate.toml --json"
-    )]
     Check(CheckArgs),
     /// Look at what runs: store, vault, providers, JWKS, clock, permissions, risky settings
-    #[command(before_help = "Examples:\n  vouchgate doctor --config vouchgate.toml")]
     Doctor(CheckArgs),
     /// Mint a token
     #[command(subcommand)]
@@ -70,9 +62,6 @@ pub enum Command {
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Print a completion script
-    #[command(
-        before_help = "Examples:\n  vouchgate completions bash > /etc/bash_completion.d/vouchgate\n  vouchgate completions zsh > ~/.zfunc/_vouchgate"
-    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -140,9 +129,6 @@ pub struct StateArgs {
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Mint an access token for a client and print it, nothing else
-    #[command(
-        before_help = "Examples:\n  vouchgate token mint --client batch-jobs\n  vouchgate token mint --client batch-jobs --scope \"chat embed\" --ttl 5m --config vouchgate.toml\n  TOKEN=$(vouchgate token mint --client batch-jobs)"
-    )]
     Mint(MintArgs),
 }
 
@@ -170,9 +156,6 @@ pub struct MintArgs {
 #[derive(Debug, Subcommand)]
 pub enum JwtCommand {
     /// Verify the token on standard input with keys of yours; the verdict is one JSON object
-    #[command(
-        before_help = "Examples:\n  vouchgate jwt verify --jwks keys.json < token\n  echo \"$TOKEN\" | vouchgate jwt verify --jwks keys.json --iss https://id.example.com/ --aud api\n  vouchgate jwt verify --secret-file secret.txt --alg HS256 < token"
-    )]
     Verify(VerifyArgs),
 }
 
@@ -210,9 +193,6 @@ pub struct VerifyArgs {
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// Make a client; its secret is shown once
-    #[command(
-        before_help = "Examples:\n  vouchgate client create batch-jobs --scope chat\n  vouchgate client create batch-jobs --scope \"chat embed\" --token-ttl 5m --config vouchgate.toml"
-    )]
     Create {
         /// The client's name, which is its client_id
         name: String,
@@ -235,9 +215,6 @@ pub enum ClientCommand {
     /// Let a disabled client in again
     Enable(NamedArgs),
     /// Give a client a new secret, shown once; the old one works until the overlap ends
-    #[command(
-        before_help = "Examples:\n  vouchgate client rotate batch-jobs\n  vouchgate client rotate batch-jobs --overlap 0s      the old secret leaked"
-    )]
     Rotate {
         /// The client's name
         name: String,
@@ -251,9 +228,6 @@ pub enum ClientCommand {
     /// Delete a client
     Delete(NamedArgs),
     /// Make a secret for a [[client]] of the configuration file, and the hash to write there
-    #[command(
-        before_help = "Examples:\n  vouchgate client hash                           a new secret and its hash\n  vouchgate client hash --stdin < secret.txt      the hash of a secret you have"
-    )]
     Hash {
         /// Read the secret from standard input instead of making one
         #[arg(long)]
@@ -278,14 +252,10 @@ pub struct NamedArgs {
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
     /// Store the value on standard input, bound to the origin of the provider or upstream that uses it
-    #[command(
-        before_help = "Examples:\n  vouchgate secret set openai-key < key.txt\n  vouchgate secret set maps-key --origin https://maps.example.com < key.txt"
-    )]
     Set(SecretSetArgs),
     /// List names, versions and origins; never values
     List(StateArgs),
     /// Replace a value by the one on standard input; the origin stays
-    #[command(before_help = "Examples:\n  vouchgate secret rotate openai-key < new-key.txt")]
     Rotate(NamedArgs),
     /// Delete a secret and all its versions
     Delete(NamedArgs),
@@ -315,9 +285,6 @@ pub enum KeyCommand {
 #[derive(Debug, Subcommand)]
 pub enum ApikeyCommand {
     /// Make a Vouchgate key; it is shown once
-    #[command(
-        before_help = "Examples:\n  vouchgate apikey create laptop --scope chat\n  vouchgate apikey create ci --scope \"chat embed\" --expires 90d"
-    )]
     Create(ApikeyCreateArgs),
     /// List the keys
     List(StateArgs),
@@ -359,9 +326,6 @@ pub enum AdminCommand {
 #[derive(Debug, Subcommand)]
 pub enum AdminTokenCommand {
     /// Make a token; it is shown once
-    #[command(
-        before_help = "Examples:\n  vouchgate admin token create me --role owner\n  vouchgate admin token create prometheus --role viewer --expires 365d"
-    )]
     Create {
         /// The token's name
         name: String,
@@ -398,9 +362,6 @@ pub enum RoleArg {
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Say which policy decides for a caller with these claims, and why
-    #[command(
-        before_help = "Examples:\n  vouchgate policy explain --config vouchgate.toml --claims claims.json --model fast\n  vouchgate policy explain --config vouchgate.toml --claims claims.json --service analyzing --ip 192.0.2.1"
-    )]
     Explain(ExplainArgs),
 }
 

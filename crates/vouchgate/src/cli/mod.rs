@@ -5,6 +5,7 @@
 
 pub mod args;
 mod check;
+mod examples;
 mod io;
 mod jwt;
 mod manage;
@@ -18,9 +19,8 @@ mod tests;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
 pub use args::{Cli, Command};
+pub use examples::{command, parse};
 pub use io::{Exit, Failure, Io, Outcome};
 pub use place::{DEV_CONFIG, Place, read_config};
 
@@ -56,7 +56,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
 fn completions(shell: clap_complete::Shell, io: &mut Io<'_>) -> Outcome {
     // Written to memory first: a closed pipe is an error to report, not one to panic about.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "vouchgate", &mut script);
+    clap_complete::generate(shell, &mut command(), "vouchgate", &mut script);
     io.stdout.write_all(&script)?;
     Ok(Exit::Done)
 }

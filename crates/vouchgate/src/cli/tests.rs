@@ -5,14 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base::{FakeClock, SystemRng, Timestamp};
-use clap::Parser;
 use control::admin::{Admin, AdminSocket, Hosts, local_router};
 use control::{Operations, Parts};
 use serde_json::Value;
 use store::{Store, StoreUrl};
 use vault::{MasterKey, Vault};
 
-use super::{Cli, Io, run};
+use super::{Io, parse, run};
 
 const NOW: i64 = 1_800_000_000;
 const CONFIG: &str = "
@@ -59,7 +58,7 @@ impl Done {
 
 /// Run a command line with something on standard input.
 async fn vouchgate_with(arguments: &[&str], stdin: &str) -> Done {
-    let command = match Cli::try_parse_from(std::iter::once(&"vouchgate").chain(arguments)) {
+    let command = match parse(std::iter::once(&"vouchgate").chain(arguments)) {
         Ok(cli) => cli.command,
         Err(error) => return Done { exit: error.exit_code(), out: String::new(), err: error.to_string() },
     };

@@ -1,0 +1,190 @@
+//! The examples that every help text begins with.
+
+use clap::{Command, CommandFactory, FromArgMatches};
+
+use super::args::Cli;
+
+/// The command line, with examples first in every help text.
+pub fn command() -> Command {
+    with_examples(Cli::command(), "")
+}
+
+/// Read a command line; asked-for help counts as an error, as it does for clap.
+pub fn parse<I, T>(arguments: I) -> Result<Cli, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    let mut command = command();
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+fn with_examples(command: Command, path: &str) -> Command {
+    let lines = EXAMPLES.iter().find(|(of, _)| *of == path).map_or(&[] as &[&str], |(_, lines)| *lines);
+    let text = lines.iter().fold("Examples:".to_owned(), |text, line| format!("{text}\n  {line}"));
+    let below = |sub: Command| {
+        let path = format!("{path} {}", sub.get_name());
+        with_examples(sub, path.trim_start())
+    };
+    command.before_help(text).mut_subcommands(below)
+}
+
+/// For each command, by the words that lead to it, in the order the commands are listed.
+const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "vouchgate dev                                   try it: all defaults, state in ./vouchgate-data",
+            "vouchgate check --config vouchgate.toml         is the configuration right?",
+            "vouchgate serve --config vouchgate.toml         run it",
+            "vouchgate token mint --client NAME              a token for a client",
+        ],
+    ),
+    (
+        "dev",
+        &[
+            "vouchgate dev",
+            "OPENAI_API_KEY=... vouchgate dev                registers the provider openai",
+            "vouchgate dev --listen 127.0.0.1:0              on a free port",
+        ],
+    ),
+    ("serve", &["vouchgate serve --config vouchgate.toml"]),
+    ("check", &["vouchgate check --config vouchgate.toml", "vouchgate check --config vouchgate.toml --json"]),
+    ("doctor", &["vouchgate doctor --config vouchgate.toml", "vouchgate doctor --config vouchgate.toml --json"]),
+    ("token", &["vouchgate token mint --client batch-jobs"]),
+    (
+        "token mint",
+        &[
+            "vouchgate token mint --client batch-jobs",
+            "vouchgate token mint --client batch-jobs --scope \"chat embed\" --ttl 5m --config vouchgate.toml",
+            "TOKEN=$(vouchgate token mint --client batch-jobs)",
+        ],
+    ),
+    ("jwt", &["vouchgate jwt verify --jwks keys.json < token"]),
+    (
+        "jwt verify",
+        &[
+            "vouchgate jwt verify --jwks keys.json < token",
+            "echo \"$TOKEN\" | vouchgate jwt verify --jwks keys.json --iss https://id.example.com/ --aud api",
+            "vouchgate jwt verify --secret-file secret.txt --alg HS256 < token",
+        ],
+    ),
+    ("client", &["vouchgate client create batch-jobs --scope chat", "vouchgate client list"]),
+    (
+        "client create",
+        &[
+            "vouchgate client create batch-jobs --scope chat",
+            "vouchgate client create batch-jobs --scope \"chat embed\" --token-ttl 5m --config vouchgate.toml",
+        ],
+    ),
+    ("client list", &["vouchgate client list", "vouchgate client list --config vouchgate.toml --json"]),
+    ("client show", &["vouchgate client show batch-jobs"]),
+    ("client disable", &["vouchgate client disable batch-jobs"]),
+    ("client enable", &["vouchgate client enable batch-jobs"]),
+    (
+        "client rotate",
+        &[
+            "vouchgate client rotate batch-jobs",
+            "vouchgate client rotate batch-jobs --overlap 0s      the old secret leaked",
+        ],
+    ),
+    ("client delete", &["vouchgate client delete batch-jobs"]),
+    (
+        "client hash",
+        &[
+            "vouchgate client hash                           a new secret and its hash",
+            "vouchgate client hash --stdin < secret.txt      the hash of a secret you have",
+        ],
+    ),
+    ("secret", &["vouchgate secret set openai-key < key.txt", "vouchgate secret list"]),
+    (
+        "secret set",
+        &[
+            "vouchgate secret set openai-key < key.txt",
+            "vouchgate secret set maps-key --origin https://maps.example.com < key.txt",
+        ],
+    ),
+    ("secret list", &["vouchgate secret list", "vouchgate secret list --config vouchgate.toml --json"]),
+    ("secret rotate", &["vouchgate secret rotate openai-key < new-key.txt"]),
+    ("secret delete", &["vouchgate secret delete openai-key"]),
+    ("key", &["vouchgate key list"]),
+    ("key list", &["vouchgate key list", "vouchgate key list --config vouchgate.toml --json"]),
+    ("apikey", &["vouchgate apikey create laptop --scope chat", "vouchgate apikey list"]),
+    (
+        "apikey create",
+        &[
+            "vouchgate apikey create laptop --scope chat",
+            "vouchgate apikey create ci --scope \"chat embed\" --expires 90d",
+        ],
+    ),
+    ("apikey list", &["vouchgate apikey list", "vouchgate apikey list --config vouchgate.toml --json"]),
+    ("apikey revoke", &["vouchgate apikey revoke laptop"]),
+    ("admin", &["vouchgate admin token create me --role owner"]),
+    ("admin token", &["vouchgate admin token create me --role owner", "vouchgate admin token list"]),
+    (
+        "admin token create",
+        &[
+            "vouchgate admin token create me --role owner",
+            "vouchgate admin token create prometheus --role viewer --expires 365d",
+        ],
+    ),
+    ("admin token list", &["vouchgate admin token list", "vouchgate admin token list --config vouchgate.toml --json"]),
+    ("admin token revoke", &["vouchgate admin token revoke prometheus"]),
+    ("policy", &["vouchgate policy explain --config vouchgate.toml --claims claims.json --model fast"]),
+    (
+        "policy explain",
+        &[
+            "vouchgate policy explain --config vouchgate.toml --claims claims.json --model fast",
+            "vouchgate policy explain --config vouchgate.toml --claims - --service analyzing --ip 192.0.2.1",
+        ],
+    ),
+    ("openapi", &["vouchgate openapi > openapi-admin.json"]),
+    ("schema", &["vouchgate schema > vouchgate.schema.json"]),
+    (
+        "completions",
+        &[
+            "vouchgate completions bash > /etc/bash_completion.d/vouchgate",
+            "vouchgate completions zsh > ~/.zfunc/_vouchgate",
+        ],
+    ),
+    ("version", &["vouchgate version", "vouchgate version --json"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command below this one, by the words that lead to it.
+    fn paths(command: &Command, path: &str, into: &mut Vec<String>) {
+        into.push(path.to_owned());
+        for sub in command.get_subcommands() {
+            paths(sub, format!("{path} {}", sub.get_name()).trim_start(), into);
+        }
+    }
+
+    #[test]
+    fn every_help_text_begins_with_examples_and_every_example_is_of_a_command() {
+        let mut all = Vec::new();
+        paths(&Cli::command(), "", &mut all);
+        let known: Vec<&str> = EXAMPLES.iter().map(|(path, _)| *path).collect();
+        assert_eq!(all, known, "the table follows the order of the commands");
+        for path in &all {
+            let words = std::iter::once("vouchgate").chain(path.split_whitespace()).chain(["--help"]);
+            let help = parse(words).unwrap_err().to_string();
+            assert!(help.starts_with("Examples:\n  "), "{path}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        for line in EXAMPLES.iter().flat_map(|(_, lines)| lines.iter()) {
+            let line = line.split("   ").next().unwrap().trim_end_matches(')').replace("\"chat embed\"", "chat");
+            let typed = line.split("vouchgate ").skip(1).collect::<Vec<_>>().join("vouchgate ");
+            let typed = typed.split(['<', '>']).next().unwrap();
+            if let Err(error) = parse(std::iter::once("vouchgate").chain(typed.split_whitespace())) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}
