@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::keys::b64;
+use testkit::keys::{TestKey, b64};
 
 use crate::support::{self, Answer, Gateway, run, secret_file};
 
-/// 48 bytes in base64, as `openssl rand -base64 48` prints them.
-const SECRET: &str = "q9Yw3mTzR7uKx1VbN5cLf8HsJd0GpAeXi2OoUyWtBhQkZrMnC6jvF4DgSaPlEw+7";
-const OTHER: &str = "T4hVbQ8mZs2XnKd6RwJy0LcFp9GuAe3Ni7OtUkWqBxHrYzMfC1jvD5EgSaPlIo+8";
+/// A secret as `openssl rand -base64 48` would print one.
+fn random_secret() -> String {
+    b64(&TestKey::generate("HS256").secret()[..48])
+}
 
 fn config(secret_file: &std::path::Path) -> String {
     format!(
@@ -21,9 +22,9 @@ fn config(secret_file: &std::path::Path) -> String {
     )
 }
 
-async fn start() -> Gateway {
+async fn start(secret: &str) -> Gateway {
     let dir = Arc::new(tempfile::tempdir().unwrap());
-    let secret = secret_file(dir.path(), "jwt-secret", SECRET);
+    let secret = secret_file(dir.path(), "jwt-secret", secret);
     Gateway::start_in(dir, &config(&secret)).await
 }
 
@@ -51,9 +52,10 @@ async fn refused(gateway: &Gateway, token: &str, why: &str) {
 #[tokio::test]
 async fn a_token_of_jsonwebtoken_is_accepted_until_it_expires() {
     let test = "a_token_of_jsonwebtoken_is_accepted_until_it_expires";
-    let jobs = [job(&json!({"id": "alice"}), SECRET), job(&json!({"id": 4711}), SECRET)];
+    let secret = random_secret();
+    let jobs = [job(&json!({"id": "alice"}), &secret), job(&json!({"id": 4711}), &secret)];
     let Some(tokens) = sign(test, &jobs).await else { return };
-    let gateway = start().await;
+    let gateway = start(&secret).await;
     for token in &tokens {
         let answer = ask(&gateway, token).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -78,17 +80,18 @@ async fn a_token_of_jsonwebtoken_is_accepted_until_it_expires() {
 #[tokio::test]
 async fn a_token_that_was_signed_again_stripped_or_changed_is_refused() {
     let test = "a_token_that_was_signed_again_stripped_or_changed_is_refused";
-    let forever = json!({"claims": {"id": "alice"}, "secret": SECRET, "options": {}});
-    let nobody = job(&json!({"name": "alice"}), SECRET);
+    let secret = random_secret();
+    let forever = json!({"claims": {"id": "alice"}, "secret": secret, "options": {}});
+    let nobody = job(&json!({"name": "alice"}), &secret);
     let hs512 =
-        json!({"claims": {"id": "alice"}, "secret": SECRET, "options": {"expiresIn": "1h", "algorithm": "HS512"}});
+        json!({"claims": {"id": "alice"}, "secret": secret, "options": {"expiresIn": "1h", "algorithm": "HS512"}});
     let unsigned =
         json!({"claims": {"id": "alice"}, "secret": "", "options": {"expiresIn": "1h", "algorithm": "none"}});
     let early =
-        json!({"claims": {"id": "alice"}, "secret": SECRET, "options": {"expiresIn": "1h", "notBefore": "30m"}});
+        json!({"claims": {"id": "alice"}, "secret": secret, "options": {"expiresIn": "1h", "notBefore": "30m"}});
     let jobs = [
-        job(&json!({"id": "alice"}), SECRET),
-        job(&json!({"id": "alice"}), OTHER),
+        job(&json!({"id": "alice"}), &secret),
+        job(&json!({"id": "alice"}), &random_secret()),
         forever,
         nobody,
         hs512,
@@ -96,7 +99,7 @@ async fn a_token_that_was_signed_again_stripped_or_changed_is_refused() {
         early,
     ];
     let Some(tokens) = sign(test, &jobs).await else { return };
-    let gateway = start().await;
+    let gateway = start(&secret).await;
     assert_eq!(ask(&gateway, &tokens[0]).await.status, 200);
     let why = ["signed with another secret", "without exp", "without id", "HS512", "alg none", "not yet valid"];
     for (token, why) in tokens[1..].iter().zip(why) {
