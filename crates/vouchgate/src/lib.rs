@@ -12,5 +12,6 @@ pub mod public;
 pub mod references;
 pub mod serve;
 pub mod server;
+pub mod spans;
 pub mod tasks;
 pub mod wire;

@@ -28,9 +28,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Context as LayerContext;
 
 use crate::log::Spans;
-
-/// Where spans go (the OTLP specification's own variable).
-pub const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+use crate::spans::ENDPOINT;
 
 /// What a collector may answer, bytes.
 const MAX_ANSWER: usize = 64 * 1024;

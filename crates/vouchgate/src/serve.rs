@@ -14,6 +14,7 @@ use crate::cli::{Exit, Failure, Outcome};
 use crate::dev::{self, Setup};
 use crate::log::{self, Format};
 use crate::server::{Options, Server, StartError};
+use crate::spans::{self, Exporter};
 use crate::wire::BuildError;
 use crate::{preflight, references};
 
@@ -120,25 +121,8 @@ fn start_log(config: &Config) -> Result<Option<Exporter>, Failure> {
         LogFormat::Json => Format::Json,
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && references::variable("NO_COLOR").is_none();
-    #[cfg(feature = "otel")]
-    let (exporter, spans) = crate::otel::start().map_err(|error| Failure::new(error.to_string()))?.unzip();
-    #[cfg(not(feature = "otel"))]
-    let (exporter, spans) = (None, None);
-    log::start(level, format, color, spans);
+    let (exporter, layer) = spans::start().map_err(|error| Failure::new(error.to_string()))?.unzip();
+    log::start(level, format, color, layer);
+    spans::warn_if_absent();
     Ok(exporter)
-}
-
-/// Exports spans, where that is built in.
-#[cfg(feature = "otel")]
-type Exporter = crate::otel::Exporter;
-
-/// Exports spans: not built in.
-#[cfg(not(feature = "otel"))]
-enum Exporter {}
-
-#[cfg(not(feature = "otel"))]
-impl Exporter {
-    async fn shut_down(self) {
-        match self {}
-    }
 }
