@@ -41,7 +41,7 @@ pub struct KeyId([u8; 8]);
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// No such file.
-    #[error("the master key file {} does not exist; `vouchgate dev` makes one, or restore the one this data was sealed with", .0.display())]
+    #[error("the master key file {} does not exist; restore the one this data was sealed with, or for a new data directory let a command make one: `vouchgate key list --config FILE`", .0.display())]
     Missing(PathBuf),
     /// There is one already; a master key is never overwritten.
     #[error("the master key file {} exists already; it is never overwritten", .0.display())]

@@ -131,7 +131,7 @@ fn files(config: &Config, findings: &mut Findings) {
                 "master key",
                 Verdict::Failure,
                 error.to_string(),
-                Some("restore it from your backup; `vouchgate dev` makes one for a new data directory"),
+                Some("restore it from your backup; for a new data directory `vouchgate key list --config FILE` makes one"),
             ),
         }
     }

@@ -34,11 +34,6 @@ impl Public {
         let mut request = request.map(AxumBody::new);
         request.extensions_mut().insert(address);
         let Ok(mut response) = self.oauth.clone().oneshot(request).await;
-        let id = RequestId::new(&SystemRng);
-        if let Ok(id) = HeaderValue::from_str(id.as_str()) {
-            // The token endpoint has named its answer already: as its log lines do.
-            response.headers_mut().entry("x-request-id").or_insert(id);
-        }
         harden(response.headers_mut());
         response
     }
@@ -65,8 +60,12 @@ impl Public {
     }
 }
 
-/// What every answer that is not the data plane's own says to browsers.
+/// What every answer that is not the data plane's own says, to browsers and to whoever reads logs.
 fn harden(headers: &mut HeaderMap) {
+    if let Ok(id) = HeaderValue::from_str(RequestId::new(&SystemRng).as_str()) {
+        // The token endpoint has named its answer already: as its log lines do.
+        headers.entry("x-request-id").or_insert(id);
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
@@ -107,7 +106,9 @@ impl Service for Private {
 
     async fn call(&self, request: Request<RequestBody>, peer: Arc<Peer>) -> Response<AxumBody> {
         if request.uri().path() == "/livez" {
-            return Response::new(AxumBody::from("ok\n"));
+            let mut response = Response::new(AxumBody::from("ok\n"));
+            harden(response.headers_mut());
+            return response;
         }
         let mut request = request.map(AxumBody::new);
         // Nobody is a trusted proxy here: whoever connects is who calls.
@@ -119,5 +120,20 @@ impl Service for Private {
 
     fn refuse(&self, problem: Problem) -> Response<AxumBody> {
         control::admin::Refusal::from(problem).response(RequestId::new(&SystemRng))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_has_a_request_id_and_one_that_it_has_stays() {
+        let mut bare = HeaderMap::new();
+        harden(&mut bare);
+        assert!(bare.get("x-request-id").unwrap().to_str().unwrap().starts_with("req_"));
+        let mut named = HeaderMap::from_iter([("x-request-id".parse().unwrap(), HeaderValue::from_static("req_1"))]);
+        harden(&mut named);
+        assert_eq!(named.get_all("x-request-id").iter().collect::<Vec<_>>(), ["req_1"]);
     }
 }
