@@ -43,7 +43,7 @@ fn operation(service: &Service) -> Value {
     json!({
         "operationId": config.name.as_str(),
         "summary": config.name.as_str(),
-        "description": config.description,
+        "description": config.description.as_deref().unwrap_or_default(),
         "requestBody": {"required": true, "content": {"application/json": {"schema": request(service)}}},
         "responses": {
             "200": {"description": "The answer, or its events if a stream was asked for.", "content": {

@@ -120,7 +120,9 @@ async fn the_openapi_document_names_the_services_the_caller_may_use() {
     let document = world(&mock, "openai-compatible").get_as("alice", "/openapi.json").await.json();
     let paths: Vec<&String> = document["paths"].as_object().expect("paths").keys().collect();
     assert_eq!(paths, ["/v1/analyzing"]);
-    let schema = &document["paths"]["/v1/analyzing"]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    let operation = &document["paths"]["/v1/analyzing"]["post"];
+    assert!(operation["description"].is_string(), "null is no description: {operation}");
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!((&schema["required"], &schema["properties"]["input"]["type"]), (&json!(["input"]), &json!("string")));
 }
 
