@@ -27,6 +27,7 @@ pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
         Err(found) => return refused(path, &found, stderr),
     };
     let exporter = start_log(&config)?;
+    let signals = Signals::take()?;
     let options = Options {
         config,
         file: Some(path.to_owned()),
@@ -35,7 +36,7 @@ pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
         rng: Arc::new(SystemRng),
     };
     match Server::start(options).await {
-        Ok(server) => until_told(server, exporter).await,
+        Ok(server) => until_told(server, signals, exporter).await,
         Err(StartError::Build(BuildError::Config(found))) => refused(path, &found, stderr),
         Err(error) => Err(Failure { exit: Exit::No, message: format!("not started: {error}") }),
     }
@@ -51,6 +52,7 @@ pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn 
         Err(found) => return refused(&file, &found, stderr),
     };
     let exporter = start_log(&config)?;
+    let signals = Signals::take()?;
     let options =
         Options { config, file: None, create_master_key: true, clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
     let server = Server::start(options).await.map_err(|error| Failure::new(format!("not started: {error}")))?;
@@ -63,19 +65,45 @@ pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn 
     let admin = format!("http://{}", server.admin_addr());
     write!(stdout, "{}", dev::banner(&public, &admin, token.access_token.expose(), &setup))?;
     stdout.flush()?;
-    until_told(server, exporter).await
+    until_told(server, signals, exporter).await
+}
+
+/// The signals that steer a server.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Take them over: before anything says that the server runs, or a signal sent in answer would just kill it.
+    fn take() -> Result<Self, Failure> {
+        let take = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot follow signals: {error}")));
+        Ok(Self {
+            hangup: take(SignalKind::hangup())?,
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Until told to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Follow signals: HUP reloads, TERM and INT drain and stop, a second one stops at once.
-async fn until_told(server: Server, exporter: Option<Exporter>) -> Outcome {
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot follow signals: {error}")));
-    let (mut hangup, mut terminate, mut interrupt) =
-        (listen(SignalKind::hangup())?, listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+async fn until_told(server: Server, mut signals: Signals, exporter: Option<Exporter>) -> Outcome {
     loop {
+        let Signals { hangup, terminate, interrupt } = &mut signals;
         tokio::select! {
             // The server has logged what came of it.
             _ = hangup.recv() => drop(server.reload().await),
-            () = either(&mut terminate, &mut interrupt) => break,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
         }
     }
     let leaving = async {
@@ -86,17 +114,10 @@ async fn until_told(server: Server, exporter: Option<Exporter>) -> Outcome {
     };
     tokio::select! {
         () = leaving => Ok(Exit::Done),
-        () = either(&mut terminate, &mut interrupt) => {
+        () = signals.stop() => {
             tracing::warn!("told again: stopping at once");
             Ok(Exit::Done)
         }
-    }
-}
-
-async fn either(a: &mut Signal, b: &mut Signal) {
-    tokio::select! {
-        _ = a.recv() => {}
-        _ = b.recv() => {}
     }
 }
 
