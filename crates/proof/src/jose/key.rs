@@ -4,9 +4,10 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
+use serde_json::Value;
 
 use super::alg::sha256;
-use super::jwk::KeyError;
+use super::jwk::{self, KeyError, Origin};
 use super::{Alg, KeyType, base64url, weak};
 
 /// A public or shared key, checked and parsed once. Verification never parses a key again.
@@ -46,6 +47,16 @@ impl SignatureError {
 }
 
 impl VerifyingKey {
+    /// A public key that a proof carries in its own header (`jwk`, RFC 7515 section 4.1.3), imported as strictly as a
+    /// published one. An RSA key that names no algorithm is taken for `alg` only.
+    pub(crate) fn from_embedded(jwk: &Value, alg: Alg) -> Result<Self, KeyError> {
+        let mut jwk = jwk.as_object().ok_or(KeyError::Form)?.clone();
+        if jwk.get("kty").and_then(Value::as_str) == Some("RSA") && !jwk.contains_key("alg") {
+            jwk.insert("alg".into(), alg.name().into());
+        }
+        jwk::import(&jwk, Origin::Published)
+    }
+
     /// An RSA key from modulus and exponent, big-endian, for `alg` or for every RSA algorithm.
     pub(super) fn rsa(n: &[u8], e: &[u8], alg: Option<Alg>) -> Result<Self, KeyError> {
         weak::check_rsa(n, e)?;
