@@ -6,6 +6,7 @@
 mod attacks;
 mod cache;
 mod catalogue;
+mod dpop;
 mod forgeries;
 mod inspect;
 mod issuers;
