@@ -39,6 +39,9 @@ pub enum Command {
     /// Look at tokens of any issuer, offline
     #[command(subcommand)]
     Jwt(JwtCommand),
+    /// Look at proofs that the sender of a token holds its key (DPoP, RFC 9449), offline
+    #[command(subcommand)]
+    Dpop(DpopCommand),
     /// Who may ask us for tokens
     #[command(subcommand)]
     Client(ClientCommand),
@@ -187,6 +190,36 @@ pub struct VerifyArgs {
     /// Any signed payload, not only claims; prints it in base64url
     #[arg(long)]
     pub raw: bool,
+}
+
+/// `dpop ...`
+#[derive(Debug, Subcommand)]
+pub enum DpopCommand {
+    /// Verify the proof on standard input for one request; the verdict is one JSON object
+    Verify(DpopVerifyArgs),
+}
+
+/// Options of `dpop verify`.
+#[derive(Debug, Clone, Args)]
+pub struct DpopVerifyArgs {
+    /// The request's method, in its exact case
+    #[arg(long, value_name = "METHOD")]
+    pub method: String,
+    /// The request's URL; query and fragment do not count
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// A file with the access token that was sent along; one line break at its end does not count
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The nonce to require
+    #[arg(long, value_name = "NONCE")]
+    pub nonce: Option<String>,
+    /// The time to verify at, in seconds since 1970 [default: now]
+    #[arg(long, value_name = "EPOCH", allow_negative_numbers = true)]
+    pub now: Option<i64>,
+    /// How old the proof may be, in seconds; clocks may differ by 5 more
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub max_age: u64,
 }
 
 /// `client ...`

@@ -70,6 +70,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate jwt verify --secret-file secret.txt --alg HS256 < token",
         ],
     ),
+    ("dpop", &["vouchgate dpop verify --method POST --url https://ai.example.com/v1/chat/completions < proof"]),
+    (
+        "dpop verify",
+        &[
+            "vouchgate dpop verify --method POST --url https://ai.example.com/v1/chat/completions < proof",
+            "vouchgate dpop verify --method GET --url https://example.com/v1/models --token-file token < proof",
+        ],
+    ),
     ("client", &["vouchgate client create batch-jobs --scope chat", "vouchgate client list"]),
     (
         "client create",

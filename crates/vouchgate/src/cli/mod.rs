@@ -5,6 +5,7 @@
 
 pub mod args;
 mod check;
+mod dpop;
 mod examples;
 mod io;
 mod jwt;
@@ -33,6 +34,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Check(args) => check::run(&args, io),
         Command::Token(command) => manage::token(command, io).await,
         Command::Jwt(command) => jwt::run(command, io),
+        Command::Dpop(command) => dpop::run(command, io),
         Command::Client(command) => manage::client(command, io).await,
         Command::Secret(command) => manage::secret(command, io).await,
         Command::Key(command) => manage::key(command, io).await,

@@ -378,3 +378,77 @@ async fn jwt_verify_takes_any_key_file_and_says_why_not() {
     let long = vouchgate_with(&["jwt", "verify", "--secret-file", &secret], &endless).await;
     assert_eq!((long.exit, long.json()["valid"].clone()), (1, false.into()));
 }
+
+/// The proof of RFC 9449 section 7.1, made at 1562262618 for the token [`RFC_9449_TOKEN`].
+const RFC_9449_PROOF: &str = "\
+    eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZ\
+    OXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIs\
+    ImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJ\
+    jZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05\
+    yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmc\
+    w6Fy1dqd-jfxSYoMxhAJpLjA";
+const RFC_9449_TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
+
+#[tokio::test]
+async fn dpop_verify_says_whether_a_proof_fits_a_request_and_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token").display().to_string();
+    std::fs::write(&token, format!("{RFC_9449_TOKEN}\n")).unwrap();
+    let url = "https://resource.example.org/protectedresource?query=ignored";
+    let good = ["--method", "GET", "--url", url, "--token-file", &token, "--now", "1562262618"];
+    let verify = async |more: &[&str]| {
+        vouchgate_with(&[&["dpop", "verify"], more].concat(), &format!("{RFC_9449_PROOF}\n")).await
+    };
+    let verdict = async |change: &[&str]| {
+        let mut arguments = good.to_vec();
+        for pair in change.chunks(2) {
+            match arguments.iter().position(|argument| *argument == pair[0]) {
+                Some(at) => arguments[at + 1] = pair[1],
+                None => arguments.extend(pair),
+            }
+        }
+        let done = verify(&arguments).await;
+        let verdict = done.json();
+        assert_eq!(done.exit, i32::from(verdict["valid"] != true), "{done:?}");
+        verdict
+    };
+    let valid = verdict(&[]).await;
+    assert_eq!((&valid["valid"], &valid["reason"]), (&true.into(), &"ok".into()));
+    assert_eq!(valid["header"]["typ"], "dpop+jwt");
+    assert_eq!(valid["claims"]["jti"], "e1j3V_bKic8-LAEB");
+    assert_eq!(valid["jkt"], "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
+    let other = dir.path().join("other").display().to_string();
+    std::fs::write(&other, "another-token").unwrap();
+    for (change, reason) in [
+        (["--method", "get"], "wrong_htm"),
+        (["--url", "https://resource.example.org/protectedresource/"], "wrong_htu"),
+        (["--url", "HTTPS://resource.example.org:443/x/../protected%72esource"], "ok"),
+        (["--token-file", &other], "wrong_ath"),
+        (["--nonce", "n-1"], "use_dpop_nonce"),
+        (["--now", "1562262683"], "ok"),
+        (["--now", "1562262684"], "too_old"),
+        (["--now", "1562262612"], "issued_in_future"),
+        (["--max-age", "18446744073709551615"], "ok"),
+    ] {
+        assert_eq!(verdict(&change).await["reason"], reason, "{change:?}");
+    }
+    assert_eq!(verdict(&["--now", "1562262700", "--max-age", "100"]).await["reason"], "ok");
+
+    let request = ["dpop", "verify", "--method", "GET", "--url", url];
+    let garbage = vouchgate_with(&request, "not a proof").await;
+    assert_eq!((garbage.exit, garbage.out.as_str()), (1, "{\"valid\":false,\"reason\":\"not_compact_jws\"}\n"));
+    let endless = "x".repeat(2 << 20);
+    assert_eq!(vouchgate_with(&request, &endless).await.json()["reason"], "token_too_long");
+    for wrong in [
+        &["--method", "GET"][..],
+        &["--url", url],
+        &["--method", "GE T", "--url", url],
+        &["--method", "GET", "--url", "/protectedresource"],
+        &["--method", "GET", "--url", "https://user@resource.example.org/"],
+        &["--method", "GET", "--url", url, "--token-file", "/nonexistent"],
+        &["--method", "GET", "--url", url, "--max-age", "-1"],
+    ] {
+        let refused = verify(wrong).await;
+        assert_eq!((refused.exit, refused.out.as_str()), (2, ""), "{wrong:?}");
+    }
+}
