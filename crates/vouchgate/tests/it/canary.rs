@@ -281,15 +281,14 @@ impl World {
             // The service asks as often as it may; each time the same is said.
             for path in ["/v1/chat/completions", "/v1/messages", "/v1/summary"] {
                 self.mock.push(answer.clone());
-                let body = match path {
-                    "/v1/summary" => json!({"input": PROMPT, "parameters": {"response_format": "json"}}),
-                    _ => {
-                        let mut body = chat("byfile/m");
-                        body["stream"] = json!(streamed);
-                        body["max_tokens"] = json!(9);
-                        body["messages"] = json!([{"role": "user", "content": PROMPT}]);
-                        body
-                    }
+                let body = if path == "/v1/summary" {
+                    json!({"input": PROMPT, "parameters": {"response_format": "json"}})
+                } else {
+                    let mut body = chat("byfile/m");
+                    body["stream"] = json!(streamed);
+                    body["max_tokens"] = json!(9);
+                    body["messages"] = json!([{"role": "user", "content": PROMPT}]);
+                    body
                 };
                 let answered = self.post(path, &body).await;
                 let text = format!("{:?}{}", answered.head, answered.text());

@@ -14,6 +14,7 @@ mod support;
 
 mod cassettes;
 
+mod admin;
 mod attacks;
 mod canary;
 mod hardening;
@@ -24,4 +25,3 @@ mod node_tokens;
 mod real_model;
 mod sdk;
 mod services;
-mod admin;

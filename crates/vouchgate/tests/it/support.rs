@@ -25,8 +25,8 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     /// Its clock; stands still unless the test moves it.
     pub(crate) clock: FakeClock,
-    /// Where its state is.
-    pub(crate) dir: Arc<TempDir>,
+    /// Where its state is, kept while it runs.
+    _dir: Arc<TempDir>,
     server: Server,
     client: Client<HttpConnector, Full<bytes::Bytes>>,
 }
@@ -123,7 +123,7 @@ impl Gateway {
             Options { config, file, create_master_key: true, clock: Arc::new(clock.clone()), rng: Arc::new(SystemRng) };
         let server = patiently("the server to start", Server::start(options)).await.unwrap();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { public: server.public_addr(), admin: server.admin_addr(), clock, dir, server, client }
+        Self { public: server.public_addr(), admin: server.admin_addr(), clock, _dir: dir, server, client }
     }
 
     /// The running server.

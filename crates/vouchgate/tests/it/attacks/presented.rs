@@ -88,7 +88,7 @@ async fn a_31_several_or_malformed_credentials() {
         line(&format!("Bearer\t{good}")),
         line(&format!("Bearer \"{good}\"")),
         line(&format!("Bearer={good}")),
-        line(&format!("{good}")),
+        line(&good),
         line(""),
     ];
     for headers in twice {

@@ -89,7 +89,7 @@ async fn check_07_too_many_connections_are_turned_away_and_admin_stays_open() {
             None => turned += 1,
         }
     }
-    assert!(served <= 20 && served >= 15 && served + turned == 60, "{served} served, {turned} turned away");
+    assert!((15..=20).contains(&served) && served + turned == 60, "{served} served, {turned} turned away");
     assert_eq!(raw::request(world.gateway.admin, "GET", "/livez", &[], b"").await.status(), 200, "the admin listener");
     drop(open);
     for attempt in 0.. {

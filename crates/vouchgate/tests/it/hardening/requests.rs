@@ -274,9 +274,9 @@ async fn check_13_nothing_of_the_caller_but_the_question_reaches_a_provider() {
             if path == "/maps/x" && field == "api-key-x" {
                 continue;
             }
-            head.push_str(&format!("{field}: {secret}\r\n"));
+            head = format!("{head}{field}: {secret}\r\n");
         }
-        head.push_str(&format!("Connection: x-nominated\r\nX-Nominated: {secret}\r\n"));
+        head = format!("{head}Connection: x-nominated\r\nX-Nominated: {secret}\r\n");
         let body = if path == "/v1/summary" { json!({"input": "x"}).to_string() } else { question().to_string() };
         let mut connection = Connection::open(world.gateway.public).await;
         connection.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
