@@ -191,12 +191,7 @@ impl Snapshot {
         }
         let mut services = HashMap::with_capacity(config.services.len());
         for service in &config.services {
-            let prompt = Prompt::compile(service).map_err(|reason| SnapshotError::Resource {
-                kind: "service",
-                name: service.name.clone(),
-                reason,
-            })?;
-            services.insert(service.path.as_str().to_owned(), Arc::new(Service { config: service.clone(), prompt }));
+            services.insert(service.path.as_str().to_owned(), Arc::new(Service::build(service)?));
         }
         let mut upstreams = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
@@ -219,6 +214,19 @@ impl Snapshot {
             services,
             upstreams,
         })
+    }
+
+    /// Whether a configuration can be compiled, whatever its keys are: what stands in its way.
+    pub fn check(config: &Config) -> Result<(), SnapshotError> {
+        let deadlines = deadlines(&config.limits);
+        for provider in &config.providers {
+            Provider::build(provider, None, deadlines)?;
+        }
+        for upstream in &config.upstreams {
+            let bare = config::Upstream { inject: None, ..upstream.clone() };
+            Upstream::build(&bare, None, deadlines)?;
+        }
+        config.services.iter().try_for_each(|service| Service::build(service).map(drop))
     }
 
     /// How often the configuration had changed when this was built.
@@ -288,6 +296,13 @@ fn deadlines(limits: &config::Limits) -> Deadlines {
         tls: limits.connect.duration(),
         first_byte: limits.first_byte.duration(),
         idle: limits.idle.duration(),
+    }
+}
+
+impl Service {
+    fn build(service: &config::Service) -> Result<Self, SnapshotError> {
+        let failed = |reason| SnapshotError::Resource { kind: "service", name: service.name.clone(), reason };
+        Ok(Self { config: service.clone(), prompt: Prompt::compile(service).map_err(failed)? })
     }
 }
 

@@ -6,7 +6,7 @@ use policy::World;
 
 use crate::listen::{ServerTls, TlsFiles};
 use crate::references;
-use crate::wire::issuers;
+use crate::wire::{self, issuers};
 
 /// Read a configuration and look at everything it refers to. Opens no store and no listener: secrets of the vault are
 /// looked for when the server starts.
@@ -52,6 +52,9 @@ fn faults(config: &Config) -> Vec<Fault> {
     for fault in policy::compile(&config.policies, &World::of(config)).err().into_iter().flatten() {
         add("policy".to_owned(), "unusable_policy", fault.to_string());
     }
+    if let Some(message) = wire::obstacle(config, &control::external_url(&config.server)) {
+        add(String::new(), "not_usable", message);
+    }
     for (path, tls) in [("server.tls", &config.server.tls), ("server.admin_tls", &config.server.admin_tls)] {
         let Some(tls) = tls else { continue };
         let files = TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
@@ -68,7 +71,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_place() {
-        let text = "[[provider]]\nname = \"openai\"\nkind = \"openai\"\napi_key = { env = \"VOUCHGATE_NO_SUCH_KEY\" }\n";
+        let text =
+            "[[provider]]\nname = \"openai\"\nkind = \"openai\"\napi_key = { env = \"VOUCHGATE_NO_SUCH_KEY\" }\n";
         let faults = read(text).unwrap_err();
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!((faults[0].line, faults[0].code), (4, "missing_secret"), "{faults:?}");
@@ -81,7 +85,8 @@ mod tests {
         let path = dir.path().join("secret");
         std::fs::write(&path, "your-256-bit-secret").unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let text = format!("[[issuer]]\nname = \"app\"\nhs256_secret = {{ file = {:?} }}\n", path.display().to_string());
+        let text =
+            format!("[[issuer]]\nname = \"app\"\nhs256_secret = {{ file = {:?} }}\n", path.display().to_string());
         let faults = read(&text).unwrap_err();
         assert!(faults.iter().any(|fault| fault.code == "unusable_keys" && fault.line == 3), "{faults:?}");
     }

@@ -27,7 +27,7 @@ use crate::listen::{descriptor_limit, memory_limit, memory_used};
 use crate::preflight;
 use crate::public::{Private, Public};
 use crate::tasks::{StopTasks, Tasks};
-use crate::wire::{BuildError, Builder, Kept, Refresh};
+use crate::wire::{self, BuildError, Builder, Kept, Refresh};
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -138,14 +138,16 @@ impl Server {
         let admin = Listener::bind(server.admin_listen, admin_tls.clone(), server.plain_http).await?;
         let (public_address, admin_address) = (public.address(), admin.address());
 
-        let operations = Arc::new(Operations::new(control::Parts {
+        let url = external_url(&config, public_address);
+        let operations = Operations::new(control::Parts {
             store: store.clone(),
             vault: Arc::clone(&vault),
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
             file: Arc::clone(&config),
-            external_url: external_url(&config, public_address),
-        }));
+            external_url: url.clone(),
+        });
+        let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
         if operations.signing_key_ensure().await? {
             tracing::info!("made the first signing key");
         }

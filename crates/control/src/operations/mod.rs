@@ -56,6 +56,20 @@ pub struct Operations {
     external_url: String,
     changing: Mutex<()>,
     signing: signing::Cache,
+    trial: Trial,
+}
+
+/// Tells why a configuration could not be put in force; nothing if it could.
+type Refuses = dyn Fn(&Config) -> Option<String> + Send + Sync;
+
+/// What a changed configuration has to pass beyond its own rules.
+#[derive(Default)]
+struct Trial(Option<Box<Refuses>>);
+
+impl std::fmt::Debug for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Trial").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A page of a list.
@@ -79,7 +93,15 @@ impl Operations {
             external_url: parts.external_url,
             changing: Mutex::new(()),
             signing: signing::Cache::default(),
+            trial: Trial::default(),
         }
+    }
+
+    /// Have every changed configuration tried before it is kept: one that is kept and cannot be put in force would keep all
+    /// later changes, revocations among them, from coming into force too.
+    #[must_use]
+    pub fn tried_by(self, refuses: impl Fn(&Config) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { trial: Trial(Some(Box::new(refuses))), ..self }
     }
 
     /// The configuration file was read again.

@@ -155,6 +155,9 @@ impl Operations {
         // The order of the store, so that what is checked is what will be in force.
         rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         let merged = merge(&self.file(), &rows).map_err(OperationError::Faults)?;
+        if let Some(message) = self.trial.0.as_ref().and_then(|refuses| refuses(&merged)) {
+            return Err(OperationError::Faults(vec![fault(&format!("{}.{name}", kind.as_str()), &message)]));
+        }
         let warnings = self.resource_references(kind, &name, &merged).await?;
         let body = kind.of(&merged).into_iter().find(|(n, _)| *n == name).map(|(_, body)| body).unwrap_or_default();
 

@@ -108,6 +108,21 @@ async fn an_issuers_shared_secret_may_be_in_the_vault_and_a_weak_one_verifies_no
     server.stop().await;
 }
 
+#[tokio::test]
+async fn what_could_not_be_put_in_force_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), "").await.unwrap();
+    let own = format!("http://{}", server.public_addr());
+    let ours = json!({ "issuer": own, "audience": ["a"], "jwks_url": "https://id.example/jwks" });
+    let nowhere = json!({ "kind": "openai-compatible", "base_url": "https://a..b/v1" });
+    for (kind, body) in [(Kind::Issuer, ours), (Kind::Provider, nowhere)] {
+        let Value::Object(body) = body else { panic!("a resource is an object") };
+        let refused = server.operations().resource_put((kind, "x"), body, Condition::None, BY).await;
+        assert!(matches!(refused, Err(OperationError::Faults(_))), "{kind:?} {refused:?}");
+    }
+    server.stop().await;
+}
+
 /// Whether the issuer `app` has keys in force.
 fn has_keys(server: &Server) -> bool {
     let snapshot = server.running.snapshot.load();

@@ -123,6 +123,15 @@ pub(crate) fn fetched(issuers: &[Issuer]) -> Vec<KeyIssuer> {
         .collect()
 }
 
+/// Whether the rules of these issuers go together, beside our own at `url`, whatever their keys are.
+pub(crate) fn check(url: &str, issuers: &[Issuer]) -> Result<(), RulesError> {
+    let keyless = |rules| token::Issuer::new(rules, Arc::new(NoKeys));
+    let own = Name::new(config::OWN_NAME).ok();
+    let own = own.map(|name| keyless(IssuerRules::own(name, url.to_owned(), vec![url.to_owned()])));
+    let all = own.into_iter().chain(issuers.iter().map(|issuer| keyless(rules_of(issuer)))).collect();
+    Issuers::new(all, CacheLimits { bytes: 0, refused: 0 }, 0).map(drop)
+}
+
 /// The verifier of everybody's tokens: ours first, then those of the configured issuers. `jwks` has been
 /// configured with [`fetched`] of the same issuers.
 pub(crate) fn compile(

@@ -84,6 +84,12 @@ impl BuildError {
     }
 }
 
+/// Why a configuration could not be put in force whatever its keys are, with `url` as our own issuer's; nothing if it could.
+pub fn obstacle(config: &Config, url: &str) -> Option<String> {
+    let issuers = issuers::check(url, &config.issuers).err().map(|error| error.to_string());
+    issuers.or_else(|| Snapshot::check(config).err().map(|error| error.to_string()))
+}
+
 /// Builds snapshots, one at a time, and puts each in force.
 pub struct Builder {
     /// State and the operations on it.
