@@ -1,6 +1,7 @@
 //! Running other programs, and talking to whoever runs us.
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -75,6 +76,29 @@ pub(crate) fn must(command: &mut Command) -> Result<(), Failure> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => fail(format!("`{shown}` failed: {status}")),
         Err(error) => fail(format!("`{shown}` could not be started: {error}")),
+    }
+}
+
+/// [`must`], with every line of standard output shown to `look` as it passes by.
+pub(crate) fn must_watching(command: &mut Command, mut look: impl FnMut(&str)) -> Result<(), Failure> {
+    let shown = show(command);
+    warn(&format!("$ {shown}"));
+    let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => return fail(format!("`{shown}` could not be started: {error}")),
+    };
+    if let Some(stdout) = child.stdout.take() {
+        // A test may print what is not UTF-8.
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            say(&line);
+            look(&line);
+        }
+    }
+    match child.wait()? {
+        status if status.success() => Ok(()),
+        status => fail(format!("`{shown}` failed: {status}")),
     }
 }
 
