@@ -286,3 +286,22 @@ async fn check_73_the_listeners_keep_to_themselves() {
         assert!([401, 403, 421].contains(&status), "{name}: {status}");
     }
 }
+
+#[test]
+fn every_test_the_documentation_names_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let table = std::fs::read_to_string(root.join("docs/security-tests.md")).unwrap();
+    let mut named = 0;
+    for line in table.lines().filter(|line| line.starts_with("| ")) {
+        let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+        for pair in quoted.chunks(2) {
+            let source = std::fs::read_to_string(root.join(pair[0])).unwrap_or_else(|_| panic!("no file {}", pair[0]));
+            assert!(source.contains(&format!("fn {}()", pair[1])), "{} is not in {}", pair[1], pair[0]);
+            named += 1;
+        }
+    }
+    for check in (1..=16).chain([22, 23]).chain(35..=41).chain([64, 66, 73]) {
+        assert!(table.contains(&format!("\n| {check} | ")), "check {check}");
+    }
+    assert!(named > 100, "{named}");
+}
