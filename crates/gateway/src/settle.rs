@@ -156,7 +156,7 @@ impl Receipt {
 
     /// The model asked for, and what it is counted under.
     pub(crate) fn model(&mut self, requested: &str, label: &Label) {
-        self.requested = Some(Arc::from(requested));
+        self.requested = Some(Arc::from(shortened(requested)));
         self.model = label.clone();
     }
 
@@ -330,6 +330,12 @@ impl Receipt {
     }
 }
 
+/// A model's name as logs and records keep it: it is as long as its sender likes, and refused requests leave a record too.
+fn shortened(model: &str) -> &str {
+    const MOST: usize = 256;
+    model.get(..model.floor_char_boundary(MOST)).unwrap_or_default()
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -341,5 +347,18 @@ fn operation(route: &str) -> &'static str {
         "embeddings" => "embeddings",
         "service" => "text_completion",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_name_of_any_length_takes_little_room_in_logs_and_records() {
+        assert_eq!(shortened("openai/gpt-5-mini"), "openai/gpt-5-mini");
+        assert_eq!(shortened(&"x".repeat(1 << 20)).len(), 256);
+        assert_eq!(shortened(&"\u{1f600}".repeat(1000)).len(), 256);
+        assert_eq!(shortened(&format!("x{}", "\u{1f600}".repeat(1000))).len(), 253);
     }
 }

@@ -10,6 +10,7 @@ use store::Store;
 use vault::{KeyFileError, MasterKey, Vault};
 
 use crate::server::master_key_path;
+use crate::wire;
 
 use super::args::StateArgs;
 use super::io::{Exit, Failure, Io};
@@ -75,14 +76,16 @@ impl Place {
 
     async fn here(&self, store: Store, io: &mut Io<'_>) -> Result<Opened, Failure> {
         let vault = Arc::new(self.vault(&store, io).await?);
+        let url = control::external_url(&self.config.server);
         let operations = Operations::new(Parts {
             store: store.clone(),
             vault,
             clock: Arc::clone(&io.clock),
             rng: Arc::clone(&io.rng),
             file: Arc::clone(&self.config),
-            external_url: control::external_url(&self.config.server),
-        });
+            external_url: url.clone(),
+        })
+        .tried_by(move |config| wire::obstacle(config, &url));
         operations.signing_key_ensure().await.map_err(failure)?;
         let limit = self.config.limits.admin_body.as_usize();
         let admin = Admin::new(Arc::new(operations), None, Hosts::default(), limit);
