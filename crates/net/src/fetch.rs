@@ -1,14 +1,15 @@
-//! Fetching a small JSON document from a place the operator named: key sets and discovery documents.
+//! Small JSON documents from places the operator named: key sets and discovery documents are fetched, an identity
+//! provider's token endpoint is sent a form.
 
 use std::time::Duration;
 
-use base::{LimitedBuffer, Who};
+use base::{LimitedBuffer, Secret, Who};
 use bytes::Buf;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use url::Url;
 
-use crate::{BodyError, Deadlines, Egress, EgressError, OutBody, Reach, Target, TargetError};
+use crate::{BodyError, Deadlines, Egress, EgressError, OutBody, Reach, Target, TargetError, UpstreamBody};
 
 /// Limits of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,28 +92,98 @@ pub async fn fetch_json(egress: &Egress, url: &Url, reach: Reach, limits: FetchL
     tokio::time::timeout(limits.time, get(egress, &target, url, limits)).await.map_err(|_| FetchError::Timeout)?
 }
 
+/// A form to be sent (`application/x-www-form-urlencoded`).
+#[derive(Debug)]
+pub struct FormPost {
+    /// The encoded parameters. They hold codes and secrets.
+    pub body: Secret<String>,
+    /// The `Authorization` header, if there is one.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// What a form was answered with: JSON, whatever the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// The status: an OAuth error is 400 or 401 (RFC 6749 section 5.2).
+    pub status: StatusCode,
+    /// The body: said to be JSON, not parsed yet.
+    pub body: Vec<u8>,
+}
+
+/// POST a form to `url`, under the same rules as [`fetch_json`]; never repeated, since what it holds is for one use. A
+/// status that is neither success nor an OAuth error is a [`FetchError::Status`].
+pub async fn post_form(
+    egress: &Egress,
+    url: &Url,
+    reach: Reach,
+    form: FormPost,
+    limits: FetchLimits,
+) -> Result<Posted, FetchError> {
+    let target = Target::new(url, reach)?;
+    tokio::time::timeout(limits.time, post(egress, &target, url, (form, limits.bytes)))
+        .await
+        .map_err(|_| FetchError::Timeout)?
+}
+
 async fn get(egress: &Egress, target: &Target, url: &Url, limits: FetchLimits) -> Result<Fetched, FetchError> {
+    let request = request_for(url, OutBody::empty())?;
+    let response = egress.send(target, request, &patient()).await?;
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status(response.status()));
+    }
+    let max_age = max_age(response.headers());
+    Ok(Fetched { body: read(response, limits.bytes).await?, max_age })
+}
+
+async fn post(
+    egress: &Egress,
+    target: &Target,
+    url: &Url,
+    (form, most): (FormPost, usize),
+) -> Result<Posted, FetchError> {
+    let mut request = request_for(url, OutBody::from(form.body.expose().as_bytes().to_vec()))?;
+    *request.method_mut() = Method::POST;
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    if let Some(mut authorization) = form.authorization {
+        authorization.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, authorization);
+    }
+    let response = egress.send(target, request, &patient()).await?;
+    let status = response.status();
+    match status {
+        StatusCode::OK | StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
+            Ok(Posted { status, body: read(response, most).await? })
+        }
+        other => Err(FetchError::Status(other)),
+    }
+}
+
+fn request_for(url: &Url, body: OutBody) -> Result<Request<OutBody>, FetchError> {
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let mut request = Request::new(OutBody::empty());
+    let mut request = Request::new(body);
     *request.uri_mut() = path.parse().map_err(|_| TargetError::Host)?;
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("vouchgate"));
-    // The limit on everything together is the caller's; no step needs one of its own.
+    Ok(request)
+}
+
+/// The limit on everything together is the caller's; no step needs one of its own.
+fn patient() -> Deadlines {
     let never = Duration::from_hours(1);
-    let deadlines = Deadlines { connect: never, tls: never, first_byte: never, idle: never };
-    let response = egress.send(target, request, &deadlines).await?;
-    if response.status() != StatusCode::OK {
-        return Err(FetchError::Status(response.status()));
-    }
+    Deadlines { connect: never, tls: never, first_byte: never, idle: never }
+}
+
+/// The body, if it is plain JSON of at most `most` bytes.
+async fn read(response: Response<UpstreamBody>, most: usize) -> Result<Vec<u8>, FetchError> {
     if !is_json(response.headers()) {
         return Err(FetchError::Type);
     }
-    let max_age = max_age(response.headers());
     let mut body = response.into_body();
-    let mut document = LimitedBuffer::new(limits.bytes);
+    let mut document = LimitedBuffer::new(most);
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data()
             && !document.push(data.chunk())
@@ -120,7 +191,7 @@ async fn get(egress: &Egress, target: &Target, url: &Url, limits: FetchLimits) -
             return Err(FetchError::TooLarge);
         }
     }
-    Ok(Fetched { body: document.into_vec(), max_age })
+    Ok(document.into_vec())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -21,6 +21,6 @@ pub use address::{Class, Reach, classify};
 pub use body::{BodyError, BoxError, IdleBody, OutBody, UpstreamBody};
 pub use egress::{Deadlines, Egress, EgressConfig};
 pub use error::EgressError;
-pub use fetch::{FetchError, FetchLimits, Fetched, fetch_json};
+pub use fetch::{FetchError, FetchLimits, Fetched, FormPost, Posted, fetch_json, post_form};
 pub use resolve::{BoxFuture, FixedResolver, Resolver, SystemResolver};
 pub use target::{Target, TargetError};

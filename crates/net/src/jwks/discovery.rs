@@ -1,6 +1,6 @@
 //! From an issuer identifier to its keys' URL (RFC 8414 section 3, OpenID Connect Discovery 1.0 section 4).
 
-use proof::jose::json;
+use proof::jose::{JsonObject, json};
 use url::Url;
 
 use super::{Documents, JwksError};
@@ -30,13 +30,23 @@ pub(super) fn candidates(issuer: &str) -> Result<Vec<Url>, JwksError> {
     Ok(paths.into_iter().map(at).collect())
 }
 
-/// Where `issuer` says its keys are. The first place that has metadata decides; metadata of another issuer is
-/// never used.
+/// What `issuer` says about itself. The first place that has metadata decides; metadata of another issuer is never
+/// used (RFC 8414 section 3.3).
+pub async fn metadata(documents: &dyn Documents, issuer: &str, reach: Reach) -> Result<JsonObject, JwksError> {
+    found(documents, issuer, reach).await.map(|(metadata, _)| metadata)
+}
+
+/// Where `issuer` says its keys are.
 pub(super) async fn keys_url(documents: &dyn Documents, issuer: &str, reach: Reach) -> Result<Url, JwksError> {
+    let (metadata, place) = found(documents, issuer, reach).await?;
+    url_of_keys(&metadata).ok_or_else(|| JwksError::Metadata { url: place.into() })
+}
+
+async fn found(documents: &dyn Documents, issuer: &str, reach: Reach) -> Result<(JsonObject, Url), JwksError> {
     let mut first_error = None;
     for place in candidates(issuer)? {
         match documents.get(&place, reach).await {
-            Ok(fetched) => return read(&fetched.body, issuer, &place),
+            Ok(fetched) => return read(&fetched.body, issuer, &place).map(|metadata| (metadata, place)),
             Err(error) => {
                 first_error.get_or_insert(JwksError::Fetch { url: place.into(), error });
             }
@@ -45,15 +55,19 @@ pub(super) async fn keys_url(documents: &dyn Documents, issuer: &str, reach: Rea
     Err(first_error.unwrap_or(JwksError::Issuer))
 }
 
-fn read(body: &[u8], issuer: &str, place: &Url) -> Result<Url, JwksError> {
+fn read(body: &[u8], issuer: &str, place: &Url) -> Result<JsonObject, JwksError> {
     let unusable = || JwksError::Metadata { url: place.to_string() };
     // The strict reader: a member that occurs twice could name one issuer to us and another to somebody else.
     let metadata = json::object(body, json::Limits::KEYS).map_err(|_| unusable())?;
-    let text = |member: &str| metadata.get(member).and_then(serde_json::Value::as_str).ok_or_else(unusable);
-    if text("issuer")? != issuer {
-        return Err(JwksError::Mismatch { url: place.to_string() });
+    match metadata.get("issuer").and_then(serde_json::Value::as_str) {
+        None => Err(unusable()),
+        Some(named) if named != issuer => Err(JwksError::Mismatch { url: place.to_string() }),
+        Some(_) => Ok(metadata),
     }
-    Url::parse(text("jwks_uri")?).map_err(|_| unusable())
+}
+
+fn url_of_keys(metadata: &JsonObject) -> Option<Url> {
+    metadata.get("jwks_uri").and_then(serde_json::Value::as_str).and_then(|text| Url::parse(text).ok())
 }
 
 #[cfg(test)]
@@ -90,7 +104,11 @@ mod tests {
     #[test]
     fn metadata_counts_only_if_it_names_exactly_the_issuer() {
         let place = Url::parse("https://id.example/").unwrap();
-        let read = |text: &str| read(text.as_bytes(), "https://id.example", &place);
+        let unusable = || JwksError::Metadata { url: place.to_string() };
+        let read = |text: &str| {
+            read(text.as_bytes(), "https://id.example", &place)
+                .and_then(|metadata| url_of_keys(&metadata).ok_or_else(unusable))
+        };
         assert!(read(r#"{"issuer":"https://id.example","jwks_uri":"https://keys.example/","x":[1]}"#).is_ok());
         for (text, code) in [
             (r#"{"issuer":"https://id.example/","jwks_uri":"https://keys.example/"}"#, "discovery_issuer_mismatch"),
@@ -108,7 +126,9 @@ mod tests {
         #[test]
         fn any_identifier_and_any_document_are_read_without_fault(issuer in ".{0,60}", body in any::<Vec<u8>>()) {
             let _ = candidates(&issuer);
-            let _ = read(&body, &issuer, &Url::parse("https://id.example/").unwrap());
+            if let Ok(metadata) = read(&body, &issuer, &Url::parse("https://id.example/").unwrap()) {
+                let _ = url_of_keys(&metadata);
+            }
         }
 
         #[test]

@@ -19,6 +19,8 @@ use proof::token::KeySource;
 use tokio::sync::watch;
 use url::Url;
 
+pub use discovery::metadata;
+
 use crate::jwks::held::{Begin, Held};
 use crate::{BoxFuture, Egress, FetchError, FetchLimits, Fetched, Reach, fetch_json, task};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{FakeClock, Name, SeededRng, Timestamp};
+use base::{FakeClock, Name, Secret, SeededRng, Timestamp};
 use net::jwks::{Forget, Jwks, KeyIssuer, Place, Refreshed, Timing};
-use net::{FetchError, FetchLimits, Fetched, Reach, fetch_json};
+use net::{FetchError, FetchLimits, Fetched, FormPost, Posted, Reach, fetch_json, post_form};
 
 use crate::support::{LONG, Peer, egress};
 
@@ -33,6 +33,61 @@ async fn a_json_document_comes_back_with_its_age() {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: max-age=60\r\ncontent-length: 2\r\n\r\n{}";
     let expected = Fetched { body: b"{}".to_vec(), max_age: Some(Duration::from_mins(1)) };
     assert_eq!(fetch(answer, patient()).await, Ok(expected));
+}
+
+/// Send a form; what the peer got and what came of its answer.
+async fn post(answer: &str) -> (String, Result<Posted, FetchError>) {
+    let mut peer = Peer::new().await;
+    let (url, egress) = (peer.url().join("/token").unwrap(), egress());
+    let form = FormPost {
+        body: Secret::new("grant_type=authorization_code&code=c".to_owned()),
+        authorization: Some("Basic YTpi".parse().unwrap()),
+    };
+    let serve = async {
+        let mut wire = peer.connection().await;
+        let request = wire.request().await;
+        wire.say(answer).await;
+        (wire, request)
+    };
+    let (posted, (_wire, request)) = tokio::join!(post_form(&egress, &url, Reach::Private, form, patient()), serve);
+    (request, posted)
+}
+
+#[tokio::test]
+async fn a_form_is_sent_and_its_answer_comes_back_also_when_it_is_an_oauth_error() {
+    for status in [200, 400, 401] {
+        let answer = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}");
+        let (request, posted) = post(&answer).await;
+        assert!(request.starts_with("POST /token HTTP/1.1\r\n"), "{request}");
+        for line in [
+            "authorization: Basic YTpi\r\n",
+            "content-type: application/x-www-form-urlencoded\r\n",
+            "content-length: 36\r\n",
+        ] {
+            assert!(request.contains(line), "{line} {request}");
+        }
+        assert!(request.ends_with("\r\n\r\ngrant_type=authorization_code&code=c"), "{request}");
+        let posted = posted.unwrap();
+        assert_eq!((posted.status.as_u16(), posted.body), (status, b"{}".to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn a_form_follows_no_redirect_and_takes_nothing_but_small_json() {
+    for (answer, code) in [
+        ("302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n", "fetch_status"),
+        ("307 Moved\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n", "fetch_status"),
+        ("500 Oops\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}", "fetch_status"),
+        ("200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\n{}", "fetch_type"),
+        ("400 Bad\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\n{}", "fetch_type"),
+        (
+            &format!("200 OK\r\ncontent-type: application/json\r\ncontent-length: 65\r\n\r\n{}", "x".repeat(65)),
+            "fetch_too_large",
+        ),
+    ] {
+        let (_, posted) = post(&format!("HTTP/1.1 {answer}")).await;
+        assert_eq!(posted.unwrap_err().reason(), code, "{answer}");
+    }
 }
 
 #[tokio::test]
