@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
@@ -9,6 +12,8 @@ use rcgen::{
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::keys::b64;
 
 /// A certificate authority. Each is a stranger to the others.
 #[derive(Debug)]
@@ -56,20 +61,11 @@ impl Authority {
     }
 
     fn issue(&self, names: &[&str], common: &str, usage: ExtendedKeyUsagePurpose) -> Identity {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name = named(common);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        let mut params = end_entity(names, common, usage);
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Identity {
-            cert_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            certificate: certificate.der().clone(),
-            key: key.serialize_der(),
-        }
+        Identity::of(&certificate, &key)
     }
 
     /// A client's view: trusts this authority only, shows `identity` when asked, offers these ALPN protocols.
@@ -99,6 +95,45 @@ impl Default for Authority {
 }
 
 impl Identity {
+    /// A client certificate nobody vouches for, with this common name.
+    pub fn self_signed(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = end_entity(&[name], name, ExtendedKeyUsagePurpose::ClientAuth);
+        Self::of(&params.self_signed(&key).unwrap(), &key)
+    }
+
+    fn of(certificate: &Certificate, key: &KeyPair) -> Self {
+        Self {
+            cert_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: certificate.der().clone(),
+            key: key.serialize_der(),
+        }
+    }
+
+    /// The certificate in DER.
+    pub fn der(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// What a token bound to it says as `cnf["x5t#S256"]` (RFC 8705 section 3.1).
+    pub fn thumbprint(&self) -> String {
+        b64(digest(&SHA256, &self.certificate))
+    }
+
+    /// What a trusted proxy says in `Client-Cert` (RFC 9440 section 2.2).
+    pub fn client_cert_header(&self) -> String {
+        format!(":{}:", STANDARD.encode(&self.certificate))
+    }
+
+    /// With the key of another: a certificate shown without owning it.
+    #[must_use]
+    pub fn with_key_of(mut self, other: &Self) -> Self {
+        self.key.clone_from(&other.key);
+        self.key_pem.clone_from(&other.key_pem);
+        self
+    }
+
     /// A server's view: shows this identity (HTTP/1.1 by ALPN); with an authority, asks for a certificate by it.
     pub fn server_config(&self, clients_by: Option<&Authority>) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -126,8 +161,30 @@ impl Identity {
     }
 }
 
+fn end_entity(names: &[&str], common: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = named(common);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    params
+}
+
 fn named(common: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common);
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_its_own_has_another_thumbprint_each_time() {
+        let (one, other) = (Identity::self_signed("batch"), Identity::self_signed("batch"));
+        assert_ne!(one.thumbprint(), other.thumbprint());
+        assert_eq!(one.thumbprint().len(), 43);
+        assert!(one.client_cert_header().starts_with(":MII") && one.client_cert_header().ends_with(':'));
+    }
 }

@@ -4,6 +4,7 @@
 //!   demand: stalls, cuts, slow or split bodies, wrong lengths, garbage
 //! - [`idp`]: an identity provider with programmable discovery and key set
 //! - [`keys`]: keys of every algorithm and tokens signed with them, well-formed or not
+//! - [`dpop`], [`signature`]: a client that proves its key, well or not
 //! - [`certs`]: a certificate authority with server and client certificates
 //! - [`raw`]: an HTTP/1.1 client that sends exactly the bytes it is given
 //! - [`process`]: the real binary as a child process
@@ -24,12 +25,14 @@
 )]
 
 pub mod certs;
+pub mod dpop;
 pub mod idp;
 pub mod keys;
 pub mod mock;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod signature;
 
 use std::time::Duration;
 
