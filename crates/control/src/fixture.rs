@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use vault::{MasterKey, Vault};
 
 use crate::admin::{self, Admin, Hosts};
-use crate::oauth::{self, AttemptLimits, Oauth};
+use crate::oauth::{self, AttemptLimits, Nowhere, Oauth, OauthParts};
 use crate::operations::{CreateAdminToken, Operations, Parts};
 use crate::{ClientAddress, external_url};
 
@@ -71,7 +71,13 @@ impl Fixture {
         let operations = Arc::new(Operations::new(Parts { store, vault, clock: clock_of, rng, file, external_url }));
         operations.signing_key_ensure().await.unwrap();
         let api = Admin::new(Arc::clone(&operations), None, Hosts::default(), 64 * 1024);
-        let service = Arc::new(Oauth::new(Arc::clone(&operations), AttemptLimits::default(), 64 * 1024));
+        let service = Arc::new(Oauth::new(OauthParts {
+            operations: Arc::clone(&operations),
+            limits: AttemptLimits::default(),
+            body_limit: 64 * 1024,
+            subject_tokens: Arc::new(Nowhere),
+            documents: Arc::new(Nowhere),
+        }));
         Self {
             dir,
             clock,

@@ -21,3 +21,19 @@ pub use operations::{OperationError, Operations, Parts, external_url};
 /// The listener puts it into the request's extensions; a request without it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
+
+/// The certificate a client showed in its TLS handshake, whose signature was checked there, or that a trusted proxy
+/// passed on (RFC 9440). The listener puts an `Arc` of it into the request's extensions.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The leaf certificate, DER.
+    pub der: Vec<u8>,
+    /// Whether its chain was verified against the configured authority for client certificates.
+    pub trusted: bool,
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientCertificate").field("trusted", &self.trusted).finish_non_exhaustive()
+    }
+}

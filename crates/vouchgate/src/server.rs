@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use base::{Clock, Rng};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
-use control::oauth::{self, AttemptLimits, Oauth};
+use control::oauth::{self, AttemptLimits, Oauth, OauthParts};
 use control::{OperationError, Operations};
 use gateway::{Deps, Gateway, Metrics, Snapshot};
 use net::jwks::{Jwks, Timing};
@@ -27,7 +27,7 @@ use crate::listen::{descriptor_limit, memory_limit, memory_used};
 use crate::preflight;
 use crate::public::{Private, Public};
 use crate::tasks::{StopTasks, Tasks};
-use crate::wire::{self, BuildError, Builder, Kept, Refresh};
+use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Refresh, WayOut};
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -191,7 +191,14 @@ impl Server {
             in_force: watch::Sender::new(before),
         });
 
-        let token_service = Oauth::new(Arc::clone(&operations), AttemptLimits::default(), limits.token_body.as_usize());
+        let subject_tokens = DataPlaneTokens::new(Arc::clone(&running.snapshot), Arc::clone(&jwks), Arc::clone(&clock));
+        let token_service = Oauth::new(OauthParts {
+            operations: Arc::clone(&operations),
+            limits: AttemptLimits::default(),
+            body_limit: limits.token_body.as_usize(),
+            subject_tokens: Arc::new(subject_tokens),
+            documents: Arc::new(WayOut(egress.clone())),
+        });
         let pressure = Arc::new(Pressure::default());
         let edge = |drain: &Drain, caps: Arc<Caps>| Edge {
             limits: limits.into(),

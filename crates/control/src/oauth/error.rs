@@ -35,9 +35,9 @@ pub enum OauthError {
     /// No such endpoint.
     #[error("there is no such endpoint")]
     NotFound,
-    /// Another method than POST.
-    #[error("the token endpoint takes POST only")]
-    Method,
+    /// Another method than those the endpoint takes, which are these.
+    #[error("the endpoint takes {0} only")]
+    Method(&'static str),
     /// Too many attempts.
     #[error("too many attempts; try again later")]
     TooManyAttempts {
@@ -53,7 +53,7 @@ impl OauthError {
     /// The `error` member: the registered code, or for what RFC 6749 has no code, the nearest in use.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::InvalidRequest(_) | Self::TooLarge | Self::NotFound | Self::Method => "invalid_request",
+            Self::InvalidRequest(_) | Self::TooLarge | Self::NotFound | Self::Method(_) => "invalid_request",
             Self::InvalidClient { .. } => "invalid_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
@@ -80,7 +80,7 @@ impl OauthError {
             Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
@@ -100,8 +100,8 @@ impl OauthError {
             Self::InvalidClient { challenge: true } => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"vouchgate\""));
             }
-            Self::Method => {
-                headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+            Self::Method(methods) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(methods));
             }
             Self::TooManyAttempts { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(*retry_after)));

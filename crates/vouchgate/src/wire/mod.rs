@@ -4,6 +4,7 @@ mod credentials;
 pub(crate) mod issuers;
 mod last_good;
 mod refresh;
+mod token_service;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use issuers::IssuerError;
 pub(crate) use issuers::rules_of;
 pub use last_good::Kept;
 pub use refresh::Refresh;
+pub use token_service::{DataPlaneTokens, WayOut};
 
 /// Why no snapshot can be built: what was in force stays in force.
 #[derive(Debug, thiserror::Error)]

@@ -5,18 +5,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 
-use super::OauthError;
+use super::super::OauthError;
 use crate::form::{self, Form};
 
 /// What a client presented. Nothing of it has been checked against anything.
 #[derive(Debug)]
-pub(super) struct Presented {
+pub(in crate::oauth) struct Presented {
     /// The `client_id`.
-    pub(super) id: String,
+    pub(in crate::oauth) id: String,
     /// The secret.
-    pub(super) secret: Secret<String>,
+    pub(in crate::oauth) secret: Secret<String>,
     /// Whether it came in the `Authorization` header.
-    pub(super) basic: bool,
+    pub(in crate::oauth) basic: bool,
 }
 
 /// The longest `client_id`: that of a resource name.
@@ -24,7 +24,7 @@ const MAX_ID: usize = 128;
 
 /// Take the client's id and secret from the header or the form. Using both ways at once is refused (RFC 6749
 /// section 2.3), so that two parts of a request cannot speak for two clients.
-pub(super) fn presented(headers: &HeaderMap, form: &Form) -> Result<Presented, OauthError> {
+pub(in crate::oauth) fn presented(headers: &HeaderMap, form: &Form) -> Result<Presented, OauthError> {
     if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
         return Err(OauthError::InvalidRequest("client assertions are not supported; send the client's secret"));
     }
