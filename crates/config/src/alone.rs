@@ -7,8 +7,8 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
-    Client, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar, SecretRef, Server, Service,
-    StoreSection, Upstream, VariableKind, VaultSection, routes,
+    Client, DpopSection, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar, SecretRef, Server,
+    Service, Signin, StoreSection, TokenSection, Transmitter, Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -353,5 +353,28 @@ impl Alone for VaultSection {
                 .add("key", Code::Conflict, "the vault cannot hold the key it is sealed with")
                 .hint("use file or env");
         }
+    }
+}
+
+impl Alone for TokenSection {
+    fn alone(&self, faults: &mut Faults) {
+        between(self.refresh_grace, Span::secs(0), Span::secs(60), "refresh_grace", faults);
+    }
+}
+
+impl Alone for DpopSection {
+    fn alone(&self, faults: &mut Faults) {
+        between(self.max_age, Span::secs(5), Span::secs(300), "max_age", faults);
+        between(self.skew, Span::secs(0), Span::secs(60), "skew", faults);
+    }
+}
+
+impl Alone for Signin {
+    fn alone(&self, _: &mut Faults) {}
+}
+
+impl Alone for Transmitter {
+    fn alone(&self, faults: &mut Faults) {
+        own_name(self.name.as_str(), faults);
     }
 }

@@ -6,7 +6,8 @@ use crate::fault::{Code, Faults};
 use crate::resource::Resource;
 use crate::values::Pattern;
 use crate::{
-    Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Provider, Service, Upstream, routes, suggest,
+    Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Provider, Service, Transmitter, Upstream, routes,
+    suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -19,6 +20,7 @@ pub(crate) struct World<'a> {
     pub(crate) policies: Placed<'a, Policy>,
     pub(crate) services: Placed<'a, Service>,
     pub(crate) upstreams: Placed<'a, Upstream>,
+    pub(crate) transmitters: Placed<'a, Transmitter>,
 }
 
 /// The resources of one kind: those that could be read with their index, and every name with its index.
@@ -94,6 +96,7 @@ impl<'a> World<'a> {
             policies: Placed::all(&config.policies),
             services: Placed::all(&config.services),
             upstreams: Placed::all(&config.upstreams),
+            transmitters: Placed::all(&config.transmitters),
         }
     }
 
@@ -106,6 +109,7 @@ impl<'a> World<'a> {
         self.policies.duplicates(faults);
         self.services.duplicates(faults);
         self.upstreams.duplicates(faults);
+        self.transmitters.duplicates(faults);
         self.issuers_apart(faults);
         self.paths_apart(faults);
         self.targets(faults);

@@ -1,12 +1,14 @@
-//! `[[client]]`: who may ask us for tokens.
+//! `[[client]]`: who may ask us for tokens, and how.
 
 use base::{Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::client_auth::ClientAuth;
+use crate::redirect::RedirectUri;
 use crate::text::{NameText, SpanText};
 
-/// A client of our token endpoint.
+/// A client of our token service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
@@ -18,6 +20,7 @@ pub struct Client {
     pub auth: Option<ClientAuth>,
     /// Scopes it may ask for. All of them when it asks for none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub scopes: Vec<Scope>,
     /// How long its tokens live.
     #[serde(default = "default_token_ttl")]
@@ -26,22 +29,158 @@ pub struct Client {
     /// Refuse it for now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
+    /// The grants it may use. Absent: `client_credentials`, for a client that proves who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub grants: Option<Vec<Grant>>,
+    /// Where people come back to after signing in (RFC 6749 section 3.1.2), compared byte by byte.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub redirect_uris: Vec<RedirectUri>,
+    /// What it must always do; a request without it is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub require: Vec<Requirement>,
+    /// Issuers, by name, whose tokens it may exchange for ours (RFC 8693).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), with = "Vec<NameText>")]
+    pub exchange: Vec<Name>,
+    /// Let it ask about tokens that were issued to others (RFC 7662), as a resource server does. About its own any
+    /// client may ask.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub introspect: bool,
 }
 
 const fn default_token_ttl() -> Span {
     Span::secs(300)
 }
 
-/// How a client proves who it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ClientAuth {
-    /// A secret (RFC 6749 section 2.3.1), of which only a hash is kept.
-    ClientSecret {
-        /// `sha256:` and the base64url SHA-256 of the secret: `vouchgate client hash` prints it.
-        #[schemars(extend("x-kind" = "client-hash"))]
-        hash: String,
-    },
+impl Client {
+    /// The grants in force: those given, or the default.
+    pub fn grants(&self) -> &[Grant] {
+        match (&self.grants, &self.auth) {
+            (Some(given), _) => given,
+            (None, None | Some(ClientAuth::None)) => &[],
+            (None, Some(_)) => &[Grant::ClientCredentials],
+        }
+    }
+
+    /// Whether it must always do this.
+    pub fn requires(&self, requirement: Requirement) -> bool {
+        self.require.contains(&requirement)
+    }
+
+    /// What of a client is kept as one value beside its name, scopes, lifetime and state.
+    pub fn settings(&self) -> ClientSettings {
+        ClientSettings {
+            auth: self.auth.clone(),
+            grants: self.grants.clone(),
+            redirect_uris: self.redirect_uris.clone(),
+            require: self.require.clone(),
+            exchange: self.exchange.clone(),
+            introspect: self.introspect,
+        }
+    }
+}
+
+/// What of a [`Client`] is kept as one value in the database. A client with secrets of its own there has no `auth`
+/// here: its hashes are rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientSettings {
+    /// [`Client::auth`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ClientAuth>,
+    /// [`Client::grants`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Vec<Grant>>,
+    /// [`Client::redirect_uris`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redirect_uris: Vec<RedirectUri>,
+    /// [`Client::require`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<Requirement>,
+    /// [`Client::exchange`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exchange: Vec<Name>,
+    /// [`Client::introspect`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub introspect: bool,
+}
+
+/// A way to get a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Grant {
+    /// In its own name (RFC 6749 section 4.4).
+    ClientCredentials,
+    /// With a refresh token (RFC 6749 section 6); and being given one at all.
+    RefreshToken,
+    /// For a person who signs in with a browser (RFC 6749 section 4.1), with PKCE S256 (RFC 7636).
+    AuthorizationCode,
+    /// For a person who signs in on another device (RFC 8628).
+    DeviceCode,
+    /// With a token of another issuer (RFC 8693).
+    TokenExchange,
+}
+
+impl Grant {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::ClientCredentials, Self::RefreshToken, Self::AuthorizationCode, Self::DeviceCode, Self::TokenExchange];
+
+    /// The value of `grant_type` at the token endpoint.
+    pub const fn grant_type(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::RefreshToken => "refresh_token",
+            Self::AuthorizationCode => "authorization_code",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+        }
+    }
+
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::RefreshToken => "refresh_token",
+            Self::AuthorizationCode => "authorization_code",
+            Self::DeviceCode => "device_code",
+            Self::TokenExchange => "token_exchange",
+        }
+    }
+
+    /// Whether a person signs in for it.
+    pub const fn signs_in(self) -> bool {
+        matches!(self, Self::AuthorizationCode | Self::DeviceCode)
+    }
+}
+
+/// What a client must always do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Requirement {
+    /// Get tokens bound to a key of its own and prove it holds that key (RFC 9449).
+    Dpop,
+    /// Get tokens bound to its TLS certificate (RFC 8705 section 3).
+    Mtls,
+    /// Sign every request it makes with its tokens (RFC 9421). Its tokens carry its public key.
+    Signature,
+    /// Push its authorization requests first (RFC 9126).
+    Par,
+}
+
+impl Requirement {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dpop => "dpop",
+            Self::Mtls => "mtls",
+            Self::Signature => "signature",
+            Self::Par => "par",
+        }
+    }
 }
 
 /// One scope (RFC 6749 section 3.3): printable ASCII without space, `"` and `\`.

@@ -95,11 +95,9 @@ impl Issuer {
 
     /// The algorithms in force: those given, or the defaults.
     pub fn algorithms(&self) -> &[Algorithm] {
-        const PUBLIC: &[Algorithm] =
-            &[Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa];
         match (self.algorithms.as_slice(), &self.hs256_secret) {
             ([], Some(_)) => &[Algorithm::Hs256],
-            ([], None) => PUBLIC,
+            ([], None) => Algorithm::PUBLIC_DEFAULTS,
             (given, _) => given,
         }
     }
@@ -164,6 +162,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Those accepted of public keys where nothing else is said.
+    pub const PUBLIC_DEFAULTS: &'static [Self] = &[Self::Rs256, Self::Ps256, Self::Es256, Self::Es384, Self::EdDsa];
+
     /// The JOSE name.
     pub const fn as_str(self) -> &'static str {
         match self {

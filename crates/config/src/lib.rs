@@ -6,13 +6,16 @@
 mod alone;
 mod check;
 mod client;
+mod client_auth;
 mod fault;
 mod issuer;
 mod model;
 mod not_built;
+mod oauth;
 mod parse;
 mod policy;
 mod provider;
+mod redirect;
 mod resource;
 mod routes;
 mod secret_ref;
@@ -22,6 +25,7 @@ mod suggest;
 mod template;
 mod text;
 mod time_window;
+mod transmitter;
 mod tree;
 mod upstream;
 mod values;
@@ -30,13 +34,16 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientAuth, Scope};
+pub use client::{Client, ClientSettings, Grant, Requirement, Scope};
+pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
 pub use fault::{Code, Fault};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
 pub use model::{Model, Retry, Strategy, Target, Timeout};
+pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
-pub use policy::{May, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
+pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
 pub use provider::{Provider, ProviderDialect, ProviderKind};
+pub use redirect::RedirectUri;
 pub use resource::{Resource, read};
 pub use secret_ref::SecretRef;
 pub use sections::{Cors, Limits, Log, LogFormat, LogLevel, Server, StoreSection, Tls, VaultSection};
@@ -44,6 +51,7 @@ pub use service::{ResponseFormat, Scalar, Service, Variable, VariableKind};
 pub use template::{Piece, Template};
 pub use text::ValueError;
 pub use time_window::TimeWindow;
+pub use transmitter::Transmitter;
 pub use upstream::{Inject, Upstream};
 pub use values::{
     Cidr, EnvName, HeaderName, HttpUrl, Method, Origin, PathPattern, Pattern, RoutePath, StoreUrl, canonical,
@@ -78,6 +86,13 @@ pub struct Config {
     pub vault: VaultSection,
     /// What is logged.
     pub log: Log,
+    /// How long what we issue lives, and our signing keys.
+    pub token: TokenSection,
+    /// Proofs of possession.
+    pub dpop: DpopSection,
+    /// Where people sign in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signin: Option<Signin>,
     /// Whose tokens are accepted besides our own.
     #[serde(rename = "issuer", skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<Issuer>,
@@ -99,6 +114,9 @@ pub struct Config {
     /// Other HTTP APIs, protected the same way.
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,
+    /// Whose security events are obeyed.
+    #[serde(rename = "transmitter", skip_serializing_if = "Vec::is_empty")]
+    pub transmitters: Vec<Transmitter>,
 }
 
 impl Config {
@@ -118,13 +136,17 @@ impl Config {
     /// Every reference to a secret, each with its place (`provider.openai.api_key`).
     pub fn secret_refs(&self) -> Vec<(String, &SecretRef)> {
         let mut refs = vec![("vault.key".to_owned(), &self.vault.key)];
+        if let Some(secret) = self.signin.as_ref().and_then(|signin| signin.client_secret.as_ref()) {
+            refs.push(("signin.client_secret".to_owned(), secret));
+        }
         let issuers = self.issuers.iter().map(|i| (Issuer::KIND, &i.name, "hs256_secret", i.hs256_secret.as_ref()));
         let providers = self.providers.iter().map(|p| (Provider::KIND, &p.name, "api_key", p.api_key.as_ref()));
         let upstreams = self
             .upstreams
             .iter()
             .map(|u| (Upstream::KIND, &u.name, "inject.value", u.inject.as_ref().map(|i| &i.value)));
-        for (kind, name, key, secret) in issuers.chain(providers).chain(upstreams) {
+        let transmitters = self.transmitters.iter().map(|t| (Transmitter::KIND, &t.name, "bearer", t.bearer.as_ref()));
+        for (kind, name, key, secret) in issuers.chain(providers).chain(upstreams).chain(transmitters) {
             if let Some(secret) = secret {
                 refs.push((format!("{kind}.{name}.{key}"), secret));
             }

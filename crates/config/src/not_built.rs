@@ -5,26 +5,23 @@ const KEYS: &[(&str, &str)] = &[
     ("app", "apps and attestation"),
     ("audit", "the audit log"),
     ("budget", "budgets"),
-    ("client.require", "requirements on a client's tokens"),
     ("guard", "guards"),
     ("model.cache", "answer caches"),
     ("model.targets.weight", "weighted targets"),
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),
-    ("policy.who.bound", "key-bound tokens"),
     ("provider.deployment", "Azure"),
     ("provider.location", "Vertex AI"),
     ("provider.project", "Vertex AI"),
     ("provider.region", "Bedrock"),
     ("risk", "risk signals"),
-    ("signin", "sign-in"),
     ("store.shared", "shared state"),
 ];
 
 /// Values, by the path of their key.
 const VALUES: &[(&str, &[&str])] = &[
-    ("client.auth.method", &["private_key_jwt", "tls_client_auth", "attestation"]),
+    ("client.auth.method", &["attestation"]),
     ("model.strategy", &["weighted", "latency", "cost"]),
     ("provider.kind", &["azure", "bedrock", "vertex", "cohere", "portkey", "llmgateway", "apipark"]),
 ];

@@ -83,6 +83,9 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         store: section(root, "store", faults),
         vault: section(root, "vault", faults),
         log: plain(root, "log", faults),
+        token: section(root, "token", faults),
+        dpop: section(root, "dpop", faults),
+        signin: optional(root, "signin", faults),
         ..Config::default()
     };
     let issuers = resources(root, faults);
@@ -92,6 +95,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     let policies = resources(root, faults);
     let services = resources(root, faults);
     let upstreams = resources(root, faults);
+    let transmitters = resources(root, faults);
     World {
         issuers: placed(root, &issuers),
         clients: placed(root, &clients),
@@ -100,6 +104,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         policies: placed(root, &policies),
         services: placed(root, &services),
         upstreams: placed(root, &upstreams),
+        transmitters: placed(root, &transmitters),
     }
     .check(faults);
     Config {
@@ -110,6 +115,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         policies: values(policies),
         services: values(services),
         upstreams: values(upstreams),
+        transmitters: values(transmitters),
         ..config
     }
 }
@@ -122,7 +128,13 @@ fn section<T: DeserializeOwned + Default + Alone>(root: &Node, key: &str, faults
     }
 }
 
-/// A section that has none.
+/// A section that need not be there.
+fn optional<T: DeserializeOwned + Alone>(root: &Node, key: &str, faults: &mut Faults) -> Option<T> {
+    let entry = root.entry(key)?;
+    if faults.touch(key) { None } else { typed(&entry.node, key, faults) }
+}
+
+/// A section that has no checks.
 fn plain<T: DeserializeOwned + Default>(root: &Node, key: &str, faults: &mut Faults) -> T {
     match root.entry(key) {
         Some(entry) if !faults.touch(key) => read(&entry.node, key, faults).unwrap_or_default(),

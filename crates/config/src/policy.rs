@@ -25,6 +25,53 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub rate: Vec<Rate>,
+    /// Take each access token once only; for good, also over a restart. Tokens need a `jti` then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_use: bool,
+    /// What happens to answers under way when their token is revoked.
+    #[serde(default, skip_serializing_if = "OnRevocation::is_default")]
+    pub on_revocation: OnRevocation,
+}
+
+/// What happens to answers under way when their token is revoked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRevocation {
+    /// They end as they would have; the next request is refused.
+    #[default]
+    Finish,
+    /// They are cut within 5 seconds.
+    Cut,
+}
+
+impl OnRevocation {
+    /// Whether nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A proof that the sender of a request holds what its token is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// A `DPoP` proof (RFC 9449).
+    Dpop,
+    /// The client certificate of the connection (RFC 8705).
+    Mtls,
+    /// A signature over the request (RFC 9421).
+    Signature,
+}
+
+impl Bound {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dpop => "dpop",
+            Self::Mtls => "mtls",
+            Self::Signature => "signature",
+        }
+    }
 }
 
 /// Conditions on the caller.
@@ -55,6 +102,9 @@ pub struct Who {
     /// Times of the week, one of which it must be.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub time: OneOrMany<TimeWindow>,
+    /// Proofs, one of which the request must bring, that its sender holds what the token is bound to.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub bound: OneOrMany<Bound>,
 }
 
 /// What is allowed.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fault::{Fault, Faults};
-use crate::{Client, Issuer, Model, Policy, Provider, Service, Upstream};
+use crate::{Client, Issuer, Model, Policy, Provider, Service, Transmitter, Upstream};
 
 /// A resource: one type for the file, the database and the admin API.
 pub trait Resource: Serialize + DeserializeOwned + JsonSchema + Alone {
@@ -60,4 +60,5 @@ resources! {
     Policy, "policy";
     Service, "service";
     Upstream, "upstream";
+    Transmitter, "transmitter";
 }

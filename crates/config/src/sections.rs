@@ -24,6 +24,10 @@ pub struct Server {
     /// The URL clients use: what tokens name as audience. Absent: the bound address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_url: Option<HttpUrl>,
+    /// Further URLs under which clients reach us: proofs may name them, tokens never do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub external_urls: Vec<HttpUrl>,
     /// Addresses whose `X-Forwarded-For`, `Forwarded` and `Client-Cert` are believed. Nobody's by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<Cidr>,
@@ -46,6 +50,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             external_url: None,
+            external_urls: Vec::new(),
             trusted_proxies: Vec::new(),
             data_dir: PathBuf::from("./vouchgate-data"),
             tls: None,

@@ -61,6 +61,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
                 "listen" => listen(text),
                 "file-path" => file_path(text),
                 "client-hash" => client_hash(text),
+                "ip" => ip(text),
                 _ => Ok(()),
             }
         };
@@ -80,6 +81,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         values::EnvName,
         values::StoreUrl,
         crate::client::Scope,
+        crate::redirect::RedirectUri,
         crate::time_window::TimeWindow,
     )
 }
@@ -97,6 +99,11 @@ fn listen(text: &str) -> Result<(), ValueError> {
         Some(port) if port.parse::<u16>().is_ok() => error.hint(format!("write \"127.0.0.1:{port}\"")),
         _ => error.hint("write \"127.0.0.1:8080\" or \"[::1]:8080\""),
     })
+}
+
+/// An IP address.
+fn ip(text: &str) -> Result<(), ValueError> {
+    text.parse::<std::net::IpAddr>().map(|_| ()).map_err(|_| ValueError::new("not an IP address"))
 }
 
 /// A path of a file or directory.

@@ -299,7 +299,7 @@ fn file_view(client: &config::Client) -> ClientView {
         scopes: client.scopes.iter().map(ToString::to_string).collect(),
         token_ttl: client.token_ttl.to_string(),
         disabled: client.disabled,
-        live_secrets: usize::from(client.auth.is_some()),
+        live_secrets: usize::from(matches!(client.auth, Some(ClientAuth::ClientSecret { .. }))),
         source: "file",
         created_at: None,
         created_by: None,
@@ -308,7 +308,10 @@ fn file_view(client: &config::Client) -> ClientView {
 }
 
 fn from_file(client: &config::Client) -> Registration {
-    let hash = client.auth.as_ref().map(|ClientAuth::ClientSecret { hash }| hash);
+    let hash = match &client.auth {
+        Some(ClientAuth::ClientSecret { hash }) => Some(hash),
+        _ => None,
+    };
     Registration {
         name: client.name.clone(),
         scopes: client.scopes.iter().map(ToString::to_string).collect(),
