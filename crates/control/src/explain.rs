@@ -27,6 +27,9 @@ pub struct ExplainRequest {
     /// Groups or roles.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// Proofs the request would bring that its sender holds what the token is bound to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound: Vec<config::Bound>,
     /// The name of the Vouchgate key, where the credential is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -76,6 +79,7 @@ pub fn explain(
         groups: &request.groups,
         key: key.as_ref(),
         ip,
+        bound: request.bound.iter().copied().collect(),
     };
     let target = match (&request.model, &request.service, &request.upstream) {
         (Some(model), None, None) => Target::Model(model),

@@ -112,6 +112,7 @@ impl Caller {
             groups,
             key: self.key(),
             ip: self.ip,
+            bound: policy::Proven::NONE,
         }
     }
 }

@@ -38,6 +38,7 @@ mod tests {
             policy: None,
             message: "The token lacks a scope.".into(),
             missing_scopes: vec!["chat".into(), "x\", error=\"none".into()],
+            missing_proofs: Vec::new(),
         };
         let challenges = refusal(&denial).into_problem().challenges;
         assert_eq!(challenges, ["Bearer realm=\"vouchgate\", error=\"insufficient_scope\", scope=\"chat\""]);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use base::{Name, Timestamp};
+use config::Bound;
 
 /// Who calls.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,52 @@ pub struct Caller<'a> {
     pub key: Option<&'a Name>,
     /// The client's address, behind trusted proxies the one they vouch for.
     pub ip: IpAddr,
+    /// What this request has proved about its sender.
+    pub bound: Proven,
+}
+
+/// Proofs a request has brought, each of them verified, that its sender holds what the token is bound to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Proven {
+    /// A `DPoP` proof (RFC 9449).
+    pub dpop: bool,
+    /// The client certificate of the connection (RFC 8705).
+    pub mtls: bool,
+    /// A signature over the request (RFC 9421).
+    pub signature: bool,
+}
+
+impl Proven {
+    /// Nothing: a token that is good for whoever has it.
+    pub const NONE: Self = Self { dpop: false, mtls: false, signature: false };
+
+    /// Whether this proof is among them.
+    pub const fn has(self, proof: Bound) -> bool {
+        match proof {
+            Bound::Dpop => self.dpop,
+            Bound::Mtls => self.mtls,
+            Bound::Signature => self.signature,
+        }
+    }
+
+    /// Those that are there.
+    pub fn iter(self) -> impl Iterator<Item = Bound> {
+        [Bound::Dpop, Bound::Mtls, Bound::Signature].into_iter().filter(move |proof| self.has(*proof))
+    }
+}
+
+impl FromIterator<Bound> for Proven {
+    fn from_iter<I: IntoIterator<Item = Bound>>(proofs: I) -> Self {
+        let mut set = Self::NONE;
+        for proof in proofs {
+            match proof {
+                Bound::Dpop => set.dpop = true,
+                Bound::Mtls => set.mtls = true,
+                Bound::Signature => set.signature = true,
+            }
+        }
+        set
+    }
 }
 
 /// What the caller asks for.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use base::{Name, Timestamp};
-use config::{Policy, Rate};
+use config::{Bound, OnRevocation, Policy, Rate};
 
 use crate::ask::{Ask, Caller, Target};
 use crate::rule::{Condition, Rule};
@@ -94,6 +94,16 @@ impl Permit {
     pub fn rates(&self) -> &[Rate] {
         &self.rule.rates
     }
+
+    /// Whether the token this request came with must be remembered and never taken again.
+    pub fn single_use(&self) -> bool {
+        self.rule.source.single_use
+    }
+
+    /// Whether the answer is to be cut when the token is revoked meanwhile.
+    pub fn cut_on_revocation(&self) -> bool {
+        self.rule.source.on_revocation == OnRevocation::Cut
+    }
 }
 
 /// No leave, and why.
@@ -108,6 +118,8 @@ pub struct Denial {
     pub message: Cow<'static, str>,
     /// With `insufficient_scope`: the scopes that would be needed (RFC 6750 section 3.1).
     pub missing_scopes: Vec<String>,
+    /// With `proof_required`: the proofs any one of which would do.
+    pub missing_proofs: Vec<Bound>,
 }
 
 impl Denial {
@@ -163,6 +175,7 @@ impl Policies {
                 }
                 (None, _, Some(Condition::MaxOutputTokens), None) => return near_limit(rule),
                 (Some(Condition::Scope), None, None, _) => return near_scope(rule, caller),
+                (Some(Condition::Bound), None, None, _) => return near_proof(rule),
                 _ => {}
             }
         }
@@ -175,7 +188,7 @@ impl Policies {
             }
         };
         let message = format!("No policy lets this caller {message}.");
-        Denial { code, policy: None, message: message.into(), missing_scopes: Vec::new() }
+        Denial { code, policy: None, message: message.into(), missing_scopes: Vec::new(), missing_proofs: Vec::new() }
     }
 }
 
@@ -193,7 +206,13 @@ fn failed_may(rule: &Rule, ask: &Ask<'_>) -> impl Iterator<Item = Condition> {
 }
 
 fn near(rule: &Rule, code: &'static str, message: impl Into<Cow<'static, str>>) -> Denial {
-    Denial { code, policy: Some(rule.name.clone()), message: message.into(), missing_scopes: Vec::new() }
+    Denial {
+        code,
+        policy: Some(rule.name.clone()),
+        message: message.into(),
+        missing_scopes: Vec::new(),
+        missing_proofs: Vec::new(),
+    }
 }
 
 fn near_limit(rule: &Rule) -> Denial {
@@ -208,4 +227,12 @@ fn near_scope(rule: &Rule, caller: &Caller<'_>) -> Denial {
     let missing: Vec<String> = rule.missing_scopes(caller).map(str::to_owned).collect();
     let message = format!("The token lacks the scope {:?}.", missing.join(" "));
     Denial { missing_scopes: missing, ..near(rule, "insufficient_scope", message) }
+}
+
+fn near_proof(rule: &Rule) -> Denial {
+    let wanted = rule.source.who.bound.to_vec();
+    let words: Vec<&str> = wanted.iter().map(|proof| proof.as_str()).collect();
+    let message =
+        format!("The request has to prove that its sender holds what the token is bound to: {}.", words.join(" or "));
+    Denial { missing_proofs: wanted, ..near(rule, "proof_required", message) }
 }

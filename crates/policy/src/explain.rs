@@ -1,7 +1,7 @@
 //! The decision, told policy by policy and condition by condition.
 
 use base::Name;
-use config::{OneOrMany, Rate};
+use config::{Bound, OneOrMany, Rate};
 use serde::Serialize;
 
 use crate::ask::{Ask, Caller, Target, Tools};
@@ -27,6 +27,12 @@ pub struct Explanation {
     /// With leave: limits on how often.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rate: Vec<Rate>,
+    /// With leave: whether the token is taken once only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub single_use: bool,
+    /// With leave: whether the answer is cut when the token is revoked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cut_on_revocation: bool,
     /// Every policy, in order. The first that matches decides.
     pub policies: Vec<Verdict>,
 }
@@ -67,6 +73,8 @@ impl Policies {
                 message: format!("Allowed by the policy {}.", permit.policy()),
                 max_output_tokens: permit.max_output_tokens(),
                 rate: permit.rates().to_vec(),
+                single_use: permit.single_use(),
+                cut_on_revocation: permit.cut_on_revocation(),
                 policies,
             },
             Err(denial) => Explanation {
@@ -76,6 +84,8 @@ impl Policies {
                 message: denial.message.into_owned(),
                 max_output_tokens: None,
                 rate: Vec::new(),
+                single_use: false,
+                cut_on_revocation: false,
                 policies,
             },
         }
@@ -106,6 +116,7 @@ fn key(condition: Condition, target: Target<'_>) -> &'static str {
         Condition::Groups => "who.groups",
         Condition::Ip => "who.ip",
         Condition::Time => "who.time",
+        Condition::Bound => "who.bound",
         Condition::Target => match target {
             Target::Model(_) => "may.models",
             Target::Service(_) => "may.services",
@@ -129,6 +140,7 @@ fn wants(rule: &Rule, condition: Condition, target: Target<'_>) -> Option<serde_
         Condition::Groups => list(&who.groups),
         Condition::Ip => list(&who.ip),
         Condition::Time => list(&who.time),
+        Condition::Bound => list(&who.bound),
         Condition::Target => match target {
             Target::Model(_) => list(&may.models),
             Target::Service(_) => list(&may.services),
@@ -157,6 +169,7 @@ fn has(condition: Condition, caller: &Caller<'_>, ask: &Ask<'_>) -> serde_json::
         Condition::Groups => caller.groups.into(),
         Condition::Ip => config::canonical(caller.ip).to_string().into(),
         Condition::Time => ask.now.rfc3339().into(),
+        Condition::Bound => caller.bound.iter().map(Bound::as_str).collect(),
         Condition::Target => match ask.target {
             Target::Model(name) | Target::Service(name) | Target::Upstream(name) => name.into(),
             Target::Provider { name, method, path, model } => {

@@ -1,7 +1,7 @@
 //! One compiled policy. Deciding and explaining ask the same questions of it, so they cannot disagree.
 
 use base::{Name, Timestamp};
-use config::{Cidr, OneOrMany, Pattern, Policy, Rate, TimeWindow};
+use config::{Bound, Cidr, OneOrMany, Pattern, Policy, Rate, TimeWindow};
 
 use crate::PolicyFault;
 use crate::ask::{Ask, Caller, Target, Tools};
@@ -25,6 +25,7 @@ pub(crate) struct Rule {
     key: Box<[Glob]>,
     ip: Box<[Cidr]>,
     time: Box<[TimeWindow]>,
+    bound: Box<[Bound]>,
     models: Box<[Glob]>,
     services: Box<[Glob]>,
     upstreams: Box<[Glob]>,
@@ -50,6 +51,7 @@ pub(crate) enum Condition {
     Groups,
     Ip,
     Time,
+    Bound,
     Target,
     Tools,
     MaxOutputTokens,
@@ -57,8 +59,17 @@ pub(crate) enum Condition {
 
 impl Condition {
     /// Those about the caller.
-    pub(crate) const WHO: [Self; 8] =
-        [Self::Key, Self::Issuer, Self::Client, Self::Subject, Self::Scope, Self::Groups, Self::Ip, Self::Time];
+    pub(crate) const WHO: [Self; 9] = [
+        Self::Key,
+        Self::Issuer,
+        Self::Client,
+        Self::Subject,
+        Self::Scope,
+        Self::Groups,
+        Self::Ip,
+        Self::Time,
+        Self::Bound,
+    ];
     /// Those about what is asked for.
     pub(crate) const MAY: [Self; 3] = [Self::Target, Self::Tools, Self::MaxOutputTokens];
 }
@@ -94,6 +105,7 @@ impl Rule {
             key: globs(&who.key),
             ip: who.ip.to_vec().into(),
             time: who.time.to_vec().into(),
+            bound: who.bound.to_vec().into(),
             models: globs(&policy.may.models),
             services: globs(&policy.may.services),
             upstreams: globs(&policy.may.upstreams),
@@ -133,6 +145,7 @@ impl Rule {
             Condition::Groups => self.groups.is_empty() || caller.groups.iter().any(|group| any(&self.groups, group)),
             Condition::Ip => self.ip.is_empty() || self.ip.iter().any(|range| range.contains(caller.ip)),
             Condition::Time => self.time.is_empty() || self.time.iter().any(|window| window.contains(now)),
+            Condition::Bound => self.bound.is_empty() || self.bound.iter().any(|proof| caller.bound.has(*proof)),
             Condition::Target | Condition::Tools | Condition::MaxOutputTokens => true,
         }
     }

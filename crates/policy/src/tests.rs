@@ -4,7 +4,7 @@ use base::{Name, Timestamp};
 use config::Config;
 use proptest::prelude::*;
 
-use crate::{Ask, Caller, Denial, Policies, PolicyFault, Target, Tools, World, compile};
+use crate::{Ask, Caller, Denial, Policies, PolicyFault, Proven, Target, Tools, World, compile};
 
 const PRELUDE: &str = r#"
 [[issuer]]
@@ -60,6 +60,7 @@ fn caller() -> Caller<'static> {
         groups: &[],
         key: None,
         ip: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3)),
+        bound: Proven::NONE,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `vouchgate policy explain`: which policy decides for a caller with these claims, and why.
 
 use base::Name;
-use config::{Issuer, OWN_NAME};
+use config::{Bound, Issuer, OWN_NAME};
 use control::admin::SOCKET_NAME;
 use control::explain::{ExplainRequest, explain};
 use http::Method;
@@ -74,6 +74,7 @@ fn request(args: &ExplainArgs, claims: &JsonObject, issuers: &[Issuer]) -> Resul
         client: who.client_id,
         scopes: who.scopes,
         groups: who.groups,
+        bound: proofs(claims),
         key: None,
         ip: Some(args.ip.to_string()),
         model: args.model.clone(),
@@ -83,6 +84,17 @@ fn request(args: &ExplainArgs, claims: &JsonObject, issuers: &[Issuer]) -> Resul
         tools: args.tool.clone(),
         now: args.now,
     })
+}
+
+/// The proofs that what `cnf` names allows for (RFC 7800 section 3): a caller that holds it can bring them.
+fn proofs(claims: &JsonObject) -> Vec<Bound> {
+    let names = |member: &str| claims.get("cnf").and_then(|cnf| cnf.get(member)).is_some();
+    let all = [
+        (names("jkt"), Bound::Dpop),
+        (names("x5t#S256"), Bound::Mtls),
+        (names("jkt") && names("jwk"), Bound::Signature),
+    ];
+    all.into_iter().filter_map(|(named, proof)| named.then_some(proof)).collect()
 }
 
 /// The rules of the issuer: the one named, else the one that the claims name, else our own.
