@@ -10,6 +10,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -74,7 +75,12 @@ impl Authority {
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let builder = builder.with_root_certificates(self.roots());
         let mut config = match identity {
-            Some(identity) => builder.with_client_auth_cert(identity.chain(), identity.key()).unwrap(),
+            Some(identity) => {
+                // Whether certificate and key belong together is the server's to find out.
+                let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&identity.key()).unwrap();
+                let certified = Arc::new(CertifiedKey::new(identity.chain(), key));
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
