@@ -3,6 +3,7 @@
 //! - [`mock`]: a provider on a free port of loopback that replays recorded traffic byte for byte, and misbehaves on
 //!   demand: stalls, cuts, slow or split bodies, wrong lengths, garbage
 //! - [`idp`]: an identity provider with programmable discovery and key set
+//! - [`op`]: an `OpenID` provider that signs its user in at once, well or not
 //! - [`keys`]: keys of every algorithm and tokens signed with them, well-formed or not
 //! - [`dpop`], [`signature`]: a client that proves its key, well or not
 //! - [`certs`]: a certificate authority with server and client certificates
@@ -29,6 +30,7 @@ pub mod dpop;
 pub mod idp;
 pub mod keys;
 pub mod mock;
+pub mod op;
 pub mod process;
 pub mod proxy;
 pub mod raw;
