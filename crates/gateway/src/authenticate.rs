@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use proof::token::{TokenError, VerifiedToken};
 
-use crate::edge::Credential;
+use crate::edge::{Credential, Presented, Scheme};
 use crate::snapshot::{ApiKey, Snapshot};
 
 /// What every Vouchgate key begins with.
@@ -195,7 +195,8 @@ pub(crate) async fn caller(
     now: Timestamp,
 ) -> Result<Caller, AuthenticateError> {
     let presented = match credential {
-        Credential::Bearer(text) => text,
+        Credential::Presented(Presented { scheme: Scheme::Dpop, .. }) => return Err(AuthenticateError::Bound),
+        Credential::Presented(presented) => presented.text,
         Credential::Absent | Credential::OtherScheme => return Err(AuthenticateError::Missing),
     };
     let verdict = match vouchgate_key(snapshot, presented, now) {

@@ -22,7 +22,7 @@ use net::BodyError;
 
 pub use self::cors::Cors;
 pub(crate) use self::cors::finish;
-pub(crate) use self::credential::Credential;
+pub(crate) use self::credential::{Credential, Presented, Scheme};
 pub(crate) use self::headers::{client_ip, forwardable, returnable};
 pub use self::host::Authorities;
 pub(crate) use self::path::query_names;
@@ -40,6 +40,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// SHA-256 of the certificate (DER) the other end showed in the TLS handshake, where its signature was checked.
+    pub certificate: Option<[u8; 32]>,
 }
 
 /// A request of correct form for an endpoint that exists. Only this module makes one.

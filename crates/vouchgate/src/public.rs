@@ -88,7 +88,7 @@ impl Service for Public {
             }
             return self.token_service(request, &peer).await.map(Either::Right);
         }
-        let peer = gateway::Peer { addr: peer.addr, tls: peer.tls };
+        let peer = gateway::Peer { addr: peer.addr, tls: peer.tls, certificate: None };
         self.gateway.handle(request, &peer).await.map(Either::Left)
     }
 

@@ -9,11 +9,13 @@ use crate::GatewayBody;
 
 /// What a page may read besides the always-readable fields.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "www-authenticate, x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, content-type",
+    "www-authenticate, dpop-nonce, accept-signature, x-request-id, request-id, retry-after, retry-after-ms, \
+     x-should-retry, content-type",
 );
 /// What a page may send.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, accept, x-api-key, x-goog-api-key, anthropic-version, anthropic-beta, \
+    "authorization, dpop, signature, signature-input, content-digest, content-type, accept, x-api-key, x-goog-api-key, \
+     anthropic-version, anthropic-beta, \
      anthropic-dangerous-direct-browser-access, openai-beta, idempotency-key, traceparent, tracestate, x-stainless-arch, \
      x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-runtime, x-stainless-runtime-version, \
      x-stainless-retry-count, x-stainless-timeout, x-stainless-helper-method",
@@ -143,7 +145,7 @@ mod tests {
         );
         assert!(
             out.get(header::ACCESS_CONTROL_EXPOSE_HEADERS)
-                .is_some_and(|v| v.as_bytes().starts_with(b"www-authenticate"))
+                .is_some_and(|v| v.as_bytes().starts_with(b"www-authenticate, dpop-nonce"))
         );
         assert!(!out.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
     }

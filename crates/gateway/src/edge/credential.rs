@@ -12,10 +12,28 @@ const KEY_HEADERS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "x-por
 pub(crate) enum Credential<'a> {
     /// Nothing.
     Absent,
-    /// A token or Vouchgate key as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`.
-    Bearer(&'a str),
-    /// A token under a scheme this gateway does not accept (`Basic`, `DPoP`, ...).
+    /// A token or Vouchgate key.
+    Presented(Presented<'a>),
+    /// A token under a scheme this gateway does not accept (`Basic`, ...).
     OtherScheme,
+}
+
+/// A token or Vouchgate key, how and where it was sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    pub(crate) scheme: Scheme,
+    pub(crate) text: &'a str,
+    /// The field it came in, in lower case: a request signature has to cover it.
+    pub(crate) field: &'static str,
+}
+
+/// How a token is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// `Authorization: Bearer` (RFC 6750), or a field that official SDKs use.
+    Bearer,
+    /// `Authorization: DPoP` (RFC 9449 section 7.1).
+    Dpop,
 }
 
 /// Why a request presents no usable credential: always 400 `invalid_request`.
@@ -30,6 +48,9 @@ pub(crate) enum CredentialError {
     /// Sent in a header that is not accepted here.
     #[error("Send the credential as `Authorization: Bearer <token>`, `x-api-key` or `x-goog-api-key`.")]
     WrongHeader,
+    /// More than one `DPoP` field (RFC 9449 section 4.3, check 1).
+    #[error("Send exactly one proof, in exactly one DPoP header.")]
+    SeveralProofs,
 }
 
 /// Find the request's credential, of at most `limit` bytes. A token in the query is ignored (R-31), but beside another
@@ -39,8 +60,8 @@ pub(crate) fn find<'a>(
     query: Option<&str>,
     limit: usize,
 ) -> Result<Credential<'a>, CredentialError> {
-    let mut found: Option<(&str, &'a HeaderValue)> = None;
-    let named = std::iter::once(header::AUTHORIZATION.as_str()).chain(KEY_HEADERS);
+    let mut found: Option<(&'static str, &'a HeaderValue)> = None;
+    let named = std::iter::once("authorization").chain(KEY_HEADERS);
     for name in named {
         for value in headers.get_all(name) {
             if found.replace((name, value)).is_some() {
@@ -55,16 +76,34 @@ pub(crate) fn find<'a>(
     let text = value.to_str().map_err(|_| CredentialError::Malformed)?;
     match name {
         "authorization" => authorization(text, limit),
-        "x-api-key" | "x-goog-api-key" => token(text, limit).map(Credential::Bearer),
+        "x-api-key" | "x-goog-api-key" => {
+            let text = token(text, limit)?;
+            Ok(Credential::Presented(Presented { scheme: Scheme::Bearer, text, field: name }))
+        }
         _ => Err(CredentialError::WrongHeader),
     }
+}
+
+/// The request's one DPoP proof, whatever it is.
+pub(crate) fn proof(headers: &HeaderMap) -> Result<Option<&HeaderValue>, CredentialError> {
+    let mut proofs = headers.get_all("dpop").iter();
+    let first = proofs.next();
+    if proofs.next().is_some() { Err(CredentialError::SeveralProofs) } else { Ok(first) }
 }
 
 /// Read `Authorization`: the scheme is case-insensitive, one or more spaces follow it (RFC 9110 section 11.6.2).
 fn authorization(text: &str, limit: usize) -> Result<Credential<'_>, CredentialError> {
     let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return token(rest.trim_start_matches(' '), limit).map(Credential::Bearer);
+    let known = if scheme.eq_ignore_ascii_case("bearer") {
+        Some(Scheme::Bearer)
+    } else if scheme.eq_ignore_ascii_case("dpop") {
+        Some(Scheme::Dpop)
+    } else {
+        None
+    };
+    if let Some(scheme) = known {
+        let text = token(rest.trim_start_matches(' '), limit)?;
+        return Ok(Credential::Presented(Presented { scheme, text, field: "authorization" }));
     }
     let is_scheme =
         !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
@@ -91,7 +130,7 @@ mod tests {
         let headers: HeaderMap =
             pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).expect("value"))).collect();
         find(&headers, query, 16 * 1024).map(|credential| match credential {
-            Credential::Bearer(token) => Some(token.to_owned()),
+            Credential::Presented(presented) => Some(presented.text.to_owned()),
             Credential::Absent | Credential::OtherScheme => None,
         })
     }
@@ -138,6 +177,9 @@ mod tests {
             " a",
             "Bearer \"a\"",
             "Bearer\ta",
+            "DPoP",
+            "DPoP a b",
+            "DPoP a, Bearer b",
         ] {
             assert_eq!(find_in(&[("authorization", value)], None), Err(CredentialError::Malformed), "{value:?}");
         }
@@ -146,7 +188,32 @@ mod tests {
     #[test]
     fn other_schemes_are_no_credential_here() {
         assert_eq!(find_in(&[("authorization", "Basic YTpi")], None), Ok(None));
-        assert_eq!(find_in(&[("authorization", "DPoP a.b.c")], None), Ok(None));
+        assert_eq!(find_in(&[("authorization", "Digest a.b.c")], None), Ok(None));
+    }
+
+    #[test]
+    fn a_token_presented_with_a_proof_is_told_apart_and_only_authorization_can_say_so() {
+        for (name, value, expected) in [
+            ("authorization", "DPoP a.b.c", Scheme::Dpop),
+            ("authorization", "dpop a.b.c", Scheme::Dpop),
+            ("authorization", "Bearer a.b.c", Scheme::Bearer),
+            ("x-api-key", "a.b.c", Scheme::Bearer),
+        ] {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            let Ok(Credential::Presented(presented)) = find(&headers, None, 64) else { panic!("{value}") };
+            assert_eq!((presented.scheme, presented.text, presented.field), (expected, "a.b.c", name));
+        }
+        assert_eq!(find_in(&[("x-api-key", "DPoP a.b.c")], None), Err(CredentialError::Malformed));
+    }
+
+    #[test]
+    fn a_33_two_proofs_are_refused() {
+        let two: HeaderMap = ["a.b.c", "a.b.c"]
+            .map(|p| (HeaderName::from_static("dpop"), HeaderValue::from_static(p)))
+            .into_iter()
+            .collect();
+        assert_eq!(proof(&two), Err(CredentialError::SeveralProofs));
+        assert_eq!(proof(&HeaderMap::new()), Ok(None));
     }
 
     #[test]
@@ -160,8 +227,8 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::AUTHORIZATION, value);
-                if let Ok(Credential::Bearer(token)) = find(&headers, None, 64) {
-                    prop_assert!(!token.contains(' ') && !token.is_empty());
+                if let Ok(Credential::Presented(presented)) = find(&headers, None, 64) {
+                    prop_assert!(!presented.text.contains(' ') && !presented.text.is_empty());
                 }
             }
         }

@@ -54,10 +54,22 @@ fn claims_identity(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Fields that hold the caller's credential for this gateway.
+/// Fields that hold the caller's credential for this gateway, or prove that it is the caller's. A digest is part of the
+/// proof: the body that is sent on may be another.
 fn is_credential(name: &HeaderName) -> bool {
     [header::AUTHORIZATION, header::COOKIE].contains(name)
-        || matches!(name.as_str(), "x-api-key" | "x-goog-api-key" | "api-key" | "dpop" | "x-portkey-api-key")
+        || matches!(
+            name.as_str(),
+            "x-api-key"
+                | "x-goog-api-key"
+                | "api-key"
+                | "x-portkey-api-key"
+                | "dpop"
+                | "signature"
+                | "signature-input"
+                | "content-digest"
+                | "repr-digest"
+        )
 }
 
 /// The fields of a request to a reverse-proxied API that may travel on: everything except what is hop-by-hop, named by
@@ -211,6 +223,9 @@ mod tests {
             ("cookie", "a=b"),
             ("x-api-key", "t"),
             ("dpop", "p"),
+            ("signature", "gw=:AA==:"),
+            ("signature-input", "gw=()"),
+            ("content-digest", "sha-256=:AA==:"),
             ("host", "gate"),
             ("connection", "keep-alive, X-User-Token"),
             ("x-user-token", "x"),
@@ -220,6 +235,7 @@ mod tests {
             ("x-auth-sub", "root"),
             ("forwarded", "for=1.2.3.4"),
             ("client-cert", ":AA:"),
+            ("client-cert-chain", ":AA:"),
             ("accept", "text/plain"),
             ("proxy-authorization", "Basic x"),
             ("upgrade", "websocket"),

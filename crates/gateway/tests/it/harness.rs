@@ -195,7 +195,7 @@ impl World {
 
     /// Send a request as it is.
     pub async fn raw(&self, request: Request<Full<Bytes>>) -> Response<GatewayBody> {
-        let peer = Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: false };
+        let peer = Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: false, certificate: None };
         self.gateway.handle(request, &peer).await
     }
 
