@@ -58,7 +58,7 @@ pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn 
     let server = Server::start(options).await.map_err(|error| Failure::new(format!("not started: {error}")))?;
     std::fs::write(&file, &text).map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
 
-    let mint = MintToken { client: dev::CLIENT.to_owned(), subject: None, scope: None, ttl: None };
+    let mint = MintToken { client: dev::CLIENT.to_owned(), subject: None, scope: None, ttl: None, jkt: None };
     let token = server.operations().token_mint(&mint, "local").await;
     let token = token.map_err(|error| Failure::new(format!("no token for the example: {error}")))?;
     let public = format!("http://{}", server.public_addr());

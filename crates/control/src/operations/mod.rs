@@ -24,8 +24,8 @@ pub use error::OperationError;
 pub use resources::{Condition, Kind, ResourceView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys};
-pub(crate) use tokens::granted;
-pub use tokens::{MintToken, MintedToken};
+pub(crate) use tokens::{NewIdToken, NewToken, granted};
+pub use tokens::{Binding, MintToken, MintedToken};
 
 /// What [`Operations`] work on.
 #[derive(Debug)]

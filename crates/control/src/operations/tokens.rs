@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use base::Span;
+use aws_lc_rs::digest;
+use base::{Span, Timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Once, OperationError, Operations, Registration, parse_scopes};
 
@@ -29,6 +30,10 @@ pub struct MintToken {
     /// How long it lives, at most the client's `token_ttl`, which it is when absent.
     #[serde(default)]
     pub ttl: Option<String>,
+    /// The thumbprint (RFC 7638, base64url) of the key that whoever uses it has to prove (RFC 9449). Absent: whoever has
+    /// the token can use it.
+    #[serde(default)]
+    pub jkt: Option<String>,
 }
 
 /// A token (RFC 6749 section 5.1).
@@ -36,13 +41,114 @@ pub struct MintToken {
 pub struct MintedToken {
     /// The token.
     pub access_token: Once,
-    /// `Bearer`.
+    /// `DPoP` if it is bound to a key that is proved so (RFC 9449 section 5), else `Bearer`.
     pub token_type: &'static str,
     /// Seconds until it expires.
     pub expires_in: u64,
     /// Its scopes, separated by spaces. Absent: it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// For the next access token (RFC 6749 section 6).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub refresh_token: Option<Once>,
+    /// Who signed in (OpenID Connect Core section 3.1.3.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub id_token: Option<Once>,
+    /// What an exchange gave (RFC 8693 section 2.2.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub issued_token_type: Option<&'static str>,
+}
+
+/// The key or certificate that whoever uses a token must hold (`cnf`, RFC 7800).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Thumbprint of a DPoP key (RFC 9449 section 6.1).
+    pub jkt: Option<[u8; 32]>,
+    /// SHA-256 of a client certificate (RFC 8705 section 3.1).
+    pub x5t_s256: Option<[u8; 32]>,
+    /// The public key itself (RFC 7800 section 3.2), for whoever verifies request signatures.
+    pub jwk: Option<Value>,
+}
+
+impl Binding {
+    fn cnf(&self) -> Option<Value> {
+        let mut cnf = Map::new();
+        for (name, thumbprint) in [("jkt", self.jkt), ("x5t#S256", self.x5t_s256)] {
+            if let Some(thumbprint) = thumbprint {
+                cnf.insert(name.to_owned(), URL_SAFE_NO_PAD.encode(thumbprint).into());
+            }
+        }
+        if let Some(jwk) = &self.jwk {
+            cnf.insert("jwk".to_owned(), jwk.clone());
+        }
+        (!cnf.is_empty()).then_some(Value::Object(cnf))
+    }
+}
+
+/// An access token to be issued. Made with [`NewToken::new`] and what differs from it.
+#[derive(Debug, Clone)]
+pub(crate) struct NewToken<'a> {
+    /// For whom.
+    pub(crate) client: &'a Registration,
+    /// About whom.
+    pub(crate) subject: &'a str,
+    /// What it is for.
+    pub(crate) scopes: &'a [String],
+    /// How long it lives.
+    pub(crate) ttl: Duration,
+    /// Who may use it.
+    pub(crate) binding: Binding,
+    /// The client that acts for the subject (`act`, RFC 8693 section 4.1).
+    pub(crate) actor: Option<&'a str>,
+    /// The subject's groups.
+    pub(crate) groups: &'a [String],
+    /// Our session (`sid`): revoking it revokes the token.
+    pub(crate) session: Option<&'a str>,
+    /// The session at the issuer the subject signed in at (`orig_sid`).
+    pub(crate) upstream_session: Option<&'a str>,
+    /// The device (`device_id`).
+    pub(crate) device: Option<&'a str>,
+    /// When the subject signed in.
+    pub(crate) auth_time: Option<Timestamp>,
+}
+
+impl<'a> NewToken<'a> {
+    /// A token of the client's usual lifetime that whoever has it may use.
+    pub(crate) fn new(client: &'a Registration, subject: &'a str, scopes: &'a [String]) -> Self {
+        Self {
+            client,
+            subject,
+            scopes,
+            ttl: client.token_ttl,
+            binding: Binding::default(),
+            actor: None,
+            groups: &[],
+            session: None,
+            upstream_session: None,
+            device: None,
+            auth_time: None,
+        }
+    }
+}
+
+/// An ID token to be issued.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewIdToken<'a> {
+    /// For whom.
+    pub(crate) client: &'a Registration,
+    /// Who signed in, as in the access token.
+    pub(crate) subject: &'a str,
+    /// When.
+    pub(crate) auth_time: Timestamp,
+    /// Our session.
+    pub(crate) session: &'a str,
+    /// What the client sent along to recognise its request by.
+    pub(crate) nonce: Option<&'a str>,
+    /// The access token that is issued with it.
+    pub(crate) access_token: &'a str,
 }
 
 impl Operations {
@@ -67,42 +173,100 @@ impl Operations {
                 "a subject is 1 to 256 bytes of text without control characters",
             ));
         }
-        let token = self.issue(&client, subject, &scopes, ttl).await?;
+        let binding = Binding { jkt: mint.jkt.as_deref().map(thumbprint).transpose()?, ..Binding::default() };
+        let token = self.issue(&NewToken { ttl, binding, ..NewToken::new(&client, subject, &scopes) }).await?;
         tracing::info!(target: "audit", by, client = %client.name, subject, "token minted");
         Ok(token)
     }
 
-    /// Sign a token for a client that has been authenticated. The caller has checked scopes and time.
-    pub(crate) async fn issue(
-        &self,
-        client: &Registration,
-        subject: &str,
-        scopes: &[String],
-        ttl: Duration,
-    ) -> Result<MintedToken, OperationError> {
-        let keys = self.published_keys().await?;
-        let signer = keys.signer().ok_or_else(|| {
-            OperationError::NotAllowed("there is no signing key yet; start the server once".to_owned())
-        })?;
+    /// Sign an access token: the one place that does. The caller has authenticated the client and checked subject,
+    /// scopes and time.
+    pub(crate) async fn issue(&self, new: &NewToken<'_>) -> Result<MintedToken, OperationError> {
+        let (now, seconds) = (self.clock.now().as_secs(), new.ttl.as_secs());
         let mut jti = [0u8; 18];
         self.rng.fill(&mut jti);
-        let (now, seconds) = (self.clock.now().as_secs(), ttl.as_secs());
-        let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
+        let scope = (!new.scopes.is_empty()).then(|| new.scopes.join(" "));
         let mut claims = json!({
             "iss": self.external_url,
-            "sub": subject,
+            "sub": new.subject,
             "aud": self.external_url,
-            "client_id": client.name,
+            "client_id": new.client.name,
             "iat": now,
             "exp": now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)),
             "jti": URL_SAFE_NO_PAD.encode(jti),
         });
-        if let (Some(claims), Some(scope)) = (claims.as_object_mut(), &scope) {
-            claims.insert("scope".into(), scope.as_str().into());
+        if let Some(claims) = claims.as_object_mut() {
+            new.optional_claims(claims, scope.as_deref());
         }
-        let token = signer.sign("at+jwt", &claims)?;
-        Ok(MintedToken { access_token: Once(token.into()), token_type: "Bearer", expires_in: seconds, scope })
+        let access_token = self.sign("at+jwt", &claims).await?;
+        Ok(MintedToken {
+            access_token,
+            token_type: if new.binding.jkt.is_some() { "DPoP" } else { "Bearer" },
+            expires_in: seconds,
+            scope,
+            refresh_token: None,
+            id_token: None,
+            issued_token_type: None,
+        })
     }
+
+    /// Sign an ID token (OpenID Connect Core section 2) to tell `client` who signed in; nobody takes it for an access
+    /// token.
+    pub(crate) async fn issue_id_token(&self, new: &NewIdToken<'_>) -> Result<Once, OperationError> {
+        let now = self.clock.now().as_secs();
+        let mut claims = json!({
+            "iss": self.external_url,
+            "sub": new.subject,
+            "aud": new.client.name,
+            "iat": now,
+            "exp": now.saturating_add(i64::try_from(new.client.token_ttl.as_secs()).unwrap_or(i64::MAX)),
+            "auth_time": new.auth_time.as_secs(),
+            "sid": new.session,
+            "at_hash": left_half_hash(new.access_token),
+        });
+        if let (Some(claims), Some(nonce)) = (claims.as_object_mut(), new.nonce) {
+            claims.insert("nonce".into(), nonce.into());
+        }
+        self.sign("JWT", &claims).await
+    }
+
+    async fn sign(&self, typ: &str, claims: &Value) -> Result<Once, OperationError> {
+        let keys = self.published_keys().await?;
+        let signer = keys.signer().ok_or_else(|| {
+            OperationError::NotAllowed("there is no signing key yet; start the server once".to_owned())
+        })?;
+        Ok(Once(signer.sign(typ, claims)?.into()))
+    }
+}
+
+impl NewToken<'_> {
+    fn optional_claims(&self, claims: &mut Map<String, Value>, scope: Option<&str>) {
+        let mut add = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                claims.insert(name.to_owned(), value);
+            }
+        };
+        add("scope", scope.map(Value::from));
+        add("cnf", self.binding.cnf());
+        add("act", self.actor.map(|actor| json!({ "sub": actor })));
+        add("groups", (!self.groups.is_empty()).then(|| self.groups.into()));
+        add("sid", self.session.map(Value::from));
+        add("orig_sid", self.upstream_session.map(Value::from));
+        add("device_id", self.device.map(Value::from));
+        add("auth_time", self.auth_time.map(|at| at.as_secs().into()));
+    }
+}
+
+/// `at_hash` of OpenID Connect Core section 3.1.3.6, for a token we sign: SHA-256 goes with both of our algorithms.
+fn left_half_hash(token: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, token.as_bytes());
+    URL_SAFE_NO_PAD.encode(hash.as_ref().get(..16).unwrap_or_default())
+}
+
+/// A thumbprint from its text: 32 bytes, base64url.
+fn thumbprint(text: &str) -> Result<[u8; 32], OperationError> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| OperationError::value("jkt", "a thumbprint is 43 base64url characters (RFC 7638)"))
 }
 
 fn asked_ttl(client: &Registration, asked: Option<&str>) -> Result<Duration, OperationError> {

@@ -143,7 +143,7 @@ impl Gateway {
 
     /// A token of a client, with all its scopes.
     pub(crate) async fn token(&self, client: &str) -> String {
-        let mint = MintToken { client: client.to_owned(), subject: None, scope: None, ttl: None };
+        let mint = MintToken { client: client.to_owned(), subject: None, scope: None, ttl: None, jkt: None };
         self.server.operations().token_mint(&mint, "test").await.unwrap().access_token.expose().to_owned()
     }
 

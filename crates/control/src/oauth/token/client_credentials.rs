@@ -2,7 +2,7 @@
 
 use super::super::request::{Asked, unavailable};
 use super::super::{Oauth, OauthError};
-use crate::operations::{MintedToken, Registration, granted, parse_scopes};
+use crate::operations::{MintedToken, NewToken, Registration, granted, parse_scopes};
 
 impl Oauth {
     pub(super) async fn client_credentials(
@@ -12,7 +12,7 @@ impl Oauth {
     ) -> Result<MintedToken, OauthError> {
         let wanted = asked.form.get("scope").map(parse_scopes).transpose().map_err(|_| OauthError::InvalidScope)?;
         let scopes = granted(client, wanted).map_err(|_| OauthError::InvalidScope)?;
-        let token = self.operations().issue(client, client.name.as_str(), &scopes, client.token_ttl).await;
+        let token = self.operations().issue(&NewToken::new(client, client.name.as_str(), &scopes)).await;
         token.map_err(|error| unavailable(&error))
     }
 }
