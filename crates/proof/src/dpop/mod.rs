@@ -6,11 +6,13 @@
 
 mod error;
 mod inspect;
+mod nonce;
 mod target;
 mod verify;
 
 pub use error::DpopError;
 pub use inspect::{Question, Verdict, inspect};
+pub use nonce::{DEFAULT_NONCE_SLOT, Nonces};
 pub use target::{MAX_TARGET_LEN, TargetError, TargetUri};
 pub use verify::{
     ALGORITHMS, DEFAULT_MAX_AGE, DEFAULT_SKEW, Expectation, MAX_JTI_LEN, MAX_PROOF_LEN, Proof, VerifiedProof, verify,

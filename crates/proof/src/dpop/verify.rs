@@ -93,6 +93,11 @@ impl<'t> Proof<'t> {
         self.compact.header.members()
     }
 
+    /// The target the proof is for, unverified: to find which of several origins it means.
+    pub fn target(&self) -> &TargetUri {
+        &self.htu
+    }
+
     /// The nonce the proof names, unverified.
     pub fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()

@@ -195,9 +195,13 @@ impl KeyType {
 
 /// SHA-256.
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    array(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+/// A digest of 32 bytes as an array.
+pub(crate) fn array(digest: &[u8]) -> [u8; 32] {
     let mut out = [0u8; 32];
-    let digest = digest::digest(&digest::SHA256, bytes);
-    for (to, from) in out.iter_mut().zip(digest.as_ref()) {
+    for (to, from) in out.iter_mut().zip(digest) {
         *to = *from;
     }
     out

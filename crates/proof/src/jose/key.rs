@@ -57,6 +57,12 @@ impl VerifyingKey {
         jwk::import(&jwk, Origin::Published)
     }
 
+    /// The public key a token is bound to (`cnf.jwk`, RFC 7800 section 3.2), imported as strictly as a published one.
+    /// Symmetric and private keys are refused.
+    pub(crate) fn from_confirmation(jwk: &Value) -> Result<Self, KeyError> {
+        jwk::import(jwk.as_object().ok_or(KeyError::Form)?, Origin::Published)
+    }
+
     /// An RSA key from modulus and exponent, big-endian, for `alg` or for every RSA algorithm.
     pub(super) fn rsa(n: &[u8], e: &[u8], alg: Option<Alg>) -> Result<Self, KeyError> {
         weak::check_rsa(n, e)?;
@@ -187,6 +193,16 @@ fn curve(key_type: KeyType) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// The same key, for the same algorithms, under the same name.
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        let algs = |key: &Self| key.verifiers.iter().map(|(alg, _)| *alg).collect::<Vec<_>>();
+        self.thumbprint == other.thumbprint && self.kid == other.kid && algs(self) == algs(other)
+    }
+}
+
+impl Eq for VerifyingKey {}
 
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@
 
 mod alg;
 mod base64url;
+mod claims;
 mod compact;
 pub mod json;
 mod jwk;
@@ -16,9 +17,10 @@ mod secret;
 mod sign;
 mod weak;
 
-pub(crate) use alg::sha256;
 pub use alg::{Alg, KeyType};
+pub(crate) use alg::{array, sha256};
 pub use base64url::{decode as base64url_decode, encode as base64url_encode};
+pub(crate) use claims::{Fault, audiences, required, text};
 pub(crate) use compact::media_type;
 pub use compact::{Compact, Header, JoseError, MAX_TOKEN_LEN, parse_compact, parse_compact_within};
 pub use json::{JsonError, JsonObject};

@@ -1,12 +1,13 @@
 //! What a token claims, checked against its issuer's rules (RFC 7519 section 4, RFC 9068 sections 2 and 4).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
 use serde_json::Value;
 
 use super::{ClaimProblem, Confirmation, IssuerRules, MAX_LEEWAY, TokenError, TypRule};
-use crate::jose::{Header, JsonObject, base64url_decode};
+use crate::jose::{Header, JsonObject, VerifyingKey, base64url_decode};
 
 const MAX_STRING: usize = 1024;
 const MAX_SCOPES: usize = 256;
@@ -261,7 +262,13 @@ fn confirmation(claims: &JsonObject) -> Result<Option<Confirmation>, TokenError>
             bytes.map(Some).ok_or(malformed("cnf"))
         }
     };
-    let confirmation = Confirmation { jkt: hash("jkt")?, x5t_s256: hash("x5t#S256")? };
+    let jwk = cnf.get("jwk").map(VerifyingKey::from_confirmation).transpose().map_err(|_| malformed("cnf"))?;
+    let mut confirmation = Confirmation { jkt: hash("jkt")?, x5t_s256: hash("x5t#S256")?, jwk: jwk.map(Arc::new) };
+    if let Some(key) = &confirmation.jwk
+        && *confirmation.jkt.get_or_insert(*key.thumbprint()) != *key.thumbprint()
+    {
+        return Err(malformed("cnf"));
+    }
     if confirmation.jkt.is_none() && confirmation.x5t_s256.is_none() {
         return Err(TokenError::UnsupportedConfirmation);
     }

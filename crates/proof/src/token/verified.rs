@@ -1,10 +1,12 @@
 //! What a verified token says.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base::{Name, Timestamp};
+use serde_json::Value;
 
-use crate::jose::{JsonObject, base64url_encode};
+use crate::jose::{JsonObject, VerifyingKey, base64url_encode};
 
 /// A token whose signature and claims held when it was verified. Only [`Issuers::verify`](super::Issuers::verify) makes one,
 /// and it checks the time again whenever it hands one out.
@@ -45,10 +47,13 @@ pub struct VerifiedToken {
 /// The key a token is bound to (`cnf`, RFC 7800): whoever presents the token must prove to hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
-    /// Thumbprint of a DPoP key (RFC 9449 section 6.1).
+    /// Thumbprint of a DPoP key (RFC 9449 section 6.1); where the token holds only the key itself, that key's.
     pub jkt: Option<[u8; 32]>,
     /// SHA-256 of a client certificate (RFC 8705 section 3.1).
     pub x5t_s256: Option<[u8; 32]>,
+    /// The key itself (RFC 7800 section 3.2), where the token holds it: its thumbprint is `jkt`. Request signatures
+    /// need it, since they do not carry their key.
+    pub jwk: Option<Arc<VerifyingKey>>,
 }
 
 impl VerifiedToken {
@@ -120,6 +125,16 @@ impl VerifiedToken {
     /// [`VerifiedToken::token_hash`] as base64url (RFC 9449 section 4.2, `ath`).
     pub fn token_hash_text(&self) -> String {
         base64url_encode(self.token_hash)
+    }
+
+    /// `sid`: the session the token belongs to (OpenID Connect, RFC 9493).
+    pub fn sid(&self) -> Option<&str> {
+        self.claims.get("sid").and_then(Value::as_str)
+    }
+
+    /// `device_id`: the device the token was issued to.
+    pub fn device_id(&self) -> Option<&str> {
+        self.claims.get("device_id").and_then(Value::as_str)
     }
 
     /// Every claim.
