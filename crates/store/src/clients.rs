@@ -8,6 +8,9 @@ use crate::engine::{Connection, Row, Statement};
 use crate::error::at_most;
 use crate::{Page, Paged, Store, StoreError};
 
+/// The longest settings, in bytes: a JWK Set and some URIs.
+const MAX_SETTINGS: usize = 65_536;
+
 /// A client and its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
@@ -27,6 +30,8 @@ pub struct Client {
     pub created_by: String,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Grants, authentication, redirect URIs and requirements, as a JSON object. The store does not look inside.
+    pub settings: String,
     /// Its secrets, oldest first; more than one while a rotation overlaps.
     pub secrets: Vec<ClientSecret>,
 }
@@ -63,8 +68,10 @@ pub struct NewClient {
     pub scopes: Vec<String>,
     /// How long its tokens live; absent: the default.
     pub token_ttl: Option<Duration>,
-    /// Keyed hash of its first secret.
-    pub secret: [u8; 32],
+    /// Grants, authentication, redirect URIs and requirements, as a JSON object.
+    pub settings: String,
+    /// Keyed hash of its first secret; absent: it authenticates otherwise.
+    pub secret: Option<[u8; 32]>,
     /// Who makes it.
     pub created_by: String,
 }
@@ -77,6 +84,7 @@ impl Clients<'_> {
     /// Make a client. [`StoreError::Exists`] if there is one of that name.
     pub async fn create(self, new: NewClient) -> Result<Client, StoreError> {
         at_most("list of scopes", new.scopes.iter().map(String::len).sum(), 4096)?;
+        at_most("client's settings", new.settings.len(), MAX_SETTINGS)?;
         let (store, now) = (self.0.clone(), self.0.now());
         let client = Client {
             id: store.new_id("cl"),
@@ -87,7 +95,12 @@ impl Clients<'_> {
             created_at: now,
             created_by: new.created_by,
             updated_at: now,
-            secrets: vec![ClientSecret { id: store.new_id("cs"), hash: new.secret, created_at: now, expires_at: None }],
+            settings: new.settings,
+            secrets: new
+                .secret
+                .map(|hash| ClientSecret { id: store.new_id("cs"), hash, created_at: now, expires_at: None })
+                .into_iter()
+                .collect(),
         };
         self.0
             .change(move |tx, _| {
@@ -95,15 +108,17 @@ impl Clients<'_> {
                     let insert = store
                         .sql(
                             "INSERT INTO clients
-                             (tenant, id, name, scopes, token_ttl_ms, disabled, created_at, created_by, updated_at)
-                             VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $6) ON CONFLICT DO NOTHING",
+                             (tenant, id, name, scopes, token_ttl_ms, disabled, created_at, created_by, updated_at,
+                              settings)
+                             VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $6, $8) ON CONFLICT DO NOTHING",
                         )
                         .bind(&*client.id)
                         .bind(&client.name)
                         .bind(&*client.scopes)
                         .bind(client.token_ttl.map(millis))
                         .bind(now)
-                        .bind(&*client.created_by);
+                        .bind(&*client.created_by)
+                        .bind(&*client.settings);
                     if tx.execute(insert).await? == 0 {
                         return Err(StoreError::Exists("a client"));
                     }
@@ -127,7 +142,7 @@ impl Clients<'_> {
         let select = self
             .0
             .sql(
-                "SELECT c.id, c.name, c.scopes, c.token_ttl_ms, c.disabled, c.created_at, c.created_by, c.updated_at,
+                "SELECT c.id, c.name, c.scopes, c.token_ttl_ms, c.disabled, c.created_at, c.created_by, c.updated_at, c.settings,
                         s.id, s.hash, s.created_at, s.expires_at
                  FROM (SELECT * FROM clients WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3) c
                  LEFT JOIN client_secrets s ON s.tenant = c.tenant AND s.client_id = c.id
@@ -139,21 +154,27 @@ impl Clients<'_> {
         Ok(Paged::cut(clients, page, |client| client.name.to_string()))
     }
 
-    /// Change what a client may ask for.
+    /// Change what a client may ask for and how.
     pub async fn update(
         self,
         name: &Name,
         scopes: Vec<String>,
         token_ttl: Option<Duration>,
+        settings: String,
     ) -> Result<Client, StoreError> {
         at_most("list of scopes", scopes.iter().map(String::len).sum(), 4096)?;
+        at_most("client's settings", settings.len(), MAX_SETTINGS)?;
         let update = self
             .0
-            .sql("UPDATE clients SET scopes = $3, token_ttl_ms = $4, updated_at = $5 WHERE tenant = $1 AND name = $2")
+            .sql(
+                "UPDATE clients SET scopes = $3, token_ttl_ms = $4, updated_at = $5, settings = $6
+                 WHERE tenant = $1 AND name = $2",
+            )
             .bind(name)
             .bind(&*scopes)
             .bind(token_ttl.map(millis))
-            .bind(self.0.now());
+            .bind(self.0.now())
+            .bind(settings);
         self.changed(name, vec![update]).await
     }
 
@@ -244,7 +265,7 @@ async fn read_back(tx: &mut dyn Connection, select: Statement) -> Result<Client,
 fn select_one(store: &Store, name: &Name) -> Statement {
     store
         .sql(
-            "SELECT c.id, c.name, c.scopes, c.token_ttl_ms, c.disabled, c.created_at, c.created_by, c.updated_at,
+            "SELECT c.id, c.name, c.scopes, c.token_ttl_ms, c.disabled, c.created_at, c.created_by, c.updated_at, c.settings,
                     s.id, s.hash, s.created_at, s.expires_at
              FROM clients c LEFT JOIN client_secrets s ON s.tenant = c.tenant AND s.client_id = c.id
              WHERE c.tenant = $1 AND c.name = $2 ORDER BY s.created_at, s.id",
@@ -278,6 +299,7 @@ fn group(rows: Vec<Row>) -> Result<Vec<Client>, StoreError> {
             created_at: row.take()?,
             created_by: row.take()?,
             updated_at: row.take()?,
+            settings: row.take()?,
             secrets: Vec::new(),
         };
         let secret = match row.take::<Option<String>>()? {

@@ -6,6 +6,7 @@
 //! and reports only once it is durable. Only the DDL differs between engines.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base::{Name, Timestamp};
 use futures_util::future::BoxFuture;
@@ -13,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use vault::Sealed;
 
 use crate::StoreError;
+use crate::revoked::{Change, Mirror};
 
 /// A value bound to a placeholder. The variant names its type even when it is absent.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,15 +74,40 @@ pub(crate) trait Job: Send {
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-/// What a [`Job`] does: a value, and the new configuration version if it made one.
-pub(crate) type Outcome<T> = Result<(T, Option<u64>), StoreError>;
+/// What a [`Job`] does: a value, and what is to be seen of it in memory once it is durable.
+pub(crate) type Outcome<T> = Result<(T, Effects), StoreError>;
+
+/// What comes into force in memory with a commit: here, and not with whoever asked, since that one may have gone.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// The new configuration version, if it made one.
+    pub(crate) version: Option<u64>,
+    /// Revocations written and lifted.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// Where [`Effects`] are seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    pub(crate) version: watch::Sender<u64>,
+    pub(crate) mirror: Arc<Mirror>,
+}
+
+impl Memory {
+    fn apply(&self, effects: Effects) {
+        self.mirror.apply(effects.changes);
+        if let Some(version) = effects.version {
+            self.version.send_if_modified(|seen| std::mem::replace(seen, version.max(*seen)) < version);
+        }
+    }
+}
 
 /// A [`Job`] with a typed answer.
 pub(crate) struct Task<T, F> {
     pub(crate) body: Option<F>,
     pub(crate) outcome: Option<Outcome<T>>,
     pub(crate) reply: oneshot::Sender<Result<T, StoreError>>,
-    pub(crate) version: watch::Sender<u64>,
+    pub(crate) memory: Memory,
 }
 
 impl<T, F> Job for Task<T, F>
@@ -102,10 +129,8 @@ where
         let answer = match (self.outcome, committed) {
             (Some(Err(error)), _) | (_, Err(error)) => Err(error),
             (None, Ok(())) => Err(StoreError::Closed),
-            (Some(Ok((value, version))), Ok(())) => {
-                if let Some(version) = version {
-                    self.version.send_if_modified(|seen| std::mem::replace(seen, version.max(*seen)) < version);
-                }
+            (Some(Ok((value, effects))), Ok(())) => {
+                self.memory.apply(effects);
                 Ok(value)
             }
         };
@@ -202,7 +227,7 @@ read_as! {
     bool as i64, |n| match n { 0 => Some(false), 1 => Some(true), _ => None };
     Timestamp as i64, |n| Some(Timestamp::from_millis(n));
     Name as String, |text| Name::new(&text).ok();
-    std::sync::Arc<str> as String, |text| Some(text.into());
+    Arc<str> as String, |text| Some(text.into());
     Cow<'static, str> as String, |text| Some(Cow::Owned(text));
     [u8; 32] as Vec<u8>, |bytes| bytes.try_into().ok();
     Sealed as Vec<u8>, |bytes| Sealed::from_bytes(bytes).ok();

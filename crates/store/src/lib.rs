@@ -11,13 +11,19 @@ mod api_keys;
 mod clients;
 mod engine;
 mod error;
+mod grants;
 mod idempotency;
 mod jwks;
 mod meta;
 mod migrate;
 mod objects;
+mod once;
 mod records;
+mod refresh;
+mod replay;
 mod resources;
+mod revocations;
+mod revoked;
 mod secrets;
 mod signing_keys;
 mod sink;
@@ -30,18 +36,25 @@ use base::{Clock, Rng, Tenant, Timestamp};
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
-use engine::{Connection, Engine, Row, Statement, Task, first, sql};
+use engine::{Connection, Effects, Engine, Memory, Row, Statement, Task, first, sql};
+use revoked::Mirror;
 
 pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
 pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
 pub use clients::{Client, ClientSecret, Clients, NewClient};
 pub use error::StoreError;
+pub use grants::{Grant, GrantKind, Grants, Taken};
 pub use idempotency::{Attempt, Begin, Idempotency};
 pub use jwks::{JwksLastGood, LastGood};
 pub use meta::Meta;
 pub use objects::{Owner, StoredObjects};
+pub use once::{OneTime, UsedOnce};
 pub use records::{RecordFilter, Records, RequestRecord};
+pub use refresh::{Family, Holder, NewFamily, Refresh, RefreshState, Rotate, Rotation};
+pub use replay::{Claim, MemoryReplay, Replay, ReplayError};
 pub use resources::{Expect, Resource, Resources};
+pub use revocations::{Entry as Revocation, NewRevocation, Revocations, Revoke};
+pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
 pub use secrets::{NewSecret, SecretVersion, Secrets};
 pub use signing_keys::{KeyState, NewSigningKey, SigningKey, SigningKeys};
 pub use sink::RecordSink;
@@ -129,7 +142,7 @@ struct Shared {
     engine: Box<dyn Engine>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
-    version: watch::Sender<u64>,
+    memory: Memory,
     sink: RecordSink,
 }
 
@@ -148,8 +161,10 @@ impl Store {
         let engine = sqlite::open(&url.file(data_dir), data_dir, &clock, &sink).await?;
         let rows = engine.fetch(sql("SELECT COALESCE(MAX(version), 0) FROM config_version")).await?;
         let version = first(rows).ok_or(StoreError::Corrupt)?.take()?;
-        let version = watch::Sender::new(version);
-        let shared = Shared { engine: Box::new(engine), clock, rng, version, sink };
+        let in_force = engine.fetch(revocations::in_force(clock.now())).await?;
+        let in_force: Vec<_> = in_force.into_iter().map(revocations::read_with_tenant).collect::<Result<_, _>>()?;
+        let memory = Memory { version: watch::Sender::new(version), mirror: Arc::new(Mirror::new(in_force)) };
+        let shared = Shared { engine: Box::new(engine), clock, rng, memory, sink };
         Ok(Self { shared: Arc::new(shared), tenant: Tenant::default() })
     }
 
@@ -165,12 +180,12 @@ impl Store {
 
     /// The configuration's version: grows with each change of a client, key, secret, signing key or resource.
     pub fn version(&self) -> u64 {
-        *self.shared.version.borrow()
+        *self.shared.memory.version.borrow()
     }
 
     /// Wakes whenever [`Store::version`] grows, once the change is durable: the time to build a new snapshot.
     pub fn watch(&self) -> watch::Receiver<u64> {
-        self.shared.version.subscribe()
+        self.shared.memory.version.subscribe()
     }
 
     /// Where request records go, off the hot path.
@@ -249,6 +264,56 @@ impl Store {
         Idempotency(self)
     }
 
+    /// What may be used once, remembered across restarts.
+    pub fn used_once(&self) -> UsedOnce<'_> {
+        UsedOnce(self)
+    }
+
+    /// Revocations as they are kept: to revoke, list and lift.
+    pub fn revocations(&self) -> Revocations<'_> {
+        Revocations(self)
+    }
+
+    /// The revocations in force, in memory: to ask on every request.
+    pub fn revoked(&self) -> Revoked {
+        self.shared.memory.mirror.seen_by(&self.tenant)
+    }
+
+    /// Refresh tokens.
+    pub fn refresh(&self) -> Refresh<'_> {
+        Refresh(self)
+    }
+
+    /// One-time credentials of a kind, and what they stand for.
+    pub fn grants(&self, kind: GrantKind) -> Grants<'_> {
+        Grants(self, kind)
+    }
+
+    /// Authorization codes.
+    pub fn codes(&self) -> Grants<'_> {
+        self.grants(GrantKind::Code)
+    }
+
+    /// Pushed authorization requests, by their `request_uri`.
+    pub fn pushed(&self) -> Grants<'_> {
+        self.grants(GrantKind::Pushed)
+    }
+
+    /// Sign-ins under way, by their state.
+    pub fn signins(&self) -> Grants<'_> {
+        self.grants(GrantKind::Signin)
+    }
+
+    /// Device codes.
+    pub fn devices(&self) -> Grants<'_> {
+        self.grants(GrantKind::Device)
+    }
+
+    /// The user codes of devices.
+    pub fn user_codes(&self) -> Grants<'_> {
+        self.grants(GrantKind::UserCode)
+    }
+
     /// Small facts about the installation.
     pub fn meta(&self) -> Meta<'_> {
         Meta(self)
@@ -289,7 +354,7 @@ impl Store {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
-        self.submit(move |tx| Box::pin(async move { Ok((body(tx).await?, None)) })).await
+        self.submit(move |tx| Box::pin(async move { Ok((body(tx).await?, Effects::default())) })).await
     }
 
     /// Do `body` in a transaction that makes a new configuration version, which it is given.
@@ -307,7 +372,7 @@ impl Store {
         self.submit(move |tx| {
             Box::pin(async move {
                 let version = first(tx.fetch(next).await?).ok_or(StoreError::Corrupt)?.take()?;
-                Ok((body(tx, version).await?, Some(version)))
+                Ok((body(tx, version).await?, Effects { version: Some(version), changes: Vec::new() }))
             })
         })
         .await
@@ -319,8 +384,8 @@ impl Store {
         F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, engine::Outcome<T>> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let version = self.shared.version.clone();
-        self.shared.engine.submit(Box::new(Task { body: Some(body), outcome: None, reply, version }))?;
+        let memory = self.shared.memory.clone();
+        self.shared.engine.submit(Box::new(Task { body: Some(body), outcome: None, reply, memory }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 }

@@ -13,10 +13,15 @@ pub enum Purpose {
     SigningKey,
     /// The answer to an admin request, kept for its `Idempotency-Key`: it may show a new credential.
     Answer,
+    /// The refresh token that follows a rotated one, kept for the moment in which the old one may be sent again.
+    Successor,
+    /// What a one-time credential of the token service stands for: an authorization code, a pushed request, a device
+    /// code, a sign-in under way.
+    Grant,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 3] = [Self::Secret, Self::SigningKey, Self::Answer];
+    pub(crate) const ALL: [Self; 5] = [Self::Secret, Self::SigningKey, Self::Answer, Self::Successor, Self::Grant];
 
     /// The stable name that goes into key derivation and associated data.
     pub const fn as_str(self) -> &'static str {
@@ -24,6 +29,8 @@ impl Purpose {
             Self::Secret => "secret",
             Self::SigningKey => "signing-key",
             Self::Answer => "answer",
+            Self::Successor => "successor",
+            Self::Grant => "grant",
         }
     }
 }
@@ -39,10 +46,15 @@ pub enum HashPurpose {
     AdminToken,
     /// What is shown of a secret that is never shown.
     Fingerprint,
+    /// A refresh token.
+    RefreshToken,
+    /// A one-time credential of the token service: an authorization code, a device code, a `request_uri`, a state.
+    Code,
 }
 
 impl HashPurpose {
-    pub(crate) const ALL: [Self; 4] = [Self::ApiKey, Self::ClientSecret, Self::AdminToken, Self::Fingerprint];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::ApiKey, Self::ClientSecret, Self::AdminToken, Self::Fingerprint, Self::RefreshToken, Self::Code];
 
     /// The stable name that goes into key derivation.
     pub const fn as_str(self) -> &'static str {
@@ -51,6 +63,8 @@ impl HashPurpose {
             Self::ClientSecret => "client-secret",
             Self::AdminToken => "admin-token",
             Self::Fingerprint => "fingerprint",
+            Self::RefreshToken => "refresh-token",
+            Self::Code => "code",
         }
     }
 }

@@ -116,8 +116,8 @@ impl Vault {
         self.keys(id).is_some()
     }
 
-    /// How many values this process has sealed. Every seal leaves a row in the store, so what is stored under a
-    /// key's id bounds that key's use over its whole life.
+    /// How many values this process has sealed. Secrets and signing keys leave a row each; what the token service seals
+    /// for minutes does not, and comes to far less than [`MAX_SEALS`] over a key's life: 100 in each second of a year.
     pub fn seals(&self) -> u64 {
         self.seals.load(Ordering::Relaxed)
     }
@@ -204,31 +204,35 @@ impl Keys {
         let hashing = |purpose: HashPurpose| {
             master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
         };
-        let [secret, signing, answer] = Purpose::ALL.map(wrapping);
-        let [api_key, client, admin, fingerprint] = HashPurpose::ALL.map(hashing);
+        let [secret, signing, answer, successor, grant] = Purpose::ALL.map(wrapping);
+        let [api_key, client, admin, fingerprint, refresh, code] = HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
-            wrapping: [secret?, signing?, answer?],
-            hashing: [api_key?, client?, admin?, fingerprint?],
+            wrapping: [secret?, signing?, answer?, successor?, grant?],
+            hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?],
         })
     }
 
     fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
-        let [secret, signing, answer] = &self.wrapping;
+        let [secret, signing, answer, successor, grant] = &self.wrapping;
         match purpose {
             Purpose::Secret => secret,
             Purpose::SigningKey => signing,
             Purpose::Answer => answer,
+            Purpose::Successor => successor,
+            Purpose::Grant => grant,
         }
     }
 
     fn hashing(&self, purpose: HashPurpose) -> &hmac::Key {
-        let [api_key, client, admin, fingerprint] = &self.hashing;
+        let [api_key, client, admin, fingerprint, refresh, code] = &self.hashing;
         match purpose {
             HashPurpose::ApiKey => api_key,
             HashPurpose::ClientSecret => client,
             HashPurpose::AdminToken => admin,
             HashPurpose::Fingerprint => fingerprint,
+            HashPurpose::RefreshToken => refresh,
+            HashPurpose::Code => code,
         }
     }
 

@@ -32,6 +32,8 @@ fn what_is_sealed_opens_under_the_same_label_only() {
         Label { tenant: &theirs, ..label },
         Label { purpose: Purpose::SigningKey, ..label },
         Label { purpose: Purpose::Answer, ..label },
+        Label { purpose: Purpose::Successor, ..label },
+        Label { purpose: Purpose::Grant, ..label },
         Label { name: "openai2", ..label },
         Label { name: "", ..label },
         Label { version: 1, ..label },

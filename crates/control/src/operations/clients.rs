@@ -118,7 +118,7 @@ impl Operations {
         let secret = Kind::ClientSecret.generate(&*self.rng);
         let hash = self.vault.keyed_hash(HashPurpose::ClientSecret, secret.expose().as_bytes());
         let new =
-            NewClient { name: name.clone(), scopes, token_ttl: Some(ttl), secret: hash, created_by: by.to_owned() };
+            NewClient { name: name.clone(), scopes, token_ttl: Some(ttl), settings: "{}".to_owned(), secret: Some(hash), created_by: by.to_owned() };
         let client = match self.store.clients().create(new).await {
             Err(store::StoreError::Exists(_)) => {
                 return Err(OperationError::Exists { kind: "client", name: name.to_string() });
@@ -161,7 +161,7 @@ impl Operations {
         let (scopes, ttl) = (checked_scopes(&update.scopes)?, token_ttl(update.token_ttl.as_deref())?);
         let _changing = self.changing().await;
         let name = self.stored_client(name, if_match).await?;
-        self.store.clients().update(&name, scopes, Some(ttl)).await?;
+        self.store.clients().update(&name, scopes, Some(ttl), "{}".to_owned()).await?;
         let client = self.store.clients().set_disabled(&name, update.disabled).await?;
         tracing::info!(target: "audit", by, client = %name, disabled = update.disabled, "client changed");
         Ok(self.stored_view(&client))

@@ -26,8 +26,14 @@ use crate::{RecordSink, StoreError};
 use writer::{Message, Writer};
 
 /// The steps of the schema, oldest first.
-static MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "first", sql: include_str!("../../migrations/sqlite/0001_first.sql") }];
+static MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "first", sql: include_str!("../../migrations/sqlite/0001_first.sql") },
+    Migration {
+        version: 2,
+        name: "token service",
+        sql: include_str!("../../migrations/sqlite/0002_token_service.sql"),
+    },
+];
 
 /// How many jobs wait at most; more are refused.
 const QUEUE: usize = 4096;

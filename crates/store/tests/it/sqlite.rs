@@ -234,7 +234,7 @@ async fn no_canary_is_in_any_file() {
     let canary = "canary-sk-0123456789";
     store.secrets().put(seal(&vault, "a", 1, canary)).await.unwrap();
     let secret = vault.keyed_hash(vault::HashPurpose::ClientSecret, canary.as_bytes());
-    store.clients().create(NewClient { secret, ..new_client("c") }).await.unwrap();
+    store.clients().create(NewClient { secret: Some(secret), ..new_client("c") }).await.unwrap();
     let store::Begin::Proceed(attempt) = store.idempotency().begin("a", "k", [1; 32]).await.unwrap() else {
         panic!("it is new")
     };

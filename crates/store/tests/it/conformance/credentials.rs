@@ -11,7 +11,8 @@ pub(crate) fn new_client(text: &str) -> NewClient {
         name: name(text),
         scopes: vec!["chat".into(), "models:read".into()],
         token_ttl: Some(Duration::from_mins(5)),
-        secret: [1; 32],
+        settings: "{}".into(),
+        secret: Some([1; 32]),
         created_by: "test".into(),
     }
 }
@@ -56,7 +57,7 @@ pub(crate) async fn a_client_is_made_found_changed_and_deleted<B: Backend>() {
     backend.clock().advance(Duration::from_secs(1));
     let off = clients.set_disabled(&name("batch"), true).await.unwrap();
     assert_eq!(off, Client { disabled: true, updated_at: secs(START + 1), ..made.clone() });
-    let changed = clients.update(&name("batch"), vec![], None).await.unwrap();
+    let changed = clients.update(&name("batch"), vec![], None, "{}".into()).await.unwrap();
     assert_eq!((changed.scopes.len(), changed.token_ttl, changed.secrets), (0, None, made.secrets));
     clients.create(new_client("another")).await.unwrap();
     let names: Vec<_> = clients.list(&all()).await.unwrap().items.into_iter().map(|c| c.name.to_string()).collect();
@@ -67,7 +68,7 @@ pub(crate) async fn a_client_is_made_found_changed_and_deleted<B: Backend>() {
     for missing in [
         clients.delete(&name("batch")).await.err(),
         clients.set_disabled(&name("batch"), true).await.err(),
-        clients.update(&name("batch"), vec![], None).await.err(),
+        clients.update(&name("batch"), vec![], None, "{}".into()).await.err(),
         clients.rotate(&name("batch"), [2; 32], Duration::ZERO).await.err(),
     ] {
         assert!(matches!(missing, Some(StoreError::Missing("client"))), "{missing:?}");
@@ -79,7 +80,7 @@ pub(crate) async fn a_second_client_of_a_name_is_refused<B: Backend>() {
     let store = backend.open().await;
     let first = store.clients().create(new_client("batch")).await.unwrap();
     let version = store.version();
-    let error = store.clients().create(NewClient { secret: [9; 32], ..new_client("batch") }).await.unwrap_err();
+    let error = store.clients().create(NewClient { secret: Some([9; 32]), ..new_client("batch") }).await.unwrap_err();
     assert_eq!(error.reason(), "already_exists");
     assert_eq!(store.clients().get(&name("batch")).await.unwrap(), Some(first));
     assert_eq!(store.version(), version, "a refused change makes no version");

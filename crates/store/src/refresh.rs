@@ -1,0 +1,453 @@
+//! Refresh tokens: opaque, known by their keyed hashes, rotated with each use. All that follow from one sign-in are a
+//! family, which ends as a whole (RFC 9700 section 4.14).
+
+use std::time::Duration;
+
+use base::{Name, Timestamp};
+use vault::Sealed;
+
+use crate::engine::{Connection, Effects, Row, first};
+use crate::error::at_most;
+use crate::revocations::{self, NewRevocation, Revoke};
+use crate::{OWN_ISSUER, Store, StoreError};
+
+/// How long a session of a family that was ended for reuse stays revoked: longer than any token of it lives.
+const REUSE_REMEMBERED: Duration = Duration::from_hours(48);
+
+/// A family to be begun.
+#[derive(Debug, Clone)]
+pub struct NewFamily {
+    /// Whom its tokens were given to.
+    pub client: Name,
+    /// The `sub` of the access tokens it renews (`corp|alice`, for people of the issuer `corp`).
+    pub subject: String,
+    /// What was granted; what is asked for later is never more.
+    pub scopes: Vec<String>,
+    /// The key it is bound to: the thumbprint of DPoP's.
+    pub jkt: Option<[u8; 32]>,
+    /// The certificate it is bound to: SHA-256 of its DER form.
+    pub x5t: Option<[u8; 32]>,
+    /// The `sid` of the access tokens it renews.
+    pub session: Option<String>,
+    /// Their `device_id`.
+    pub device: Option<String>,
+    /// When the person signed in.
+    pub auth_time: Option<Timestamp>,
+    /// What else is needed to renew access tokens (groups), as JSON. The store does not look inside.
+    pub details: String,
+    /// From when on nothing of it is accepted.
+    pub absolute_end: Timestamp,
+}
+
+/// A family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// Random id, `rf_...`.
+    pub id: String,
+    /// Whom its tokens were given to.
+    pub client: Name,
+    /// The `sub` of the access tokens it renews.
+    pub subject: String,
+    /// What was granted.
+    pub scopes: Vec<String>,
+    /// The thumbprint of the key it is bound to.
+    pub jkt: Option<[u8; 32]>,
+    /// The thumbprint of the certificate it is bound to.
+    pub x5t: Option<[u8; 32]>,
+    /// The `sid` of its access tokens.
+    pub session: Option<String>,
+    /// Their `device_id`.
+    pub device: Option<String>,
+    /// When the person signed in.
+    pub auth_time: Option<Timestamp>,
+    /// What else is needed to renew access tokens, as JSON.
+    pub details: String,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// From when on nothing of it is accepted.
+    pub absolute_end: Timestamp,
+    /// Since when it is ended, and why.
+    pub revoked: Option<(Timestamp, String)>,
+}
+
+/// Who presents a refresh token: authenticated, its proof verified.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// The client.
+    pub client: Name,
+    /// The thumbprint of the key it proved to hold.
+    pub jkt: Option<[u8; 32]>,
+    /// The thumbprint of the certificate it proved to hold.
+    pub x5t: Option<[u8; 32]>,
+}
+
+/// A refresh token that is presented, and what shall follow it.
+#[derive(Debug, Clone)]
+pub struct Rotate {
+    /// The keyed hash of the one presented.
+    pub presented: [u8; 32],
+    /// Who presents it.
+    pub holder: Holder,
+    /// The keyed hash of its successor.
+    pub successor: [u8; 32],
+    /// The successor itself, sealed, in case the answer is lost.
+    pub sealed: Sealed,
+    /// How long the successor may stay unused.
+    pub idle: Duration,
+    /// How long the one presented may come again, to be given the same successor.
+    pub grace: Duration,
+}
+
+/// What came of presenting a refresh token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotation {
+    /// It is used up; its successor stands.
+    Rotated(Family),
+    /// It was used up a moment ago by the same holder: here is the successor it was given then.
+    Again(Family, Sealed),
+    /// It was used up before: somebody has a copy. The family has ended with this, and its session's access tokens.
+    Reused(Family),
+    /// Its client holds another key than it is bound to. The family has ended with this, and its session's access
+    /// tokens.
+    WrongKey(Family),
+    /// It is another client's. Nothing has changed.
+    WrongClient(Family),
+    /// Its family has ended.
+    Revoked(Family),
+    /// It was not used for too long, or its family's time is over.
+    Expired(Family),
+    /// There is none.
+    Unknown,
+}
+
+/// Where a refresh token is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshState {
+    /// It can be used.
+    Live {
+        /// Until when, if nobody uses it.
+        until: Timestamp,
+    },
+    /// It has been used.
+    Rotated,
+    /// Its time is over.
+    Expired,
+    /// Its family has ended.
+    Revoked,
+}
+
+/// Refresh tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Refresh<'a>(pub(crate) &'a Store);
+
+macro_rules! columns {
+    () => {
+        "f.id, f.client, f.subject, f.scopes, f.jkt, f.x5t, f.sid, f.device, f.auth_time, f.details, f.created_at,
+         f.absolute_end, f.revoked_at, f.revoked_why"
+    };
+}
+
+impl Refresh<'_> {
+    /// Begin a family with its first token, which may stay unused for `idle`. [`StoreError::Conflict`] if its session
+    /// has just been revoked.
+    pub async fn create(self, new: NewFamily, token: [u8; 32], idle: Duration) -> Result<Family, StoreError> {
+        at_most("subject", new.subject.len(), 1024)?;
+        at_most("session", new.session.as_deref().map_or(0, str::len), 1024)?;
+        at_most("device", new.device.as_deref().map_or(0, str::len), 1024)?;
+        at_most("list of scopes", new.scopes.iter().map(String::len).sum(), 4096)?;
+        at_most("grant's details", new.details.len(), 65_536)?;
+        let store = self.0.clone();
+        let now = self.0.now();
+        let family = Family {
+            id: store.new_id("rf"),
+            client: new.client,
+            subject: new.subject,
+            scopes: new.scopes,
+            jkt: new.jkt,
+            x5t: new.x5t,
+            session: new.session,
+            device: new.device,
+            auth_time: new.auth_time,
+            details: new.details,
+            created_at: now,
+            absolute_end: new.absolute_end,
+            revoked: None,
+        };
+        self.0
+            .write(move |tx| {
+                Box::pin(async move {
+                    if let Some(session) = &family.session {
+                        let revoked = store
+                            .sql(
+                                "SELECT 1 FROM revocations WHERE tenant = $1 AND kind = 'session' AND issuer = $2
+                                 AND value = $3 AND not_before > $4 AND lifted_at IS NULL LIMIT 1",
+                            )
+                            .bind(OWN_ISSUER)
+                            .bind(session.as_str())
+                            .bind(now);
+                        if !tx.fetch(revoked).await?.is_empty() {
+                            return Err(StoreError::Conflict("session"));
+                        }
+                    }
+                    let insert = store
+                        .sql(
+                            "INSERT INTO refresh_families (tenant, id, client, subject, scopes, jkt, x5t, sid, device,
+                                 auth_time, details, created_at, absolute_end)
+                             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                        )
+                        .bind(&*family.id)
+                        .bind(&family.client)
+                        .bind(&*family.subject)
+                        .bind(&*family.scopes)
+                        .bind(family.jkt)
+                        .bind(family.x5t)
+                        .bind(family.session.as_deref())
+                        .bind(family.device.as_deref())
+                        .bind(family.auth_time)
+                        .bind(&*family.details)
+                        .bind(family.created_at)
+                        .bind(family.absolute_end);
+                    tx.execute(insert).await?;
+                    insert_token(&store, tx, &family, token, idle).await?;
+                    Ok(family)
+                })
+            })
+            .await
+    }
+
+    /// The family of a token and where the token is in its life. Changes nothing.
+    pub async fn find(self, token: [u8; 32]) -> Result<Option<(Family, RefreshState)>, StoreError> {
+        let now = self.0.now();
+        let found = first(self.0.fetch(select(self.0, token)).await?).map(read_token).transpose()?;
+        Ok(found.map(|found| {
+            let state = found.state(now);
+            (found.family, state)
+        }))
+    }
+
+    /// Use a token up for its successor, all in one transaction. Who presents it is checked before anything changes.
+    pub async fn rotate(self, rotate: Rotate) -> Result<Rotation, StoreError> {
+        let store = self.0.clone();
+        self.0
+            .submit(move |tx| {
+                Box::pin(async move {
+                    let now = store.now();
+                    let Some(found) = first(tx.fetch(select(&store, rotate.presented)).await?) else {
+                        return Ok((Rotation::Unknown, Effects::default()));
+                    };
+                    let found = read_token(found)?;
+                    judge(&store, tx, found, rotate, now).await
+                })
+            })
+            .await
+    }
+
+    /// End a family. [`StoreError::Missing`] unless there is one that has not ended.
+    pub async fn revoke_family(self, id: &str, reason: &str) -> Result<(), StoreError> {
+        let end = self
+            .0
+            .sql(
+                "UPDATE refresh_families SET revoked_at = $3, revoked_why = $4
+                 WHERE tenant = $1 AND id = $2 AND revoked_at IS NULL",
+            )
+            .bind(id)
+            .bind(self.0.now())
+            .bind(reason);
+        self.0
+            .write(move |tx| {
+                Box::pin(async move {
+                    if tx.execute(end).await? == 0 { Err(StoreError::Missing("refresh token")) } else { Ok(()) }
+                })
+            })
+            .await
+    }
+
+    /// Forget families whose time is over, at most `limit`, and the successors that can no longer be asked for again;
+    /// how many families there were.
+    pub async fn delete_expired(self, limit: u32) -> Result<u64, StoreError> {
+        let now = self.0.now();
+        let successors = self
+            .0
+            .sql(
+                "UPDATE refresh_tokens SET successor = NULL
+                 WHERE tenant = $1 AND successor IS NOT NULL AND rotated_at <= $2",
+            )
+            .bind(now.minus(GRACE_MAX));
+        let families = self
+            .0
+            .sql(
+                "DELETE FROM refresh_families WHERE tenant = $1 AND id IN
+                 (SELECT id FROM refresh_families WHERE tenant = $1 AND absolute_end <= $2 LIMIT $3)",
+            )
+            .bind(now)
+            .bind(i64::from(limit));
+        self.0
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.execute(successors).await?;
+                    tx.execute(families).await
+                })
+            })
+            .await
+    }
+}
+
+/// The longest grace a configuration can give.
+const GRACE_MAX: Duration = Duration::from_mins(1);
+
+/// A token as stored, with its family.
+struct Found {
+    family: Family,
+    expires_at: Timestamp,
+    rotated_at: Option<Timestamp>,
+    successor: Option<Sealed>,
+}
+
+impl Found {
+    fn state(&self, now: Timestamp) -> RefreshState {
+        if self.family.revoked.is_some() {
+            RefreshState::Revoked
+        } else if now >= self.family.absolute_end {
+            RefreshState::Expired
+        } else if self.rotated_at.is_some() {
+            RefreshState::Rotated
+        } else if now >= self.expires_at {
+            RefreshState::Expired
+        } else {
+            RefreshState::Live { until: self.expires_at }
+        }
+    }
+}
+
+/// The client first, so that another learns and changes nothing; then what ended by itself; then the key, so that a
+/// thief without it ends the family; then whether it was used before.
+async fn judge(
+    store: &Store,
+    tx: &mut dyn Connection,
+    found: Found,
+    rotate: Rotate,
+    now: Timestamp,
+) -> Result<(Rotation, Effects), StoreError> {
+    let plain = |rotation| Ok((rotation, Effects::default()));
+    let state = found.state(now);
+    let Found { family, rotated_at, successor, .. } = found;
+    let holder = &rotate.holder;
+    if family.client != holder.client {
+        return plain(Rotation::WrongClient(family));
+    }
+    if state == RefreshState::Revoked {
+        return plain(Rotation::Revoked(family));
+    }
+    let bound = |to: Option<[u8; 32]>, held: Option<[u8; 32]>| to.is_none_or(|to| held == Some(to));
+    if !bound(family.jkt, holder.jkt) || !bound(family.x5t, holder.x5t) {
+        let (family, effects) = end(store, tx, family, "refresh token used with another key").await?;
+        return Ok((Rotation::WrongKey(family), effects));
+    }
+    match (state, rotated_at, successor) {
+        // Either way round: a clock that is set back a little does not make a retry a theft.
+        (RefreshState::Rotated, Some(at), Some(successor)) if now.since(at).max(at.since(now)) < rotate.grace => {
+            plain(Rotation::Again(family, successor))
+        }
+        (RefreshState::Rotated, ..) => {
+            let (family, effects) = end(store, tx, family, "refresh token reused").await?;
+            Ok((Rotation::Reused(family), effects))
+        }
+        (RefreshState::Live { .. }, ..) => {
+            let update = store
+                .sql("UPDATE refresh_tokens SET rotated_at = $3, successor = $4 WHERE tenant = $1 AND hash = $2")
+                .bind(rotate.presented)
+                .bind(now)
+                .bind(&rotate.sealed);
+            tx.execute(update).await?;
+            insert_token(store, tx, &family, rotate.successor, rotate.idle).await?;
+            plain(Rotation::Rotated(family))
+        }
+        _ => plain(Rotation::Expired(family)),
+    }
+}
+
+/// End a family whose token is in other hands, and the access tokens of its session with it.
+async fn end(
+    store: &Store,
+    tx: &mut dyn Connection,
+    family: Family,
+    reason: &'static str,
+) -> Result<(Family, Effects), StoreError> {
+    let now = store.now();
+    let update = store
+        .sql("UPDATE refresh_families SET revoked_at = $3, revoked_why = $4 WHERE tenant = $1 AND id = $2")
+        .bind(&*family.id)
+        .bind(now)
+        .bind(reason);
+    tx.execute(update).await?;
+    let mut effects = Effects::default();
+    if let Some(session) = &family.session {
+        let new = NewRevocation {
+            what: Revoke::Session { issuer: OWN_ISSUER.to_owned(), session: session.clone() },
+            not_before: revocations::up_to(now),
+            expires_at: Some(now.plus(REUSE_REMEMBERED)),
+            by: "token service".to_owned(),
+            reason: reason.to_owned(),
+        };
+        let entry = revocations::write(store, tx, new).await?;
+        effects.changes.push(revocations::added(store, &entry));
+    }
+    Ok((Family { revoked: Some((now, reason.to_owned())), ..family }, effects))
+}
+
+async fn insert_token(
+    store: &Store,
+    tx: &mut dyn Connection,
+    family: &Family,
+    token: [u8; 32],
+    idle: Duration,
+) -> Result<(), StoreError> {
+    let now = store.now();
+    let insert = store
+        .sql(
+            "INSERT INTO refresh_tokens (tenant, hash, family, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(token)
+        .bind(&*family.id)
+        .bind(now)
+        .bind(now.plus(idle).min(family.absolute_end));
+    if tx.execute(insert).await? == 0 { Err(StoreError::Exists("a refresh token")) } else { Ok(()) }
+}
+
+fn select(store: &Store, token: [u8; 32]) -> crate::engine::Statement {
+    store
+        .sql(concat!(
+            "SELECT t.expires_at, t.rotated_at, t.successor, ",
+            columns!(),
+            " FROM refresh_tokens t JOIN refresh_families f ON f.tenant = t.tenant AND f.id = t.family
+             WHERE t.tenant = $1 AND t.hash = $2"
+        ))
+        .bind(token)
+}
+
+fn read_token(mut row: Row) -> Result<Found, StoreError> {
+    let (expires_at, rotated_at, successor) = (row.take()?, row.take()?, row.take()?);
+    Ok(Found { expires_at, rotated_at, successor, family: read(row)? })
+}
+
+fn read(mut row: Row) -> Result<Family, StoreError> {
+    let mut family = Family {
+        id: row.take()?,
+        client: row.take()?,
+        subject: row.take()?,
+        scopes: row.take()?,
+        jkt: row.take()?,
+        x5t: row.take()?,
+        session: row.take()?,
+        device: row.take()?,
+        auth_time: row.take()?,
+        details: row.take()?,
+        created_at: row.take()?,
+        absolute_end: row.take()?,
+        revoked: None,
+    };
+    let (at, why): (Option<Timestamp>, Option<String>) = (row.take()?, row.take()?);
+    family.revoked = at.map(|at| (at, why.unwrap_or_default()));
+    Ok(family)
+}
