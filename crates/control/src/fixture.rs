@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use base::{Clock, FakeClock, SystemRng, Timestamp};
+use base::{Clock, FakeClock, Secret, SystemRng, Timestamp};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -75,6 +75,8 @@ impl Fixture {
             operations: Arc::clone(&operations),
             limits: AttemptLimits::default(),
             body_limit: 64 * 1024,
+            replay: Arc::new(store::MemoryReplay::new(Arc::new(clock.clone()), 1000)),
+            nonces: Arc::new(proof::dpop::Nonces::new(&Secret::new([7; 32]), proof::dpop::DEFAULT_NONCE_SLOT)),
             subject_tokens: Arc::new(Nowhere),
             documents: Arc::new(Nowhere),
         }));

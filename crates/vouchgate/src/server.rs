@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base::{Clock, Rng};
+use base::{Clock, Rng, Secret};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
 use control::oauth::{self, AttemptLimits, Oauth, OauthParts};
@@ -18,7 +18,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
-use store::{RecordSink, Store, StoreError, StoreUrl};
+use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
+use store::{MemoryReplay, RecordSink, Replay, Store, StoreError, StoreUrl};
 use tokio::sync::{Mutex, watch};
 use vault::{KeyFileError, MasterKey, Vault, VaultError};
 
@@ -152,6 +153,9 @@ impl Server {
             tracing::info!("made the first signing key");
         }
         let egress = Egress::new(EgressConfig::default())?;
+        let entries = usize::try_from(config.dpop.replay_entries).unwrap_or(usize::MAX);
+        let replay: Arc<dyn Replay> = Arc::new(MemoryReplay::new(Arc::clone(&clock), entries));
+        let nonces = Arc::new(fresh_nonces(&*rng));
         let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
         let jwks = Jwks::new(documents, kept, Arc::clone(&clock), Arc::clone(&rng), Timing::default());
         let jwks = Arc::new(jwks);
@@ -196,6 +200,8 @@ impl Server {
             operations: Arc::clone(&operations),
             limits: AttemptLimits::default(),
             body_limit: limits.token_body.as_usize(),
+            replay: Arc::clone(&replay),
+            nonces: Arc::clone(&nonces),
             subject_tokens: Arc::new(subject_tokens),
             documents: Arc::new(WayOut(egress.clone())),
         });
@@ -276,6 +282,13 @@ impl Server {
         self.operations().store().close().await;
         tracing::info!("stopped");
     }
+}
+
+/// Nonces that no other process and no earlier start has given out.
+fn fresh_nonces(rng: &dyn Rng) -> Nonces {
+    let mut key = [0; 32];
+    rng.fill(&mut key);
+    Nonces::new(&Secret::new(key), DEFAULT_NONCE_SLOT)
 }
 
 /// Open the store and the vault that belong together. The store makes the data directory and takes its lock: first of

@@ -1,11 +1,11 @@
-//! Errors of the token endpoint (RFC 6749 section 5.2).
+//! Errors of the token service (RFC 6749 section 5.2 and what extends it).
 
 use std::time::Duration;
 
 use axum::response::Response;
 use base::Who;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 /// Why no token is given. The texts are fixed, so that they tell nothing about what was sent.
@@ -14,20 +14,50 @@ pub enum OauthError {
     /// A parameter is missing, doubled or not readable.
     #[error("{0}")]
     InvalidRequest(&'static str),
-    /// The client is unknown, disabled, cannot authenticate with a secret, or the secret is wrong: never says which.
+    /// The client is unknown, disabled, or did not prove who it is in its own way: never says which.
     #[error("client authentication failed")]
     InvalidClient {
         /// Whether the client used the `Authorization` header: then the answer must challenge.
         challenge: bool,
     },
-    /// Another grant type than `client_credentials`.
-    #[error("the only grant type is client_credentials")]
+    /// The client may not use this grant.
+    #[error("the client may not use this grant type")]
+    UnauthorizedClient,
+    /// No grant type of ours.
+    #[error("there is no such grant type here")]
     UnsupportedGrantType,
+    /// The code, device code or refresh token is unknown, expired, used, revoked, or another client's: never says which.
+    #[error("the grant is not valid")]
+    InvalidGrant,
+    /// There is no such kind of token to revoke (RFC 7009 section 2.2.1).
+    #[error("tokens of this type cannot be revoked")]
+    UnsupportedTokenType,
+    /// A DPoP proof is missing, or not valid (RFC 9449 section 5).
+    #[error("{0}")]
+    InvalidDpopProof(&'static str),
+    /// The DPoP proof needs a nonce (RFC 9449 section 8).
+    #[error("send the DPoP proof again with this nonce")]
+    UseDpopNonce {
+        /// The nonce.
+        nonce: String,
+    },
+    /// Nobody has decided about the device yet (RFC 8628 section 3.5).
+    #[error("nobody has approved the device yet")]
+    AuthorizationPending,
+    /// The device asks too often (RFC 8628 section 3.5).
+    #[error("wait longer between two requests")]
+    SlowDown,
+    /// The person refused.
+    #[error("access was denied")]
+    AccessDenied,
+    /// The device code has expired (RFC 8628 section 3.5).
+    #[error("the device code has expired")]
+    ExpiredToken,
     /// A scope that the client does not have, or that is no scope.
     #[error("the client may not ask for this scope")]
     InvalidScope,
     /// A resource other than this gateway (RFC 8707 section 2).
-    #[error("tokens are issued for this gateway only; leave out resource and audience")]
+    #[error("tokens are issued for this gateway only")]
     InvalidTarget,
     /// The body is over the limit.
     #[error("the request body is too large")]
@@ -55,7 +85,16 @@ impl OauthError {
         match self {
             Self::InvalidRequest(_) | Self::TooLarge | Self::NotFound | Self::Method(_) => "invalid_request",
             Self::InvalidClient { .. } => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnsupportedTokenType => "unsupported_token_type",
+            Self::InvalidDpopProof(_) => "invalid_dpop_proof",
+            Self::UseDpopNonce { .. } => "use_dpop_nonce",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::AccessDenied => "access_denied",
+            Self::ExpiredToken => "expired_token",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::TooManyAttempts { .. } | Self::Unavailable => "temporarily_unavailable",
@@ -72,7 +111,14 @@ impl OauthError {
 
     /// Whether the same request may succeed later.
     pub const fn retryable(&self) -> bool {
-        matches!(self, Self::TooManyAttempts { .. } | Self::Unavailable)
+        matches!(
+            self,
+            Self::TooManyAttempts { .. }
+                | Self::Unavailable
+                | Self::UseDpopNonce { .. }
+                | Self::AuthorizationPending
+                | Self::SlowDown
+        )
     }
 
     const fn status(&self) -> StatusCode {
@@ -103,12 +149,26 @@ impl OauthError {
             Self::Method(methods) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(methods));
             }
+            Self::UseDpopNonce { nonce } => insert_nonce(headers, nonce),
+            Self::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            }
             Self::TooManyAttempts { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(*retry_after)));
             }
             _ => {}
         }
         response
+    }
+}
+
+/// When to come back to a service that cannot answer now, in seconds.
+const RETRY_AFTER: &str = "5";
+
+/// `DPoP-Nonce`: the nonce for the client's next proof (RFC 9449 section 8).
+pub(super) fn insert_nonce(headers: &mut HeaderMap, nonce: &str) {
+    if let Ok(nonce) = HeaderValue::from_str(nonce) {
+        headers.insert("dpop-nonce", nonce);
     }
 }
 

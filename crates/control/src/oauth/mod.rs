@@ -4,6 +4,7 @@
 //! and answers with JSON or an [`OauthError`]. Every token is signed in one place, `Operations::issue`.
 
 mod client_auth;
+mod dpop;
 mod error;
 mod keys;
 mod lockout;
@@ -15,6 +16,7 @@ mod tests;
 mod token;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -35,6 +37,10 @@ pub struct OauthParts {
     pub limits: AttemptLimits,
     /// The largest body of a request, in bytes.
     pub body_limit: usize,
+    /// Remembers proofs that were used; the same as the data plane's.
+    pub replay: Arc<dyn store::Replay>,
+    /// Makes and knows nonces; the same as the data plane's, since clients keep one nonce for an origin.
+    pub nonces: Arc<proof::dpop::Nonces>,
     /// Verifies tokens that are not necessarily ours, as the data plane does.
     pub subject_tokens: Arc<dyn SubjectTokens>,
     /// The way out to what the operator named: key sets of clients, the OpenID provider.
@@ -52,12 +58,13 @@ impl std::fmt::Debug for OauthParts {
 pub struct Oauth {
     parts: OauthParts,
     attempts: Attempts,
+    started: Instant,
 }
 
 impl Oauth {
     /// The token service over these parts.
     pub fn new(parts: OauthParts) -> Self {
-        Self { attempts: Attempts::new(parts.limits), parts }
+        Self { attempts: Attempts::new(parts.limits), started: parts.operations.clock().monotonic(), parts }
     }
 
     fn operations(&self) -> &Operations {

@@ -1,7 +1,9 @@
 //! What is kept between two steps of a flow: the stored bodies that the browser's side writes and the token endpoint
 //! redeems. They hold no credential; codes themselves are stored as hashes.
 
-use base::{Name, Timestamp};
+use base::{Name, Rng, Timestamp};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 /// Somebody who signed in at the OpenID provider of `[signin]`.
@@ -17,11 +19,8 @@ pub struct SignedIn {
     pub groups: Vec<String>,
     /// When they authenticated there (`auth_time`, else `iat` of the ID token).
     pub auth_time: Timestamp,
-    /// Our own session: new for every sign-in ([`new_session`]). Ends with everything issued in it.
+    /// The session in our tokens (`sid`), from [`session`]. Ends with everything issued in it.
     pub sid: String,
-    /// The provider's session (`sid` of the ID token), by which its security events speak of it.
-    #[serde(default)]
-    pub upstream_sid: Option<String>,
 }
 
 impl SignedIn {
@@ -88,12 +87,15 @@ pub enum Decision {
     Denied,
 }
 
-/// A new session id: 128 random bits in base64url.
-pub fn new_session(rng: &dyn base::Rng) -> String {
-    use base64::Engine;
+/// The session in our tokens: the provider's (`sid` of its ID token) with the issuer's name before it, so that its security
+/// events reach it; where it names none, one of our own.
+pub fn session(issuer: &Name, upstream: Option<&str>, rng: &dyn Rng) -> String {
+    if let Some(upstream) = upstream {
+        return own_subject(issuer, upstream);
+    }
     let mut random = [0u8; 16];
     rng.fill(&mut random);
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random)
+    URL_SAFE_NO_PAD.encode(random)
 }
 
 #[cfg(test)]
@@ -107,7 +109,6 @@ mod tests {
             groups: vec!["staff".to_owned()],
             auth_time: Timestamp::from_secs(1_800_000_000),
             sid: "s".to_owned(),
-            upstream_sid: None,
         }
     }
 
@@ -125,6 +126,8 @@ mod tests {
         let text = serde_json::to_string(&code).unwrap();
         assert_eq!(serde_json::from_str::<AuthorizationCode>(&text).unwrap(), code);
         assert_eq!(code.person.own_subject(), "corp|a|b");
+        assert_eq!(session(&code.person.issuer, Some("x"), &base::SystemRng), "corp|x");
+        assert_eq!(session(&code.person.issuer, None, &base::SystemRng).len(), 22);
         for decision in [Decision::Waiting, Decision::Denied, Decision::Approved { person: person() }] {
             let grant = DeviceGrant { client: code.client.clone(), scopes: Vec::new(), dpop_jkt: None, decision };
             let text = serde_json::to_string(&grant).unwrap();

@@ -107,8 +107,6 @@ pub(crate) struct NewToken<'a> {
     pub(crate) groups: &'a [String],
     /// Our session (`sid`): revoking it revokes the token.
     pub(crate) session: Option<&'a str>,
-    /// The session at the issuer the subject signed in at (`orig_sid`).
-    pub(crate) upstream_session: Option<&'a str>,
     /// The device (`device_id`).
     pub(crate) device: Option<&'a str>,
     /// When the subject signed in.
@@ -127,7 +125,6 @@ impl<'a> NewToken<'a> {
             actor: None,
             groups: &[],
             session: None,
-            upstream_session: None,
             device: None,
             auth_time: None,
         }
@@ -251,7 +248,6 @@ impl NewToken<'_> {
         add("act", self.actor.map(|actor| json!({ "sub": actor })));
         add("groups", (!self.groups.is_empty()).then(|| self.groups.into()));
         add("sid", self.session.map(Value::from));
-        add("orig_sid", self.upstream_session.map(Value::from));
         add("device_id", self.device.map(Value::from));
         add("auth_time", self.auth_time.map(|at| at.as_secs().into()));
     }

@@ -1,0 +1,120 @@
+//! DPoP at our own endpoints (RFC 9449 sections 5, 8 and 10): the key that what we issue is bound to.
+
+use base::Timestamp;
+use config::NonceMode;
+use proof::dpop::{DpopError, Expectation, Proof, TargetUri, VerifiedProof, verify};
+use serde_json::{Map, Value};
+use store::{Claim, ReplayError};
+
+use super::request::Asked;
+use super::{Oauth, OauthError};
+
+/// A key whose possession a request proves.
+pub(super) struct Holder {
+    proof: VerifiedProof,
+    /// The public key, as a JWK of its required members.
+    pub(super) jwk: Value,
+    /// A newer nonce than the one the proof has, for the answer.
+    pub(super) next_nonce: Option<String>,
+}
+
+impl Holder {
+    /// The key's thumbprint.
+    pub(super) fn jkt(&self) -> [u8; 32] {
+        *self.proof.jkt()
+    }
+
+    /// The key's thumbprint as base64url.
+    pub(super) fn jkt_text(&self) -> String {
+        self.proof.jkt_text()
+    }
+}
+
+impl Oauth {
+    /// The key whose possession the request proves; `None` if it brings no proof. The proof is not used up yet: that is
+    /// [`Oauth::use_up`], once everything else about the request has held.
+    pub(super) fn holder(&self, asked: &Asked) -> Result<Option<Holder>, OauthError> {
+        let mut proofs = asked.parts.headers.get_all("dpop").iter();
+        let value = match (proofs.next(), proofs.next()) {
+            (None, _) => return Ok(None),
+            (Some(value), None) => value,
+            (Some(_), Some(_)) => return Err(invalid("dpop_two_proofs")),
+        };
+        let text = value.to_str().map_err(|_| invalid("dpop_not_text"))?;
+        let proof = Proof::parse(text).map_err(|error| invalid(error.reason()))?;
+        let now = self.operations().clock().now();
+        let verified = self.verify_proof(&proof, asked, now)?;
+        let current = proof.nonce().is_some_and(|nonce| self.parts.nonces.is_current(nonce, proof.jkt(), now));
+        let next_nonce = (!current).then(|| self.parts.nonces.mint(proof.jkt(), now));
+        let jwk = proof.header().get("jwk").and_then(Value::as_object).map(required_members).unwrap_or_default();
+        Ok(Some(Holder { proof: verified, jwk: Value::Object(jwk), next_nonce }))
+    }
+
+    fn verify_proof(&self, proof: &Proof<'_>, asked: &Asked, now: Timestamp) -> Result<VerifiedProof, OauthError> {
+        let file = self.operations().file();
+        let accepted = self.parts.nonces.accepted(proof.jkt(), now);
+        let accepted = accepted.each_ref().map(String::as_str);
+        // A nonce that is sent is checked even where none is asked for.
+        let nonces = (self.wants_nonce(&file.dpop) || proof.nonce().is_some()).then_some(accepted.as_slice());
+        let others = file.server.external_urls.iter().map(|url| url.as_str());
+        let mut outcome = Err(DpopError::WrongTarget);
+        // Targets are compared before the signature is verified, so at most one is.
+        for origin in std::iter::once(self.operations().external_url()).chain(others) {
+            let target = format!("{}{}", origin.trim_end_matches('/'), asked.parts.uri.path());
+            let Ok(target) = TargetUri::parse(&target) else { continue };
+            let expected = Expectation {
+                nonces,
+                max_age: file.dpop.max_age.duration(),
+                skew: file.dpop.skew.duration(),
+                ..Expectation::new(asked.parts.method.as_str(), &target, now)
+            };
+            outcome = verify(proof, &expected);
+            if !matches!(outcome, Err(DpopError::WrongTarget)) {
+                break;
+            }
+        }
+        outcome.map_err(|error| match error {
+            DpopError::NonceRequired | DpopError::WrongNonce => {
+                OauthError::UseDpopNonce { nonce: self.parts.nonces.mint(proof.jkt(), now) }
+            }
+            other => invalid(other.reason()),
+        })
+    }
+
+    /// Where nonces are optional they are needed all the same as long as a proof from before the start would be taken:
+    /// what was used up then is forgotten.
+    fn wants_nonce(&self, dpop: &config::DpopSection) -> bool {
+        let window = dpop.max_age.duration().saturating_add(dpop.skew.duration());
+        let running = self.operations().clock().monotonic().saturating_duration_since(self.started);
+        dpop.nonce == NonceMode::Required || running <= window
+    }
+
+    /// Use a proof up: the same one is refused from now on.
+    pub(super) async fn use_up(&self, holder: &Holder) -> Result<(), OauthError> {
+        let until = holder.proof.acceptable_until();
+        match self.parts.replay.claim(holder.proof.replay_key(), until).await {
+            Ok(Claim::First) => Ok(()),
+            Ok(Claim::Seen) => Err(invalid("dpop_replayed")),
+            Err(error @ (ReplayError::Full | ReplayError::Down)) => {
+                tracing::error!(reason = error.reason(), "the replay store cannot be used");
+                Err(OauthError::Unavailable)
+            }
+        }
+    }
+}
+
+fn invalid(reason: &'static str) -> OauthError {
+    tracing::info!(reason, "DPoP proof refused");
+    OauthError::InvalidDpopProof("the DPoP proof is not valid for this request")
+}
+
+/// The members that make the key, and nothing else a client has put beside them.
+fn required_members(jwk: &Map<String, Value>) -> Map<String, Value> {
+    let names: &[&str] = match jwk.get("kty").and_then(Value::as_str) {
+        Some("EC") => &["crv", "kty", "x", "y"],
+        Some("OKP") => &["crv", "kty", "x"],
+        Some("RSA") => &["e", "kty", "n"],
+        _ => &[],
+    };
+    names.iter().filter_map(|name| Some(((*name).to_owned(), jwk.get(*name)?.clone()))).collect()
+}
