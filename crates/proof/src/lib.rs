@@ -3,8 +3,8 @@
 //! [`jose`] is a strict, small JOSE core on aws-lc-rs: it refuses everything a gateway has no use for
 //! (RFC 8725). [`token`] verifies access tokens of several issuers and caches the verdicts. [`inspect`] is the
 //! same verification for an operator's hands: one token, a key file, a printable verdict. [`dpop`] verifies proofs that
-//! the presenter of a token holds the key it is bound to,
-//! [`mtls`] reads client certificates. [`assertion`] verifies how clients authenticate with a key of their own,
+//! the presenter of a token holds the key it is bound to, [`signature`] verifies signatures over whole requests by that
+//! key, [`mtls`] reads client certificates. [`assertion`] verifies how clients authenticate with a key of their own,
 //! [`secevent`] the security events of other parties.
 
 pub mod assertion;
@@ -13,4 +13,5 @@ pub mod inspect;
 pub mod jose;
 pub mod mtls;
 pub mod secevent;
+pub mod signature;
 pub mod token;

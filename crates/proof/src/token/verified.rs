@@ -52,7 +52,7 @@ pub struct Confirmation {
     /// SHA-256 of a client certificate (RFC 8705 section 3.1).
     pub x5t_s256: Option<[u8; 32]>,
     /// The key itself (RFC 7800 section 3.2), where the token holds it: its thumbprint is `jkt`. Request signatures
-    /// need it, since they do not carry their key.
+    /// ([`signature`](crate::signature)) need it, since they do not carry their key.
     pub jwk: Option<Arc<VerifyingKey>>,
 }
 

@@ -101,18 +101,31 @@ impl Issuers {
         }
         let hash = jose::sha256(token.as_bytes());
         let key = Key::new(hash, self.generation);
-        if let Some(known) = self.cache.verified(&key) {
-            if let Some(verdict) = self.recheck(&known, now) {
-                return verdict.map(|()| Arc::clone(&known.token));
-            }
-            self.cache.forget(&key);
-        } else if let Some(refused) = self.cache.refused(&key)
-            && refused.is_fresh(now)
-            && self.list.get(refused.issuer).is_some_and(|issuer| issuer.keys.generation() == refused.keys)
-        {
-            return Err(refused.error);
+        self.known(&key, now).unwrap_or_else(|| self.verify_anew(token, key, hash, now))
+    }
+
+    /// What [`Issuers::verify`] would say without verifying a signature: nothing, if it would have to. For callers who bound
+    /// how often that happens.
+    pub fn recall(&self, token: &str, now: Timestamp) -> Option<Result<Arc<VerifiedToken>, TokenError>> {
+        if token.len() > MAX_TOKEN_LEN {
+            return Some(Err(JoseError::TooLong.into()));
         }
-        self.verify_anew(token, key, hash, now)
+        self.known(&Key::new(jose::sha256(token.as_bytes()), self.generation), now)
+    }
+
+    /// The verdict reached before, if it still holds.
+    fn known(&self, key: &Key, now: Timestamp) -> Option<Result<Arc<VerifiedToken>, TokenError>> {
+        if let Some(known) = self.cache.verified(key) {
+            let verdict = self.recheck(&known, now);
+            if verdict.is_none() {
+                self.cache.forget(key);
+            }
+            return verdict.map(|verdict| verdict.map(|()| Arc::clone(&known.token)));
+        }
+        let refused = self.cache.refused(key)?;
+        let holds = refused.is_fresh(now)
+            && self.list.get(refused.issuer).is_some_and(|issuer| issuer.keys.generation() == refused.keys);
+        holds.then_some(Err(refused.error))
     }
 
     /// The issuers.
