@@ -16,8 +16,9 @@ use crate::records::Entry;
 
 /// How many records wait at most.
 const CAPACITY: usize = 16_384;
-/// How many are written together.
-pub(crate) const BATCH: usize = 256;
+/// How many are written together: what a busy server makes while the first of them waits for the writer. More would
+/// keep those waiting who need their write done.
+pub(crate) const BATCH: usize = 1024;
 
 /// Where request records go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ struct Waiting {
     entries: VecDeque<Entry>,
     /// Taken by the writer but not written yet; they keep their room until they are.
     taken: usize,
+    /// What the last batch was held in, for the next.
+    spare: VecDeque<Entry>,
 }
 
 impl Waiting {
@@ -98,16 +101,24 @@ impl RecordSink {
 
     /// Take the oldest records, a batch at most. Each batch is ended by [`RecordSink::put_back`],
     /// [`RecordSink::written`] or [`RecordSink::lost`].
-    pub(crate) fn take(&self) -> Vec<Entry> {
+    pub(crate) fn take(&self) -> VecDeque<Entry> {
         let mut queue = self.lock();
         let count = queue.entries.len().min(BATCH);
         queue.taken = count;
+        if count == queue.entries.len() {
+            // All of it, without moving one: requests wait for this lock.
+            let spare = std::mem::take(&mut queue.spare);
+            return std::mem::replace(&mut queue.entries, spare);
+        }
         queue.entries.drain(..count).collect()
     }
 
     /// The batch is in the database.
-    pub(crate) fn written(&self) {
-        self.lock().taken = 0;
+    pub(crate) fn written(&self, mut batch: VecDeque<Entry>) {
+        batch.clear();
+        let mut queue = self.lock();
+        queue.taken = 0;
+        queue.spare = batch;
     }
 
     /// The batch can never be written.
@@ -117,12 +128,11 @@ impl RecordSink {
     }
 
     /// The batch could not be written now: its records are the oldest again.
-    pub(crate) fn put_back(&self, records: Vec<Entry>) {
+    pub(crate) fn put_back(&self, mut batch: VecDeque<Entry>) {
         let mut queue = self.lock();
         queue.taken = 0;
-        for entry in records.into_iter().rev() {
-            queue.entries.push_front(entry);
-        }
+        batch.append(&mut queue.entries);
+        queue.entries = batch;
     }
 
     fn count_dropped(&self, count: u64) {

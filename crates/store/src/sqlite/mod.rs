@@ -17,7 +17,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row as _, Sqlite, TypeInfo, ValueRef};
+use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, Sqlite, TypeInfo, ValueRef};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Cell, Connection, Engine, Job, Row, Statement, Value, first, sql};
@@ -92,7 +92,7 @@ pub(crate) async fn open(
 
 impl Engine for SqliteEngine {
     fn fetch(&self, statement: Statement) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        Box::pin(async move { rows(&query(statement).fetch_all(&self.readers).await.map_err(translate)?) })
+        Box::pin(async move { rows(&query(statement)?.fetch_all(&self.readers).await.map_err(translate)?) })
     }
 
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
@@ -142,12 +142,12 @@ impl Engine for SqliteEngine {
 impl Connection for SqliteConnection {
     fn execute(&mut self, statement: Statement) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(
-            async move { query(statement).execute(self).await.map(|done| done.rows_affected()).map_err(translate) },
+            async move { query(statement)?.execute(self).await.map(|done| done.rows_affected()).map_err(translate) },
         )
     }
 
     fn fetch(&mut self, statement: Statement) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        Box::pin(async move { rows(&query(statement).fetch_all(self).await.map_err(translate)?) })
+        Box::pin(async move { rows(&query(statement)?.fetch_all(self).await.map_err(translate)?) })
     }
 }
 
@@ -186,16 +186,22 @@ async fn migrate(
     tx.commit().await.map_err(translate)
 }
 
-fn query(statement: Statement) -> Query<'static, Sqlite, SqliteArguments> {
-    let query = match statement.sql {
-        Cow::Borrowed(text) => sqlx::query(text),
+fn query(statement: Statement) -> Result<Query<'static, Sqlite, SqliteArguments>, StoreError> {
+    // Collected first: binding one after the other would move the whole query each time.
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(statement.values.len(), 0);
+    for value in statement.values {
+        let added = match value {
+            Value::Int(number) => arguments.add(number),
+            Value::Text(text) => arguments.add(text),
+            Value::Bytes(bytes) => arguments.add(bytes),
+        };
+        added.map_err(|error| translate(sqlx::Error::Encode(error)))?;
+    }
+    Ok(match statement.sql {
+        Cow::Borrowed(text) => sqlx::query_with(text, arguments),
         // Built of fixed text and placeholder numbers only: see records::insert.
-        Cow::Owned(text) => sqlx::query(AssertSqlSafe(text)),
-    };
-    statement.values.into_iter().fold(query, |query, value| match value {
-        Value::Int(number) => query.bind(number),
-        Value::Text(text) => query.bind(text),
-        Value::Bytes(bytes) => query.bind(bytes),
+        Cow::Owned(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
     })
 }
 

@@ -292,7 +292,8 @@ async fn what_is_queued_when_the_store_closes_is_still_written() {
 async fn records_are_written_without_a_flush() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_in(dir.path()).await;
-    for n in 0..1000 {
+    // More than a batch, and of no round number: every size of statement is used.
+    for n in 0..1500 {
         store.sink().push(record(n));
     }
     let patience = tokio::time::timeout(Duration::from_secs(20), async {
@@ -303,8 +304,11 @@ async fn records_are_written_without_a_flush() {
     });
     patience.await.unwrap();
     store.ping().await.unwrap();
-    let page = Page::first(1000);
-    assert_eq!(store.records().list(&RecordFilter::default(), &page).await.unwrap().items.len(), 1000);
+    let newest = store.records().list(&RecordFilter::default(), &Page::first(1000)).await.unwrap();
+    let older = Page { after: newest.next, limit: 1000 };
+    let older = store.records().list(&RecordFilter::default(), &older).await.unwrap();
+    let ids: Vec<_> = newest.items.iter().chain(&older.items).rev().map(|record| record.request_id).collect();
+    assert_eq!(ids, (0..1500).map(|n| record(n).request_id).collect::<Vec<_>>(), "each once, in order");
 }
 
 #[test]

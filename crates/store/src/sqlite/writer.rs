@@ -27,8 +27,9 @@ const MAX_OPEN: Duration = Duration::from_millis(2);
 const LINGER: Duration = Duration::from_millis(100);
 /// How long to wait when they could not be.
 const RETRY: Duration = Duration::from_secs(1);
-/// Records per statement: more gain nothing.
-const RECORDS_PER_INSERT: usize = 16;
+/// Records per statement, largest first: each statement is a way to SQLite's thread and back, which costs more than
+/// the insert; a few fixed sizes, because each is prepared once and kept.
+const RECORDS_PER_INSERT: [usize; 4] = [128, 32, 8, 1];
 
 pub(crate) enum Message {
     Job(Box<dyn Job>),
@@ -184,12 +185,12 @@ impl Writer {
     }
 
     async fn one_batch_of_records(&mut self) -> Result<usize, StoreError> {
-        let batch = self.sink.take();
+        let mut batch = self.sink.take();
         if batch.is_empty() {
             return Ok(0);
         }
         let count = batch.len();
-        let inserted = self.insert(&batch).await;
+        let inserted = self.insert(batch.make_contiguous()).await;
         self.failing = inserted.is_err();
         if let Err(error) = inserted {
             let _ = self.connection.execute(sql("ROLLBACK")).await;
@@ -200,17 +201,21 @@ impl Writer {
             }
             return Err(error);
         }
-        self.sink.written();
+        self.sink.written(batch);
         Ok(count)
     }
 
     async fn insert(&mut self, batch: &[records::Entry]) -> Result<(), StoreError> {
         self.connection.execute(sql("BEGIN IMMEDIATE")).await?;
-        for part in batch.chunks(RECORDS_PER_INSERT) {
-            // SQLite looks each `$n` up by a walk over all of them, which for hundreds costs more than the insert;
-            // a bare `?` has no name to look up.
-            let statement = records::insert(part, |text, _| text.push('?'));
-            self.connection.execute(statement).await?;
+        let mut rest = batch;
+        for size in RECORDS_PER_INSERT {
+            while let Some((part, more)) = rest.split_at_checked(size) {
+                // SQLite looks each `$n` up by a walk over all of them, which for hundreds costs more than the insert;
+                // a bare `?` has no name to look up.
+                let statement = records::insert(part, |text, _| text.push('?'));
+                self.connection.execute(statement).await?;
+                rest = more;
+            }
         }
         for statement in records::last_used(batch) {
             self.connection.execute(statement).await?;
