@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use store::{NewClient, Page};
 use vault::HashPurpose;
 
-use super::{Listed, Once, OperationError, Operations, checked_scopes, merge_pages};
+use super::registration::{Authentication, ClientForm};
+use super::{FileInForce, Listed, Once, OperationError, Operations, Registration, checked_scopes, merge_pages};
 use crate::credential::{FileHash, Kind};
 
 /// How long tokens live unless the client says otherwise.
@@ -93,21 +94,6 @@ pub struct IssuedSecret {
     pub client_secret: Once,
 }
 
-/// A client as the token service knows it, wherever it is registered.
-#[derive(Debug, Clone)]
-pub struct Registration {
-    /// Its name.
-    pub name: Name,
-    /// The scopes it may ask for.
-    pub scopes: Vec<String>,
-    /// How long its tokens live.
-    pub token_ttl: Duration,
-    /// Whether it is refused.
-    pub disabled: bool,
-    file_hash: Option<FileHash>,
-    keyed_hashes: Vec<[u8; 32]>,
-}
-
 impl Operations {
     /// Make a client and its secret.
     pub async fn client_create(&self, new: &CreateClient, by: &str) -> Result<IssuedSecret, OperationError> {
@@ -117,8 +103,14 @@ impl Operations {
         self.client_not_in_file(&name)?;
         let secret = Kind::ClientSecret.generate(&*self.rng);
         let hash = self.vault.keyed_hash(HashPurpose::ClientSecret, secret.expose().as_bytes());
-        let new =
-            NewClient { name: name.clone(), scopes, token_ttl: Some(ttl), settings: "{}".to_owned(), secret: Some(hash), created_by: by.to_owned() };
+        let new = NewClient {
+            name: name.clone(),
+            scopes,
+            token_ttl: Some(ttl),
+            settings: "{}".to_owned(),
+            secret: Some(hash),
+            created_by: by.to_owned(),
+        };
         let client = match self.store.clients().create(new).await {
             Err(store::StoreError::Exists(_)) => {
                 return Err(OperationError::Exists { kind: "client", name: name.to_string() });
@@ -222,18 +214,12 @@ impl Operations {
         let asked =
             Name::new(name).or_else(|_| Name::new(config::OWN_NAME)).map_err(OperationError::name("client_id"))?;
         let stored = self.store.clients().get(&asked).await?;
-        if let Some(client) = self.file().clients.iter().find(|client| client.name.as_str() == name) {
-            return Ok(Some(from_file(client)));
+        let file = self.in_force();
+        if let Some(client) = file.config.clients.iter().find(|client| client.name.as_str() == name) {
+            return Ok(Some(from_file(client, &file)));
         }
         let now = self.clock.now();
-        Ok(stored.filter(|client| client.name.as_str() == name).map(|client| Registration {
-            keyed_hashes: client.live_secrets(now).copied().collect(),
-            name: client.name,
-            scopes: client.scopes,
-            token_ttl: client.token_ttl.unwrap_or(DEFAULT_TTL),
-            disabled: client.disabled,
-            file_hash: None,
-        }))
+        stored.filter(|client| client.name.as_str() == name).map(|client| from_store(client, now)).transpose()
     }
 
     /// Whether `secret` is one of the client's. Does the same work for a client that does not exist.
@@ -307,7 +293,7 @@ fn file_view(client: &config::Client) -> ClientView {
     }
 }
 
-fn from_file(client: &config::Client) -> Registration {
+fn from_file(client: &config::Client, file: &FileInForce) -> Registration {
     let hash = match &client.auth {
         Some(ClientAuth::ClientSecret { hash }) => Some(hash),
         _ => None,
@@ -317,10 +303,45 @@ fn from_file(client: &config::Client) -> Registration {
         scopes: client.scopes.iter().map(ToString::to_string).collect(),
         token_ttl: client.token_ttl.duration(),
         disabled: client.disabled,
+        auth: file.authentication(&client.name),
+        grants: client.grants().to_vec(),
+        redirect_uris: client.redirect_uris.clone(),
+        require: client.require.clone(),
+        exchange: client.exchange.clone(),
+        introspect: client.introspect,
         // A hash that cannot be read matches nothing; `check` names it.
         file_hash: hash.and_then(|hash| FileHash::parse(hash).ok()),
         keyed_hashes: Vec::new(),
     }
+}
+
+fn from_store(client: store::Client, now: Timestamp) -> Result<Registration, OperationError> {
+    let form = form_of(&client)?;
+    let auth = form.authentication().unwrap_or_else(|error| {
+        tracing::error!(client = %client.name, error, "what a client is registered with cannot be read");
+        Authentication::Nothing
+    });
+    let has_secret = matches!(auth, Authentication::Secret);
+    Ok(Registration {
+        keyed_hashes: client.live_secrets(now).copied().filter(|_| has_secret).collect(),
+        name: client.name,
+        scopes: client.scopes,
+        token_ttl: client.token_ttl.unwrap_or(DEFAULT_TTL),
+        disabled: client.disabled,
+        auth,
+        grants: form.grants(),
+        redirect_uris: form.redirect_uris,
+        require: form.require,
+        exchange: form.exchange,
+        introspect: form.introspect,
+        file_hash: None,
+    })
+}
+
+/// What a stored client may do and how.
+fn form_of(client: &store::Client) -> Result<ClientForm, OperationError> {
+    let form = serde_json::from_str(&client.settings);
+    Ok(form.map_err(|_| store::StoreError::Row("a client's settings"))?)
 }
 
 /// A client's name goes into `Basic` credentials and token claims.

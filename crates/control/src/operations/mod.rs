@@ -4,14 +4,17 @@ mod admin_tokens;
 mod apikeys;
 mod clients;
 mod error;
+mod grants;
+mod registration;
 mod resources;
 mod secrets;
 mod signing;
 mod tokens;
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use base::{Clock, RequestId, Rng, Secret};
+use base::{Clock, Name, RequestId, Rng, Secret};
 use config::Config;
 use store::Store;
 use tokio::sync::{Mutex, MutexGuard};
@@ -19,8 +22,10 @@ use vault::Vault;
 
 pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
 pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
-pub use clients::{ClientView, CreateClient, IssuedSecret, Registration, RotateClient, UpdateClient};
+pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateClient};
 pub use error::OperationError;
+pub(crate) use grants::{CodeHash, Kept, Redeemed};
+pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration};
 pub use resources::{Condition, Kind, ResourceView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys};
@@ -52,11 +57,37 @@ pub struct Operations {
     vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
-    file: RwLock<Arc<Config>>,
+    file: RwLock<Arc<FileInForce>>,
     external_url: String,
     changing: Mutex<()>,
     signing: signing::Cache,
     trial: Trial,
+}
+
+/// The configuration file, and what the files hold that it names for its clients: read once, not for every request.
+#[derive(Debug)]
+struct FileInForce {
+    config: Arc<Config>,
+    clients: HashMap<Name, Authentication>,
+}
+
+impl FileInForce {
+    fn read(config: Arc<Config>) -> Self {
+        let mut clients = HashMap::new();
+        for client in &config.clients {
+            let Some(auth) = &client.auth else { continue };
+            let auth = registration::from_file(auth).unwrap_or_else(|error| {
+                tracing::error!(client = %client.name, error, "the client cannot prove who it is");
+                Authentication::Nothing
+            });
+            clients.insert(client.name.clone(), auth);
+        }
+        Self { config, clients }
+    }
+
+    fn authentication(&self, client: &Name) -> Authentication {
+        self.clients.get(client).cloned().unwrap_or(Authentication::Nothing)
+    }
 }
 
 /// Tells why a configuration could not be put in force; nothing if it could.
@@ -89,7 +120,7 @@ impl Operations {
             vault: parts.vault,
             clock: parts.clock,
             rng: parts.rng,
-            file: RwLock::new(parts.file),
+            file: RwLock::new(Arc::new(FileInForce::read(parts.file))),
             external_url: parts.external_url,
             changing: Mutex::new(()),
             signing: signing::Cache::default(),
@@ -106,11 +137,16 @@ impl Operations {
 
     /// The configuration file was read again.
     pub fn set_file(&self, file: Arc<Config>) {
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = file;
+        let read = Arc::new(FileInForce::read(file));
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = read;
     }
 
     /// The configuration file as it was last read.
     pub fn file(&self) -> Arc<Config> {
+        Arc::clone(&self.in_force().config)
+    }
+
+    fn in_force(&self) -> Arc<FileInForce> {
         Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner))
     }
 
