@@ -1,5 +1,7 @@
 //! What can be wrong with a resource or section on its own, beyond what the schema says.
 
+mod oauth;
+
 use base::{ByteSize, Span};
 
 use crate::fault::{Code, Faults};
@@ -7,12 +9,12 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
-    Client, DpopSection, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar, SecretRef, Server,
-    Service, Signin, StoreSection, TokenSection, Transmitter, Upstream, VariableKind, VaultSection, routes,
+    Algorithm, Bound, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar, SecretRef, Server,
+    Service, StoreSection, Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
-fn destination(url: &HttpUrl, allow_private: bool, key: &str, faults: &mut Faults) {
+pub(crate) fn destination(url: &HttpUrl, allow_private: bool, key: &str, faults: &mut Faults) {
     const HINT: &str = "add allow_private = true if that is meant";
     if allow_private {
         return;
@@ -21,6 +23,26 @@ fn destination(url: &HttpUrl, allow_private: bool, key: &str, faults: &mut Fault
         faults.add(key, Code::BadValue, "a loopback or private address").hint(HINT);
     } else if !url.is_https() {
         faults.add(key, Code::BadValue, "plain HTTP to another machine").hint("begin with https://");
+    }
+}
+
+/// Algorithms of somebody with public keys.
+fn public_algorithms(algorithms: &[Algorithm], key: &str, faults: &mut Faults) {
+    for (index, algorithm) in algorithms.iter().enumerate() {
+        if algorithm.is_symmetric() {
+            let message = "HMAC with public keys would let anybody sign";
+            faults.add(format!("{key}[{index}]"), Code::Conflict, message).hint("HS256 goes with hs256_secret only");
+        }
+    }
+    twice(algorithms, key, faults);
+}
+
+/// A fault for each value of a list that stands in it before.
+fn twice<T: PartialEq>(list: &[T], key: &str, faults: &mut Faults) {
+    for (index, value) in list.iter().enumerate() {
+        if list.iter().take(index).any(|before| before == value) {
+            faults.add(format!("{key}[{index}]"), Code::BadValue, "named twice");
+        }
     }
 }
 
@@ -97,28 +119,20 @@ impl Issuer {
     }
 
     fn algorithms_alone(&self, faults: &mut Faults) {
-        let shared = self.hs256_secret.is_some();
-        if shared && self.algorithms.len() > 1 {
+        if self.hs256_secret.is_none() {
+            return public_algorithms(&self.algorithms, "algorithms", faults);
+        }
+        if self.algorithms.len() > 1 {
             faults.add("algorithms", Code::BadValue, "a shared secret is used with one algorithm");
         }
         for (index, algorithm) in self.algorithms.iter().enumerate() {
             let path = format!("algorithms[{index}]");
-            if algorithm.is_symmetric() && !shared {
-                let message = "HMAC with public keys would let anybody sign";
-                faults.add(path, Code::Conflict, message).hint("HS256 goes with hs256_secret only");
-            } else if !algorithm.is_symmetric() && shared {
+            if !algorithm.is_symmetric() {
                 faults.add(path, Code::Conflict, "a shared secret has no public keys").hint("HS256, HS384 or HS512");
             } else if self.algorithms.get(..index).is_some_and(|before| before.contains(algorithm)) {
                 faults.add(path, Code::BadValue, "named twice");
             }
         }
-    }
-}
-
-impl Alone for Client {
-    fn alone(&self, faults: &mut Faults) {
-        own_name(self.name.as_str(), faults);
-        between(self.token_ttl, Span::secs(10), DAY, "token_ttl", faults);
     }
 }
 
@@ -181,6 +195,16 @@ impl Alone for Policy {
             faults
                 .add("may", Code::MissingKey, "it allows nothing")
                 .hint("give models, services, upstreams, providers or passthrough");
+        }
+        twice::<Bound>(&self.who.bound, "who.bound", faults);
+        if !self.who.key.is_empty() {
+            const HINT: &str = "keys are good for whoever has them; use tokens where that is not enough";
+            if !self.who.bound.is_empty() {
+                faults.add("who.bound", Code::Conflict, "a vg_ key is bound to nothing").hint(HINT);
+            }
+            if self.single_use {
+                faults.add("single_use", Code::Conflict, "a vg_ key is made to be used again").hint(HINT);
+            }
         }
         for (index, rate) in self.rate.iter().enumerate() {
             let (Rate::Requests { per, .. } | Rate::Concurrent { per, .. }) = rate;
@@ -263,17 +287,18 @@ impl Alone for Upstream {
 impl Alone for Server {
     fn alone(&self, faults: &mut Faults) {
         if let Some(url) = &self.external_url {
-            let path = url.url().path();
-            if path != "/" {
-                faults.add("external_url", Code::BadValue, "a URL with a path").hint("Vouchgate has a host of its own");
-            } else if url.as_str().ends_with('/') {
-                let hint = format!("write {:?}: tokens name it exactly so", url.trimmed());
-                faults.add("external_url", Code::BadValue, "a / at the end").hint(hint);
-            }
-            if !url.is_https() && !url.is_loopback() && !self.plain_http {
-                faults
-                    .add("external_url", Code::BadValue, "plain HTTP would show every token to the network")
-                    .hint("begin with https://; plain_http = true if something in front adds TLS");
+            self.reached_at(url, "external_url", faults);
+        } else if !self.external_urls.is_empty() {
+            faults
+                .add("external_urls", Code::Conflict, "further URLs without a first one")
+                .hint("external_url is the one that tokens name");
+        }
+        twice(&self.external_urls, "external_urls", faults);
+        for (index, url) in self.external_urls.iter().enumerate() {
+            let key = format!("external_urls[{index}]");
+            self.reached_at(url, &key, faults);
+            if Some(url) == self.external_url.as_ref() {
+                faults.add(key, Code::BadValue, "external_url is this already");
             }
         }
         for (key, address, tls) in
@@ -292,6 +317,24 @@ impl Alone for Server {
             || self.admin_listen.ip().is_unspecified();
         if self.listen.port() != 0 && self.listen.port() == self.admin_listen.port() && same_ip {
             faults.add("admin_listen", Code::Conflict, "the public listener has this address");
+        }
+    }
+}
+
+impl Server {
+    /// A URL under which clients reach us.
+    fn reached_at(&self, url: &HttpUrl, key: &str, faults: &mut Faults) {
+        let path = url.url().path();
+        if path != "/" {
+            faults.add(key, Code::BadValue, "a URL with a path").hint("Vouchgate has a host of its own");
+        } else if url.as_str().ends_with('/') {
+            let hint = format!("write {:?}: tokens name it exactly so", url.trimmed());
+            faults.add(key, Code::BadValue, "a / at the end").hint(hint);
+        }
+        if !url.is_https() && !url.is_loopback() && !self.plain_http {
+            faults
+                .add(key, Code::BadValue, "plain HTTP would show every token to the network")
+                .hint("begin with https://; plain_http = true if something in front adds TLS");
         }
     }
 }
@@ -353,28 +396,5 @@ impl Alone for VaultSection {
                 .add("key", Code::Conflict, "the vault cannot hold the key it is sealed with")
                 .hint("use file or env");
         }
-    }
-}
-
-impl Alone for TokenSection {
-    fn alone(&self, faults: &mut Faults) {
-        between(self.refresh_grace, Span::secs(0), Span::secs(60), "refresh_grace", faults);
-    }
-}
-
-impl Alone for DpopSection {
-    fn alone(&self, faults: &mut Faults) {
-        between(self.max_age, Span::secs(5), Span::secs(300), "max_age", faults);
-        between(self.skew, Span::secs(0), Span::secs(60), "skew", faults);
-    }
-}
-
-impl Alone for Signin {
-    fn alone(&self, _: &mut Faults) {}
-}
-
-impl Alone for Transmitter {
-    fn alone(&self, faults: &mut Faults) {
-        own_name(self.name.as_str(), faults);
     }
 }

@@ -1,13 +1,15 @@
 //! What can be wrong between resources.
 
+mod oauth;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fault::{Code, Faults};
 use crate::resource::Resource;
 use crate::values::Pattern;
 use crate::{
-    Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Provider, Service, Transmitter, Upstream, routes,
-    suggest,
+    Bound, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Provider, Server, Service, Signin, Transmitter,
+    Upstream, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -21,6 +23,21 @@ pub(crate) struct World<'a> {
     pub(crate) services: Placed<'a, Service>,
     pub(crate) upstreams: Placed<'a, Upstream>,
     pub(crate) transmitters: Placed<'a, Transmitter>,
+    /// Where Vouchgate listens, if that could be read.
+    pub(crate) server: Option<&'a Server>,
+    pub(crate) signin: Sign<'a>,
+}
+
+/// Whether and where people sign in.
+#[derive(Default)]
+pub(crate) enum Sign<'a> {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// It is said, but could not be read.
+    Unreadable,
+    /// There.
+    In(&'a Signin),
 }
 
 /// The resources of one kind: those that could be read with their index, and every name with its index.
@@ -97,6 +114,8 @@ impl<'a> World<'a> {
             services: Placed::all(&config.services),
             upstreams: Placed::all(&config.upstreams),
             transmitters: Placed::all(&config.transmitters),
+            server: Some(&config.server),
+            signin: config.signin.as_ref().map_or(Sign::Nowhere, Sign::In),
         }
     }
 
@@ -113,6 +132,7 @@ impl<'a> World<'a> {
         self.issuers_apart(faults);
         self.paths_apart(faults);
         self.targets(faults);
+        self.token_service(faults);
         for (path, policy) in self.policies.iter() {
             self.policy(&path, policy, faults);
         }
@@ -200,6 +220,9 @@ impl<'a> World<'a> {
                 let at = format!("{path}.who.issuer[{index}]");
                 self.issuers.need(issuer.as_str(), at, faults);
             }
+        }
+        if let Some(index) = policy.who.bound.iter().position(|proof| *proof == Bound::Mtls) {
+            self.certificates(false, format!("{path}.who.bound[{index}]"), faults);
         }
         let may = &policy.may;
         self.services.need_all(&may.services, &format!("{path}.may.services"), faults);

@@ -58,11 +58,8 @@ const fn default_token_ttl() -> Span {
 impl Client {
     /// The grants in force: those given, or the default.
     pub fn grants(&self) -> &[Grant] {
-        match (&self.grants, &self.auth) {
-            (Some(given), _) => given,
-            (None, None | Some(ClientAuth::None)) => &[],
-            (None, Some(_)) => &[Grant::ClientCredentials],
-        }
+        let known = self.auth.as_ref().is_some_and(|auth| *auth != ClientAuth::None);
+        in_force(self.grants.as_deref(), known)
     }
 
     /// Whether it must always do this.
@@ -80,6 +77,15 @@ impl Client {
             exchange: self.exchange.clone(),
             introspect: self.introspect,
         }
+    }
+}
+
+/// The grants of a client; `known` if it proves who it is.
+fn in_force(given: Option<&[Grant]>, known: bool) -> &[Grant] {
+    match given {
+        Some(given) => given,
+        None if known => &[Grant::ClientCredentials],
+        None => &[],
     }
 }
 
@@ -106,6 +112,14 @@ pub struct ClientSettings {
     /// [`Client::introspect`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub introspect: bool,
+}
+
+impl ClientSettings {
+    /// The grants in force, as [`Client::grants`]; `has_secret` if rows hold hashes of secrets.
+    pub fn grants(&self, has_secret: bool) -> &[Grant] {
+        let known = has_secret || self.auth.as_ref().is_some_and(|auth| *auth != ClientAuth::None);
+        in_force(self.grants.as_deref(), known)
+    }
 }
 
 /// A way to get a token.

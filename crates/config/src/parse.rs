@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use toml::de::DeTable;
 
-use crate::check::{Placed, World};
+use crate::check::{Placed, Sign, World};
 use crate::fault::{Code, Fault, Faults};
 use crate::resource::{Alone, Resource};
 use crate::tree::{Node, line_and_column};
@@ -105,6 +105,12 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         services: placed(root, &services),
         upstreams: placed(root, &upstreams),
         transmitters: placed(root, &transmitters),
+        server: (!faults.touch("server")).then_some(&config.server),
+        signin: match (&config.signin, root.entry("signin")) {
+            (Some(signin), _) => Sign::In(signin),
+            (None, Some(_)) => Sign::Unreadable,
+            (None, None) => Sign::Nowhere,
+        },
     }
     .check(faults);
     Config {

@@ -262,10 +262,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The types a schema names.
+/// The types a schema names. Words that are described one by one have that of the first.
 fn types(schema: &Json) -> impl Iterator<Item = &str> {
-    let one = schema.get("type").and_then(Json::as_str);
-    let many = schema.get("type").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
+    let word = schema.get("oneOf").and_then(|words| words.get(0)).filter(|_| schema.get("type").is_none());
+    let wanted = word.unwrap_or(schema).get("type");
+    let one = wanted.and_then(Json::as_str);
+    let many = wanted.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
     one.into_iter().chain(many)
 }
 

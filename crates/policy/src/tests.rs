@@ -1,7 +1,7 @@
 //! Who gets in, who does not, and what is said about it.
 
 use base::{Name, Timestamp};
-use config::Config;
+use config::{Bound, Config};
 use proptest::prelude::*;
 
 use crate::{Ask, Caller, Denial, Policies, PolicyFault, Proven, Target, Tools, World, compile};
@@ -301,6 +301,56 @@ fn a_denial_says_what_is_missing_when_only_one_thing_is() {
 }
 
 #[test]
+fn any_one_of_the_proofs_asked_for_will_do() {
+    let policies = policies(
+        "[server]\ntls = { cert = \"c\", key = \"k\" }\n\
+         [[policy]]\nname = \"p\"\nwho = { issuer = \"corp\", bound = [\"mtls\", \"signature\"] }\nmay = { models = \"*\" }\n\
+         single_use = true\non_revocation = \"cut\"\n",
+    );
+    let with = |bound: Proven| policies.decide(&Caller { bound, ..caller() }, &model("fast"));
+    for proofs in [
+        Proven { mtls: true, ..Proven::NONE },
+        Proven { signature: true, ..Proven::NONE },
+        Proven { dpop: true, mtls: true, signature: true },
+    ] {
+        let permit = with(proofs).unwrap();
+        assert!(permit.single_use() && permit.cut_on_revocation(), "{proofs:?}");
+        assert_eq!(proofs.iter().collect::<Proven>(), proofs);
+    }
+    for proofs in [Proven::NONE, Proven { dpop: true, ..Proven::NONE }] {
+        let denial = with(proofs).unwrap_err();
+        assert_eq!((denial.code, denial.policy.as_ref().map(Name::as_str)), ("proof_required", Some("p")));
+        assert_eq!(denial.missing_proofs, [Bound::Mtls, Bound::Signature]);
+        assert!(denial.message.ends_with("mtls or signature."), "{denial}");
+    }
+    let bound = Proven { dpop: true, ..Proven::NONE };
+    let told = policies.explain(&Caller { bound, ..caller() }, &model("fast"));
+    let held = told.policies[0].conditions.iter().find(|c| c.condition == "who.bound").unwrap();
+    assert!(
+        !held.holds
+            && held.wants == serde_json::json!(["mtls", "signature"])
+            && held.has == serde_json::json!(["dpop"])
+    );
+}
+
+#[test]
+fn a_proof_asked_for_is_not_named_to_whom_more_is_lacking() {
+    let text = "[[policy]]\nname = \"p\"\nwho = { issuer = \"corp\", scope = \"chat\", bound = \"dpop\" }\nmay = { models = \"fast\" }\n";
+    let policies = policies(text);
+    assert_eq!(outcome(&policies, &caller(), &model("fast")), Err("model_not_allowed"));
+    let chat = ["chat".to_owned()];
+    let scoped = Caller { scopes: &chat, ..caller() };
+    assert_eq!(outcome(&policies, &scoped, &model("fast")), Err("proof_required"));
+    assert_eq!(outcome(&policies, &scoped, &model("other")), Err("model_not_allowed"));
+    assert_eq!(outcome(&policies, &Caller { issuer: "vouchgate", ..scoped }, &model("fast")), Err("model_not_allowed"));
+    assert!(policies.visible_models(&scoped, NOON).is_empty());
+    let bound = Proven { dpop: true, ..Proven::NONE };
+    assert_eq!(policies.visible_models(&Caller { bound, ..scoped }, NOON).len(), 1);
+    let unbound = Caller { bound, ..caller() };
+    assert_eq!(outcome(&policies, &unbound, &model("fast")), Err("insufficient_scope"));
+}
+
+#[test]
 fn only_what_may_be_used_is_visible() {
     let policies = policies(
         "[[policy]]\nname = \"p\"\nwho = { issuer = \"corp\" }\nmay = { models = \"claude-*\", services = \"*\" }\n\
@@ -370,12 +420,15 @@ fn any_policy() -> impl Strategy<Value = String> {
     let key = prop_oneof![4 => Just(""), 1 => Just("key = \"k*\", ")];
     let time = prop_oneof![Just(""), Just("time = \"mon-fri 08:00-18:00 UTC\", ")];
     let ip = prop_oneof![Just(""), Just("ip = \"10.0.0.0/8\", ")];
+    let bound = prop_oneof![2 => Just(""), 1 => Just("bound = [\"dpop\", \"signature\"], ")];
     let models = prop_oneof![Just("\"*\""), Just("\"fast\""), Just("[\"claude-*\", \"fast\"]")];
     let most = prop_oneof![Just(""), Just(", max_output_tokens = 10")];
     let tools = prop_oneof![Just(""), Just(", tools = false")];
-    (issuer, scope, subject, key, time, ip, models, most, tools).prop_map(
-        |(issuer, scope, subject, key, time, ip, models, most, tools)| {
-            format!("who = {{ {issuer}{scope}{subject}{key}{time}{ip}client = \"*\" }}\nmay = {{ models = {models}{most}{tools} }}\n")
+    (issuer, scope, subject, key, time, ip, bound, models, most, tools).prop_map(
+        |(issuer, scope, subject, key, time, ip, bound, models, most, tools)| {
+            // No rule for keys may ask for proofs.
+            let bound = if key.is_empty() { bound } else { "" };
+            format!("who = {{ {issuer}{scope}{subject}{key}{time}{ip}{bound}client = \"*\" }}\nmay = {{ models = {models}{most}{tools} }}\n")
         },
     )
 }
@@ -389,22 +442,22 @@ fn numbered(set: &[String]) -> Policies {
     policies(&set.iter().enumerate().map(one).collect::<Vec<_>>().concat())
 }
 
+/// Facts about a caller and its request, drawn at random.
+type Drawn = (bool, bool, bool, bool, bool, &'static str, i64, Option<u64>, bool, bool);
+
 prop_compose! {
     /// Facts about a caller and its request.
     fn any_request()(
         corp in any::<bool>(), alice in any::<bool>(), scoped in any::<bool>(), key in any::<bool>(), inside in any::<bool>(),
         model in prop_oneof![Just("fast"), Just("claude-x"), Just("other"), Just("")],
-        hours in -200i64..200, most in prop::option::of(0u64..20), tools in any::<bool>(),
-    ) -> (bool, bool, bool, bool, bool, &'static str, i64, Option<u64>, bool) {
-        (corp, alice, scoped, key, inside, model, hours, most, tools)
+        hours in -200i64..200, most in prop::option::of(0u64..20), tools in any::<bool>(), dpop in any::<bool>(),
+    ) -> Drawn {
+        (corp, alice, scoped, key, inside, model, hours, most, tools, dpop)
     }
 }
 
-fn asked<R>(
-    request: (bool, bool, bool, bool, bool, &'static str, i64, Option<u64>, bool),
-    then: impl FnOnce(&Caller<'_>, &Ask<'_>) -> R,
-) -> R {
-    let (corp, alice, scoped, keyed, inside, name, hours, most, tools) = request;
+fn asked<R>(request: Drawn, then: impl FnOnce(&Caller<'_>, &Ask<'_>) -> R) -> R {
+    let (corp, alice, scoped, keyed, inside, name, hours, most, tools, dpop) = request;
     let (chat, key) = (["chat".to_owned()], Name::new("k1").unwrap());
     let caller = Caller {
         issuer: if corp { "corp" } else { "vouchgate" },
@@ -412,6 +465,7 @@ fn asked<R>(
         scopes: if scoped { &chat } else { &[] },
         key: keyed.then_some(&key),
         ip: if inside { "10.0.0.1" } else { "192.0.2.1" }.parse().unwrap(),
+        bound: Proven { dpop, ..Proven::NONE },
         ..caller()
     };
     let ask = Ask {

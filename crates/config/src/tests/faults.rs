@@ -114,13 +114,14 @@ fn what_later_versions_will_have_is_refused_by_name() {
         ("[[app]]\n", "app"),
         ("[[risk]]\n", "risk"),
         ("[audit]\n", "audit"),
-        ("[signin]\n", "signin"),
         ("[store]\nshared = \"redis://127.0.0.1\"\n", "store.shared"),
         ("[store]\nurl = \"postgres://db/x\"\n", "store.url"),
-        ("[[client]]\nname = \"c\"\nrequire = [\"dpop\"]\n", "client[0].require"),
-        ("[[client]]\nname = \"c\"\nauth = { method = \"private_key_jwt\" }\n", "client[0].auth.method"),
+        ("[[client]]\nname = \"c\"\nauth = { method = \"attestation\" }\n", "client[0].auth.method"),
         ("[[provider]]\nname = \"p\"\nkind = \"bedrock\"\n", "provider[0].kind"),
-        ("[[policy]]\nname = \"p\"\nwho = { bound = [\"dpop\"] }\nmay = { models = \"*\" }\n", "policy[0].who.bound"),
+        (
+            "[[policy]]\nname = \"p\"\nwho = { attested = [\"apple-app-attest\"] }\nmay = { models = \"*\" }\n",
+            "policy[0].who.attested",
+        ),
         ("[[policy]]\nname = \"p\"\nmay = { models = \"*\" }\nguard = [\"pii\"]\n", "policy[0].guard"),
     ] {
         let faults = bad(text);

@@ -2,6 +2,7 @@
 
 mod faults;
 mod files;
+mod oauth;
 mod robust;
 mod roundtrip;
 

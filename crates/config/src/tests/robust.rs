@@ -65,7 +65,7 @@ proptest! {
         }
         same!(
             crate::HttpUrl, crate::Origin, crate::Pattern, crate::PathPattern, crate::RoutePath, crate::Method,
-            crate::HeaderName, crate::EnvName, crate::StoreUrl, crate::Scope
+            crate::HeaderName, crate::EnvName, crate::StoreUrl, crate::Scope, crate::RedirectUri
         );
         let _ = text.parse::<crate::TimeWindow>();
         let _ = text.parse::<crate::Cidr>();

@@ -27,7 +27,7 @@ fn a_resource_survives_the_admin_api() {
             }
         )*};
     }
-    again!(issuers, clients, providers, models, policies, services, upstreams);
+    again!(issuers, clients, providers, models, policies, services, upstreams, transmitters);
 }
 
 #[test]
@@ -40,6 +40,8 @@ fn every_reference_to_a_secret_is_listed_with_its_place() {
     assert_eq!(refs.len(), written, "{refs:?}");
     assert!(refs.iter().any(|(place, _)| place == "provider.openai.api_key"), "{refs:?}");
     assert!(refs.iter().any(|(place, _)| place == "upstream.maps.inject.value"), "{refs:?}");
+    assert!(refs.iter().any(|(place, _)| place == "signin.client_secret"), "{refs:?}");
+    assert!(refs.iter().any(|(place, _)| place == "transmitter.corp-events.bearer"), "{refs:?}");
 }
 
 /// 2026-11-16 was a Monday.
