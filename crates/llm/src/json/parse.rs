@@ -30,7 +30,7 @@ pub(crate) fn members<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Member<
     if parser.peek() != Some(b'{') {
         return Err(if text.trim().is_empty() { JsonError::Syntax(0) } else { parser.not_an_object() });
     }
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(16);
     parser.object(0, |parser, name, depth| {
         let at = parser.at;
         parser.skip(depth)?;
@@ -58,11 +58,13 @@ struct Parser<'a> {
     at: usize,
     nodes: usize,
     limits: Limits,
+    /// The names that the objects around the current place have used, outermost first.
+    names: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str, limits: &Limits) -> Self {
-        Self { text, at: 0, nodes: 0, limits: *limits }
+        Self { text, at: 0, nodes: 0, limits: *limits, names: Vec::new() }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -82,8 +84,9 @@ impl<'a> Parser<'a> {
     }
 
     fn space(&mut self) {
-        let skipped = self.rest().iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r')).count();
-        self.at += skipped;
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
     }
 
     fn end(&mut self) -> Result<(), JsonError> {
@@ -112,9 +115,15 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Some(b'{') => self.object(depth, |parser, _, inner| parser.skip(inner)),
             Some(b'[') => self.array(depth, Self::skip),
-            _ => {
+            first => {
                 self.count()?;
-                self.scalar().map(drop)
+                match first {
+                    Some(b'"') => self.string().map(drop),
+                    Some(b't') => self.word(b"true"),
+                    Some(b'f') => self.word(b"false"),
+                    Some(b'n') => self.word(b"null"),
+                    _ => self.number(),
+                }
             }
         }
     }
@@ -152,11 +161,10 @@ impl<'a> Parser<'a> {
     fn scalar(&mut self) -> Result<Kind<'a>, JsonError> {
         match self.peek() {
             Some(b'"') => self.string().map(|escaped| Kind::String { escaped }),
-            Some(b't') => self.literal(b"true", Kind::Bool(true)),
-            Some(b'f') => self.literal(b"false", Kind::Bool(false)),
-            Some(b'n') => self.literal(b"null", Kind::Null),
-            Some(b'-' | b'0'..=b'9') => self.number().map(|()| Kind::Number),
-            _ => self.wrong(),
+            Some(b't') => self.word(b"true").map(|()| Kind::Bool(true)),
+            Some(b'f') => self.word(b"false").map(|()| Kind::Bool(false)),
+            Some(b'n') => self.word(b"null").map(|()| Kind::Null),
+            _ => self.number().map(|()| Kind::Number),
         }
     }
 
@@ -167,7 +175,7 @@ impl<'a> Parser<'a> {
     ) -> Result<(), JsonError> {
         self.count()?;
         let inner = self.enter(depth)?;
-        let mut names = Names::default();
+        let mut names = Names { from: self.names.len(), many: None };
         self.at += 1;
         self.space();
         if self.peek() == Some(b'}') {
@@ -181,7 +189,7 @@ impl<'a> Parser<'a> {
             }
             let escaped = self.string()?;
             let name = decode(self.slice(from), escaped).ok_or(JsonError::Syntax(from))?;
-            if self.limits.unique_members && !names.add(name.clone()) {
+            if self.limits.unique_members && !names.add(&mut self.names, name.clone()) {
                 return Err(JsonError::Duplicate(name.chars().take(SHOWN).collect()));
             }
             self.space();
@@ -196,6 +204,7 @@ impl<'a> Parser<'a> {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
                     self.at += 1;
+                    self.names.truncate(names.from);
                     return Ok(());
                 }
                 _ => return self.wrong(),
@@ -232,10 +241,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn literal(&mut self, word: &[u8], kind: Kind<'a>) -> Result<Kind<'a>, JsonError> {
+    fn word(&mut self, word: &[u8]) -> Result<(), JsonError> {
         if self.rest().starts_with(word) {
             self.at += word.len();
-            Ok(kind)
+            Ok(())
         } else {
             self.wrong()
         }
@@ -281,8 +290,7 @@ impl<'a> Parser<'a> {
         let mut escaped = false;
         self.at += 1;
         loop {
-            let plain = self.rest().iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..=0x1f)).count();
-            self.at += plain;
+            self.at += plain(self.rest());
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -323,27 +331,64 @@ pub(super) fn decode(literal: &str, escaped: bool) -> Option<Cow<'_, str>> {
     literal.get(1..literal.len().checked_sub(1)?).map(Cow::Borrowed)
 }
 
-/// The names one object has used: a list while it is short.
-#[derive(Default)]
+/// How many bytes stand for themselves in a string: those before the first quote, backslash or control character.
+fn plain(bytes: &[u8]) -> usize {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // Marks the high bit of bytes below `than`, at most 0x80. Above the first one marked others may be, wrongly.
+    let below = |word: u64, than: u64| word.wrapping_sub(EACH * than) & !word & HIGH;
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut at = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let special =
+            below(word ^ (EACH * u64::from(b'"')), 1) | below(word ^ (EACH * u64::from(b'\\')), 1) | below(word, 0x20);
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..=0x1f)).count()
+}
+
+/// The names one object has used: the end of a list while they are few.
 struct Names<'a> {
-    few: Vec<Cow<'a, str>>,
-    many: HashSet<Cow<'a, str>>,
+    /// Where in the list they begin.
+    from: usize,
+    many: Option<HashSet<Cow<'a, str>>>,
 }
 
 impl<'a> Names<'a> {
     /// Whether `name` is new.
-    fn add(&mut self, name: Cow<'a, str>) -> bool {
+    fn add(&mut self, list: &mut Vec<Cow<'a, str>>, name: Cow<'a, str>) -> bool {
         const FEW: usize = 24;
-        if self.many.is_empty() {
-            if self.few.contains(&name) {
-                return false;
-            }
-            self.few.push(name);
-            if self.few.len() > FEW {
-                self.many.extend(self.few.drain(..));
-            }
-            return true;
+        if let Some(many) = &mut self.many {
+            return many.insert(name);
         }
-        self.many.insert(name)
+        let few = list.get(self.from..).unwrap_or_default();
+        if few.contains(&name) {
+            return false;
+        }
+        list.push(name);
+        if list.len() - self.from > FEW {
+            self.many = Some(list.drain(self.from..).collect());
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn plain_bytes_are_counted_as_one_by_one(bytes in proptest::collection::vec(
+            prop_oneof![8 => any::<u8>(), 4 => b'a'..=b'z', 1 => Just(b'"'), 1 => Just(b'\\'), 1 => 0x1eu8..0x22], 0..40)) {
+            let expected = bytes.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..=0x1f)).count();
+            prop_assert_eq!(plain(&bytes), expected);
+        }
     }
 }

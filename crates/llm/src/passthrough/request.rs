@@ -1,5 +1,7 @@
 //! Looking at a request, and replacing values in it.
 
+use std::borrow::Cow;
+
 use crate::json::{Limits, Member, Node, members, node, quoted};
 use crate::{Dialect, RequestError};
 
@@ -159,7 +161,7 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
                 let options = node(member.raw, limits)?;
                 let models = options.get("gateway").and_then(|gateway| gateway.get("models"));
                 let models = models.map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
-                seen.other_models.extend(models.map(std::borrow::Cow::into_owned));
+                seen.other_models.extend(models.map(Cow::into_owned));
             }
             "mcp_servers" | "plugins" | "search_parameters" | "web_search_options" if !null => {
                 seen.has_tools = true;
@@ -231,12 +233,12 @@ impl Peek {
             self.has_tools = true;
             let function = tool.get("function").or_else(|| tool.get("custom")).unwrap_or(tool);
             let name = function.text_of("name").or_else(|| tool.text_of("name")).or_else(|| tool.text_of("type"));
-            self.tool_names.extend(name.map(std::borrow::Cow::into_owned));
+            self.tool_names.extend(name.map(Cow::into_owned));
             let models = [Some(tool), tool.get("parameters")];
             let native = tool.text_of("type").is_some_and(|kind| kind != "function" && kind != "custom");
             if native {
                 let models = models.into_iter().flatten().filter_map(|of: &Node<'_>| of.text_of("model"));
-                self.other_models.extend(models.map(std::borrow::Cow::into_owned));
+                self.other_models.extend(models.map(Cow::into_owned));
             }
         }
         Ok(())
@@ -247,17 +249,20 @@ impl Peek {
 fn refuse_steering(name: &str) -> Result<(), RequestError> {
     let folded = fold(name);
     let forbidden = |why| Err(RequestError::Forbidden { param: name.chars().take(64).collect(), why });
-    if STEERING.contains(&folded.as_str()) {
+    if STEERING.contains(&&*folded) {
         return forbidden("destinations, keys and fallbacks come from the gateway's configuration");
     }
-    if folded != name && SENSITIVE.contains(&folded.as_str()) {
+    if folded != name && SENSITIVE.contains(&&*folded) {
         return forbidden("its name differs from a known one only in case");
     }
     Ok(())
 }
 
 /// Names that readers which ignore case (Go's encoding/json) hold equal get the same form.
-fn fold(name: &str) -> String {
+fn fold(name: &str) -> Cow<'_, str> {
+    if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(name);
+    }
     name.chars()
         .map(|c| match c {
             '\u{17f}' => 's',
