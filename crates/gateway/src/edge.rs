@@ -19,11 +19,12 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use net::BodyError;
+use proof::mtls::{CertificateError, certificate_thumbprint};
 
 pub use self::cors::Cors;
 pub(crate) use self::cors::finish;
 pub(crate) use self::credential::{Credential, Presented, Scheme};
-pub(crate) use self::headers::{client_ip, forwardable, returnable};
+pub(crate) use self::headers::{client_cert, client_ip, forwardable, is_trusted, returnable};
 pub use self::host::Authorities;
 pub(crate) use self::path::query_names;
 pub(crate) use self::table::Endpoint;
@@ -31,6 +32,7 @@ pub(crate) use self::table::Endpoint;
 use self::credential::CredentialError;
 use self::host::HostError;
 use crate::GatewayBody;
+use crate::challenge;
 use crate::snapshot::{Limits, Snapshot};
 
 /// Who is at the other end of the connection.
@@ -49,6 +51,8 @@ pub(crate) struct Inbound<B> {
     pub(crate) head: Parts,
     pub(crate) endpoint: Endpoint,
     pub(crate) ip: IpAddr,
+    /// SHA-256 of the client's certificate: of the one shown to us, or the one that a trusted proxy says was shown to it.
+    pub(crate) certificate: Option<[u8; 32]>,
     body: B,
 }
 
@@ -81,6 +85,9 @@ pub(crate) enum EdgeError {
     /// Something, but not for this method.
     #[error("This path does not accept the method.")]
     Method(HeaderValue),
+    /// A trusted proxy sent a certificate in no form that can be read.
+    #[error("The Client-Cert header must hold one certificate.")]
+    ClientCert(#[from] CertificateError),
     /// Not exactly one well-formed credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -112,6 +119,7 @@ impl EdgeError {
             Self::Host(HostError::Misdirected) => "host_unknown",
             Self::NotFound => "not_found",
             Self::Method(_) => "method_not_allowed",
+            Self::ClientCert(_) => "client_cert_invalid",
             Self::Credential(_) => "invalid_request",
             Self::Encoding => "content_encoding_unsupported",
             Self::MediaType => "content_type_unsupported",
@@ -130,9 +138,12 @@ impl EdgeError {
             Self::Encoding | Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Path | Self::HeaderName | Self::Host(HostError::Unclear) | Self::Credential(_) | Self::Broken => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Path
+            | Self::HeaderName
+            | Self::Host(HostError::Unclear)
+            | Self::ClientCert(_)
+            | Self::Credential(_)
+            | Self::Broken => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -140,8 +151,10 @@ impl EdgeError {
     pub(crate) fn problem(&self) -> Problem {
         let problem = Problem::client(self.status(), self.reason(), self.to_string());
         match self {
-            // RFC 6750 section 3.1: a malformed request is answered with a challenge too.
-            Self::Credential(_) => problem.challenge("Bearer realm=\"vouchgate\", error=\"invalid_request\""),
+            // RFC 6750 section 3.1 and RFC 9449 section 7.2: a malformed request is answered with challenges too.
+            Self::Credential(_) => problem
+                .challenge(challenge::error(Scheme::Bearer, "invalid_request", None))
+                .challenge(challenge::error(Scheme::Dpop, "invalid_request", None)),
             _ => problem,
         }
     }
@@ -178,7 +191,13 @@ pub(crate) fn receive<B>(snapshot: &Snapshot, request: Request<B>, peer: &Peer) 
     }
     check_content(&head.headers, &endpoint, snapshot.limits.body)?;
     let ip = headers::client_ip(peer.addr, &head.headers, &snapshot.trusted);
-    Ok(Received::Request(Inbound { head, endpoint, ip, body }))
+    let certificate = if headers::is_trusted(peer.addr, &snapshot.trusted) {
+        // The connection's own certificate is the proxy's.
+        headers::client_cert(&head.headers)?.map(|der| certificate_thumbprint(&der))
+    } else {
+        peer.certificate
+    };
+    Ok(Received::Request(Inbound { head, endpoint, ip, certificate, body }))
 }
 
 /// What the header says of the body.
@@ -211,6 +230,11 @@ impl<B> Inbound<B> {
     /// The request's one credential.
     pub(crate) fn credential(&self, limit: usize) -> Result<Credential<'_>, EdgeError> {
         Ok(credential::find(&self.head.headers, self.head.uri.query(), limit)?)
+    }
+
+    /// The request's one DPoP proof, whatever it is.
+    pub(crate) fn proof(&self) -> Result<Option<&HeaderValue>, EdgeError> {
+        Ok(credential::proof(&self.head.headers)?)
     }
 }
 

@@ -8,6 +8,7 @@ mod admit;
 mod authenticate;
 mod authorize;
 mod body;
+mod challenge;
 mod edge;
 mod endpoint;
 mod metrics;
@@ -16,6 +17,7 @@ mod problem;
 mod relay;
 mod route;
 mod settle;
+mod single_use;
 mod snapshot;
 mod trace;
 mod upstream;
@@ -23,7 +25,7 @@ mod upstream;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use base::{Clock, RequestId, Rng};
+use base::{Clock, RequestId, Rng, Timestamp};
 use bytes::Bytes;
 use config::ProviderDialect;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -31,10 +33,12 @@ use http::{Request, Response, Uri, Version};
 use http_body::Body;
 use llm::Dialect;
 use net::Egress;
+use proof::dpop::Nonces;
+use store::Replay;
 use tokio::sync::watch;
 
 pub use admit::Reservation;
-pub use authenticate::{Caller, KEY_PREFIX, KeyRefresh, NoRefresh};
+pub use authenticate::{Caller, KEY_PREFIX, KeyRefresh, NoRefresh, Revocations};
 pub use body::{BodyError, GatewayBody};
 pub use edge::{Authorities, Cors, Peer};
 pub use metrics::Metrics;
@@ -42,11 +46,13 @@ pub use objects::Objects;
 pub use policy::Permit;
 pub use problem::Surface;
 pub use settle::Records;
+pub use single_use::SingleUse;
 pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable};
 pub use trace::TARGET as SPAN_TARGET;
 pub use upstream::{Credential, CredentialError};
 
 use admit::Limiter;
+use authenticate::{Authenticated, Failures, Shown};
 use edge::{EdgeError, Endpoint, Inbound, Received};
 use endpoint::{Answered, Asked, inference, models, native, openapi, proxy, service};
 use problem::Refusal;
@@ -66,6 +72,14 @@ pub struct Deps {
     pub records: Arc<dyn Records>,
     /// Who made what a provider stores.
     pub objects: Arc<dyn Objects>,
+    /// What has been revoked.
+    pub revoked: Arc<dyn Revocations>,
+    /// Which proofs have been used: the same for every endpoint of this origin.
+    pub replay: Arc<dyn Replay>,
+    /// Which tokens have been used, where a policy takes each once.
+    pub single_use: Arc<dyn SingleUse>,
+    /// Nonces for proofs: the same for every endpoint of this origin, made anew at every start.
+    pub nonces: Arc<Nonces>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// `true` once open streams are to end, each with an error event.
@@ -80,9 +94,25 @@ struct Shared {
     refresh: Arc<dyn KeyRefresh>,
     records: Arc<dyn Records>,
     objects: Arc<dyn Objects>,
+    revoked: Arc<dyn Revocations>,
+    replay: Arc<dyn Replay>,
+    single_use: Arc<dyn SingleUse>,
+    nonces: Arc<Nonces>,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<bool>,
     limiter: Limiter,
+    failures: Failures,
+    /// Proofs from before are not remembered.
+    started_at: Timestamp,
+}
+
+/// Whose certificate it is that a connection shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The peer is the client: the connection's certificate is the client's.
+    Direct,
+    /// The peer is a trusted proxy: this is the certificate (DER) the client showed to it, if any.
+    Proxy(Option<Vec<u8>>),
 }
 
 /// The data plane. Cheap to clone.
@@ -101,9 +131,23 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// A data plane over whatever snapshot is current when a request comes.
     pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, deps: Deps) -> Self {
-        let Deps { clock, rng, egress, refresh, records, objects, metrics, drain } = deps;
-        let limiter = Limiter::new(clock.monotonic());
-        let shared = Shared { clock, rng, egress, refresh, records, objects, metrics, drain, limiter };
+        let shared = Shared {
+            limiter: Limiter::new(deps.clock.monotonic()),
+            failures: Failures::new(),
+            started_at: deps.clock.now(),
+            clock: deps.clock,
+            rng: deps.rng,
+            egress: deps.egress,
+            refresh: deps.refresh,
+            records: deps.records,
+            objects: deps.objects,
+            revoked: deps.revoked,
+            replay: deps.replay,
+            single_use: deps.single_use,
+            nonces: deps.nonces,
+            metrics: deps.metrics,
+            drain: deps.drain,
+        };
         Self { snapshot, shared: Arc::new(shared) }
     }
 
@@ -116,10 +160,16 @@ impl Gateway {
         let id = RequestId::new(self.shared.rng.as_ref());
         let surface = Self::surface(&snapshot, &request);
         let origin = snapshot.cors.origin(request.headers()).cloned();
-        let mut response = match self.answer(&snapshot, id, request, peer).await {
+        let mut nonce = None;
+        let mut response = match self.answer(&snapshot, id, (request, peer), &mut nonce).await {
             Ok(response) => response,
-            Err(refusal) => refusal.respond(surface),
+            Err(refusal) => refusal.respond(surface, Some(&snapshot.resource_metadata)),
         };
+        if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::try_from(nonce).ok()) {
+            // For the caller's next proof, and for nobody's cache (RFC 9449 section 8.2).
+            response.headers_mut().insert(HeaderName::from_static("dpop-nonce"), nonce);
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         let id = header_value(id);
         if surface == Surface::Anthropic {
             // Where Anthropic's SDKs look for it.
@@ -155,10 +205,27 @@ impl Gateway {
     /// What the listener itself has to say (414, 431, 500, 503), before there is a request to know the dialect of.
     pub fn refuse(&self, problem: base::Problem) -> Response<GatewayBody> {
         self.shared.metrics.blocked(problem.code);
-        let mut response = Refusal::from(problem).respond(Surface::OpenAi);
+        let mut response = Refusal::from(problem).respond(Surface::OpenAi, None);
         let id = header_value(RequestId::new(self.shared.rng.as_ref()));
         edge::finish(&mut response, id, &Cors::default(), None);
         response
+    }
+
+    /// The certificate (DER) of the client, as far as a trusted proxy passed it on (RFC 9440), and whether the peer is one: then
+    /// the certificate of the connection itself is the proxy's. For the surfaces of the same listener that are not the data
+    /// plane.
+    pub fn forwarded_certificate(
+        &self,
+        peer: std::net::SocketAddr,
+        headers: &HeaderMap,
+    ) -> Result<Forwarded, base::Problem> {
+        if !edge::is_trusted(peer, &self.snapshot.load().trusted) {
+            return Ok(Forwarded::Direct);
+        }
+        match edge::client_cert(headers) {
+            Ok(der) => Ok(Forwarded::Proxy(der)),
+            Err(error) => Err(EdgeError::from(error).problem()),
+        }
     }
 
     /// The client's address, as far as the proxies in between are trusted: for the surfaces of the same listener that are
@@ -172,8 +239,8 @@ impl Gateway {
         &self,
         snapshot: &Snapshot,
         id: RequestId,
-        request: Request<B>,
-        peer: &Peer,
+        (request, peer): (Request<B>, &Peer),
+        nonce: &mut Option<String>,
     ) -> Result<Response<GatewayBody>, Refusal>
     where
         B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
@@ -184,7 +251,8 @@ impl Gateway {
             Received::Preflight(response) => return Ok(response),
             Received::Request(inbound) => inbound,
         };
-        let caller = self.caller(snapshot, &inbound, (id, at)).await?;
+        let Authenticated { caller, nonce: fresh } = self.caller(snapshot, &inbound, (id, at)).await?;
+        *nonce = fresh;
         let opening = Opening {
             id,
             route: inbound.endpoint.label(),
@@ -208,14 +276,20 @@ impl Gateway {
         snapshot: &Snapshot,
         inbound: &Inbound<B>,
         (id, at): (RequestId, base::Timestamp),
-    ) -> Result<Caller, Refusal> {
-        let credential = inbound.credential(snapshot.limits.token).map_err(|error| self.turned_away(id, error))?;
-        let refresh = self.shared.refresh.as_ref();
-        authenticate::caller(snapshot, refresh, credential, inbound.ip, at).await.map_err(|error| {
+    ) -> Result<Authenticated, Refusal> {
+        let shown = Shown {
+            head: &inbound.head,
+            credential: inbound.credential(snapshot.limits.token).map_err(|error| self.turned_away(id, error))?,
+            proof: inbound.proof().map_err(|error| self.turned_away(id, error))?,
+            certificate: inbound.certificate,
+            ip: inbound.ip,
+            at,
+        };
+        authenticate::caller(snapshot, &self.shared, &shown).await.map_err(|(scheme, error)| {
             let (request_id, reason) = (id.as_str(), error.reason());
             tracing::debug!(target: "vouchgate::access", request_id, reason, %error, "not authenticated");
             self.shared.metrics.blocked(reason);
-            Refusal::from(error.problem()).reason(error.reason())
+            error.refusal(scheme)
         })
     }
 

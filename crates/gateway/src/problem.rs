@@ -49,13 +49,13 @@ pub(crate) struct Refusal(Box<Inner>);
 struct Inner {
     problem: Problem,
     reason: &'static str,
-    allow: Option<HeaderValue>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let reason = problem.code;
-        Self(Box::new(Inner { problem, reason, allow: None }))
+        Self(Box::new(Inner { problem, reason, headers: Vec::new() }))
     }
 }
 
@@ -67,8 +67,13 @@ impl Refusal {
     }
 
     /// Name the methods that are accepted (RFC 9110 section 15.5.6).
-    pub(crate) fn allow(mut self, methods: HeaderValue) -> Self {
-        self.0.allow = Some(methods);
+    pub(crate) fn allow(self, methods: HeaderValue) -> Self {
+        self.header(header::ALLOW, methods)
+    }
+
+    /// Add a field to the answer.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
         self
     }
 
@@ -81,12 +86,10 @@ impl Refusal {
         self.0.reason
     }
 
-    /// The whole answer.
-    pub(crate) fn respond(self, surface: Surface) -> Response<GatewayBody> {
-        let mut response = respond(&self.0.problem, surface);
-        if let Some(allow) = self.0.allow {
-            response.headers_mut().insert(header::ALLOW, allow);
-        }
+    /// The whole answer. Each challenge says where `resource_metadata` is (RFC 9728 section 5.1).
+    pub(crate) fn respond(self, surface: Surface, resource_metadata: Option<&str>) -> Response<GatewayBody> {
+        let mut response = respond(&self.0.problem, surface, resource_metadata);
+        response.headers_mut().extend(self.0.headers);
         response
     }
 
@@ -96,8 +99,7 @@ impl Refusal {
     }
 }
 
-/// The whole answer for a problem.
-pub(crate) fn respond(problem: &Problem, surface: Surface) -> Response<GatewayBody> {
+fn respond(problem: &Problem, surface: Surface, resource_metadata: Option<&str>) -> Response<GatewayBody> {
     let mut response = Response::new(GatewayBody::full(Bytes::from(body(problem, surface))));
     *response.status_mut() = problem.status;
     let headers = response.headers_mut();
@@ -109,7 +111,11 @@ pub(crate) fn respond(problem: &Problem, surface: Surface) -> Response<GatewayBo
         headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
     }
     for challenge in &problem.challenges {
-        if let Ok(value) = HeaderValue::from_str(challenge) {
+        let value = match resource_metadata {
+            Some(place) => HeaderValue::try_from(format!("{challenge}, resource_metadata=\"{place}\"")),
+            None => HeaderValue::from_str(challenge),
+        };
+        if let Ok(value) = value {
             headers.append(header::WWW_AUTHENTICATE, value);
         }
     }
@@ -211,11 +217,11 @@ mod tests {
 
     #[test]
     fn a_denial_tells_the_client_not_to_retry_and_a_busy_answer_tells_when() {
-        let response = respond(&denial(), Surface::OpenAi);
+        let response = respond(&denial(), Surface::OpenAi, None);
         assert_eq!(response.headers().get("x-should-retry"), Some(&HeaderValue::from_static("false")));
         let busy = Problem::client(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests.")
             .retry_after(Duration::from_millis(1200));
-        let response = respond(&busy, Surface::OpenAi);
+        let response = respond(&busy, Surface::OpenAi, None);
         assert_eq!(response.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from_static("2")));
         assert!(!response.headers().contains_key("x-should-retry"));
     }
@@ -224,10 +230,12 @@ mod tests {
     fn challenges_become_header_lines() {
         let problem =
             Problem::client(StatusCode::UNAUTHORIZED, "invalid_token", "x").challenge("Bearer realm=\"vouchgate\"");
-        let response = respond(&problem, Surface::OpenAi);
+        let response = respond(&problem, Surface::OpenAi, Some("https://gate.example/.well-known/x"));
         assert_eq!(
             response.headers().get(header::WWW_AUTHENTICATE),
-            Some(&HeaderValue::from_static("Bearer realm=\"vouchgate\""))
+            Some(&HeaderValue::from_static(
+                "Bearer realm=\"vouchgate\", resource_metadata=\"https://gate.example/.well-known/x\""
+            ))
         );
         let bytes = futures_util::FutureExt::now_or_never(response.into_body().collect())
             .expect("ready")

@@ -14,7 +14,7 @@ use crate::authenticate::Caller;
 use crate::metrics::{Label, OpenStream, RequestLabels};
 use crate::problem::Refusal;
 use crate::trace::{self, TraceParent};
-use crate::{Reservation, Shared};
+use crate::{Reservation, Shared, single_use};
 
 /// Where records of requests go. Never waits.
 pub trait Records: Send + Sync {
@@ -141,9 +141,19 @@ impl Receipt {
         self.at
     }
 
-    /// Admit the request within its permit's limits.
-    pub(crate) fn reserve(&self, permit: Permit) -> Result<Reservation, Refusal> {
-        self.shared.limiter.reserve(permit, &self.caller, self.started).map_err(|error| Refusal::from(error.problem()))
+    /// Admit the request within its permit's limits; and, where the permit is for one request of each token, use the token
+    /// up.
+    pub(crate) async fn reserve(&self, permit: Permit) -> Result<Reservation, Refusal> {
+        let single_use = permit.single_use();
+        let reservation = self
+            .shared
+            .limiter
+            .reserve(permit, &self.caller, self.started)
+            .map_err(|error| Refusal::from(error.problem()))?;
+        if single_use {
+            single_use::use_up(self.shared.single_use.as_ref(), &self.caller).await?;
+        }
+        Ok(reservation)
     }
 
     pub(crate) fn permitted(&mut self, policy: &Name) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Name, Timestamp};
-use config::{Cidr, Config};
+use config::{Cidr, Config, NonceMode};
 use net::Deadlines;
 use proof::token::Issuers;
 use vault::{HashPurpose, Vault};
@@ -81,6 +81,11 @@ pub struct Snapshot {
     pub(crate) authorities: Authorities,
     pub(crate) cors: Cors,
     pub(crate) trusted: Vec<Cidr>,
+    /// The origins under which clients reach us (`https://host[:port]`): what proofs name, never what a request says.
+    pub(crate) origins: Vec<String>,
+    /// Where our metadata as a protected resource is (RFC 9728 section 5.1).
+    pub(crate) resource_metadata: String,
+    pub(crate) dpop: Dpop,
     pub(crate) limits: Limits,
     pub(crate) issuers: Arc<Issuers>,
     pub(crate) keys: KeyRing,
@@ -101,6 +106,14 @@ pub(crate) struct Limits {
     pub(crate) uri: usize,
     pub(crate) token: usize,
     pub(crate) json: llm::Limits,
+}
+
+/// What proofs of possession have to be like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dpop {
+    pub(crate) nonce: NonceMode,
+    pub(crate) max_age: Duration,
+    pub(crate) skew: Duration,
 }
 
 /// A model name and what stands behind it.
@@ -144,6 +157,8 @@ pub struct ApiKey {
     pub client: Option<String>,
     /// What it may ask for.
     pub scopes: Vec<String>,
+    /// When it was made: what was revoked before does not concern it.
+    pub created_at: Timestamp,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
 }
@@ -200,10 +215,19 @@ impl Snapshot {
         }
         // The longest prefix is the one meant.
         upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.path.len()));
+        let origins = origins(&config.server, &listening);
+        let external = origins.first().map_or("", String::as_str);
         Ok(Self {
-            authorities: Authorities::new(config.server.external_url.as_ref().map(config::HttpUrl::url), &listening),
+            authorities: Authorities::new(external_urls(&config.server), &listening),
+            resource_metadata: format!("{external}/.well-known/oauth-protected-resource"),
+            dpop: Dpop {
+                nonce: config.dpop.nonce,
+                max_age: config.dpop.max_age.duration(),
+                skew: config.dpop.skew.duration(),
+            },
             cors: Cors::new(config.cors.origins.iter().map(config::Origin::as_str), config.cors.max_age.duration()),
             trusted: config.server.trusted_proxies.clone(),
+            origins,
             limits: Limits::of(&config.limits),
             issuers,
             keys,
@@ -288,6 +312,33 @@ impl Limits {
             },
         }
     }
+}
+
+/// The URLs under which clients reach us, where the operator says so; the first is the one tokens name.
+fn external_urls(server: &config::Server) -> impl Iterator<Item = &url::Url> {
+    server.external_url.iter().chain(&server.external_urls).map(config::HttpUrl::url)
+}
+
+/// The origins proofs may name: those that are configured, otherwise the addresses listened on, under their loopback names
+/// too.
+fn origins(server: &config::Server, listening: &[SocketAddr]) -> Vec<String> {
+    let named: Vec<String> = external_urls(server).map(|url| url.origin().ascii_serialization()).collect();
+    if server.external_url.is_some() {
+        return named;
+    }
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let mut origins = Vec::new();
+    for address in listening {
+        origins.push(format!("{scheme}://{address}"));
+        let (ip, port) = (address.ip(), address.port());
+        if ip.is_loopback() || ip.is_unspecified() {
+            let own = if ip.is_ipv4() { "127.0.0.1" } else { "[::1]" };
+            origins.extend([own, "localhost"].map(|host| format!("{scheme}://{host}:{port}")));
+        }
+    }
+    origins.dedup();
+    origins.extend(named);
+    origins
 }
 
 fn deadlines(limits: &config::Limits) -> Deadlines {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body as AxumBody;
 use base::{Problem, RequestId, SystemRng};
-use control::ClientAddress;
-use gateway::{Gateway, GatewayBody};
+use control::{ClientAddress, ClientCertificate};
+use gateway::{Forwarded, Gateway, GatewayBody};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Either;
+use proof::mtls::certificate_thumbprint;
 use tower::ServiceExt;
 
 use crate::listen::{Drain, Peer, RequestBody, Service};
@@ -29,13 +30,31 @@ impl Public {
     }
 
     /// The token service. Its requests are checked for their host like any other.
-    async fn token_service(&self, request: Request<RequestBody>, peer: &Peer) -> Response<AxumBody> {
+    async fn token_service(
+        &self,
+        request: Request<RequestBody>,
+        peer: &Peer,
+        certificate: Option<ClientCertificate>,
+    ) -> Response<AxumBody> {
         let address = ClientAddress(self.gateway.client_address(peer.addr, request.headers()));
         let mut request = request.map(AxumBody::new);
         request.extensions_mut().insert(address);
+        if let Some(certificate) = certificate {
+            request.extensions_mut().insert(Arc::new(certificate));
+        }
         let Ok(mut response) = self.oauth.clone().oneshot(request).await;
         harden(response.headers_mut());
         response
+    }
+
+    /// The client's certificate. A trusted proxy that passes one on (RFC 9440) has verified it by its own rules.
+    fn client_certificate(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<ClientCertificate>, Problem> {
+        Ok(match self.gateway.forwarded_certificate(peer.addr, headers)? {
+            Forwarded::Proxy(der) => der.map(|der| ClientCertificate { der, trusted: true }),
+            Forwarded::Direct => {
+                peer.client_cert.as_ref().map(|der| ClientCertificate { der: der.to_vec(), trusted: true })
+            }
+        })
     }
 
     /// `/livez` and `/readyz`: no detail for the open internet.
@@ -86,9 +105,14 @@ impl Service for Public {
             if let Some(problem) = self.gateway.misdirected(request.uri(), request.headers(), request.version()) {
                 return self.refuse(problem);
             }
-            return self.token_service(request, &peer).await.map(Either::Right);
+            let certificate = match self.client_certificate(&peer, request.headers()) {
+                Ok(certificate) => certificate,
+                Err(problem) => return self.refuse(problem),
+            };
+            return self.token_service(request, &peer, certificate).await.map(Either::Right);
         }
-        let peer = gateway::Peer { addr: peer.addr, tls: peer.tls, certificate: None };
+        let certificate = peer.client_cert.as_ref().map(|der| certificate_thumbprint(der));
+        let peer = gateway::Peer { addr: peer.addr, tls: peer.tls, certificate };
         self.gateway.handle(request, &peer).await.map(Either::Left)
     }
 

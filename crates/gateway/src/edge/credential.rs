@@ -1,6 +1,6 @@
 //! The caller's credential: exactly one, in one place (RFC 6750 section 3.1, OAuth 2.1 section 5.1).
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 
 use super::path;
 
@@ -123,7 +123,7 @@ fn token(text: &str, limit: usize) -> Result<&str, CredentialError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
+    use http::{HeaderName, header};
     use proptest::prelude::*;
 
     fn find_in(pairs: &[(&'static str, &str)], query: Option<&str>) -> Result<Option<String>, CredentialError> {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use config::Cidr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use proof::mtls::{CertificateError, parse_client_cert_header};
 
 /// Whether a header name holds `_`: servers behind may read it as `-`, which would let `x_auth_user` pose as `x-auth-user`.
 pub(crate) fn has_underscore(headers: &HeaderMap) -> bool {
@@ -145,13 +146,31 @@ fn nominated(headers: &HeaderMap) -> Vec<&str> {
     lists.flat_map(|list| list.split(',')).map(str::trim).collect()
 }
 
+/// Whether the peer is a proxy whose word is believed.
+pub(crate) fn is_trusted(peer: SocketAddr, trusted: &[Cidr]) -> bool {
+    let peer = peer.ip().to_canonical();
+    trusted.iter().any(|net| net.contains(peer))
+}
+
+/// The certificate (DER) that a trusted proxy says the client showed to it (RFC 9440). One field with one value; a second
+/// may be the client's own.
+pub(crate) fn client_cert(headers: &HeaderMap) -> Result<Option<Vec<u8>>, CertificateError> {
+    let mut values = headers.get_all("client-cert").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(CertificateError::Header);
+    }
+    let value = value.to_str().map_err(|_| CertificateError::Header)?;
+    parse_client_cert_header(value).map(Some)
+}
+
 /// The client's address: the peer's, or, when the peer is a trusted proxy, the last address in `X-Forwarded-For` (or
 /// `Forwarded`, RFC 7239) that is not itself a trusted proxy. A proxy writes one of the two and may pass on what a client wrote
 /// into the other: where both are there and say different things the address is the unspecified one, which no policy
 /// allows by name.
 pub(crate) fn client_ip(peer: SocketAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
-    let peer = peer.ip().to_canonical();
-    if !trusted.iter().any(|net| net.contains(peer)) {
+    let (trusts, peer) = (is_trusted(peer, trusted), peer.ip().to_canonical());
+    if !trusts {
         return peer;
     }
     let told = |name| headers.contains_key(name).then(|| behind(peer, hops(headers, name), trusted));
@@ -293,6 +312,19 @@ mod tests {
         assert_eq!(client_ip(peer, &alike, &trusted), ip("203.0.113.9"));
         let broken = map(&[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.7")]);
         assert_eq!(client_ip(peer, &broken, &trusted), ip("10.0.0.7"));
+    }
+
+    #[test]
+    fn a_37_a_proxy_passes_on_one_certificate_and_no_more() {
+        let one = map(&[("client-cert", ":AQID:")]);
+        assert_eq!(client_cert(&one), Ok(Some(vec![1, 2, 3])));
+        assert_eq!(client_cert(&HeaderMap::new()), Ok(None));
+        let name = HeaderName::from_static("client-cert");
+        for values in [vec![":AQID:", ":AQID:"], vec![":AQID:, :AQID:"], vec!["AQID"], vec![""]] {
+            let headers: HeaderMap =
+                values.iter().map(|v| (name.clone(), HeaderValue::from_str(v).expect("value"))).collect();
+            assert!(client_cert(&headers).is_err(), "{values:?}");
+        }
     }
 
     #[test]

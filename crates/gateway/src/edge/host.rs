@@ -24,13 +24,11 @@ pub(crate) enum HostError {
 }
 
 impl Authorities {
-    /// Answer to `external_url`'s authority, to the addresses listened on, and always to loopback names.
-    pub fn new(external_url: Option<&url::Url>, listening: &[SocketAddr]) -> Self {
+    /// Answer to the authorities of these URLs, to the addresses listened on, and always to loopback names.
+    pub fn new<'a>(external_urls: impl IntoIterator<Item = &'a url::Url>, listening: &[SocketAddr]) -> Self {
         let mut named: Vec<String> = listening.iter().map(ToString::to_string).collect();
-        if let Some(url) = external_url
-            && let Some(host) = url.host_str()
-        {
-            let host = host.to_ascii_lowercase();
+        for url in external_urls {
+            let Some(host) = url.host_str().map(str::to_ascii_lowercase) else { continue };
             if let Some(port) = url.port_or_known_default() {
                 named.push(format!("{host}:{port}"));
             }

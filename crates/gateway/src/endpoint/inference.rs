@@ -26,7 +26,7 @@ pub(crate) async fn answer(asked: Asked<'_>, dialect: Dialect, receipt: &mut Rec
     let limits = json_limits(asked.snapshot, dialect);
     let seen = peek(dialect, &asked.body, &limits).map_err(|error| Refusal::from(request_problem(&error)))?;
     let permit = permit(asked.snapshot, &seen, receipt)?;
-    let reservation = receipt.reserve(permit)?;
+    let reservation = receipt.reserve(permit).await?;
     let plan = route::plan(asked.snapshot, reservation.permit(), &seen.model).map_err(|unknown| unknown.problem())?;
     receipt.model(&seen.model, plan.label());
     native::check_references(&plan, &asked.body, receipt).await?;

@@ -58,7 +58,7 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
     };
     let permit = permit(&asked, provider, rest, (seen.as_ref().map(|(_, seen)| seen), model.as_deref()), receipt)?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit)?;
+    let reservation = receipt.reserve(permit).await?;
     if let Some(model) = &model {
         receipt.model(model, &Label::Fixed("direct"));
     }

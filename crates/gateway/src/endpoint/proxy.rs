@@ -20,7 +20,7 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let ask = Ask { inspected: false, ..Ask::new(Target::Upstream(to.name.as_str()), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit)?;
+    let reservation = receipt.reserve(permit).await?;
     let path = to.request_path(rest, asked.head.uri.query()).ok_or_else(|| {
         Problem::client(StatusCode::BAD_REQUEST, "path_invalid", "This path or query cannot be sent on.")
     })?;

@@ -57,7 +57,7 @@ pub(crate) async fn answer(asked: Asked<'_>, service: &Service, receipt: &mut Re
     let ask = Ask { max_output_tokens: order.max_output_tokens, ..Ask::new(Target::Service(name), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit)?;
+    let reservation = receipt.reserve(permit).await?;
     let model = service.config.model.as_str();
     let plan = route::plan(asked.snapshot, reservation.permit(), model).map_err(|_| missing_model())?;
     receipt.model(model, plan.label());

@@ -51,12 +51,17 @@ async fn r_33_no_credential_is_a_bare_challenge() {
     for (query, headers) in [
         ("?access_token=x", vec![]),
         ("", vec![("authorization", "Basic YTpi")]),
-        ("", vec![("authorization", "DPoP x.y.z")]),
+        ("", vec![("authorization", "Digest x.y.z")]),
     ] {
         let path = format!("/v1/chat/completions{query}");
         let answer = world.send("POST", &path, &headers, hello().to_string()).await;
         assert_eq!(answer.status, 401);
-        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"vouchgate\"");
+        let challenges: Vec<_> = answer.headers.get_all("www-authenticate").iter().collect();
+        let place = "resource_metadata=\"http://192.0.2.1:8080/.well-known/oauth-protected-resource\"";
+        assert_eq!(challenges.len(), 2);
+        assert_eq!(challenges[0], format!("Bearer realm=\"vouchgate\", {place}").as_str());
+        assert!(challenges[1].to_str().unwrap().starts_with("DPoP realm=\"vouchgate\", algs=\"ES256 "));
+        assert!(challenges.iter().all(|challenge| !challenge.to_str().unwrap().contains("error=")));
         assert_eq!(answer.header("x-should-retry"), "false");
     }
     assert!(world.records.0.lock().unwrap().is_empty(), "nobody's requests are not recorded");
@@ -70,14 +75,21 @@ async fn r_34_a_token_that_is_not_accepted_is_invalid_and_never_shown() {
     let claims = json!({"iss": crate::harness::ISSUER, "aud": crate::harness::AUDIENCE, "sub": "a", "iat": NOW, "exp": NOW + 60});
     let bound = world.token_with(&json!({"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}));
     let expired = world.token_with(&json!({"exp": NOW - 120, "iat": NOW - 400}));
-    for token in
-        [expired, other.mint(&claims), bound, "garbage".to_owned(), "a.b.c".to_owned(), "vg_unknown".to_owned()]
-    {
+    for (scheme, token) in [
+        ("Bearer", expired),
+        ("Bearer", other.mint(&claims)),
+        ("DPoP", bound),
+        ("Bearer", "garbage".to_owned()),
+        ("Bearer", "a.b.c".to_owned()),
+        ("Bearer", "vg_unknown".to_owned()),
+    ] {
         let bearer = format!("Bearer {token}");
         let answer =
             world.send("POST", "/v1/chat/completions", &[("authorization", &bearer)], hello().to_string()).await;
         assert_eq!(answer.status, 401, "{token}");
-        assert!(answer.header("www-authenticate").starts_with("Bearer realm=\"vouchgate\", error=\"invalid_token\""));
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.starts_with(&format!("{scheme} realm=\"vouchgate\"")), "{challenge}");
+        assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
         assert!(!answer.text().contains(&token) && !answer.header("www-authenticate").contains(&token));
     }
 }

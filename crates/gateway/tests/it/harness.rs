@@ -1,25 +1,26 @@
 //! A gateway with its world in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use base::{FakeClock, Name, Secret, SystemRng, Timestamp};
+use base::{FakeClock, Name, Rng, Secret, SystemRng, Timestamp};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use gateway::{
     ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRefresh, KeyRing, Metrics, Objects, Parts, Peer, Records,
-    Snapshot,
+    Revocations, SingleUse, Snapshot,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use net::{Egress, EgressConfig};
 use prometheus_client::registry::Registry;
+use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
 use proof::jose::KeySet;
 use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, KeySource};
 use serde_json::{Value, json};
-use store::{Owner, RequestRecord, StoreError};
+use store::{Claim, MemoryReplay, Owner, Replay, RequestRecord, StoreError, TokenFacts};
 use testkit::keys::{TestKey, key_set};
 use tokio::sync::watch;
 use vault::{HashPurpose, MasterKey, Vault};
@@ -66,6 +67,48 @@ impl Objects for Made {
     }
 }
 
+/// Subjects that have been revoked.
+pub struct Revoked(Mutex<Vec<String>>, watch::Sender<u64>);
+
+impl Revoked {
+    fn new() -> Self {
+        Self(Mutex::default(), watch::Sender::new(0))
+    }
+
+    /// Revoke everything of this subject.
+    pub fn subject(&self, subject: &str) {
+        self.0.lock().unwrap().push(subject.to_owned());
+        self.1.send_modify(|epoch| *epoch += 1);
+    }
+}
+
+impl Revocations for Revoked {
+    fn is_revoked(&self, token: &TokenFacts<'_>) -> bool {
+        self.0.lock().unwrap().iter().any(|subject| subject == token.subject)
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
+    }
+}
+
+/// Tokens that have been used, where each is good for one request.
+#[derive(Default)]
+pub struct Used(pub Mutex<HashSet<(String, String)>>);
+
+impl SingleUse for Used {
+    fn claim<'a>(&'a self, issuer: &'a str, jti: &'a str, _: Timestamp) -> BoxFuture<'a, Result<Claim, StoreError>> {
+        let first = self.0.lock().unwrap().insert((issuer.to_owned(), jti.to_owned()));
+        Box::pin(std::future::ready(Ok(if first { Claim::First } else { Claim::Seen })))
+    }
+}
+
+fn fresh_nonces() -> Nonces {
+    let mut key = [0; 32];
+    SystemRng.fill(&mut key);
+    Nonces::new(&Secret::new(key), DEFAULT_NONCE_SLOT)
+}
+
 /// A gateway and everything around it.
 pub struct World {
     pub gateway: Gateway,
@@ -74,6 +117,8 @@ pub struct World {
     source: Arc<Source>,
     pub records: Arc<Recorded>,
     pub objects: Arc<Made>,
+    pub revoked: Arc<Revoked>,
+    pub used: Arc<Used>,
     pub drain: watch::Sender<bool>,
     pub registry: Registry,
 }
@@ -163,7 +208,13 @@ impl World {
         let mut registry = Registry::default();
         let (drain, draining) = watch::channel(false);
         let (records, objects) = (Arc::new(Recorded::default()), Arc::new(Made::default()));
+        let (revoked, used) = (Arc::new(Revoked::new()), Arc::new(Used::default()));
+        let replay = Arc::new(MemoryReplay::new(Arc::new(clock.clone()), 1000));
         let deps = Deps {
+            revoked: Arc::clone(&revoked) as Arc<dyn Revocations>,
+            replay: Arc::clone(&replay) as Arc<dyn Replay>,
+            single_use: Arc::clone(&used) as Arc<dyn SingleUse>,
+            nonces: Arc::new(fresh_nonces()),
             clock: Arc::new(clock.clone()),
             rng: Arc::new(SystemRng),
             egress: Egress::new(EgressConfig::default()).unwrap(),
@@ -173,7 +224,8 @@ impl World {
             metrics: Metrics::register(&mut registry),
             drain: draining,
         };
-        Self { gateway: Gateway::new(snapshot, deps), clock, key, source, records, objects, drain, registry }
+        let gateway = Gateway::new(snapshot, deps);
+        Self { gateway, clock, key, source, records, objects, revoked, used, drain, registry }
     }
 
     /// A token of `subject` with scope `chat`.
@@ -282,6 +334,7 @@ fn api_key(vault: &Vault) -> ApiKey {
         subject: "tool-owner".to_owned(),
         client: None,
         scopes: vec!["chat".to_owned()],
+        created_at: Timestamp::from_secs(NOW - 1000),
         expires_at: Some(Timestamp::from_secs(NOW + 1000)),
     }
 }

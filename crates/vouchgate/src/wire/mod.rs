@@ -162,6 +162,7 @@ impl Builder {
             subject: key.subject,
             client: key.client.map(|client| client.as_str().to_owned()),
             scopes: key.scopes,
+            created_at: key.created_at,
             expires_at: key.expires_at,
         });
         let keys = KeyRing::new(Arc::clone(&self.vault), keys);

@@ -1,0 +1,159 @@
+//! Why nobody is known to be calling, and what the caller is told of it.
+
+use std::time::Duration;
+
+use base::Problem;
+use http::{HeaderName, HeaderValue, StatusCode};
+use proof::dpop::DpopError;
+use proof::token::TokenError;
+use store::ReplayError;
+
+use crate::challenge;
+use crate::edge::Scheme;
+use crate::problem::Refusal;
+
+/// Why nobody is known to be calling.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthenticateError {
+    /// No credential of an accepted scheme.
+    #[error("send a credential as `Authorization: Bearer <token>`")]
+    Missing,
+    /// A token that is not accepted.
+    #[error("{0}")]
+    Token(TokenError),
+    /// A token that was revoked, or whose subject, client, device, session, issuer or key was.
+    #[error("the token is revoked")]
+    Revoked,
+    /// A token that only the holder of a key may use, without a proof of that.
+    #[error("the token is bound to a key, and nothing proves that the sender holds it")]
+    Bound,
+    /// A token or key that anybody may use, presented as if it were bound.
+    #[error("the credential is not bound to a key, so no proof can go with it")]
+    Unbound,
+    /// A token that is bound to a client certificate, without one.
+    #[error("the token is bound to a client certificate, and none was shown")]
+    CertificateMissing,
+    /// A token that is bound to another client certificate.
+    #[error("the token is bound to another client certificate")]
+    CertificateMismatch,
+    /// The scheme `DPoP` without a proof.
+    #[error("there is no DPoP proof")]
+    ProofMissing,
+    /// A proof that does not fit the request.
+    #[error("{0}")]
+    Proof(DpopError),
+    /// A good proof without a nonce that is accepted now; this is one that is.
+    #[error("the proof has no nonce that is accepted now")]
+    Nonce(String),
+    /// A proof that was used before.
+    #[error("the proof has been used before")]
+    ProofReplayed,
+    /// Whether a proof was used before cannot be said.
+    #[error("{0}")]
+    Replay(#[from] ReplayError),
+    /// Too many failures from this address.
+    #[error("too many failed attempts from this address")]
+    TooMany(Duration),
+    /// A Vouchgate key that is unknown, revoked or expired: the answer does not say which.
+    #[error("the key is not valid")]
+    Key,
+    /// The issuer's keys are not to be had now.
+    #[error("the keys to check this token with are not available now")]
+    Unavailable,
+}
+
+impl AuthenticateError {
+    /// A stable code for metrics and logs.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "credential_missing",
+            Self::Token(error) => error.reason(),
+            Self::Revoked => "token_revoked",
+            Self::Bound => "token_bound",
+            Self::Unbound => "token_unbound",
+            Self::CertificateMissing => "certificate_missing",
+            Self::CertificateMismatch => "certificate_mismatch",
+            Self::ProofMissing => "proof_missing",
+            Self::Proof(error) => error.reason(),
+            Self::Nonce(_) => "use_dpop_nonce",
+            Self::ProofReplayed => "proof_replayed",
+            Self::Replay(error) => error.reason(),
+            Self::TooMany(_) => "too_many_failures",
+            Self::Key => "key_invalid",
+            Self::Unavailable => "keys_unavailable",
+        }
+    }
+
+    /// The answer (RFC 6750 section 3.1, RFC 9449 section 7.1), for a credential presented as `scheme`.
+    pub(crate) fn refusal(&self, scheme: Scheme) -> Refusal {
+        let refusal = Refusal::from(self.problem(scheme)).reason(self.reason());
+        match self {
+            Self::Nonce(nonce) => match HeaderValue::from_str(nonce) {
+                Ok(nonce) => refusal.header(HeaderName::from_static("dpop-nonce"), nonce),
+                Err(_) => refusal,
+            },
+            _ => refusal,
+        }
+    }
+
+    /// With a fixed vocabulary: what was sent is never repeated.
+    fn problem(&self, scheme: Scheme) -> Problem {
+        let unauthorized = |scheme, code, description: &str| {
+            Problem::client(StatusCode::UNAUTHORIZED, code, format!("{description}.")).challenge(challenge::error(
+                scheme,
+                code,
+                Some(description),
+            ))
+        };
+        let invalid = |description: &str| unauthorized(scheme, "invalid_token", description);
+        match self {
+            Self::Missing => Problem::client(
+                StatusCode::UNAUTHORIZED,
+                "credential_missing",
+                "Send a token or Vouchgate key as `Authorization: Bearer <token>`.",
+            )
+            .challenge(challenge::plain(Scheme::Bearer))
+            .challenge(challenge::plain(Scheme::Dpop)),
+            Self::Token(error) => invalid(error.description()),
+            Self::Revoked => invalid("The access token is revoked"),
+            Self::Bound => {
+                let description = "The access token is bound to a key and cannot be used as a bearer token";
+                unauthorized(Scheme::Dpop, "invalid_token", description)
+            }
+            Self::Unbound => invalid("The credential is not bound to a key: send it as a bearer token"),
+            Self::CertificateMissing | Self::CertificateMismatch => {
+                invalid("The access token is bound to a client certificate that was not shown")
+            }
+            Self::Proof(error) if error.error_code() == "invalid_token" => {
+                invalid("The access token is bound to another key")
+            }
+            Self::ProofMissing | Self::Proof(_) | Self::ProofReplayed => unauthorized(
+                Scheme::Dpop,
+                "invalid_dpop_proof",
+                &format!("The DPoP proof is refused: {}", self.reason()),
+            ),
+            Self::Nonce(_) => {
+                let description = "The DPoP proof must carry the nonce in DPoP-Nonce";
+                Problem::client(StatusCode::UNAUTHORIZED, "use_dpop_nonce", format!("{description}."))
+                    .challenge(challenge::error(Scheme::Dpop, "use_dpop_nonce", Some(description)))
+            }
+            Self::Replay(error) => {
+                Problem::us(StatusCode::SERVICE_UNAVAILABLE, error.reason(), "Proofs cannot be checked now.")
+                    .retry_after(Duration::from_secs(5))
+            }
+            Self::TooMany(wait) => Problem::client(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "Too many failed attempts from this address.",
+            )
+            .retry_after(*wait),
+            Self::Key => invalid("The key is unknown, expired or revoked"),
+            Self::Unavailable => Problem::us(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "keys_unavailable",
+                "The keys to check this token with are not available now.",
+            )
+            .retry_after(Duration::from_secs(30)),
+        }
+    }
+}

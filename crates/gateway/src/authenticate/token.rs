@@ -1,0 +1,78 @@
+//! Access tokens: verified, or known to be; and what has been revoked.
+
+use base::Name;
+use futures_util::future::BoxFuture;
+use proof::token::TokenError;
+use store::TokenFacts;
+use tokio::sync::watch;
+
+use super::{AuthenticateError, Identity, Shown, Verdict};
+use crate::Shared;
+use crate::snapshot::Snapshot;
+
+/// Gets an issuer's keys anew: single flight and cooldown are its own affair.
+pub trait KeyRefresh: Send + Sync {
+    /// Fetch the keys of this issuer, unless that was done a moment ago. Returns when they may have changed.
+    fn refresh<'a>(&'a self, issuer: &'a Name) -> BoxFuture<'a, ()>;
+}
+
+/// Never refreshes: for issuers whose keys are all known beforehand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoRefresh;
+
+impl KeyRefresh for NoRefresh {
+    fn refresh<'a>(&'a self, _: &'a Name) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Which tokens are revoked. Asked on every request, so it must not wait for anything.
+pub trait Revocations: Send + Sync {
+    /// Whether the token, or what it stands for, has been revoked.
+    fn is_revoked(&self, token: &TokenFacts<'_>) -> bool;
+
+    /// Changes whenever another answer may be given than before.
+    fn watch(&self) -> watch::Receiver<u64>;
+}
+
+impl Revocations for store::Revoked {
+    fn is_revoked(&self, token: &TokenFacts<'_>) -> bool {
+        self.check(token).is_some()
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        Self::watch(self)
+    }
+}
+
+/// What a token says of the request. A token whose verdict is known costs no signature; the others cost one each, of
+/// which an address gets only so many that turn out wrong.
+pub(super) async fn check(snapshot: &Snapshot, shared: &Shared, shown: &Shown<'_>, text: &str) -> Verdict {
+    let issuers = &snapshot.issuers;
+    let verified = match issuers.recall(text, shown.at) {
+        Some(verdict) => verdict,
+        None => {
+            let now = shared.clock.monotonic();
+            if let Some(wait) = shared.failures.wait(shown.ip, now) {
+                return Verdict::Failed(AuthenticateError::TooMany(wait));
+            }
+            let first = issuers.verify(text, shown.at);
+            let verified = match first.as_ref().err().and_then(TokenError::refetch) {
+                Some(issuer) => {
+                    shared.refresh.refresh(issuer).await;
+                    issuers.verify(text, shown.at)
+                }
+                None => first,
+            };
+            if matches!(verified, Err(TokenError::BadSignature)) {
+                shared.failures.count(shown.ip, now);
+            }
+            verified
+        }
+    };
+    match verified {
+        Ok(token) => Verdict::Verified(Identity::Token(token)),
+        Err(TokenError::KeysUnavailable { .. }) => Verdict::Failed(AuthenticateError::Unavailable),
+        Err(error) => Verdict::Failed(AuthenticateError::Token(error)),
+    }
+}
