@@ -17,6 +17,6 @@ pub use id::{Name, NameError, RequestId, Tenant};
 pub use limits::LimitedBuffer;
 pub use money::{Money, MoneyError};
 pub use problem::{Problem, Who};
-pub use rng::{Rng, SeededRng, SystemRng};
+pub use rng::{InBlocks, Rng, SeededRng, SystemRng};
 pub use secret::Secret;
 pub use units::{ByteSize, Span, UnitError};

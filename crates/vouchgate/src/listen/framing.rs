@@ -51,13 +51,21 @@ impl Framing {
                 rest = self.skip(left, rest);
                 continue;
             }
-            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', rest) else {
                 self.collect(rest);
                 break;
             };
             let (line, more) = rest.split_at_checked(end + 1).unwrap_or((rest, &[]));
-            self.collect(line.split_last().map_or(&[][..], |(_, line)| line));
-            self.complete().map_err(|Ambiguous| passed)?;
+            let line = line.split_last().map_or(&[][..], |(_, line)| line);
+            let complete = if self.have == 0 {
+                self.complete(line.get(..LINE).unwrap_or(line), line.len(), line.last().copied())
+            } else {
+                self.collect(line);
+                let (begun, length, last) = (self.line, self.have, self.last);
+                (self.have, self.last) = (0, 0);
+                self.complete(begun.get(..length.min(LINE)).unwrap_or_default(), length, Some(last))
+            };
+            complete.map_err(|Ambiguous| passed)?;
             rest = more;
         }
         Ok(())
@@ -86,14 +94,12 @@ impl Framing {
         self.last = part.last().copied().unwrap_or(self.last);
     }
 
-    fn complete(&mut self) -> Result<(), Ambiguous> {
-        let (length, last) = (self.have, self.last);
-        (self.have, self.last) = (0, 0);
-        if last != b'\r' {
+    /// A line of this `length` has ended: `line` is as much of it as matters, `last` the byte before the line feed.
+    fn complete(&mut self, line: &[u8], length: usize, last: Option<u8>) -> Result<(), Ambiguous> {
+        if last != Some(b'\r') {
             return Err(Ambiguous); // a bare line feed
         }
         let whole = length <= LINE;
-        let line = self.line;
         let line = line.get(..(length - 1).min(LINE)).unwrap_or_default();
         let empty = length == 1;
         self.state = match self.state {
