@@ -23,6 +23,7 @@ use store::TokenFacts;
 pub(crate) use self::error::AuthenticateError;
 pub(crate) use self::failures::Failures;
 pub use self::key::KEY_PREFIX;
+pub(crate) use self::possession::Signed;
 pub use self::token::{KeyRefresh, NoRefresh, Revocations};
 
 use crate::Shared;
@@ -170,6 +171,7 @@ pub(crate) struct Shown<'a> {
     pub(crate) proof: Option<&'a HeaderValue>,
     /// SHA-256 of the client's certificate.
     pub(crate) certificate: Option<[u8; 32]>,
+    pub(crate) has_body: bool,
     pub(crate) ip: IpAddr,
     pub(crate) at: Timestamp,
 }
@@ -177,6 +179,8 @@ pub(crate) struct Shown<'a> {
 /// Who calls, and what there is to do about it.
 pub(crate) struct Authenticated {
     pub(crate) caller: Caller,
+    /// A signature that the body has still to be compared with, before anything is done with either.
+    pub(crate) signed: Option<Signed>,
     /// The nonce the caller's next proof should carry.
     pub(crate) nonce: Option<String>,
 }
@@ -219,6 +223,6 @@ pub(crate) async fn caller(
         Identity::Key(_) => None,
     };
     let held = possession::prove(snapshot, shared, shown, presented, token).await;
-    let possession::Held { proven, nonce } = held.map_err(failed)?;
-    Ok(Authenticated { caller: Caller { identity, proven, ip: shown.ip }, nonce })
+    let possession::Held { proven, signed, nonce } = held.map_err(failed)?;
+    Ok(Authenticated { caller: Caller { identity, proven, ip: shown.ip }, signed, nonce })
 }

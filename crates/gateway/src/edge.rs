@@ -242,6 +242,11 @@ impl<B> Inbound<B>
 where
     B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
 {
+    /// Whether a body follows.
+    pub(crate) fn has_body(&self) -> bool {
+        !self.body.is_end_stream()
+    }
+
     /// Read the body: within the size limit, without pauses longer than allowed, in one piece and without copying when
     /// it came in one.
     pub(crate) async fn read(self, limits: &Limits) -> Result<(Parts, Endpoint, Bytes), EdgeError> {

@@ -52,7 +52,7 @@ pub use trace::TARGET as SPAN_TARGET;
 pub use upstream::{Credential, CredentialError};
 
 use admit::Limiter;
-use authenticate::{Authenticated, Failures, Shown};
+use authenticate::{Authenticated, Failures, Shown, Signed};
 use edge::{EdgeError, Endpoint, Inbound, Received};
 use endpoint::{Answered, Asked, inference, models, native, openapi, proxy, service};
 use problem::Refusal;
@@ -251,7 +251,7 @@ impl Gateway {
             Received::Preflight(response) => return Ok(response),
             Received::Request(inbound) => inbound,
         };
-        let Authenticated { caller, nonce: fresh } = self.caller(snapshot, &inbound, (id, at)).await?;
+        let Authenticated { caller, signed, nonce: fresh } = self.caller(snapshot, &inbound, (id, at)).await?;
         *nonce = fresh;
         let opening = Opening {
             id,
@@ -261,7 +261,7 @@ impl Gateway {
             trace: trace::TraceParent::of(&inbound.head.headers),
         };
         let mut receipt = Receipt::open(shared, &opening, caller);
-        match Self::proceed(snapshot, inbound, &mut receipt).await {
+        match Self::proceed(snapshot, inbound, signed, &mut receipt).await {
             Ok((answer, reservation)) => Ok(relay::respond(answer, receipt, reservation)),
             Err(refusal) => {
                 receipt.refused(&refusal);
@@ -276,12 +276,16 @@ impl Gateway {
         snapshot: &Snapshot,
         inbound: &Inbound<B>,
         (id, at): (RequestId, base::Timestamp),
-    ) -> Result<Authenticated, Refusal> {
+    ) -> Result<Authenticated, Refusal>
+    where
+        B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
+    {
         let shown = Shown {
             head: &inbound.head,
             credential: inbound.credential(snapshot.limits.token).map_err(|error| self.turned_away(id, error))?,
             proof: inbound.proof().map_err(|error| self.turned_away(id, error))?,
             certificate: inbound.certificate,
+            has_body: inbound.has_body(),
             ip: inbound.ip,
             at,
         };
@@ -294,7 +298,12 @@ impl Gateway {
     }
 
     /// Read the body and do what the endpoint does.
-    async fn proceed<B>(snapshot: &Snapshot, inbound: Inbound<B>, receipt: &mut Receipt) -> Answered
+    async fn proceed<B>(
+        snapshot: &Snapshot,
+        inbound: Inbound<B>,
+        signed: Option<Signed>,
+        receipt: &mut Receipt,
+    ) -> Answered
     where
         B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
     {
@@ -304,6 +313,10 @@ impl Gateway {
         receipt.waited(clock.monotonic().saturating_duration_since(begun));
         let (head, endpoint, body) = read.map_err(|error| Refusal::from(error.problem()))?;
         receipt.request_bytes(body.len());
+        if let Some(signed) = signed {
+            let settled = signed.settle(receipt.shared(), &body).await;
+            settled.map_err(|error| error.refusal(receipt.caller().scheme()))?;
+        }
         let asked = Asked { snapshot, head: &head, body };
         match &endpoint {
             Endpoint::Chat => inference::answer(asked, Dialect::OpenAiChat, receipt).await,

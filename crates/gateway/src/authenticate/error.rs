@@ -5,10 +5,11 @@ use std::time::Duration;
 use base::Problem;
 use http::{HeaderName, HeaderValue, StatusCode};
 use proof::dpop::DpopError;
+use proof::signature::SignatureProofError;
 use proof::token::TokenError;
 use store::ReplayError;
 
-use crate::challenge;
+use crate::challenge::{self, ACCEPT_SIGNATURE};
 use crate::edge::Scheme;
 use crate::problem::Refusal;
 
@@ -48,6 +49,12 @@ pub(crate) enum AuthenticateError {
     /// A proof that was used before.
     #[error("the proof has been used before")]
     ProofReplayed,
+    /// A request signature that does not fit the request, or its body.
+    #[error("{0}")]
+    Signature(#[from] SignatureProofError),
+    /// A signed request that was sent before.
+    #[error("the signed request has been sent before")]
+    SignatureReplayed,
     /// Whether a proof was used before cannot be said.
     #[error("{0}")]
     Replay(#[from] ReplayError),
@@ -77,6 +84,8 @@ impl AuthenticateError {
             Self::Proof(error) => error.reason(),
             Self::Nonce(_) => "use_dpop_nonce",
             Self::ProofReplayed => "proof_replayed",
+            Self::Signature(error) => error.reason(),
+            Self::SignatureReplayed => "signature_replayed",
             Self::Replay(error) => error.reason(),
             Self::TooMany(_) => "too_many_failures",
             Self::Key => "key_invalid",
@@ -92,6 +101,10 @@ impl AuthenticateError {
                 Ok(nonce) => refusal.header(HeaderName::from_static("dpop-nonce"), nonce),
                 Err(_) => refusal,
             },
+            Self::Signature(_) | Self::SignatureReplayed => {
+                let accept = HeaderValue::from_static(ACCEPT_SIGNATURE);
+                refusal.header(HeaderName::from_static("accept-signature"), accept)
+            }
             _ => refusal,
         }
     }
@@ -136,6 +149,12 @@ impl AuthenticateError {
                 let description = "The DPoP proof must carry the nonce in DPoP-Nonce";
                 Problem::client(StatusCode::UNAUTHORIZED, "use_dpop_nonce", format!("{description}."))
                     .challenge(challenge::error(Scheme::Dpop, "use_dpop_nonce", Some(description)))
+            }
+            Self::Signature(_) | Self::SignatureReplayed => {
+                // RFC 9421 has no error code; the token is what cannot be used like this.
+                let description = format!("The request signature is refused: {}", self.reason());
+                Problem::client(StatusCode::UNAUTHORIZED, "invalid_signature", format!("{description}."))
+                    .challenge(challenge::error(scheme, "invalid_token", Some(&description)))
             }
             Self::Replay(error) => {
                 Problem::us(StatusCode::SERVICE_UNAVAILABLE, error.reason(), "Proofs cannot be checked now.")

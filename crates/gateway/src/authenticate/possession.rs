@@ -2,9 +2,12 @@
 //! without. A proof that is there is checked; what a token demands and is not there is a failure, never a lesser caller.
 
 mod dpop;
+mod signature;
 
 use policy::Proven;
 use proof::token::{Confirmation, VerifiedToken};
+
+pub(crate) use self::signature::Signed;
 
 use super::{AuthenticateError, Shown};
 use crate::Shared;
@@ -14,6 +17,7 @@ use crate::snapshot::Snapshot;
 /// What was proved.
 pub(super) struct Held {
     pub(super) proven: Proven,
+    pub(super) signed: Option<Signed>,
     pub(super) nonce: Option<String>,
 }
 
@@ -35,10 +39,11 @@ pub(super) async fn prove(
         }
         (Scheme::Dpop, _, _) => return Err(AuthenticateError::Unbound),
     };
-    if jkt.is_some() && proof.is_none() {
+    let signed = signature::verify(snapshot, shared, shown, presented, bound)?;
+    if jkt.is_some() && proof.is_none() && signed.is_none() {
         return Err(AuthenticateError::Bound);
     }
-    let mut held = Held { proven: Proven { mtls, dpop: false, signature: false }, nonce: None };
+    let mut held = Held { proven: Proven { mtls, dpop: false, signature: signed.is_some() }, signed, nonce: None };
     if let Some(proof) = proof {
         held.nonce = dpop::use_up(shared, shown, &proof).await?;
         held.proven.dpop = true;
