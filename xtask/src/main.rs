@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod generate;
 mod run;
+mod security;
 mod setup;
 mod suite;
 mod tidy;
@@ -18,10 +19,11 @@ usage: cargo xtask <task>
 
   test [ARGS]   install what the tests need (under target/), then run every test; ARGS go to `cargo test`
   ci            format, lints, tidy, generated files, every test: what .ci/run does
-  tidy          the house rules: sizes, crate borders, banned crates, documented error codes, generated files
+  tidy          the house rules: sizes, crate borders, banned crates, documented error codes and attacks, generated files
   schema        write docs/config.schema.json
   openapi       write docs/openapi-admin.json
   help-text     write docs/cli.md
+  security-doc  write docs/security.md
   bench         build with optimisation, measure Vouchgate beside a bare proxy (and HAProxy where installed)
   setup         only install what the tests need
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some("ci") => ci::run(),
         Some("tidy") => tidy::run(),
         Some(task @ ("schema" | "openapi" | "help-text")) => generate::write(task),
+        Some("security-doc") => security::write(),
         Some("bench") => bench::run(&rest),
         Some("setup") => setup::everything().map(drop),
         Some("help" | "-h" | "--help") => {

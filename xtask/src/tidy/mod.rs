@@ -1,5 +1,5 @@
-//! The house rules that no compiler checks: sizes, crate borders, banned crates and words, documented error codes,
-//! generated files.
+//! The house rules that no compiler checks: sizes, crate borders, banned crates and words, documented error codes and
+//! attacks, generated files.
 
 mod borders;
 mod codes;
@@ -10,31 +10,32 @@ use std::path::PathBuf;
 
 use crate::generate;
 use crate::run::{Failure, fail, output, program, root, say, step, warn};
+use crate::security;
 
 /// A tracked text file.
 #[derive(Debug)]
-struct Source {
+pub(crate) struct Source {
     /// The path from the root of the repository, with `/`.
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl Source {
     /// What follows the last dot of the name.
-    fn extension(&self) -> &str {
+    pub(crate) fn extension(&self) -> &str {
         self.path.rsplit_once('.').map_or("", |(_, extension)| extension)
     }
 }
 
 /// What a rule found: breaches fail the task, remarks are only shown.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Findings {
-    breaches: Vec<String>,
+pub(crate) struct Findings {
+    pub(crate) breaches: Vec<String>,
     remarks: Vec<String>,
 }
 
 impl Findings {
-    fn breach(&mut self, text: String) {
+    pub(crate) fn breach(&mut self, text: String) {
         self.breaches.push(text);
     }
 
@@ -51,6 +52,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     found.add(sizes::check(&sources));
     found.add(words::check(&sources));
     found.add(codes::check(&sources));
+    found.add(security::check(&sources));
     found.add(borders::check()?);
     step("Generated files");
     generate::stale()?.into_iter().for_each(|stale| found.breach(stale));
@@ -65,7 +67,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 /// Every file that git tracks or would, as far as it is text.
-fn sources() -> Result<Vec<Source>, Failure> {
+pub(crate) fn sources() -> Result<Vec<Source>, Failure> {
     let list = output(&mut program("git", &["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
     let paths = list.split('\0').filter(|path| !path.is_empty());
     let read = |path: &str| {
