@@ -8,7 +8,7 @@ const PAGE: &str = "docs/errors.md";
 const GIVEN: [&str; 4] = ["Problem::client(", "Problem::us(", "Problem::provider(", "near(rule,"];
 
 /// Where the codes of `reason()` go out too, or into the metric of refused requests.
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 20] = [
     "crates/gateway/src/",
     "crates/control/src/oauth/",
     "crates/control/src/operations/error.rs",
@@ -16,11 +16,17 @@ const REASONS: [&str; 14] = [
     "crates/llm/src/json/mod.rs",
     "crates/net/src/error.rs",
     "crates/net/src/body.rs",
+    "crates/proof/src/assertion.rs",
+    "crates/proof/src/dpop/error.rs",
     "crates/proof/src/jose/compact.rs",
     "crates/proof/src/jose/json.rs",
     "crates/proof/src/jose/jwk.rs",
     "crates/proof/src/jose/keyset.rs",
     "crates/proof/src/jose/secret.rs",
+    "crates/proof/src/mtls/mod.rs",
+    "crates/proof/src/secevent/error.rs",
+    "crates/proof/src/signature/error.rs",
+    "crates/proof/src/signature/field.rs",
     "crates/proof/src/token/error.rs",
     "crates/vouchgate/src/listen/caps.rs",
 ];
