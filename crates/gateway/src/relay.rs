@@ -10,14 +10,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use base::Problem;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use llm::Usage;
 use llm::passthrough::StreamTap;
+use llm::{Failure, Usage};
 use net::UpstreamBody;
 
+use crate::authenticate::Caller;
 use crate::body::{BodyError, GatewayBody};
 use crate::settle::{Outcome, Receipt};
 use crate::{Reservation, Shared};
@@ -49,6 +51,11 @@ pub(crate) trait Pipe: Send {
 
     /// Upstream has ended, cleanly or not; what comes back goes out last.
     fn finish(&mut self, clean: bool) -> Bytes;
+
+    /// This gateway ends the stream, for this reason; what comes back goes out last.
+    fn interrupt(&mut self, _: &Problem) -> Bytes {
+        self.finish(false)
+    }
 
     /// What the stream has come to.
     fn state(&self) -> State;
@@ -132,16 +139,61 @@ fn relay(
         receipt.streaming();
     }
     let source = Source { ready, upstream };
-    let drain = Box::pin(draining(Arc::clone(receipt.shared())));
-    GatewayBody::stream(Relay { source: Some(source), pipe, receipt, _reservation: reservation, drain, broken: None })
+    let cut = reservation.as_ref().is_some_and(|reservation| reservation.permit().cut_on_revocation());
+    let shared = Arc::clone(receipt.shared());
+    let ending: Pin<Box<dyn Future<Output = Ending> + Send>> =
+        if cut { Box::pin(draining_or_revoked(shared, receipt.caller().clone())) } else { Box::pin(draining(shared)) };
+    let relay =
+        Relay { source: Some(source), pipe, receipt, _reservation: reservation, ending, urgent: cut, broken: None };
+    GatewayBody::stream(relay)
+}
+
+/// Why this gateway ends a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The server stops.
+    Draining,
+    /// The policy wants streams cut when their token is revoked, and it was.
+    Revoked,
+}
+
+impl Ending {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Draining => {
+                Problem::us(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is stopping; ask again.")
+            }
+            Self::Revoked => {
+                Problem::client(StatusCode::UNAUTHORIZED, "token_revoked", "The access token has been revoked.")
+            }
+        }
+    }
 }
 
 /// Ends when this server wants open streams to end.
-async fn draining(shared: Arc<Shared>) {
+async fn draining(shared: Arc<Shared>) -> Ending {
     let mut drain = shared.drain.clone();
     if drain.wait_for(|drain| *drain).await.is_err() {
         // Nobody is left to ask for it.
         std::future::pending::<()>().await;
+    }
+    Ending::Draining
+}
+
+/// Ends also when what let the caller in has been revoked.
+async fn draining_or_revoked(shared: Arc<Shared>, caller: Caller) -> Ending {
+    let mut changes = shared.revoked.watch();
+    let revoked = async {
+        while !caller.is_revoked(shared.revoked.as_ref()) {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        Ending::Revoked
+    };
+    tokio::select! {
+        ending = revoked => ending,
+        ending = draining(Arc::clone(&shared)) => ending,
     }
 }
 
@@ -178,15 +230,30 @@ struct Relay {
     pipe: Box<dyn Pipe>,
     receipt: Receipt,
     _reservation: Option<Reservation>,
-    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ending: Pin<Box<dyn Future<Output = Ending> + Send>>,
+    /// Whether the end does not wait for upstream to pause.
+    urgent: bool,
     broken: Option<BodyError>,
 }
 
 impl Relay {
     /// Nothing more is read. What the pipe has left to say is the last that goes out.
     fn end(&mut self, clean: bool, reason: &'static str) -> Bytes {
-        self.source = None;
         let last = self.pipe.finish(clean);
+        self.over(clean, reason);
+        last
+    }
+
+    /// This gateway wants no more of it.
+    fn interrupt(&mut self, ending: Ending) -> Bytes {
+        let problem = ending.problem();
+        let last = self.pipe.interrupt(&problem);
+        self.over(false, problem.code);
+        last
+    }
+
+    fn over(&mut self, clean: bool, reason: &'static str) {
+        self.source = None;
         let (outcome, broken) = match self.pipe.state() {
             State::Complete => (Outcome::Ok, None),
             State::Open if clean => (Outcome::Ok, None),
@@ -195,7 +262,6 @@ impl Relay {
         };
         self.receipt.ended(outcome);
         self.broken = broken;
-        last
     }
 }
 
@@ -209,6 +275,16 @@ impl Body for Relay {
             let Some(source) = &mut this.source else {
                 return Poll::Ready(this.broken.take().map(Err));
             };
+            if this.urgent
+                && let Poll::Ready(ending) = this.ending.as_mut().poll(cx)
+            {
+                let out = this.interrupt(ending);
+                if out.is_empty() {
+                    continue;
+                }
+                this.receipt.sent(out.len());
+                return Poll::Ready(Some(Ok(Frame::data(out))));
+            }
             let out = match source.poll(cx) {
                 Poll::Ready(Piece::Data(piece)) => {
                     let out = this.pipe.feed(&piece);
@@ -230,8 +306,9 @@ impl Body for Relay {
                 }
                 Poll::Ready(Piece::End) => this.end(true, "upstream_cut"),
                 Poll::Ready(Piece::Cut(reason)) => this.end(false, reason),
-                Poll::Pending => match this.drain.as_mut().poll(cx) {
-                    Poll::Ready(()) => this.end(false, "draining"),
+                Poll::Pending if this.urgent => return Poll::Pending,
+                Poll::Pending => match this.ending.as_mut().poll(cx) {
+                    Poll::Ready(ending) => this.interrupt(ending),
                     Poll::Pending => return Poll::Pending,
                 },
             };
@@ -331,6 +408,11 @@ impl Pipe for Watched {
         Bytes::from(self.tap.finish(clean))
     }
 
+    fn interrupt(&mut self, problem: &Problem) -> Bytes {
+        self.finished = true;
+        Bytes::from(self.tap.interrupt(&Failure::from(problem)))
+    }
+
     fn state(&self) -> State {
         match self.tap.outcome() {
             // An error event of the provider's is an event like any other: what follows it still goes out.
@@ -352,6 +434,10 @@ impl Pipe for llm::StreamTranslation {
 
     fn finish(&mut self, clean: bool) -> Bytes {
         Bytes::from(Self::finish(self, clean))
+    }
+
+    fn interrupt(&mut self, problem: &Problem) -> Bytes {
+        Bytes::from(Self::interrupt(self, &Failure::from(problem)))
     }
 
     fn state(&self) -> State {

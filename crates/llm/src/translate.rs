@@ -205,6 +205,15 @@ impl StreamTranslation {
         out
     }
 
+    /// The stream is to end here, whatever the provider would still say: with an error event, unless it is over.
+    pub fn interrupt(&mut self, failure: &Failure) -> Vec<u8> {
+        if self.outcome != Outcome::Open {
+            return Vec::new();
+        }
+        self.outcome = Outcome::Cut;
+        stream_error_event(self.client, failure)
+    }
+
     /// What the stream has come to.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome

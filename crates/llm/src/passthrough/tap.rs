@@ -159,6 +159,17 @@ impl StreamTap {
         }
     }
 
+    /// The stream is to end here, whatever the provider would still say. What comes back goes to the caller last: an error
+    /// event, unless the answer is complete.
+    pub fn interrupt(&mut self, failure: &Failure) -> Vec<u8> {
+        if self.outcome != Outcome::Open || self.ended {
+            return self.finish(false);
+        }
+        self.outcome = Outcome::Cut;
+        self.held.clear();
+        stream_error_event(self.dialect, failure)
+    }
+
     /// What the stream has come to.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome

@@ -121,6 +121,14 @@ impl Pipe for Deltas {
         Bytes::from(out)
     }
 
+    fn interrupt(&mut self, problem: &base::Problem) -> Bytes {
+        if self.state != State::Open {
+            return Bytes::new();
+        }
+        self.state = State::Told(problem.code);
+        Bytes::from(problem::event(problem))
+    }
+
     fn state(&self) -> State {
         self.state
     }
