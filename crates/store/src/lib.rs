@@ -37,7 +37,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use engine::{Connection, Effects, Engine, Memory, Row, Statement, Task, first, sql};
-use revoked::Mirror;
+use revoked::{Change, Mirror};
 
 pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
 pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
@@ -363,6 +363,18 @@ impl Store {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut dyn Connection, u64) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
+        self.change_and_revoke(move |tx, version| Box::pin(async move { Ok((body(tx, version).await?, Vec::new())) }))
+            .await
+    }
+
+    /// The same for what revokes too.
+    async fn change_and_revoke<T, F>(&self, body: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection, u64) -> BoxFuture<'c, Result<(T, Vec<Change>), StoreError>>
+            + Send
+            + 'static,
+    {
         // One counter over all tenants: a watcher of the highest version misses none of them.
         let next = self.sql(
             "INSERT INTO config_version (tenant, version)
@@ -372,7 +384,8 @@ impl Store {
         self.submit(move |tx| {
             Box::pin(async move {
                 let version = first(tx.fetch(next).await?).ok_or(StoreError::Corrupt)?.take()?;
-                Ok((body(tx, version).await?, Effects { version: Some(version), changes: Vec::new() }))
+                let (value, changes) = body(tx, version).await?;
+                Ok((value, Effects { version: Some(version), changes }))
             })
         })
         .await

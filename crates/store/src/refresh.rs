@@ -9,7 +9,7 @@ use vault::Sealed;
 use crate::engine::{Connection, Effects, Row, first};
 use crate::error::at_most;
 use crate::revocations::{self, NewRevocation, Revoke};
-use crate::{OWN_ISSUER, Store, StoreError};
+use crate::{OWN_ISSUER, Store, StoreError, TokenFacts};
 
 /// How long a session of a family that was ended for reuse stays revoked: longer than any token of it lives.
 const REUSE_REMEMBERED: Duration = Duration::from_hours(48);
@@ -29,10 +29,15 @@ pub struct NewFamily {
     pub x5t: Option<[u8; 32]>,
     /// The `sid` of the access tokens it renews.
     pub session: Option<String>,
+    /// Their `orig_sid`: the session at the issuer that vouches for the subject.
+    pub upstream_session: Option<String>,
     /// Their `device_id`.
     pub device: Option<String>,
-    /// When the person signed in.
+    /// When the person authenticated.
     pub auth_time: Option<Timestamp>,
+    /// When what it follows from was granted: when the authorization code was made, or the device approved. A revocation
+    /// after that moment refuses it. Absent: now.
+    pub granted_at: Option<Timestamp>,
     /// What else is needed to renew access tokens (groups), as JSON. The store does not look inside.
     pub details: String,
     /// From when on nothing of it is accepted.
@@ -56,6 +61,8 @@ pub struct Family {
     pub x5t: Option<[u8; 32]>,
     /// The `sid` of its access tokens.
     pub session: Option<String>,
+    /// Their `orig_sid`: the session at the issuer that vouches for the subject.
+    pub upstream_session: Option<String>,
     /// Their `device_id`.
     pub device: Option<String>,
     /// When the person signed in.
@@ -142,22 +149,25 @@ pub struct Refresh<'a>(pub(crate) &'a Store);
 
 macro_rules! columns {
     () => {
-        "f.id, f.client, f.subject, f.scopes, f.jkt, f.x5t, f.sid, f.device, f.auth_time, f.details, f.created_at,
+        "f.id, f.client, f.subject, f.scopes, f.jkt, f.x5t, f.sid, f.upstream_sid, f.device, f.auth_time, f.details, f.created_at,
          f.absolute_end, f.revoked_at, f.revoked_why"
     };
 }
 
 impl Refresh<'_> {
-    /// Begin a family with its first token, which may stay unused for `idle`. [`StoreError::Conflict`] if its session
-    /// has just been revoked.
+    /// Begin a family with its first token, which may stay unused for `idle`. [`StoreError::Conflict`] if its session is
+    /// revoked, or if its subject, client or device was after the grant: a code from before a revocation gives nothing
+    /// after it.
     pub async fn create(self, new: NewFamily, token: [u8; 32], idle: Duration) -> Result<Family, StoreError> {
         at_most("subject", new.subject.len(), 1024)?;
         at_most("session", new.session.as_deref().map_or(0, str::len), 1024)?;
+        at_most("session", new.upstream_session.as_deref().map_or(0, str::len), 1024)?;
         at_most("device", new.device.as_deref().map_or(0, str::len), 1024)?;
         at_most("list of scopes", new.scopes.iter().map(String::len).sum(), 4096)?;
         at_most("grant's details", new.details.len(), 65_536)?;
         let store = self.0.clone();
         let now = self.0.now();
+        let granted_at = new.granted_at.unwrap_or(now);
         let family = Family {
             id: store.new_id("rf"),
             client: new.client,
@@ -166,6 +176,7 @@ impl Refresh<'_> {
             jkt: new.jkt,
             x5t: new.x5t,
             session: new.session,
+            upstream_session: new.upstream_session,
             device: new.device,
             auth_time: new.auth_time,
             details: new.details,
@@ -176,24 +187,12 @@ impl Refresh<'_> {
         self.0
             .write(move |tx| {
                 Box::pin(async move {
-                    if let Some(session) = &family.session {
-                        let revoked = store
-                            .sql(
-                                "SELECT 1 FROM revocations WHERE tenant = $1 AND kind = 'session' AND issuer = $2
-                                 AND value = $3 AND not_before > $4 AND lifted_at IS NULL LIMIT 1",
-                            )
-                            .bind(OWN_ISSUER)
-                            .bind(session.as_str())
-                            .bind(now);
-                        if !tx.fetch(revoked).await?.is_empty() {
-                            return Err(StoreError::Conflict("session"));
-                        }
-                    }
+                    refuse_revoked(&store, tx, &family, granted_at).await?;
                     let insert = store
                         .sql(
-                            "INSERT INTO refresh_families (tenant, id, client, subject, scopes, jkt, x5t, sid, device,
-                                 auth_time, details, created_at, absolute_end)
-                             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                            "INSERT INTO refresh_families (tenant, id, client, subject, scopes, jkt, x5t, sid,
+                                 upstream_sid, device, auth_time, details, created_at, absolute_end)
+                             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
                         )
                         .bind(&*family.id)
                         .bind(&family.client)
@@ -202,6 +201,7 @@ impl Refresh<'_> {
                         .bind(family.jkt)
                         .bind(family.x5t)
                         .bind(family.session.as_deref())
+                        .bind(family.upstream_session.as_deref())
                         .bind(family.device.as_deref())
                         .bind(family.auth_time)
                         .bind(&*family.details)
@@ -395,6 +395,36 @@ async fn end(
     Ok((Family { revoked: Some((now, reason.to_owned())), ..family }, effects))
 }
 
+async fn refuse_revoked(
+    store: &Store,
+    tx: &mut dyn Connection,
+    family: &Family,
+    granted_at: Timestamp,
+) -> Result<(), StoreError> {
+    let facts = TokenFacts {
+        issuer: OWN_ISSUER,
+        subject: &family.subject,
+        client: Some(family.client.as_str()),
+        session: family.session.as_deref(),
+        upstream_session: family.upstream_session.as_deref(),
+        device: family.device.as_deref(),
+        issued_at: Some(granted_at),
+        ..TokenFacts::default()
+    };
+    if store.revoked().check(&facts).is_some() {
+        return Err(StoreError::Conflict("sign-in"));
+    }
+    // A session revoked in this very commit is not in memory yet: a code used twice at once must give nothing.
+    let revoked = store
+        .sql(
+            "SELECT 1 FROM revocations WHERE tenant = $1 AND kind = 'session' AND issuer = $2 AND value = $3
+             AND lifted_at IS NULL LIMIT 1",
+        )
+        .bind(OWN_ISSUER)
+        .bind(family.session.as_deref());
+    if tx.fetch(revoked).await?.is_empty() { Ok(()) } else { Err(StoreError::Conflict("session")) }
+}
+
 async fn insert_token(
     store: &Store,
     tx: &mut dyn Connection,
@@ -440,6 +470,7 @@ fn read(mut row: Row) -> Result<Family, StoreError> {
         jkt: row.take()?,
         x5t: row.take()?,
         session: row.take()?,
+        upstream_session: row.take()?,
         device: row.take()?,
         auth_time: row.take()?,
         details: row.take()?,

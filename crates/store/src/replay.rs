@@ -51,7 +51,7 @@ pub trait Replay: Send + Sync + fmt::Debug {
     /// claim one key at the same time, one is told [`Claim::First`].
     fn claim(&self, key: [u8; 32], until: Timestamp) -> BoxFuture<'_, Result<Claim, ReplayError>>;
 
-    /// How many are remembered, about.
+    /// How many are remembered.
     fn entries(&self) -> usize;
 
     /// How many can be.
@@ -90,6 +90,12 @@ struct Until {
     monotonic: u32,
 }
 
+impl Until {
+    fn slot_of(wall: Timestamp, monotonic: Duration) -> Self {
+        Self { wall: wall_slot(wall), monotonic: slot(monotonic.as_millis()) }
+    }
+}
+
 impl MemoryReplay {
     /// Remembers at most `entries` at a time, of about 40 bytes each.
     pub fn new(clock: Arc<dyn Clock>, entries: usize) -> Self {
@@ -98,16 +104,18 @@ impl MemoryReplay {
         Self { clock, start, capacity: entries, entries: AtomicUsize::new(0), shards }
     }
 
-    fn now(&self) -> (Timestamp, Until) {
-        let wall = self.clock.now();
-        let monotonic = self.clock.monotonic().saturating_duration_since(self.start);
-        (wall, Until { wall: wall_slot(wall), monotonic: slot(monotonic.as_millis()) })
+    /// By the wall clock, and since the start.
+    fn now(&self) -> (Timestamp, Duration) {
+        (self.clock.now(), self.clock.monotonic().saturating_duration_since(self.start))
     }
 
     fn claim_now(&self, key: &[u8; 32], until: Timestamp) -> Result<Claim, ReplayError> {
-        let (wall, now) = self.now();
-        let left = slot(until.since(wall).as_millis()).saturating_add(1);
-        let until = Until { wall: wall_slot(until).max(now.wall), monotonic: now.monotonic.saturating_add(left) };
+        let (wall, monotonic) = self.now();
+        let now = Until::slot_of(wall, monotonic);
+        let until = Until {
+            wall: wall_slot(until).max(now.wall),
+            monotonic: slot(monotonic.saturating_add(until.since(wall)).as_millis()),
+        };
         let (prefix, _) = key.split_at(16);
         let Ok(prefix) = Prefix::try_from(prefix) else { return Err(ReplayError::Down) };
         let index = usize::from(prefix.first().copied().unwrap_or_default()) % SHARDS;
@@ -159,6 +167,10 @@ impl Replay for MemoryReplay {
     }
 
     fn entries(&self) -> usize {
+        let (wall, monotonic) = self.now();
+        for shard in &self.shards {
+            self.sweep(shard, Until::slot_of(wall, monotonic));
+        }
         self.entries.load(Ordering::Relaxed)
     }
 
@@ -170,7 +182,7 @@ impl Replay for MemoryReplay {
 impl fmt::Debug for MemoryReplay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryReplay")
-            .field("entries", &self.entries())
+            .field("entries", &self.entries)
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
     }
@@ -182,4 +194,137 @@ fn wall_slot(at: Timestamp) -> u32 {
 
 fn slot(millis: u128) -> u32 {
     u32::try_from(millis / SLOT.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::FakeClock;
+    use proptest::prelude::*;
+    use std::collections::HashMap as Model;
+    use std::sync::Barrier;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+    const WINDOW: Duration = Duration::from_secs(65);
+
+    fn replay(entries: usize) -> (MemoryReplay, FakeClock) {
+        let clock = FakeClock::at(NOW);
+        (MemoryReplay::new(Arc::new(clock.clone()), entries), clock)
+    }
+
+    fn key(n: u32) -> [u8; 32] {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &n.to_be_bytes());
+        hash.as_ref().try_into().unwrap()
+    }
+
+    #[test]
+    fn a_37_of_a_hundred_that_show_one_proof_at_once_one_is_first() {
+        let (replay, _) = replay(10_000);
+        for round in 0..20 {
+            let barrier = Barrier::new(100);
+            let claims: Vec<Claim> = std::thread::scope(|scope| {
+                let one = || {
+                    barrier.wait();
+                    replay.claim_now(&key(round), NOW.plus(WINDOW)).unwrap()
+                };
+                let threads: Vec<_> = (0..100).map(|_| scope.spawn(one)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(claims.iter().filter(|claim| **claim == Claim::First).count(), 1, "round {round}");
+        }
+        assert_eq!(replay.entries(), 20);
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_forgets_nothing_that_has_not_expired() {
+        let (replay, clock) = replay(500);
+        for n in 0..500 {
+            assert_eq!(replay.claim_now(&key(n), NOW.plus(WINDOW)), Ok(Claim::First));
+        }
+        for n in 500..600 {
+            assert_eq!(replay.claim_now(&key(n), NOW.plus(WINDOW)), Err(ReplayError::Full));
+        }
+        for n in 0..500 {
+            assert_eq!(replay.claim_now(&key(n), NOW.plus(WINDOW)), Ok(Claim::Seen), "{n}");
+        }
+        assert_eq!(replay.entries(), 500);
+        clock.advance(WINDOW + SLOT);
+        assert_eq!(replay.claim_now(&key(1000), clock.now().plus(WINDOW)), Ok(Claim::First));
+        assert_eq!(replay.entries(), 1, "what expired in other shards has made room");
+    }
+
+    #[test]
+    fn of_many_that_race_for_the_last_places_no_more_get_one_than_there_are() {
+        let (replay, _) = replay(100);
+        let barrier = Barrier::new(8);
+        let won: usize = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for thread in 0..8u32 {
+                let (replay, barrier) = (&replay, &barrier);
+                threads.push(scope.spawn(move || {
+                    barrier.wait();
+                    let mine = thread * 1000..thread * 1000 + 100;
+                    mine.filter(|n| replay.claim_now(&key(*n), NOW.plus(WINDOW)) == Ok(Claim::First)).count()
+                }));
+            }
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((won, replay.entries()), (100, 100));
+    }
+
+    #[test]
+    fn an_entry_lasts_its_time_and_not_much_longer() {
+        let (replay, clock) = replay(10);
+        assert_eq!(replay.claim_now(&key(1), NOW.plus(WINDOW)), Ok(Claim::First));
+        clock.advance(WINDOW);
+        assert_eq!(replay.claim_now(&key(1), NOW.plus(WINDOW)), Ok(Claim::Seen), "to the last moment");
+        clock.advance(2 * SLOT);
+        assert_eq!(replay.claim_now(&key(1), clock.now().plus(WINDOW)), Ok(Claim::First));
+    }
+
+    #[test]
+    fn a_37_a_clock_that_is_set_does_not_reopen_a_window() {
+        let (replay, clock) = replay(10);
+        assert_eq!(replay.claim_now(&key(1), NOW.plus(WINDOW)), Ok(Claim::First));
+        // Forward for a moment, as after a wrong answer of a time server, then right again.
+        clock.advance(Duration::from_secs(1));
+        clock.set(NOW.plus(Duration::from_secs(2)));
+        assert_eq!(replay.claim_now(&key(1), NOW.plus(WINDOW)), Ok(Claim::Seen));
+        // Back by an hour: the proof would be accepted again an hour from now.
+        clock.set(NOW.minus(Duration::from_hours(1)));
+        assert_eq!(replay.claim_now(&key(2), clock.now().plus(WINDOW)), Ok(Claim::First));
+        for _ in 0..60 {
+            clock.advance(Duration::from_mins(1));
+            assert_eq!(replay.claim_now(&key(1), NOW.plus(WINDOW)), Ok(Claim::Seen));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_list_of_what_was_shown(
+            steps in proptest::collection::vec((0u32..40, 0u64..40, 0u64..90), 1..200)
+        ) {
+            let (replay, clock) = replay(30);
+            let mut shown: Model<u32, Timestamp> = Model::new();
+            for (n, pause, life) in steps {
+                clock.advance(Duration::from_secs(pause));
+                let (now, until) = (clock.now(), clock.now().plus(Duration::from_secs(life)));
+                let live = |until: &Timestamp| *until >= now;
+                match replay.claim_now(&key(n), until) {
+                    Ok(Claim::First) => {
+                        prop_assert!(!shown.get(&n).is_some_and(live), "shown before and still acceptable");
+                        shown.insert(n, until);
+                    }
+                    Ok(Claim::Seen) => prop_assert!(shown.contains_key(&n)),
+                    Err(error) => {
+                        prop_assert_eq!(error, ReplayError::Full);
+                        // Entries expire by slots, so some of what the list has dropped may still be there.
+                        let kept = |until: &Timestamp| until.plus(2 * SLOT) >= now;
+                        prop_assert!(shown.values().filter(|until| kept(until)).count() >= 30);
+                    }
+                }
+                prop_assert!(replay.entries() <= 30);
+            }
+        }
+    }
 }

@@ -14,16 +14,13 @@ macro_rules! select {
     };
 }
 
-/// What ends refresh token families: when, why, and the moment before which they began are placeholders.
+/// What ends refresh token families that began before a moment.
 macro_rules! end {
-    ($at:literal, $why:literal, $before:literal) => {
+    ($which:literal) => {
         concat!(
-            "UPDATE refresh_families SET revoked_at = ",
-            $at,
-            ", revoked_why = ",
-            $why,
-            " WHERE tenant = $1 AND revoked_at IS NULL AND created_at < ",
-            $before
+            "UPDATE refresh_families SET revoked_at = $2, revoked_why = $3
+             WHERE tenant = $1 AND revoked_at IS NULL AND created_at < $4 ",
+            $which
         )
     };
 }
@@ -135,7 +132,7 @@ impl Revoke {
     /// What it names, as stored and shown: a token's hash in hexadecimal.
     pub fn shown(&self) -> String {
         match self {
-            Self::TokenHash(hash) => hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::TokenHash(hash) => hex(hash),
             other => other.value().to_owned(),
         }
     }
@@ -159,6 +156,15 @@ impl Revoke {
             _ => return None,
         })
     }
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+        text
+    })
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {
@@ -352,28 +358,35 @@ pub(crate) async fn write(store: &Store, tx: &mut dyn Connection, new: NewRevoca
         .bind(&*new.by)
         .bind(&*new.reason);
     let seq = first(tx.fetch(insert).await?).ok_or(StoreError::Corrupt)?.take()?;
-    if let Some(end) = end_families(store, &new.what) {
-        tx.execute(end.bind(now).bind(&*new.reason).bind(new.not_before)).await?;
+    if let Some(end) = end_families(store, &new, now) {
+        tx.execute(end).await?;
     }
     let NewRevocation { what, not_before, expires_at, by, reason } = new;
     Ok(Entry { seq, what, not_before, expires_at, at: now, by, reason, lifted: None })
 }
 
-/// End the families a revocation reaches; three values are still to be bound: the time, the reason, and the moment
-/// before which the family began. Of another issuer's people and sessions the name stands before ours.
-fn end_families(store: &Store, what: &Revoke) -> Option<Statement> {
-    let own = what.issuer() == OWN_ISSUER;
-    let value = if own { what.shown() } else { format!("{}|{}", what.issuer(), what.shown()) };
-    Some(match what {
-        Revoke::Subject { .. } => store.sql(concat!(end!("$3", "$4", "$5"), " AND subject = $2")).bind(value),
-        Revoke::Session { .. } => store.sql(concat!(end!("$3", "$4", "$5"), " AND sid = $2")).bind(value),
-        Revoke::Device { .. } => store.sql(concat!(end!("$3", "$4", "$5"), " AND device = $2")).bind(value),
-        Revoke::Client { .. } if own => store.sql(concat!(end!("$3", "$4", "$5"), " AND client = $2")).bind(value),
-        Revoke::Issuer { .. } if !own => {
-            store.sql(concat!(end!("$3", "$4", "$5"), " AND substr(subject, 1, length($2)) = $2")).bind(value)
+/// End the families a revocation reaches. A family of somebody another issuer vouches for is that issuer's too.
+fn end_families(store: &Store, new: &NewRevocation, now: Timestamp) -> Option<Statement> {
+    let (issuer, value) = (new.what.issuer(), new.what.value());
+    let end = |text| store.sql(text).bind(now).bind(&*new.reason).bind(new.not_before);
+    let theirs = format!("{issuer}|");
+    Some(match (&new.what, issuer == OWN_ISSUER) {
+        (Revoke::Everything, _) | (Revoke::Issuer { .. }, true) => end(end!("")),
+        (Revoke::Issuer { .. }, false) => end(end!("AND substr(subject, 1, length($5)) = $5")).bind(theirs),
+        (Revoke::Subject { .. }, true) => end(end!("AND subject = $5")).bind(value),
+        (Revoke::Subject { .. }, false) => end(end!("AND subject = $5")).bind(theirs + value),
+        (Revoke::Session { .. }, true) => end(end!("AND sid = $5")).bind(value),
+        (Revoke::Session { .. }, false) => {
+            end(end!("AND upstream_sid = $5 AND substr(subject, 1, length($6)) = $6")).bind(value).bind(theirs)
         }
-        Revoke::Issuer { .. } | Revoke::Everything => store.sql(end!("$2", "$3", "$4")),
-        Revoke::Client { .. } | Revoke::Token { .. } | Revoke::TokenHash(_) | Revoke::Key { .. } => return None,
+        (Revoke::Device { .. }, true) => end(end!("AND device = $5")).bind(value),
+        (Revoke::Device { .. }, false) => {
+            end(end!("AND device = $5 AND substr(subject, 1, length($6)) = $6")).bind(value).bind(theirs)
+        }
+        (Revoke::Client { .. }, true) => end(end!("AND client = $5")).bind(value),
+        (Revoke::Client { .. }, false) | (Revoke::Token { .. } | Revoke::TokenHash(_) | Revoke::Key { .. }, _) => {
+            return None;
+        }
     })
 }
 

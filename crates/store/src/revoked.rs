@@ -34,6 +34,8 @@ pub struct TokenFacts<'a> {
     pub kid: Option<&'a str>,
     /// `sid`.
     pub session: Option<&'a str>,
+    /// `orig_sid` of a token of ours: the session at the issuer that vouches for the subject.
+    pub upstream_session: Option<&'a str>,
     /// `device_id`.
     pub device: Option<&'a str>,
     /// `iat`. A token without it is as old as can be.
@@ -163,7 +165,9 @@ impl Mirror {
                 Change::Replace(tenant, what, rest) => {
                     let marks = tenants.entry(tenant).or_default();
                     marks.remove(&what);
-                    rest.iter().for_each(|entry| marks.add(entry));
+                    for entry in &rest {
+                        marks.add(entry);
+                    }
                 }
             }
         }
@@ -176,7 +180,9 @@ impl Mirror {
     /// Let go of what may be forgotten at `now`: no token it is about is valid any more.
     pub(crate) fn forget(&self, now: Timestamp) {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        tenants.values_mut().for_each(|marks| marks.forget(now));
+        for marks in tenants.values_mut() {
+            marks.forget(now);
+        }
         self.recount(&tenants);
     }
 
@@ -243,23 +249,27 @@ impl Marks {
         if hit(self.everything.as_ref()) {
             return Some(Cause::Everything);
         }
-        let origin = if issuer == OWN_ISSUER { token.subject.split_once('|').map(|(origin, _)| origin) } else { None };
+        // A token of ours for somebody another issuer vouches for is that issuer's too.
+        let theirs = token.subject.split_once('|').filter(|_| issuer == OWN_ISSUER);
+        let origin = theirs.map(|(origin, _)| origin);
         if hit(self.issuers.get(issuer)) || hit(origin.and_then(|origin| self.issuers.get(origin))) {
             return Some(Cause::Issuer);
         }
-        let scoped = |marks: &Scoped, value: &str| {
-            let theirs = value.split_once('|').filter(|_| issuer == OWN_ISSUER);
-            hit(find(marks, issuer, value)) || theirs.is_some_and(|(origin, value)| hit(find(marks, origin, value)))
+        let scoped = |marks: &Scoped, own: Option<&str>, origins: Option<&str>| {
+            hit(own.and_then(|value| find(marks, issuer, value)))
+                || hit(origin.zip(origins).and_then(|(origin, value)| find(marks, origin, value)))
         };
-        [
-            (Cause::Subject, &self.subjects, Some(token.subject)),
-            (Cause::Client, &self.clients, token.client),
-            (Cause::Session, &self.sessions, token.session),
-            (Cause::Device, &self.devices, token.device),
-        ]
-        .into_iter()
-        .find(|(_, marks, value)| value.is_some_and(|value| scoped(marks, value)))
-        .map(|(cause, _, _)| cause)
+        if scoped(&self.subjects, Some(token.subject), theirs.map(|(_, subject)| subject)) {
+            Some(Cause::Subject)
+        } else if scoped(&self.clients, token.client, None) {
+            Some(Cause::Client)
+        } else if scoped(&self.sessions, token.session, token.upstream_session) {
+            Some(Cause::Session)
+        } else if scoped(&self.devices, token.device, token.device) {
+            Some(Cause::Device)
+        } else {
+            None
+        }
     }
 
     fn add(&mut self, entry: &Entry) {
@@ -315,7 +325,9 @@ impl Marks {
             &mut self.devices,
             &mut self.keys,
         ] {
-            marks.values_mut().for_each(|marks| marks.retain(|_, mark| stays(mark)));
+            for marks in marks.values_mut() {
+                marks.retain(|_, mark| stays(mark));
+            }
             marks.retain(|_, marks| !marks.is_empty());
         }
         self.hashes.retain(|_, mark| stays(mark));

@@ -3,9 +3,10 @@
 use base::Timestamp;
 use vault::Sealed;
 
-use crate::engine::{Row, first};
+use crate::engine::{Row, Statement, first};
 use crate::error::at_most;
-use crate::{Store, StoreError};
+use crate::revocations::{self, NewRevocation, Revoke};
+use crate::{OWN_ISSUER, Revocation, Store, StoreError};
 
 /// Where a signing key is in its life. Every key but a gone one is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,17 +157,65 @@ impl SigningKeys<'_> {
 
     /// End a key at once, whatever its state, and erase its private half: nothing it signed verifies any more.
     pub async fn erase(self, kid: &str) -> Result<(), StoreError> {
-        let update = self
-            .0
-            .sql(
-                "UPDATE signing_keys SET state = 'gone', sealed = NULL
-                 WHERE tenant = $1 AND kid = $2 AND state <> 'gone'",
-            )
-            .bind(kid);
+        let update = erase(self.0, kid);
         self.0
             .change(move |tx, _| {
                 Box::pin(async move {
                     if tx.execute(update).await? == 0 { Err(StoreError::Missing("signing key")) } else { Ok(()) }
+                })
+            })
+            .await
+    }
+
+    /// End a key that others may have, and revoke all it signed or will sign, in one step. If it was the one that signs,
+    /// `successor` does from now on, which must be [`KeyState::Next`]. [`StoreError::Missing`] unless there is such a key
+    /// that is not gone yet.
+    pub async fn compromised(
+        self,
+        kid: &str,
+        successor: Option<&str>,
+        by: &str,
+        reason: &str,
+    ) -> Result<Revocation, StoreError> {
+        let store = self.0.clone();
+        let select =
+            self.0.sql("SELECT state FROM signing_keys WHERE tenant = $1 AND kid = $2 AND state <> 'gone'").bind(kid);
+        let erase = erase(self.0, kid);
+        let activate = successor.map(|successor| {
+            self.0
+                .sql(
+                    "UPDATE signing_keys SET state = 'active', activated_at = $3
+                     WHERE tenant = $1 AND kid = $2 AND state = 'next'",
+                )
+                .bind(successor)
+                .bind(self.0.now())
+        });
+        let revocation = NewRevocation {
+            what: Revoke::Key { issuer: OWN_ISSUER.to_owned(), kid: kid.to_owned() },
+            not_before: self.0.revocations().now(),
+            // The key may be used as long as others remember it.
+            expires_at: None,
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.0
+            .change_and_revoke(move |tx, _| {
+                Box::pin(async move {
+                    let mut row = first(tx.fetch(select).await?).ok_or(StoreError::Missing("signing key"))?;
+                    let active = row.take::<String>()? == KeyState::Active.as_str();
+                    tx.execute(erase).await?;
+                    if active {
+                        let activated = match activate {
+                            Some(activate) => tx.execute(activate).await?,
+                            None => 0,
+                        };
+                        if activated == 0 {
+                            return Err(StoreError::Conflict("signing key"));
+                        }
+                    }
+                    let entry = revocations::write(&store, tx, revocation).await?;
+                    let change = revocations::added(&store, &entry);
+                    Ok((entry, vec![change]))
                 })
             })
             .await
@@ -190,6 +239,15 @@ impl SigningKeys<'_> {
             .bind(self.0.now());
         self.0.change(move |tx, _| Box::pin(async move { tx.execute(update).await })).await
     }
+}
+
+fn erase(store: &Store, kid: &str) -> Statement {
+    store
+        .sql(
+            "UPDATE signing_keys SET state = 'gone', sealed = NULL
+             WHERE tenant = $1 AND kid = $2 AND state <> 'gone'",
+        )
+        .bind(kid)
 }
 
 fn read(mut row: Row) -> Result<SigningKey, StoreError> {

@@ -42,6 +42,7 @@ CREATE TABLE refresh_families (
     jkt          BLOB CHECK (jkt IS NULL OR length(jkt) = 32),
     x5t          BLOB CHECK (x5t IS NULL OR length(x5t) = 32),
     sid          TEXT,
+    upstream_sid TEXT,
     device       TEXT,
     auth_time    INTEGER,
     details      TEXT    NOT NULL,
@@ -54,6 +55,7 @@ CREATE TABLE refresh_families (
 CREATE INDEX refresh_families_client ON refresh_families (tenant, client);
 CREATE INDEX refresh_families_subject ON refresh_families (tenant, subject);
 CREATE INDEX refresh_families_sid ON refresh_families (tenant, sid);
+CREATE INDEX refresh_families_upstream_sid ON refresh_families (tenant, upstream_sid) WHERE upstream_sid IS NOT NULL;
 CREATE INDEX refresh_families_end ON refresh_families (tenant, absolute_end);
 
 -- A rotated token stays as long as its family, so that its reuse is noticed.

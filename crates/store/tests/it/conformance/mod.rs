@@ -2,8 +2,11 @@
 
 pub(crate) mod concurrency;
 pub(crate) mod credentials;
+pub(crate) mod once;
 pub(crate) mod records;
+pub(crate) mod refresh;
 pub(crate) mod resources;
+pub(crate) mod revocations;
 pub(crate) mod secrets;
 pub(crate) mod small;
 
@@ -42,6 +45,21 @@ macro_rules! conformance {
             an_idempotency_key_does_its_request_once, an_abandoned_or_expired_key_is_free_again,
             a_fact_is_set_and_set_once, tenants_do_not_see_one_another, everything_survives_reopening,
             values_over_their_limits_are_refused, a_closed_store_says_so);
+        conformance!($backend, once: what_is_used_once_stays_used_after_a_restart,
+            of_many_who_use_one_thing_one_is_first, a_code_is_taken_once_and_its_second_use_noticed,
+            what_a_code_stands_for_changes_only_from_what_was_read, tenants_do_not_share_what_is_used);
+        conformance!($backend, revocations: each_kind_of_revocation_reaches_its_tokens_and_survives_a_restart,
+            what_another_issuer_vouches_for_ends_with_it, up_to_now_reaches_the_whole_second,
+            the_later_of_two_revocations_counts_and_lifting_gives_the_other_back,
+            a_revocation_is_forgotten_when_it_may_be_and_no_sooner,
+            a_revocation_counts_although_whoever_asked_has_gone, many_revocations_at_once_are_all_in_force,
+            a_compromised_key_dies_with_all_it_signed, tenants_revoke_their_own_only);
+        conformance!($backend, refresh: a_token_is_rotated_and_its_successor_lives,
+            a_43_a_token_used_again_ends_its_family_and_session, within_the_grace_the_same_successor_is_given_again,
+            a_43_of_many_who_use_one_token_at_once_one_rotates_it, another_client_changes_nothing,
+            a_43_another_key_ends_the_family, a_token_ends_by_idleness_and_its_family_absolutely,
+            revocations_end_the_families_they_reach, a_code_from_before_a_revocation_begins_no_family,
+            a_43_nothing_of_it_is_forgotten_by_a_restart);
         conformance!($backend, concurrency: of_many_who_change_one_version_one_succeeds,
             of_many_with_one_idempotency_key_one_proceeds, every_acknowledged_write_is_there,
             a_reader_sees_what_was_acknowledged_to_it);

@@ -109,6 +109,10 @@ fn signing_key(kid: &str, alg: &str, sealed: Sealed) -> NewSigningKey {
     }
 }
 
+pub(crate) fn new_signing_key(kid: &str) -> NewSigningKey {
+    signing_key(kid, "ES256", sealed())
+}
+
 fn sealed() -> Sealed {
     seal(&test_vault(), "k", 1, "private").sealed
 }
