@@ -54,7 +54,7 @@ impl Holder {
             write!(text, "{comma}\"{name}\":{value}").unwrap();
         }
         text.push('}');
-        b64(digest(&SHA256, text.as_bytes()))
+        sha256(&text)
     }
 
     /// A proof for a request with this method and URL, made at `iat` (seconds), with a new `jti`.
@@ -70,7 +70,7 @@ impl Proof<'_> {
     /// For this access token: its hash as `ath`.
     #[must_use]
     pub fn token(self, token: &str) -> Self {
-        self.claim("ath", json!(b64(digest(&SHA256, token.as_bytes()))))
+        self.claim("ath", json!(sha256(token)))
     }
 
     /// With the server's nonce.
@@ -109,6 +109,11 @@ pub fn random() -> String {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).unwrap();
     b64(bytes)
+}
+
+/// SHA-256 in base64url: of a token as `ath`, of a verifier as PKCE challenge.
+pub fn sha256(text: &str) -> String {
+    b64(digest(&SHA256, text.as_bytes()))
 }
 
 fn set(members: &mut Map<String, Value>, name: &str, value: Value) {

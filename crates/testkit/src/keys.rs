@@ -143,9 +143,13 @@ impl TestKey {
             Pair::Hmac(_) => panic!("a shared secret has no public key"),
         }
         .unwrap();
-        let text = STANDARD.encode(der.as_ref());
-        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+        pem("PUBLIC KEY", der.as_ref())
+    }
+
+    /// The private key in PEM (PKCS#8), for another program to sign with; fails the test for what is no ECDSA key.
+    pub fn private_pem(&self) -> String {
+        let Pair::Ecdsa(pair) = &self.pair else { panic!("only ECDSA keys are handed out") };
+        pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref())
     }
 
     /// The bare JWS signature over these bytes.
@@ -201,6 +205,13 @@ impl TestKey {
         let signature = self.sign(input.as_bytes());
         format!("{input}.{}", b64(signature))
     }
+}
+
+/// RFC 7468.
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// A token without a signature, for `"alg": "none"` and its spellings.

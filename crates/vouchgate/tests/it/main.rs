@@ -16,12 +16,16 @@ mod cassettes;
 
 mod admin;
 mod attacks;
+mod bound;
+mod caller;
 mod canary;
 mod hardening;
 mod jose_vectors;
 mod lifecycle;
 mod newcomer;
 mod node_tokens;
+mod oauth;
+mod oauth_clients;
 mod real_model;
 mod sdk;
 mod services;

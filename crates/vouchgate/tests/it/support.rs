@@ -210,11 +210,11 @@ pub(crate) async fn client(script: &str, test: &str, job: &Value) -> Option<Valu
     let (program, file) = if Path::new(script).extension().is_some_and(|extension| extension == "py") {
         (vectors::python(), Some(source))
     } else {
-        // Node looks for packages beside the script.
+        // Node looks for packages beside the script, and for what the script imports there too.
+        let beside = source.parent().unwrap().join("browser.mjs");
         let copied = vectors::node_project().map(|dir| {
-            let file = dir.join(script);
-            std::fs::copy(&source, &file).unwrap();
-            file
+            copy_into(&dir, &beside);
+            copy_into(&dir, &source)
         });
         (copied.is_some().then(|| PathBuf::from("node")), copied)
     };
@@ -240,6 +240,15 @@ pub(crate) async fn client(script: &str, test: &str, job: &Value) -> Option<Valu
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{script}: {said}");
     Some(serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}: {said}")))
+}
+
+/// Copy a file into a directory where another test may be reading it: its place is taken in one step.
+pub(crate) fn copy_into(dir: &Path, file: &Path) -> PathBuf {
+    let place = dir.join(file.file_name().unwrap());
+    let new = tempfile::NamedTempFile::new_in(dir).unwrap();
+    std::fs::copy(file, new.path()).unwrap();
+    new.persist(&place).unwrap();
+    place
 }
 
 /// The real program, serving.
