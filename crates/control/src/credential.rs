@@ -16,6 +16,8 @@ pub enum Kind {
     AdminToken,
     /// A client's secret: `vgs_`.
     ClientSecret,
+    /// A refresh token: `vgr_`.
+    RefreshToken,
 }
 
 /// Characters after the prefix: 256 bits in base64url.
@@ -28,6 +30,7 @@ impl Kind {
             Self::ApiKey => "vg_",
             Self::AdminToken => "vga_",
             Self::ClientSecret => "vgs_",
+            Self::RefreshToken => "vgr_",
         }
     }
 
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn credentials_are_long_different_and_say_what_they_are() {
-        for kind in [Kind::ApiKey, Kind::AdminToken, Kind::ClientSecret] {
+        for kind in [Kind::ApiKey, Kind::AdminToken, Kind::ClientSecret, Kind::RefreshToken] {
             let (a, b) = (kind.generate(&SystemRng), kind.generate(&SystemRng));
             assert_ne!(a.expose(), b.expose());
             assert!(kind.has_form(a.expose()));

@@ -3,30 +3,52 @@
 //! An endpoint is one file (or folder): it reads the request through [`request`], says who asks through [`client_auth`],
 //! and answers with JSON or an [`OauthError`]. Every token is signed in one place, `Operations::issue`.
 
+mod authorize;
+mod callback;
 mod client_auth;
+mod cors;
+mod device;
 mod dpop;
 mod error;
+mod introspect;
 mod keys;
 mod lockout;
+mod metadata;
 mod outside;
+mod own_tokens;
+mod page;
+mod par;
 pub mod pending;
 mod request;
+mod revoke;
+mod signin;
 #[cfg(test)]
 mod tests;
 mod token;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 
 pub use error::OauthError;
 pub use lockout::{AttemptLimits, Attempts, TooManyAttempts};
 pub use outside::{Document, Documents, FetchError, Nowhere, SubjectTokens};
 pub(crate) use request::{BodyError, collect, matches_tag};
+pub use signin::{FormAnswer, FormAuth, OpenidProvider, ProviderSettings};
+
+use client_auth::ClientKeySets;
+use own_tokens::OwnTokens;
+use token::Polls;
 
 use crate::operations::Operations;
+
+/// How long a revocation of a session is remembered: longer than any access token lives.
+const REMEMBERED: Duration = Duration::from_hours(48);
+
+/// How far clocks may differ.
+const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 
 /// What the token service is made of.
 #[derive(Clone)]
@@ -45,6 +67,8 @@ pub struct OauthParts {
     pub subject_tokens: Arc<dyn SubjectTokens>,
     /// The way out to what the operator named: key sets of clients, the OpenID provider.
     pub documents: Arc<dyn Documents>,
+    /// Where people sign in.
+    pub provider: Arc<dyn OpenidProvider>,
 }
 
 impl std::fmt::Debug for OauthParts {
@@ -58,13 +82,30 @@ impl std::fmt::Debug for OauthParts {
 pub struct Oauth {
     parts: OauthParts,
     attempts: Attempts,
+    client_keys: ClientKeySets,
+    own_tokens: OwnTokens,
+    polls: Polls,
+    /// Browsers' requests, by address.
+    visits: Attempts,
+    guesses: device::Guesses,
+    known: signin::Known,
     started: Instant,
 }
 
 impl Oauth {
     /// The token service over these parts.
     pub fn new(parts: OauthParts) -> Self {
-        Self { attempts: Attempts::new(parts.limits), started: parts.operations.clock().monotonic(), parts }
+        Self {
+            attempts: Attempts::new(parts.limits),
+            client_keys: ClientKeySets::new(Arc::clone(&parts.documents), parts.operations.shared_clock()),
+            own_tokens: OwnTokens::default(),
+            polls: Polls::default(),
+            visits: Attempts::new(parts.limits),
+            guesses: device::Guesses::new(parts.limits),
+            known: signin::Known::default(),
+            started: parts.operations.clock().monotonic(),
+            parts,
+        }
     }
 
     fn operations(&self) -> &Operations {
@@ -76,9 +117,23 @@ impl Oauth {
 /// carry a [`ClientCertificate`](crate::ClientCertificate) there when the client came with one.
 pub fn router(oauth: Arc<Oauth>) -> Router {
     let post_only = async || OauthError::Method("POST").response();
+    let pages_only = async || OauthError::Method("GET, HEAD, POST").response();
+    let get_only = async || OauthError::Method("GET, HEAD").response();
     Router::new()
         .route("/oauth/token", post(token::endpoint).fallback(post_only))
-        .route("/.well-known/jwks.json", get(keys::endpoint))
+        .route("/oauth/revoke", post(revoke::endpoint).fallback(post_only))
+        .route("/oauth/introspect", post(introspect::endpoint).fallback(post_only))
+        .route("/oauth/authorize", get(authorize::endpoint).post(authorize::endpoint).fallback(pages_only))
+        .route("/oauth/callback", get(callback::endpoint).fallback(get_only))
+        .route("/oauth/consent", post(authorize::consent).fallback(post_only))
+        .route("/oauth/par", post(par::endpoint).fallback(post_only))
+        .route("/oauth/device_authorization", post(device::authorization).fallback(post_only))
+        .route("/oauth/device", get(device::enter).post(device::enter).fallback(pages_only))
+        .route("/.well-known/jwks.json", get(keys::endpoint).fallback(get_only))
+        .route("/.well-known/oauth-authorization-server", get(metadata::token_service).fallback(get_only))
+        .route("/.well-known/openid-configuration", get(metadata::token_service).fallback(get_only))
+        .route("/.well-known/oauth-protected-resource", get(metadata::resource).fallback(get_only))
         .fallback(async || OauthError::NotFound.response())
+        .layer(middleware::from_fn_with_state(Arc::clone(&oauth), cors::layer))
         .with_state(oauth)
 }

@@ -19,8 +19,13 @@ pub struct SignedIn {
     pub groups: Vec<String>,
     /// When they authenticated there (`auth_time`, else `iat` of the ID token).
     pub auth_time: Timestamp,
-    /// The session in our tokens (`sid`), from [`session`]. Ends with everything issued in it.
+    /// When they came back to us. A revocation reaches every sign-in from before it.
+    pub at: Timestamp,
+    /// Our own session (`sid`): new for every sign-in ([`new_session`]). Ends with everything issued in it.
     pub sid: String,
+    /// The provider's session (`sid` of its ID token), by which its security events speak of it: `orig_sid` in our tokens.
+    #[serde(default)]
+    pub upstream_sid: Option<String>,
 }
 
 impl SignedIn {
@@ -87,12 +92,8 @@ pub enum Decision {
     Denied,
 }
 
-/// The session in our tokens: the provider's (`sid` of its ID token) with the issuer's name before it, so that its security
-/// events reach it; where it names none, one of our own.
-pub fn session(issuer: &Name, upstream: Option<&str>, rng: &dyn Rng) -> String {
-    if let Some(upstream) = upstream {
-        return own_subject(issuer, upstream);
-    }
+/// A new session of our own: 128 random bits.
+pub fn new_session(rng: &dyn Rng) -> String {
     let mut random = [0u8; 16];
     rng.fill(&mut random);
     URL_SAFE_NO_PAD.encode(random)
@@ -108,7 +109,9 @@ mod tests {
             subject: "a|b".to_owned(),
             groups: vec!["staff".to_owned()],
             auth_time: Timestamp::from_secs(1_800_000_000),
+            at: Timestamp::from_secs(1_800_000_000),
             sid: "s".to_owned(),
+            upstream_sid: None,
         }
     }
 
@@ -126,8 +129,7 @@ mod tests {
         let text = serde_json::to_string(&code).unwrap();
         assert_eq!(serde_json::from_str::<AuthorizationCode>(&text).unwrap(), code);
         assert_eq!(code.person.own_subject(), "corp|a|b");
-        assert_eq!(session(&code.person.issuer, Some("x"), &base::SystemRng), "corp|x");
-        assert_eq!(session(&code.person.issuer, None, &base::SystemRng).len(), 22);
+        assert_ne!(new_session(&base::SystemRng), new_session(&base::SystemRng));
         for decision in [Decision::Waiting, Decision::Denied, Decision::Approved { person: person() }] {
             let grant = DeviceGrant { client: code.client.clone(), scopes: Vec::new(), dpop_jkt: None, decision };
             let text = serde_json::to_string(&grant).unwrap();

@@ -57,7 +57,6 @@ pub(super) struct Asked {
     /// Where it comes from.
     pub(super) address: IpAddr,
     /// The certificate the client showed in its TLS handshake.
-    #[expect(dead_code, reason = "read by certificate-bound tokens")]
     pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// Its parameters.
     pub(super) form: Form,

@@ -5,6 +5,7 @@ mod apikeys;
 mod clients;
 mod error;
 mod grants;
+mod refresh_tokens;
 mod registration;
 mod resources;
 mod secrets;
@@ -25,12 +26,13 @@ pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
 pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateClient};
 pub use error::OperationError;
 pub(crate) use grants::{CodeHash, Kept, Redeemed};
+pub(crate) use refresh_tokens::FoundRefreshToken;
 pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration};
 pub use resources::{Condition, Kind, ResourceView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys};
-pub(crate) use tokens::{NewIdToken, NewToken, granted};
 pub use tokens::{Binding, MintToken, MintedToken};
+pub(crate) use tokens::{NewIdToken, NewToken, granted};
 
 /// What [`Operations`] work on.
 #[derive(Debug)]
@@ -166,6 +168,14 @@ impl Operations {
 
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    pub(crate) fn shared_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    pub(crate) fn rng(&self) -> &dyn Rng {
+        &*self.rng
     }
 
     pub(crate) fn vault(&self) -> &Vault {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use base::{Span, Timestamp};
+use base::{Secret, Span, Timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
@@ -107,6 +107,8 @@ pub(crate) struct NewToken<'a> {
     pub(crate) groups: &'a [String],
     /// Our session (`sid`): revoking it revokes the token.
     pub(crate) session: Option<&'a str>,
+    /// The session at the issuer that vouches for the subject (`orig_sid`).
+    pub(crate) upstream_session: Option<&'a str>,
     /// The device (`device_id`).
     pub(crate) device: Option<&'a str>,
     /// When the subject signed in.
@@ -125,6 +127,7 @@ impl<'a> NewToken<'a> {
             actor: None,
             groups: &[],
             session: None,
+            upstream_session: None,
             device: None,
             auth_time: None,
         }
@@ -236,6 +239,12 @@ impl Operations {
     }
 }
 
+impl From<Secret<String>> for Once {
+    fn from(credential: Secret<String>) -> Self {
+        Self(credential)
+    }
+}
+
 impl NewToken<'_> {
     fn optional_claims(&self, claims: &mut Map<String, Value>, scope: Option<&str>) {
         let mut add = |name: &str, value: Option<Value>| {
@@ -248,6 +257,7 @@ impl NewToken<'_> {
         add("act", self.actor.map(|actor| json!({ "sub": actor })));
         add("groups", (!self.groups.is_empty()).then(|| self.groups.into()));
         add("sid", self.session.map(Value::from));
+        add("orig_sid", self.upstream_session.map(Value::from));
         add("device_id", self.device.map(Value::from));
         add("auth_time", self.auth_time.map(|at| at.as_secs().into()));
     }

@@ -1,9 +1,11 @@
-//! How a client says who it is: `client_secret_basic` or `client_secret_post` (RFC 6749 section 2.3.1).
+//! How a client says who it is: `client_secret_basic` and `client_secret_post` (RFC 6749 section 2.3.1), an assertion
+//! (RFC 7523 section 2.2), or its name alone, which a certificate may stand behind (RFC 8705 section 2).
 
 use base::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
+use proof::assertion::Assertion;
 
 use super::super::OauthError;
 use crate::form::{self, Form};
@@ -13,44 +15,74 @@ use crate::form::{self, Form};
 pub(in crate::oauth) struct Presented {
     /// The `client_id`.
     pub(in crate::oauth) id: String,
-    /// The secret.
-    pub(in crate::oauth) secret: Secret<String>,
+    /// What is to prove it.
+    pub(super) credential: Credential,
     /// Whether it came in the `Authorization` header.
-    pub(in crate::oauth) basic: bool,
+    pub(super) basic: bool,
+}
+
+/// What is to prove who a client is.
+#[derive(Debug)]
+pub(super) enum Credential {
+    /// Its secret.
+    Secret(Secret<String>),
+    /// A JWT it signed.
+    Assertion(Secret<String>),
+    /// Nothing in the request: a public client, or one known by its certificate.
+    Nothing,
 }
 
 /// The longest `client_id`: that of a resource name.
 const MAX_ID: usize = 128;
 
-/// Take the client's id and secret from the header or the form. Using both ways at once is refused (RFC 6749
+/// The only type of assertion there is (RFC 7523 section 2.2).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Take the client's id and credential from the header or the form. Using two ways at once is refused (RFC 6749
 /// section 2.3), so that two parts of a request cannot speak for two clients.
 pub(in crate::oauth) fn presented(headers: &HeaderMap, form: &Form) -> Result<Presented, OauthError> {
-    if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
-        return Err(OauthError::InvalidRequest("client assertions are not supported; send the client's secret"));
-    }
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (id, secret, basic) = match (values.next(), values.next()) {
-        (None, _) => {
-            let id = form.get("client_id").ok_or(OauthError::InvalidClient { challenge: false })?;
-            let secret = form.get("client_secret").ok_or(OauthError::InvalidClient { challenge: false })?;
-            (id.to_owned(), Secret::new(secret.to_owned()), false)
-        }
-        (Some(_), Some(_)) => return Err(OauthError::InvalidRequest("more than one Authorization header")),
-        (Some(value), None) => {
-            if form.get("client_secret").is_some() {
-                return Err(OauthError::InvalidRequest("the client's secret is in the header and in the body"));
-            }
-            let (id, secret) = basic_credentials(value.as_bytes())?;
-            if form.get("client_id").is_some_and(|other| other != id) {
-                return Err(OauthError::InvalidRequest("two different client ids"));
-            }
-            (id, secret, true)
-        }
+    let header = match (values.next(), values.next()) {
+        (header, None) => header,
+        (_, Some(_)) => return Err(OauthError::InvalidRequest("more than one Authorization header")),
     };
-    if id.len() > MAX_ID || secret.expose().len() > crate::credential::MAX_SECRET {
+    let ways = [header.is_some(), form.get("client_secret").is_some(), form.get("client_assertion").is_some()];
+    if ways.into_iter().filter(|used| *used).count() > 1 {
+        return Err(OauthError::InvalidRequest("the client proves who it is in two ways at once"));
+    }
+    if form.get("client_assertion").is_some() != form.get("client_assertion_type").is_some() {
+        return Err(OauthError::InvalidRequest("client_assertion and client_assertion_type go together"));
+    }
+    let named = form.get("client_id");
+    let (id, credential, basic) = if let Some(value) = header {
+        let (id, secret) = basic_credentials(value.as_bytes())?;
+        (id, Credential::Secret(secret), true)
+    } else if let Some(assertion) = form.get("client_assertion") {
+        if form.get("client_assertion_type") != Some(ASSERTION_TYPE) {
+            return Err(OauthError::InvalidRequest("client_assertion_type is not that of a JWT"));
+        }
+        let parsed = Assertion::parse(assertion).map_err(|error| {
+            tracing::info!(reason = error.reason(), "client assertion refused");
+            OauthError::InvalidClient { challenge: false }
+        })?;
+        (parsed.client_id().to_owned(), Credential::Assertion(Secret::new(assertion.to_owned())), false)
+    } else {
+        let id = named.ok_or(OauthError::InvalidClient { challenge: false })?.to_owned();
+        let secret = form.get("client_secret").map(|secret| Credential::Secret(Secret::new(secret.to_owned())));
+        (id, secret.unwrap_or(Credential::Nothing), false)
+    };
+    if named.is_some_and(|other| other != id) {
+        return Err(OauthError::InvalidRequest("two different client ids"));
+    }
+    let too_long = match &credential {
+        Credential::Secret(secret) => secret.expose().len() > crate::credential::MAX_SECRET,
+        // The parser has its own limit.
+        Credential::Assertion(_) | Credential::Nothing => false,
+    };
+    if id.len() > MAX_ID || too_long {
         return Err(OauthError::InvalidClient { challenge: basic });
     }
-    Ok(Presented { id, secret, basic })
+    Ok(Presented { id, credential, basic })
 }
 
 /// `Basic base64(id:secret)`, both form-encoded first (RFC 6749 section 2.3.1 and appendix B).
@@ -81,7 +113,14 @@ mod tests {
             headers.append(header::AUTHORIZATION, value.parse().unwrap());
         }
         let form = Form::parse(body.as_bytes()).unwrap();
-        presented(&headers, &form).map(|p| (p.id, p.secret.expose().clone(), p.basic))
+        presented(&headers, &form).map(|p| {
+            let secret = match p.credential {
+                Credential::Secret(secret) => secret.expose().clone(),
+                Credential::Assertion(_) => "an assertion".to_owned(),
+                Credential::Nothing => "nothing".to_owned(),
+            };
+            (p.id, secret, p.basic)
+        })
     }
 
     fn basic(pair: &str) -> String {
@@ -112,7 +151,7 @@ mod tests {
     #[test]
     fn no_or_broken_credentials_are_an_invalid_client_with_a_challenge_only_for_the_header() {
         assert_eq!(take(&[], ""), Err(OauthError::InvalidClient { challenge: false }));
-        assert_eq!(take(&[], "client_id=a"), Err(OauthError::InvalidClient { challenge: false }));
+        assert_eq!(take(&[], "client_id=a"), Ok(("a".into(), "nothing".into(), false)));
         let long = basic(&format!("a:{}", "x".repeat(300)));
         for header in
             ["Basic", "Basic !!!", "Bearer abc", "basic", &basic("nocolon"), &basic(":b"), &basic("a:"), &long]
