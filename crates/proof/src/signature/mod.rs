@@ -12,6 +12,8 @@
 mod base;
 mod error;
 mod field;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use error::SignatureProofError;

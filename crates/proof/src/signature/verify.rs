@@ -84,22 +84,14 @@ impl SignedRequest {
     fn with_parameters(mut self) -> Result<Self, SignatureProofError> {
         let (mut created, mut expires, mut nonce, mut keyid, mut tag) = (None, None, None, None, None);
         for (name, value) in &self.covered.parameters {
-            match (name.as_str(), value) {
-                ("created", Bare::Integer(secs)) => created = Some(Timestamp::from_secs(*secs)),
-                ("expires", Bare::Integer(secs)) => expires = Some(Timestamp::from_secs(*secs)),
-                ("nonce", Bare::String(text)) if (1..=MAX_NONCE_LEN).contains(&text.len()) => {
-                    nonce = Some(text.clone())
-                }
-                ("keyid", Bare::String(text)) => keyid = Some(text.clone()),
-                ("alg", Bare::String(text)) => self.alg = Some(text.clone()),
-                ("tag", Bare::String(text)) => tag = Some(text.clone()),
-                ("created", _) => return Err(SignatureProofError::BadParameter("created")),
-                ("expires", _) => return Err(SignatureProofError::BadParameter("expires")),
-                ("nonce", _) => return Err(SignatureProofError::BadParameter("nonce")),
-                ("keyid", _) => return Err(SignatureProofError::BadParameter("keyid")),
-                ("alg", _) => return Err(SignatureProofError::BadParameter("alg")),
-                ("tag", _) => return Err(SignatureProofError::BadParameter("tag")),
-                _ => return Err(SignatureProofError::BadParameter("parameter list")),
+            match name.as_str() {
+                "created" => created = Some(moment(value, "created")?),
+                "expires" => expires = Some(moment(value, "expires")?),
+                "nonce" => nonce = Some(text(value, "nonce")?),
+                "keyid" => keyid = Some(text(value, "keyid")?),
+                "alg" => self.alg = Some(text(value, "alg")?.to_owned()),
+                "tag" => tag = Some(text(value, "tag")?),
+                _ => return Err(SignatureProofError::BadParameter("list of parameters")),
             }
         }
         if tag.ok_or(SignatureProofError::MissingParameter("tag"))? != TAG {
@@ -107,8 +99,8 @@ impl SignedRequest {
         }
         self.created = created.ok_or(SignatureProofError::MissingParameter("created"))?;
         self.expires = expires.ok_or(SignatureProofError::MissingParameter("expires"))?;
-        self.nonce = nonce.ok_or(SignatureProofError::MissingParameter("nonce"))?;
-        self.keyid = keyid.ok_or(SignatureProofError::MissingParameter("keyid"))?;
+        self.nonce = nonce.ok_or(SignatureProofError::MissingParameter("nonce"))?.to_owned();
+        self.keyid = keyid.ok_or(SignatureProofError::MissingParameter("keyid"))?.to_owned();
         Ok(self)
     }
 
@@ -338,9 +330,24 @@ fn labelled<'h>(
     Ok(members.into_iter().find_map(|(label, member)| (label == LABEL).then_some(member)))
 }
 
+fn moment(value: &Bare, name: &'static str) -> Result<Timestamp, SignatureProofError> {
+    match value {
+        Bare::Integer(secs) => Ok(Timestamp::from_secs(*secs)),
+        _ => Err(SignatureProofError::BadParameter(name)),
+    }
+}
+
+/// A string of 1 to [`MAX_NONCE_LEN`] characters: longer than any of these needs to be.
+fn text<'v>(value: &'v Bare, name: &'static str) -> Result<&'v str, SignatureProofError> {
+    match value {
+        Bare::String(text) if (1..=MAX_NONCE_LEN).contains(&text.len()) => Ok(text),
+        _ => Err(SignatureProofError::BadParameter(name)),
+    }
+}
+
 /// A field's value as a signature covers it (RFC 9421 section 2.1): its lines in order, without space around them,
 /// joined by a comma and a space. `None`: the request has no such field.
-fn combined<'h>(
+pub(super) fn combined<'h>(
     headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     name: &str,
     longest: usize,

@@ -3,6 +3,7 @@
 // The helpers here are not test functions, but they belong to tests as much as those do.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
+mod assertion;
 mod attacks;
 mod cache;
 mod catalogue;
@@ -10,7 +11,10 @@ mod dpop;
 mod forgeries;
 mod inspect;
 mod issuers;
+mod mtls;
 mod properties;
 mod requirements;
+mod secevent;
+mod signature;
 mod support;
 mod vectors;

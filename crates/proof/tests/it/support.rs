@@ -7,7 +7,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, PqdsaKeyPair, RsaKeyPair};
 use aws_lc_rs::{hmac, rsa};
 use base::{Name, Timestamp};
-use proof::jose::{KeySet, base64url_encode};
+use proof::jose::{KeySet, base64url_decode, base64url_encode};
 use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, KeySource, StaticKeys, TokenError, VerifiedToken};
 use serde_json::{Value, json};
 
@@ -146,6 +146,17 @@ pub(crate) fn rsa_numbers(der: &[u8]) -> (&[u8], &[u8]) {
     (modulus, &der[der.len() - 3..])
 }
 
+/// Make the other signature out of an ECDSA signature on P-256, one that is valid too: s becomes n - s.
+pub(crate) fn negate_s(signature: &mut [u8]) {
+    let order = base64url_decode("_____wAAAAD__________7zm-q2nF56E87nKwvxjJVE").unwrap();
+    let mut borrow = 0i32;
+    for (order, s) in order.iter().zip(&mut signature[32..]).rev() {
+        let digit = i32::from(*order) - i32::from(*s) - borrow;
+        borrow = i32::from(digit < 0);
+        *s = u8::try_from(digit.rem_euclid(256)).unwrap();
+    }
+}
+
 /// Claims every rule accepts.
 pub(crate) fn claims() -> Value {
     json!({"iss": ISS, "aud": AUD, "sub": "user-1", "exp": NOW + 300, "iat": NOW, "client_id": "app",
@@ -154,15 +165,19 @@ pub(crate) fn claims() -> Value {
 
 /// `claims()` with members replaced, or taken out where the value is null.
 pub(crate) fn claims_with(more: &Value) -> Value {
-    let mut claims = claims();
-    let object = claims.as_object_mut().unwrap();
+    changed(claims(), more)
+}
+
+/// An object with members replaced, or taken out where the value is null.
+pub(crate) fn changed(mut of: Value, more: &Value) -> Value {
+    let object = of.as_object_mut().unwrap();
     for (key, value) in more.as_object().unwrap() {
         object.remove(key);
         if !value.is_null() {
             object.insert(key.clone(), value.clone());
         }
     }
-    claims
+    of
 }
 
 /// A key source whose set a test can swap.
