@@ -349,3 +349,147 @@ fn find<'m>(marks: &'m Scoped, issuer: &str, value: &str) -> Option<&'m Mark> {
 fn join<K: Eq + Hash>(marks: &mut HashMap<K, Mark>, key: K, mark: Mark) {
     marks.entry(key).and_modify(|had| *had = had.join(mark)).or_insert(mark);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VALUES: [&str; 4] = ["a", "b", "a|b", "a|a"];
+    const ISSUERS: [&str; 3] = [OWN_ISSUER, "a", "b"];
+
+    fn value() -> impl Strategy<Value = String> {
+        (0..VALUES.len()).prop_map(|n| VALUES[n].to_owned())
+    }
+
+    fn issuer() -> impl Strategy<Value = String> {
+        (0..ISSUERS.len()).prop_map(|n| ISSUERS[n].to_owned())
+    }
+
+    fn what() -> impl Strategy<Value = Revoke> {
+        (0..9u8, issuer(), value()).prop_map(|(kind, issuer, value)| match kind {
+            0 => Revoke::Token { issuer, jti: value },
+            1 => Revoke::TokenHash([u8::try_from(value.len()).unwrap(); 32]),
+            2 => Revoke::Subject { issuer, subject: value },
+            3 => Revoke::Client { issuer, client: value },
+            4 => Revoke::Session { issuer, session: value },
+            5 => Revoke::Device { issuer, device: value },
+            6 => Revoke::Key { issuer, kid: value },
+            7 => Revoke::Issuer { issuer },
+            _ => Revoke::Everything,
+        })
+    }
+
+    prop_compose! {
+        fn entry()(what in what(), not_before in 0i64..4, life in proptest::option::of(1i64..6)) -> Entry {
+            Entry {
+                seq: 0,
+                what,
+                not_before: Timestamp::from_secs(not_before),
+                expires_at: life.map(Timestamp::from_secs),
+                at: Timestamp::from_secs(0),
+                by: String::new(),
+                reason: String::new(),
+                lifted: None,
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    struct Token {
+        issuer: String,
+        subject: String,
+        value: String,
+        upstream: Option<String>,
+        at: Option<i64>,
+    }
+
+    prop_compose! {
+        fn token()(
+            issuer in issuer(),
+            subject in value(),
+            value in value(),
+            upstream in proptest::option::of(value()),
+            at in proptest::option::of(0i64..4),
+        ) -> Token {
+            Token { issuer, subject, value, upstream, at }
+        }
+    }
+
+    impl Token {
+        fn hash(&self) -> [u8; 32] {
+            [u8::try_from(self.value.len()).unwrap(); 32]
+        }
+
+        /// The rules once more, one revocation at a time.
+        fn hit_by(&self, entry: &Entry) -> bool {
+            let old = self.at.is_none_or(|at| Timestamp::from_secs(at) < entry.not_before);
+            let own = self.issuer == OWN_ISSUER;
+            let (origin, theirs) = match self.subject.split_once('|') {
+                Some((origin, theirs)) if own => (Some(origin), Some(theirs)),
+                _ => (None, None),
+            };
+            let (ours, from) = (entry.what.issuer() == self.issuer, Some(entry.what.issuer()) == origin);
+            match &entry.what {
+                Revoke::Token { jti, .. } => ours && *jti == self.value,
+                Revoke::TokenHash(hash) => *hash == self.hash(),
+                Revoke::Key { kid, .. } => ours && *kid == self.value,
+                Revoke::Everything => old,
+                Revoke::Issuer { .. } => old && (ours || from),
+                Revoke::Subject { subject, .. } => {
+                    old && (ours && *subject == self.subject || from && Some(subject.as_str()) == theirs)
+                }
+                Revoke::Client { client, .. } => old && ours && *client == self.value,
+                Revoke::Session { session, .. } => {
+                    old && (ours && *session == self.value || from && Some(session) == self.upstream.as_ref())
+                }
+                Revoke::Device { device, .. } => old && (ours || from) && *device == self.value,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_list_of_revocations(
+            entries in proptest::collection::vec(entry(), 0..12),
+            token in token(),
+            gone in proptest::option::of(0usize..12),
+            now in proptest::option::of(0i64..6),
+        ) {
+            let tenant = Tenant::default();
+            let mirror = Arc::new(Mirror::new([]));
+            let seen = mirror.seen_by(&tenant);
+            for entry in &entries {
+                mirror.apply(vec![Change::Add(tenant.clone(), Box::new(entry.clone()))]);
+            }
+            let mut left = entries;
+            if let Some(gone) = gone.filter(|gone| *gone < left.len()) {
+                let what = left.remove(gone).what;
+                let rest: Vec<Entry> = left.iter().filter(|entry| entry.what == what).cloned().collect();
+                mirror.apply(vec![Change::Replace(tenant.clone(), what, rest)]);
+            }
+            let hash = token.hash();
+            let facts = TokenFacts {
+                issuer: &token.issuer,
+                subject: &token.subject,
+                client: Some(&token.value),
+                jti: Some(&token.value),
+                hash: Some(&hash),
+                kid: Some(&token.value),
+                session: Some(&token.value),
+                upstream_session: token.upstream.as_deref(),
+                device: Some(&token.value),
+                issued_at: token.at.map(Timestamp::from_secs),
+            };
+            prop_assert_eq!(seen.check(&facts).is_some(), left.iter().any(|entry| token.hit_by(entry)));
+            if let Some(now) = now.map(Timestamp::from_secs) {
+                mirror.forget(now);
+                // Nothing is forgotten before its time, and nothing appears.
+                let lasting = |entry: &&Entry| entry.expires_at.is_none_or(|end| now < end);
+                let lasting = left.iter().filter(lasting).any(|entry| token.hit_by(entry));
+                prop_assert!(!lasting || seen.check(&facts).is_some());
+                prop_assert!(seen.check(&facts).is_none() || left.iter().any(|entry| token.hit_by(entry)));
+            }
+        }
+    }
+}

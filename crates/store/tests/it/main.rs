@@ -3,6 +3,4 @@
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
-mod crash;
-#[cfg(test)]
 mod sqlite;
