@@ -79,6 +79,7 @@ impl Fixture {
             nonces: Arc::new(proof::dpop::Nonces::new(&Secret::new([7; 32]), proof::dpop::DEFAULT_NONCE_SLOT)),
             subject_tokens: Arc::new(Nowhere),
             documents: Arc::new(Nowhere),
+            provider: Arc::new(Nowhere),
         }));
         Self {
             dir,

@@ -28,7 +28,7 @@ use crate::listen::{descriptor_limit, memory_limit, memory_used};
 use crate::preflight;
 use crate::public::{Private, Public};
 use crate::tasks::{StopTasks, Tasks};
-use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Refresh, WayOut};
+use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Refresh, SigninProvider, WayOut};
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -199,6 +199,13 @@ impl Server {
             in_force: watch::Sender::new(before),
         });
 
+        let provider = SigninProvider {
+            in_force: Arc::clone(&running.builder.signin),
+            jwks: Arc::clone(&jwks),
+            egress: egress.clone(),
+            store: store.clone(),
+            vault: Arc::clone(&running.builder.vault),
+        };
         let subject_tokens = DataPlaneTokens::new(Arc::clone(&running.snapshot), Arc::clone(&jwks), Arc::clone(&clock));
         let token_service = Oauth::new(OauthParts {
             operations: Arc::clone(&operations),
@@ -208,6 +215,7 @@ impl Server {
             nonces: Arc::clone(&nonces),
             subject_tokens: Arc::new(subject_tokens),
             documents: Arc::new(WayOut(egress.clone())),
+            provider: Arc::new(provider),
         });
         let pressure = Arc::new(Pressure::default());
         let edge = |drain: &Drain, caps: Arc<Caps>| Edge {

@@ -25,7 +25,7 @@ pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
 pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
 pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateClient};
 pub use error::OperationError;
-pub(crate) use grants::{CodeHash, Kept, Redeemed};
+pub(crate) use grants::{CodeHash, Redeemed};
 pub(crate) use refresh_tokens::FoundRefreshToken;
 pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration};
 pub use resources::{Condition, Kind, ResourceView};

@@ -4,13 +4,14 @@ mod credentials;
 pub(crate) mod issuers;
 mod last_good;
 mod refresh;
+mod signin;
 mod token_service;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base::Secret;
 use config::{Config, Fault};
 use control::{OperationError, Operations};
@@ -27,6 +28,7 @@ pub use issuers::IssuerError;
 pub(crate) use issuers::rules_of;
 pub use last_good::Kept;
 pub use refresh::Refresh;
+pub use signin::{InForce as SigninInForce, Provider as SigninProvider};
 pub use token_service::{DataPlaneTokens, WayOut};
 
 /// Why no snapshot can be built: what was in force stays in force.
@@ -105,20 +107,23 @@ pub struct Builder {
     generation: AtomicU64,
     /// The issuers of the snapshot in force.
     issuers: Mutex<Vec<KeyIssuer>>,
+    /// Where people sign in, as of the snapshot in force.
+    pub signin: Arc<ArcSwapOption<SigninInForce>>,
 }
 
 impl Builder {
     /// A builder that has built nothing yet.
     pub fn new(operations: Arc<Operations>, vault: Arc<Vault>, jwks: Arc<Jwks>, listening: Vec<SocketAddr>) -> Self {
         let (generation, issuers) = (AtomicU64::new(0), Mutex::default());
-        Self { operations, vault, jwks, listening, generation, issuers }
+        Self { operations, vault, jwks, listening, generation, issuers, signin: Arc::default() }
     }
 
     /// The first snapshot.
     pub async fn first(&self, file: &Arc<Config>) -> Result<ArcSwap<Snapshot>, BuildError> {
         let mut issuers = self.issuers.lock().await;
-        let (snapshot, wanted) = self.build(file).await?;
+        let Built { snapshot, issuers: wanted, signin } = self.build(file).await?;
         *issuers = wanted;
+        self.signin.store(signin);
         Ok(ArcSwap::from_pointee(snapshot))
     }
 
@@ -128,8 +133,9 @@ impl Builder {
         let mut issuers = self.issuers.lock().await;
         let version = self.operations.store().version();
         match self.build(file).await {
-            Ok((snapshot, wanted)) => {
+            Ok(Built { snapshot, issuers: wanted, signin }) => {
                 *issuers = wanted;
+                self.signin.store(signin);
                 current.store(Arc::new(snapshot));
                 self.operations.set_file(Arc::clone(file));
                 Ok(version)
@@ -142,7 +148,7 @@ impl Builder {
         }
     }
 
-    async fn build(&self, file: &Arc<Config>) -> Result<(Snapshot, Vec<KeyIssuer>), BuildError> {
+    async fn build(&self, file: &Arc<Config>) -> Result<Built, BuildError> {
         let config = self.operations.merged_config(file).await?.map_err(BuildError::Config)?;
         let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
         let own = issuers::Own {
@@ -167,6 +173,7 @@ impl Builder {
         });
         let keys = KeyRing::new(Arc::clone(&self.vault), keys);
         let Credentials { providers, upstreams } = Credentials::collect(&config, store, &self.vault).await?;
+        let signin = SigninInForce::of(&config);
         let parts = Parts {
             config,
             listening: self.listening.clone(),
@@ -181,8 +188,15 @@ impl Builder {
         for gateway::Unusable { kind, name, error } in snapshot.unusable() {
             tracing::error!(kind, %name, reason = error.reason(), %error, "out of service");
         }
-        Ok((snapshot, wanted))
+        Ok(Built { snapshot, issuers: wanted, signin })
     }
+}
+
+/// What a configuration comes to.
+struct Built {
+    snapshot: Snapshot,
+    issuers: Vec<KeyIssuer>,
+    signin: Option<Arc<SigninInForce>>,
 }
 
 impl std::fmt::Debug for Builder {
