@@ -304,6 +304,24 @@ async fn explain_reads_claims_as_their_issuer_means_them() {
 }
 
 #[tokio::test]
+async fn explain_takes_what_the_token_is_bound_to_as_proved() {
+    let (dir, config) = installed();
+    let bound = "\n[[policy]]\nname = \"bound\"\nwho = { issuer = \"vouchgate\", bound = [\"dpop\", \"signature\"] }\nmay = { models = \"*\" }\n";
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text + bound).unwrap();
+    let claims = dir.path().join("claims.json");
+    let explain = async |cnf: &str| {
+        std::fs::write(&claims, format!(r#"{{"sub":"u","client_id":"c"{cnf}}}"#)).unwrap();
+        let path = claims.display().to_string();
+        vouchgate(&["policy", "explain", "--config", &config, "--claims", &path, "--model", "m", "--json"]).await.json()
+    };
+    let unbound = explain("").await;
+    assert_eq!((&unbound["allowed"], &unbound["code"]), (&false.into(), &"proof_required".into()), "{unbound}");
+    assert_eq!(explain(r#","cnf":{"x5t#S256":"AAAA"}"#).await["code"], "proof_required");
+    assert_eq!(explain(r#","cnf":{"jkt":"AAAA"}"#).await["policy"], "bound");
+}
+
+#[tokio::test]
 async fn a_hash_for_the_file_is_made_or_taken_of_a_strong_secret() {
     let made = vouchgate(&["client", "hash", "--json"]).await.json();
     assert!(made["client_secret"].as_str().unwrap().starts_with("vgs_"));
