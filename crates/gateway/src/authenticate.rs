@@ -53,12 +53,11 @@ impl Identity {
                 subject: token.subject(),
                 client: token.client_id(),
                 jti: token.jti(),
-                hash: Some(token.token_hash()),
                 kid: token.kid(),
                 session: token.sid(),
+                upstream_session: token.claims().get("orig_sid").and_then(serde_json::Value::as_str),
                 device: token.device_id(),
                 issued_at: token.issued_at(),
-                ..TokenFacts::default()
             },
             // The key itself is revoked by its own name, but not who it speaks for.
             Self::Key(key) => TokenFacts {

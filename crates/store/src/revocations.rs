@@ -33,15 +33,14 @@ const MAX_REASON: usize = 256;
 /// (`corp|alice`) reaches our tokens for its people too: to revoke `alice` of `corp` ends both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Revoke {
-    /// One token, by its `jti`. No time makes it valid again.
+    /// One token, by its `jti`. No time makes it valid again. (Not by a hash of its text: whoever holds a token can give
+    /// its ECDSA signature another form that is as good.)
     Token {
         /// Who issued it.
         issuer: String,
         /// Its `jti`.
         jti: String,
     },
-    /// One token, by the SHA-256 of all of it: for tokens without a `jti`.
-    TokenHash([u8; 32]),
     /// A subject's tokens, and its refresh tokens.
     Subject {
         /// Who vouches for it.
@@ -91,7 +90,6 @@ impl Revoke {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Token { .. } => "token",
-            Self::TokenHash(_) => "token_hash",
             Self::Subject { .. } => "subject",
             Self::Client { .. } => "client",
             Self::Session { .. } => "session",
@@ -112,12 +110,12 @@ impl Revoke {
             | Self::Device { issuer, .. }
             | Self::Key { issuer, .. }
             | Self::Issuer { issuer } => issuer,
-            Self::TokenHash(_) | Self::Everything => "",
+            Self::Everything => "",
         }
     }
 
-    /// What of the issuer it names, or nothing. Of a token's hash see [`Revoke::shown`].
-    pub(crate) fn value(&self) -> &str {
+    /// What of the issuer it names, or nothing.
+    pub fn value(&self) -> &str {
         match self {
             Self::Token { jti: value, .. }
             | Self::Subject { subject: value, .. }
@@ -125,27 +123,18 @@ impl Revoke {
             | Self::Session { session: value, .. }
             | Self::Device { device: value, .. }
             | Self::Key { kid: value, .. } => value,
-            Self::TokenHash(_) | Self::Issuer { .. } | Self::Everything => "",
-        }
-    }
-
-    /// What it names, as stored and shown: a token's hash in hexadecimal.
-    pub fn shown(&self) -> String {
-        match self {
-            Self::TokenHash(hash) => hex(hash),
-            other => other.value().to_owned(),
+            Self::Issuer { .. } | Self::Everything => "",
         }
     }
 
     /// Whether it can be lifted: marks of who or what can, a token or key that was named stays dead.
     pub const fn can_be_lifted(&self) -> bool {
-        !matches!(self, Self::Token { .. } | Self::TokenHash(_) | Self::Key { .. })
+        !matches!(self, Self::Token { .. } | Self::Key { .. })
     }
 
     fn read(kind: &str, issuer: String, value: String) -> Option<Self> {
         Some(match kind {
             "token" => Self::Token { issuer, jti: value },
-            "token_hash" => Self::TokenHash(from_hex(&value)?),
             "subject" => Self::Subject { issuer, subject: value },
             "client" => Self::Client { issuer, client: value },
             "session" => Self::Session { issuer, session: value },
@@ -156,26 +145,6 @@ impl Revoke {
             _ => return None,
         })
     }
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(digit), 16));
-        }
-        text
-    })
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0u8; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(out)
 }
 
 /// A revocation to be written.
@@ -281,7 +250,7 @@ impl Revocations<'_> {
                         ))
                         .bind(entry.what.kind())
                         .bind(entry.what.issuer())
-                        .bind(entry.what.shown())
+                        .bind(entry.what.value())
                         .bind(now);
                     let rest = tx.fetch(rest).await?.into_iter().map(read).collect::<Result<_, _>>()?;
                     let change = Change::Replace(store.tenant().clone(), entry.what.clone(), rest);
@@ -351,7 +320,7 @@ pub(crate) async fn write(store: &Store, tx: &mut dyn Connection, new: NewRevoca
         )
         .bind(new.what.kind())
         .bind(new.what.issuer())
-        .bind(new.what.shown())
+        .bind(new.what.value())
         .bind(new.not_before)
         .bind(new.expires_at)
         .bind(now)
@@ -384,7 +353,7 @@ fn end_families(store: &Store, new: &NewRevocation, now: Timestamp) -> Option<St
             end(end!("AND device = $5 AND substr(subject, 1, length($6)) = $6")).bind(value).bind(theirs)
         }
         (Revoke::Client { .. }, true) => end(end!("AND client = $5")).bind(value),
-        (Revoke::Client { .. }, false) | (Revoke::Token { .. } | Revoke::TokenHash(_) | Revoke::Key { .. }, _) => {
+        (Revoke::Client { .. }, false) | (Revoke::Token { .. } | Revoke::Key { .. }, _) => {
             return None;
         }
     })

@@ -28,8 +28,6 @@ pub struct TokenFacts<'a> {
     pub client: Option<&'a str>,
     /// `jti`.
     pub jti: Option<&'a str>,
-    /// The SHA-256 of the whole token; needed only to revoke tokens that have no `jti`.
-    pub hash: Option<&'a [u8; 32]>,
     /// The id of the key it is signed with.
     pub kid: Option<&'a str>,
     /// `sid`.
@@ -217,12 +215,11 @@ impl Mark {
 }
 
 /// By issuer, then by what it is about.
-type Scoped<K = Box<str>> = HashMap<Box<str>, HashMap<K, Mark>>;
+type Scoped = HashMap<Box<str>, HashMap<Box<str>, Mark>>;
 
 #[derive(Debug, Default)]
 struct Marks {
     tokens: Scoped,
-    hashes: HashMap<[u8; 32], Mark>,
     subjects: Scoped,
     clients: Scoped,
     sessions: Scoped,
@@ -237,9 +234,7 @@ impl Marks {
         let issuer = token.issuer;
         let named = |marks: &Scoped, value: &str| find(marks, issuer, value).is_some();
         // These name the token or its key itself: no time makes them valid.
-        if token.jti.is_some_and(|jti| named(&self.tokens, jti))
-            || token.hash.is_some_and(|hash| self.hashes.contains_key(hash))
-        {
+        if token.jti.is_some_and(|jti| named(&self.tokens, jti)) {
             return Some(Cause::Token);
         }
         if token.kid.is_some_and(|kid| named(&self.keys, kid)) {
@@ -275,7 +270,6 @@ impl Marks {
     fn add(&mut self, entry: &Entry) {
         let mark = Mark { not_before: entry.not_before, expires_at: entry.expires_at };
         match &entry.what {
-            Revoke::TokenHash(hash) => join(&mut self.hashes, *hash, mark),
             Revoke::Issuer { issuer } => join(&mut self.issuers, issuer.as_str().into(), mark),
             Revoke::Everything => self.everything = Some(self.everything.map_or(mark, |had| had.join(mark))),
             other => {
@@ -288,7 +282,6 @@ impl Marks {
 
     fn remove(&mut self, what: &Revoke) {
         match what {
-            Revoke::TokenHash(hash) => drop(self.hashes.remove(hash)),
             Revoke::Issuer { issuer } => drop(self.issuers.remove(issuer.as_str())),
             Revoke::Everything => self.everything = None,
             other => {
@@ -310,7 +303,7 @@ impl Marks {
             Revoke::Session { .. } => &mut self.sessions,
             Revoke::Device { .. } => &mut self.devices,
             Revoke::Key { .. } => &mut self.keys,
-            Revoke::TokenHash(_) | Revoke::Issuer { .. } | Revoke::Everything => return None,
+            Revoke::Issuer { .. } | Revoke::Everything => return None,
         };
         Some((marks, what.issuer(), what.value()))
     }
@@ -330,7 +323,6 @@ impl Marks {
             }
             marks.retain(|_, marks| !marks.is_empty());
         }
-        self.hashes.retain(|_, mark| stays(mark));
         self.issuers.retain(|_, mark| stays(mark));
         self.everything = self.everything.filter(stays);
     }
@@ -338,7 +330,7 @@ impl Marks {
     fn len(&self) -> u64 {
         let scoped = [&self.tokens, &self.subjects, &self.clients, &self.sessions, &self.devices, &self.keys];
         let scoped: usize = scoped.iter().flat_map(|marks| marks.values()).map(HashMap::len).sum();
-        (scoped + self.hashes.len() + self.issuers.len() + usize::from(self.everything.is_some())) as u64
+        (scoped + self.issuers.len() + usize::from(self.everything.is_some())) as u64
     }
 }
 
@@ -367,15 +359,14 @@ mod tests {
     }
 
     fn what() -> impl Strategy<Value = Revoke> {
-        (0..9u8, issuer(), value()).prop_map(|(kind, issuer, value)| match kind {
+        (0..8u8, issuer(), value()).prop_map(|(kind, issuer, value)| match kind {
             0 => Revoke::Token { issuer, jti: value },
-            1 => Revoke::TokenHash([u8::try_from(value.len()).unwrap(); 32]),
-            2 => Revoke::Subject { issuer, subject: value },
-            3 => Revoke::Client { issuer, client: value },
-            4 => Revoke::Session { issuer, session: value },
-            5 => Revoke::Device { issuer, device: value },
-            6 => Revoke::Key { issuer, kid: value },
-            7 => Revoke::Issuer { issuer },
+            1 => Revoke::Subject { issuer, subject: value },
+            2 => Revoke::Client { issuer, client: value },
+            3 => Revoke::Session { issuer, session: value },
+            4 => Revoke::Device { issuer, device: value },
+            5 => Revoke::Key { issuer, kid: value },
+            6 => Revoke::Issuer { issuer },
             _ => Revoke::Everything,
         })
     }
@@ -417,10 +408,6 @@ mod tests {
     }
 
     impl Token {
-        fn hash(&self) -> [u8; 32] {
-            [u8::try_from(self.value.len()).unwrap(); 32]
-        }
-
         /// The rules once more, one revocation at a time.
         fn hit_by(&self, entry: &Entry) -> bool {
             let old = self.at.is_none_or(|at| Timestamp::from_secs(at) < entry.not_before);
@@ -432,7 +419,6 @@ mod tests {
             let (ours, from) = (entry.what.issuer() == self.issuer, Some(entry.what.issuer()) == origin);
             match &entry.what {
                 Revoke::Token { jti, .. } => ours && *jti == self.value,
-                Revoke::TokenHash(hash) => *hash == self.hash(),
                 Revoke::Key { kid, .. } => ours && *kid == self.value,
                 Revoke::Everything => old,
                 Revoke::Issuer { .. } => old && (ours || from),
@@ -468,13 +454,11 @@ mod tests {
                 let rest: Vec<Entry> = left.iter().filter(|entry| entry.what == what).cloned().collect();
                 mirror.apply(vec![Change::Replace(tenant.clone(), what, rest)]);
             }
-            let hash = token.hash();
             let facts = TokenFacts {
                 issuer: &token.issuer,
                 subject: &token.subject,
                 client: Some(&token.value),
                 jti: Some(&token.value),
-                hash: Some(&hash),
                 kid: Some(&token.value),
                 session: Some(&token.value),
                 upstream_session: token.upstream.as_deref(),

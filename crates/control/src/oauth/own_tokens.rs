@@ -56,7 +56,6 @@ pub(super) fn facts(token: &VerifiedToken) -> TokenFacts<'_> {
         subject: token.subject(),
         client: token.client_id(),
         jti: token.jti(),
-        hash: Some(token.token_hash()),
         kid: token.kid(),
         session: token.sid(),
         upstream_session: token.claims().get("orig_sid").and_then(Value::as_str),

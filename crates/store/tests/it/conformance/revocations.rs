@@ -20,7 +20,6 @@ fn each() -> Vec<(Revoke, Cause)> {
     let issuer = || "corp".to_owned();
     vec![
         (Revoke::Token { issuer: issuer(), jti: "j".into() }, Cause::Token),
-        (Revoke::TokenHash([7; 32]), Cause::Token),
         (subject("corp", "alice"), Cause::Subject),
         (Revoke::Client { issuer: issuer(), client: "app".into() }, Cause::Client),
         (Revoke::Session { issuer: issuer(), session: "s".into() }, Cause::Session),
@@ -37,7 +36,6 @@ fn facts(issued_at: Option<i64>) -> TokenFacts<'static> {
         subject: "alice",
         client: Some("app"),
         jti: Some("j"),
-        hash: Some(&[7; 32]),
         kid: Some("k"),
         session: Some("s"),
         upstream_session: None,
@@ -66,7 +64,7 @@ pub(crate) async fn each_kind_of_revocation_reaches_its_tokens_and_survives_a_re
             // The token or the key itself: whoever has the key writes any time.
             let always = matches!(cause, Cause::Token | Cause::Key);
             assert_eq!(revoked.check(&facts(Some(START))), always.then_some(cause), "{what:?}");
-            let elsewhere = TokenFacts { issuer: "other", hash: None, ..facts(Some(START - 1)) };
+            let elsewhere = TokenFacts { issuer: "other", ..facts(Some(START - 1)) };
             let everywhere = (cause == Cause::Everything).then_some(cause);
             assert_eq!(revoked.check(&elsewhere), everywhere, "{what:?}: another issuer's");
             let nobody =
@@ -151,7 +149,10 @@ pub(crate) async fn the_later_of_two_revocations_counts_and_lifting_gives_the_ot
     assert_eq!(kept.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [early.seq, late.seq], "newest first");
     assert!(kept.iter().all(|entry| entry.lifted.is_some()), "what was lifted stays in the list");
 
-    for what in [Revoke::Token { issuer: "corp".into(), jti: "j".into() }, Revoke::TokenHash([7; 32])] {
+    for what in [
+        Revoke::Token { issuer: "corp".into(), jti: "j".into() },
+        Revoke::Key { issuer: "corp".into(), kid: "k2".into() },
+    ] {
         let entry = revocations.revoke(revocation(what, secs(START))).await.unwrap();
         assert_eq!(revocations.lift(entry.seq, "owner").await.unwrap_err().reason(), "not_found");
     }
