@@ -1,8 +1,11 @@
 //! Access tokens: verified, or known to be; and what has been revoked.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use base::Name;
 use futures_util::future::BoxFuture;
-use proof::token::TokenError;
+use proof::token::{TokenError, VerifiedToken};
 use store::TokenFacts;
 use tokio::sync::watch;
 
@@ -45,34 +48,43 @@ impl Revocations for store::Revoked {
     }
 }
 
-/// What a token says of the request. A token whose verdict is known costs no signature; the others cost one each, of
-/// which an address gets only so many that turn out wrong.
+/// What a token says of the request.
 pub(super) async fn check(snapshot: &Snapshot, shared: &Shared, shown: &Shown<'_>, text: &str) -> Verdict {
-    let issuers = &snapshot.issuers;
-    let verified = match issuers.recall(text, shown.at) {
-        Some(verdict) => verdict,
-        None => {
-            let now = shared.clock.monotonic();
-            if let Some(wait) = shared.failures.wait(shown.ip, now) {
-                return Verdict::Failed(AuthenticateError::TooMany(wait));
-            }
-            let first = issuers.verify(text, shown.at);
-            let verified = match first.as_ref().err().and_then(TokenError::refetch) {
-                Some(issuer) => {
-                    shared.refresh.refresh(issuer).await;
-                    issuers.verify(text, shown.at)
-                }
-                None => first,
-            };
-            if matches!(verified, Err(TokenError::BadSignature)) {
-                shared.failures.count(shown.ip, now);
-            }
-            verified
-        }
+    let verified = match snapshot.issuers.recall(text, shown.at) {
+        Some(known) => known,
+        None => match verify(snapshot, shared, shown, text).await {
+            Ok(verdict) => verdict,
+            Err(wait) => return Verdict::Failed(AuthenticateError::TooMany(wait)),
+        },
     };
     match verified {
         Ok(token) => Verdict::Verified(Identity::Token(token)),
         Err(TokenError::KeysUnavailable { .. }) => Verdict::Failed(AuthenticateError::Unavailable),
         Err(error) => Verdict::Failed(AuthenticateError::Token(error)),
     }
+}
+
+/// Verify a token's signature, of which an address gets only so many that turn out wrong: then it has to wait for so long.
+async fn verify(
+    snapshot: &Snapshot,
+    shared: &Shared,
+    shown: &Shown<'_>,
+    text: &str,
+) -> Result<Result<Arc<VerifiedToken>, TokenError>, Duration> {
+    let now = shared.clock.monotonic();
+    if let Some(wait) = shared.failures.wait(shown.ip, now) {
+        return Err(wait);
+    }
+    let first = snapshot.issuers.verify(text, shown.at);
+    let verdict = match first.as_ref().err().and_then(TokenError::refetch) {
+        Some(issuer) => {
+            shared.refresh.refresh(issuer).await;
+            snapshot.issuers.verify(text, shown.at)
+        }
+        None => first,
+    };
+    if matches!(verdict, Err(TokenError::BadSignature)) {
+        shared.failures.count(shown.ip, now);
+    }
+    Ok(verdict)
 }

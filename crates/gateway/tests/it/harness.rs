@@ -31,6 +31,9 @@ pub const AUDIENCE: &str = "https://ai.example.com";
 /// The provider's key: must never reach a caller, nor the caller's token a provider.
 pub const PROVIDER_KEY: &str = "fake-provider-key-canary";
 
+/// How many proofs are remembered at most.
+pub const REPLAY_ENTRIES: usize = 200;
+
 /// Requests recorded.
 #[derive(Default)]
 pub struct Recorded(pub Mutex<Vec<RequestRecord>>);
@@ -113,7 +116,7 @@ fn fresh_nonces() -> Nonces {
 pub struct World {
     pub gateway: Gateway,
     pub clock: FakeClock,
-    pub key: TestKey,
+    pub key: Arc<TestKey>,
     source: Arc<Source>,
     pub records: Arc<Recorded>,
     pub objects: Arc<Made>,
@@ -155,17 +158,22 @@ impl Answer {
 impl World {
     /// A gateway with this configuration: its `corp` issuer's tokens are made by [`World::token`].
     pub fn new(config: &str) -> Self {
-        Self::build(config, true, true)
+        Self::build(config, new_key(), true, true)
+    }
+
+    /// The same gateway after a start: it takes the same tokens.
+    pub fn with_issuer_of(config: &str, before: &Self) -> Self {
+        Self::build(config, Arc::clone(&before.key), true, true)
     }
 
     /// The same, but the issuer's keys come only when they are fetched.
     pub fn with_keys_after_refresh(config: &str) -> Self {
-        Self::build(config, false, true)
+        Self::build(config, new_key(), false, true)
     }
 
     /// The same, but the issuer's keys cannot be had.
     pub fn without_keys(config: &str) -> Self {
-        Self::build(config, false, false)
+        Self::build(config, new_key(), false, false)
     }
 
     /// How often the keys were fetched.
@@ -173,9 +181,8 @@ impl World {
         self.source.generation()
     }
 
-    fn build(config: &str, keys_known: bool, keys_come: bool) -> Self {
+    fn build(config: &str, key: Arc<TestKey>, keys_known: bool, keys_come: bool) -> Self {
         let config = config::parse(config).unwrap_or_else(|faults| panic!("{faults:?}"));
-        let key = TestKey::generate("ES256");
         let set = Arc::new(KeySet::from_published(key_set(&[&key]).to_string().as_bytes()).unwrap());
         let source = Arc::new(Source {
             now: ArcSwapOption::new(keys_known.then(|| Arc::clone(&set))),
@@ -209,7 +216,7 @@ impl World {
         let (drain, draining) = watch::channel(false);
         let (records, objects) = (Arc::new(Recorded::default()), Arc::new(Made::default()));
         let (revoked, used) = (Arc::new(Revoked::new()), Arc::new(Used::default()));
-        let replay = Arc::new(MemoryReplay::new(Arc::new(clock.clone()), 1000));
+        let replay = Arc::new(MemoryReplay::new(Arc::new(clock.clone()), REPLAY_ENTRIES));
         let deps = Deps {
             revoked: Arc::clone(&revoked) as Arc<dyn Revocations>,
             replay: Arc::clone(&replay) as Arc<dyn Replay>,
@@ -247,8 +254,7 @@ impl World {
 
     /// Send a request as it is.
     pub async fn raw(&self, request: Request<Full<Bytes>>) -> Response<GatewayBody> {
-        let peer = Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: false, certificate: None };
-        self.gateway.handle(request, &peer).await
+        self.gateway.handle(request, &peer()).await
     }
 
     /// Send a request with these header fields and read the answer.
@@ -289,6 +295,15 @@ impl World {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
     }
+}
+
+fn new_key() -> Arc<TestKey> {
+    Arc::new(TestKey::generate("ES256"))
+}
+
+/// The other end of the connections of [`World::raw`].
+pub fn peer() -> Peer {
+    Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: false, certificate: None }
 }
 
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {

@@ -10,6 +10,7 @@
     reason = "this is test code, and has no outside: what goes wrong here has to fail the test on the spot"
 )]
 
+mod bound;
 mod cassettes;
 mod edge;
 mod harness;
@@ -17,5 +18,6 @@ mod inference;
 mod limits;
 mod native;
 mod proxy;
+mod revoked;
 mod server;
 mod service;
