@@ -11,6 +11,7 @@ mod forged;
 mod keysets;
 mod mtls;
 mod presented;
+mod refresh;
 mod signature;
 
 use std::time::Duration;

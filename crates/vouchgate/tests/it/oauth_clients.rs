@@ -92,7 +92,8 @@ async fn oauth4webapi_completes_every_flow_with_dpop() {
     let Some(told) = world.run("oauth4webapi.mjs", test, &json!({})).await else { return };
     World::check(&told, "DPoP");
     assert_eq!(told["oidc"], true, "{told:#}");
-    assert_eq!(told["resource"]["servers"], json!([format!("http://{}", world.program.public)]), "{told:#}");
+    // We are the first of those whose tokens are taken here; the company's provider is another.
+    assert_eq!(told["resource"]["servers"][0], format!("http://{}", world.program.public), "{told:#}");
     assert!(told["resource"]["algs"].as_array().unwrap().contains(&json!("ES256")), "{told:#}");
     assert!(told["client_credentials"]["challenges"].as_u64() > Some(0), "a nonce was asked for: {told:#}");
     assert_eq!(told["introspection"]["bound"], true, "{told:#}");

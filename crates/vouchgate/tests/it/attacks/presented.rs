@@ -103,7 +103,6 @@ async fn a_31_several_or_malformed_credentials() {
     // Schemes that are not spoken here: as if nothing had been sent.
     for headers in [
         line("Basic YTpi"),
-        line(&format!("DPoP {good}")),
         line("Negotiate x"),
         format!("Proxy-Authorization: Bearer {good}\r\n"),
     ] {
