@@ -3,7 +3,7 @@
 mod slots;
 mod window;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,9 +22,38 @@ const MAX_KEYS: usize = 65_536;
 /// When to come back if a slot was not free: nobody can know, so soon.
 const SLOT_WAIT: Duration = Duration::from_secs(1);
 
-/// What is counted separately: a keyed 128-bit hash of policy, limit and whom it counts.
+/// What is counted separately: a keyed 128-bit hash of policy and whom it counts, and the limit's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key(u128);
+
+impl Key {
+    /// The same for a limit with this window. Windows of one key never meet; those of two do as seldom as their hashes.
+    fn of(self, window: Duration) -> Self {
+        Self(self.0.wrapping_add(window.as_millis() << 64))
+    }
+}
+
+/// Keys are keyed hashes already: a table takes them as they are.
+type AsItIs = BuildHasherDefault<Taken>;
+
+#[derive(Debug, Default)]
+struct Taken(u64);
+
+impl Hasher for Taken {
+    fn write_u128(&mut self, key: u128) {
+        // Tables are chosen by the lowest bits, so that within one these are the same.
+        self.0 = u64::try_from(key >> 64).unwrap_or(0);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not reached by a key.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// The counters behind every limit. They outlive reloads.
 #[derive(Debug)]
@@ -101,10 +130,15 @@ impl Limiter {
         let now = u64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
         let mut slots = Vec::new();
         let mut taken = Vec::new();
+        let mut whom: Option<(Per, Key)> = None;
+        let mut key = |per: Per| match whom {
+            Some((last, key)) if last == per => key,
+            _ => whom.insert((per, self.key(&permit, caller, per))).1,
+        };
         for rate in permit.rates() {
             let outcome = match rate {
                 Rate::Requests { requests, per, window } => {
-                    let key = self.key(&permit, caller, *per, window.duration().as_millis());
+                    let key = key(*per).of(window.duration());
                     self.windows
                         .take(key, u64::from(*requests), window.duration(), now)
                         .map(|()| taken.push(key))
@@ -114,8 +148,7 @@ impl Limiter {
                         })
                 }
                 Rate::Concurrent { concurrent, per } => {
-                    let key = self.key(&permit, caller, *per, 0);
-                    let slot = self.slots.take(key, u64::from(*concurrent));
+                    let slot = self.slots.take(key(*per), u64::from(*concurrent));
                     slot.map(|slot| slots.push(slot)).ok_or(AdmitError::Concurrency)
                 }
             };
@@ -129,14 +162,14 @@ impl Limiter {
         Ok(Reservation { permit, _slots: slots })
     }
 
-    fn key(&self, permit: &Permit, caller: &Caller, per: Per, window: u128) -> Key {
+    fn key(&self, permit: &Permit, caller: &Caller, per: Per) -> Key {
         let policy = permit.policy().as_str();
         let hash = |state: &RandomState| match per {
-            Per::Subject => state.hash_one((policy, window, 0u8, caller.issuer(), caller.subject(), caller.key())),
-            Per::Client => state.hash_one((policy, window, 1u8, caller.issuer(), caller.client())),
-            Per::Policy => state.hash_one((policy, window, 2u8)),
-            Per::Ip => state.hash_one((policy, window, 3u8, network(caller.ip()))),
-            Per::Key => state.hash_one((policy, window, 4u8, caller.key())),
+            Per::Subject => state.hash_one((policy, 0u8, caller.issuer(), caller.subject(), caller.key())),
+            Per::Client => state.hash_one((policy, 1u8, caller.issuer(), caller.client())),
+            Per::Policy => state.hash_one((policy, 2u8)),
+            Per::Ip => state.hash_one((policy, 3u8, network(caller.ip()))),
+            Per::Key => state.hash_one((policy, 4u8, caller.key())),
         };
         let (first, second) = &self.hashers;
         Key(u128::from(hash(first)) << 64 | u128::from(hash(second)))

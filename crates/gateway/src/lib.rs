@@ -136,7 +136,8 @@ impl Gateway {
             failures: Failures::new(),
             started_at: deps.clock.now(),
             clock: deps.clock,
-            rng: deps.rng,
+            // Requests' names come from it, nothing secret does.
+            rng: Arc::new(base::InBlocks::new(deps.rng)),
             egress: deps.egress,
             refresh: deps.refresh,
             records: deps.records,

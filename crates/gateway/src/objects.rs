@@ -1,12 +1,9 @@
 //! What a provider stores for a caller (responses, files, batches) is that caller's alone: the provider knows only this
 //! gateway's key, so who made what is remembered here, and everybody else is told that there is no such thing.
 
-use std::sync::LazyLock;
-
 use base::{Name, Problem};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
-use memchr::memmem::Finder;
 use serde_json::Value;
 use store::{Owner, StoreError};
 
@@ -134,22 +131,8 @@ const REFERENCES: [&str; 20] = [
 
 /// The stored objects a request names. Almost every request names none, which is seen without parsing it.
 pub(crate) fn references(body: &[u8]) -> Vec<String> {
-    // An escape in a member's name would hide it; all names are ASCII, so it begins with these bytes.
-    static HINTS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
-        let names = [
-            "\"file_id",
-            "_file",
-            "response_id\"",
-            "\"conversation",
-            "\"vector_store_id",
-            "\"thread_id",
-            "\"assistant_id",
-        ];
-        let rest = ["\"container", "\"batch_id", "\"upload_id", "\"skill_id", "\"cached", "\"item_reference", "\\u00"];
-        names.iter().chain(&rest).map(|hint| Finder::new(*hint)).collect()
-    });
     let mut found = Vec::new();
-    if HINTS.iter().any(|hint| hint.find(body).is_some())
+    if may_name_object(body)
         && let Ok(value) = serde_json::from_slice::<Value>(body)
     {
         collect(&value, &mut found);
@@ -158,6 +141,18 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// Whether a string begins as one of [`REFERENCES`] does, or has an escape that could hide one: all names are ASCII.
+fn may_name_object(body: &[u8]) -> bool {
+    memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
+        Some([b'"', text @ ..]) => {
+            let mut names = REFERENCES.iter().chain(&["item_reference"]);
+            names.any(|name| text.starts_with(name.as_bytes()))
+        }
+        Some([b'\\', b'u', b'0', b'0', b'2'..=b'7', ..]) => true,
+        _ => false,
+    })
 }
 
 /// Whether a multipart form has a field that names a stored object. Such fields are rare, so they are not looked up.

@@ -302,9 +302,9 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 /// The fields of a provider's answer that reach the caller.
 pub(crate) fn returned(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(8);
-    for name in RETURNED {
-        if let Some(value) = headers.get(name) {
-            kept.insert(HeaderName::from_static(name), value.clone());
+    for (name, value) in headers {
+        if RETURNED.contains(&name.as_str()) {
+            kept.entry(name).or_insert_with(|| value.clone());
         }
     }
     kept

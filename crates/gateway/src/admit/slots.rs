@@ -1,16 +1,17 @@
 //! Counting what is in progress: a slot is held until its request has been answered to the last byte, or dropped.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Key;
+use super::{AsItIs, Key};
 
 const SHARDS: usize = 16;
 
 /// How many requests of each key are in progress. Holds only keys that have one, so it is bounded by open connections.
 #[derive(Debug)]
 pub(super) struct Slots {
-    shards: Vec<Mutex<HashMap<Key, u64>>>,
+    shards: Vec<Mutex<HashMap<Key, u64, AsItIs>>>,
 }
 
 /// One request in progress; gives its place back when dropped.
@@ -22,22 +23,25 @@ pub(super) struct Slot {
 
 impl Slots {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect() })
+        Arc::new(Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() })
     }
 
     /// Take a place unless `limit` are taken.
     pub(super) fn take(self: &Arc<Self>, key: Key, limit: u64) -> Option<Slot> {
         let mut counts = self.shard(key)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.get(&key).copied().unwrap_or(0);
-        if count >= limit {
-            return None;
+        match counts.entry(key) {
+            Entry::Occupied(count) if *count.get() >= limit => return None,
+            Entry::Occupied(mut count) => *count.get_mut() += 1,
+            Entry::Vacant(_) if limit == 0 => return None,
+            Entry::Vacant(place) => {
+                place.insert(1);
+            }
         }
-        counts.insert(key, count + 1);
         drop(counts);
         Some(Slot { table: Arc::clone(self), key })
     }
 
-    fn shard(&self, key: Key) -> Option<&Mutex<HashMap<Key, u64>>> {
+    fn shard(&self, key: Key) -> Option<&Mutex<HashMap<Key, u64, AsItIs>>> {
         let at = usize::try_from(key.0 % SHARDS as u128).unwrap_or(0);
         self.shards.get(at)
     }
@@ -47,10 +51,11 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let Some(shard) = self.table.shard(self.key) else { return };
         let mut counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        match counts.get_mut(&self.key) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                counts.remove(&self.key);
+        if let Entry::Occupied(mut count) = counts.entry(self.key) {
+            if *count.get() > 1 {
+                *count.get_mut() -= 1;
+            } else {
+                count.remove();
             }
         }
     }

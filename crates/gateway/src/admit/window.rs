@@ -1,10 +1,11 @@
 //! Counting requests over a sliding window, exactly enough never to let more through than allowed, in bounded memory.
 
+use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Key;
+use super::{AsItIs, Key};
 
 /// A log of one key merges requests that came within this fraction of the window, so it never holds more entries.
 const RESOLUTION: u64 = 32;
@@ -22,7 +23,7 @@ pub(super) enum Full {
 /// Sliding-window counters for many keys.
 #[derive(Debug)]
 pub(super) struct Windows {
-    shards: Vec<Mutex<HashMap<Key, Log>>>,
+    shards: Vec<Mutex<HashMap<Key, Log, AsItIs>>>,
     keys_per_shard: usize,
 }
 
@@ -45,7 +46,7 @@ struct Entry {
 impl Windows {
     /// Counters for at most about `keys` keys at once.
     pub(super) fn new(keys: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self { shards, keys_per_shard: (keys / SHARDS).max(1) }
     }
 
@@ -54,15 +55,16 @@ impl Windows {
         let window = millis(window);
         let Some(shard) = self.shard(key) else { return Err(Full::Table) };
         let mut logs = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if !logs.contains_key(&key) {
-            if logs.len() >= self.keys_per_shard {
-                logs.retain(|_, log| !log.is_over(now));
-            }
-            if logs.len() >= self.keys_per_shard {
-                return Err(Full::Table);
-            }
+        let full = logs.len() >= self.keys_per_shard;
+        if full && !logs.contains_key(&key) {
+            logs.retain(|_, log| !log.is_over(now));
         }
-        let log = logs.entry(key).or_insert_with(|| Log { window, total: 0, entries: VecDeque::new() });
+        let full = logs.len() >= self.keys_per_shard;
+        let log = match logs.entry(key) {
+            Place::Occupied(log) => log.into_mut(),
+            Place::Vacant(_) if full => return Err(Full::Table),
+            Place::Vacant(place) => place.insert(Log { window, total: 0, entries: VecDeque::new() }),
+        };
         log.window = window;
         log.expire(now);
         if log.total >= limit {
@@ -86,7 +88,7 @@ impl Windows {
         }
     }
 
-    fn shard(&self, key: Key) -> Option<&Mutex<HashMap<Key, Log>>> {
+    fn shard(&self, key: Key) -> Option<&Mutex<HashMap<Key, Log, AsItIs>>> {
         let at = usize::try_from(key.0 % SHARDS as u128).unwrap_or(0);
         self.shards.get(at)
     }
