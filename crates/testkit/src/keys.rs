@@ -89,6 +89,18 @@ impl TestKey {
         Self { alg: alg.to_owned(), kid: "shared".to_owned(), pair: Pair::Hmac(secret.into()) }
     }
 
+    /// The same ECDSA key once more, under the same id.
+    pub fn copy_of(other: &Self) -> Self {
+        let Pair::Ecdsa(pair) = &other.pair else { panic!("only ECDSA keys are handed out") };
+        let signing = match other.alg.as_str() {
+            "ES256" => &sig::ECDSA_P256_SHA256_FIXED_SIGNING,
+            "ES384" => &sig::ECDSA_P384_SHA384_FIXED_SIGNING,
+            _ => &sig::ECDSA_P521_SHA512_FIXED_SIGNING,
+        };
+        let pair = EcdsaKeyPair::from_pkcs8(signing, pair.to_pkcs8v1().unwrap().as_ref()).unwrap();
+        Self { alg: other.alg.clone(), kid: other.kid.clone(), pair: Pair::Ecdsa(pair) }
+    }
+
     /// With another key id.
     #[must_use]
     pub fn with_kid(mut self, kid: &str) -> Self {
@@ -217,6 +229,12 @@ fn pem(label: &str, der: &[u8]) -> String {
 /// A token without a signature, for `"alg": "none"` and its spellings.
 pub fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}.", b64(header.to_string()), b64(claims.to_string()))
+}
+
+/// The claims of a token, whoever signed it; fails the test if it is none.
+pub fn unverified(token: &str) -> Value {
+    let payload = token.split('.').nth(1).expect("a token has three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 /// The set that holds these keys' public halves.

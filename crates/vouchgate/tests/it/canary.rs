@@ -2,6 +2,8 @@
 //! scenario with all its errors at trace level; then every log line, metric, error body, file of the data directory
 //! and what `/proc` shows of the process is searched.
 
+mod tokens;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -31,6 +33,7 @@ type Canary = (String, String);
 struct World {
     dir: tempfile::TempDir,
     mock: Mock,
+    people: tokens::People,
     program: Program,
     authority: Authority,
     canaries: Vec<Canary>,
@@ -42,7 +45,7 @@ struct World {
     statuses: Vec<u16>,
 }
 
-fn configuration(dir: &Path, mock: &Mock) -> String {
+fn configuration(dir: &Path, mock: &Mock, people: &tokens::People) -> String {
     let file = secret_file(dir, "provider.key", FILE);
     let shared = secret_file(dir, "hs256.secret", SHARED);
     let provider = |name: &str, key: &str| {
@@ -59,12 +62,13 @@ fn configuration(dir: &Path, mock: &Mock) -> String {
          [[issuer]]\nname = \"node\"\nhs256_secret = {{ file = {:?} }}\nclaims = {{ subject = \"id\" }}\n\n\
          [[policy]]\nname = \"node\"\nwho = {{ issuer = \"node\" }}\nmay = {{ models = [\"byfile/only\"] }}\n\n\
          [[policy]]\nname = \"keys\"\nwho = {{ key = \"laptop\" }}\nmay = {{ models = [\"*\"], providers = [\"byfile\"] }}\n\
-         rate = [{{ requests = 3, per = \"subject\", window = \"1m\" }}]\n",
+         rate = [{{ requests = 3, per = \"subject\", window = \"1m\" }}]\n{}",
         provider("byenv", "{ env = \"CANARY_PROVIDER_KEY\" }"),
         provider("byfile", &format!("{{ file = {:?} }}", file.display().to_string())),
         provider("sealed", "{ secret = \"sealed-key\" }"),
         mock.url(),
         shared.display().to_string(),
+        people.configuration(dir),
     )
 }
 
@@ -82,7 +86,8 @@ impl World {
         std::fs::write(at.join("cert.pem"), &identity.cert_pem).unwrap();
         secret_file(at, "tls.key", &identity.key_pem);
         let tls = "admin_tls = { cert = \"cert.pem\", key = \"tls.key\" }";
-        write_config(at, tls, &configuration(at, &mock));
+        let people = tokens::People::start().await;
+        write_config(at, tls, &configuration(at, &mock, &people));
         let set = |name: &str, value: &str| {
             let args = ["secret", "set", name, "--config", "vouchgate.toml"];
             let (exit, out, said) = run(&args, at, value.as_bytes());
@@ -109,6 +114,7 @@ impl World {
             ("garbage token", GARBAGE),
             ("wrong secret", WRONG),
             ("cookie", COOKIE),
+            ("secret at the OpenID provider", tokens::SECRET_AT_OP),
             ("access token", &token),
             ("signature", token.rsplit('.').next().unwrap()),
             ("vg_ key", &key),
@@ -123,7 +129,7 @@ impl World {
         let master = std::fs::read(at.join("data/master.key")).unwrap();
         canaries.push(("master key".to_owned(), String::from_utf8_lossy(&master).trim().to_owned()));
         let (errors, statuses) = (Vec::new(), Vec::new());
-        Self { dir, mock, program, authority, canaries, errors, token, key, admin, statuses }
+        Self { dir, mock, people, program, authority, canaries, errors, token, key, admin, statuses }
     }
 
     fn note(&mut self, answer: &raw::Response) {
@@ -400,6 +406,7 @@ async fn check_41_no_canary_is_found_in_logs_metrics_errors_files_or_the_process
     world.good_requests().await;
     world.bad_requests().await;
     world.failing_provider().await;
+    world.token_service().await;
     world.administration().await;
     let admin = world.admin.clone();
     let metrics = world.admin("GET", "/metrics", &admin, "").await;

@@ -27,5 +27,6 @@ mod node_tokens;
 mod oauth;
 mod oauth_clients;
 mod real_model;
+mod replay;
 mod sdk;
 mod services;

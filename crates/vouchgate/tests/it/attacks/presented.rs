@@ -101,11 +101,7 @@ async fn a_31_several_or_malformed_credentials() {
         assert!(!answer.text().contains(&good) && !challenge.contains(&good));
     }
     // Schemes that are not spoken here: as if nothing had been sent.
-    for headers in [
-        line("Basic YTpi"),
-        line("Negotiate x"),
-        format!("Proxy-Authorization: Bearer {good}\r\n"),
-    ] {
+    for headers in [line("Basic YTpi"), line("Negotiate x"), format!("Proxy-Authorization: Bearer {good}\r\n")] {
         let answer = told(&world, &headers).await;
         assert_eq!(answer.status(), 401, "{headers:?}");
         assert!(!answer.header("www-authenticate").unwrap().contains("error="), "{headers:?}");

@@ -1,7 +1,5 @@
 //! Memory and HTTP/2 under abuse, measured on the real program from outside.
 
-use std::time::Duration;
-
 use serde_json::json;
 use testkit::mock::{Answer as Reply, Gate, Mock};
 use testkit::raw::{self, Connection};
@@ -53,24 +51,21 @@ async fn check_06_floods_of_http2_frames_end_the_connection_and_cost_little() {
         ("ping", Vec::new(), frame(6, 0, 0, &[7; 8]).repeat(1000), 1000),
         ("no window", frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]), frame(2, 0, 1, &[0, 0, 0, 0, 1]).repeat(1000), 1000),
     ];
-    for (what, start, piece, times) in floods {
+    for (done, (what, start, piece, times)) in floods.into_iter().enumerate() {
         let mut connection = Connection::open(program.public).await;
         connection.send(&[hello.as_slice(), &start].concat()).await;
         for _ in 0..times {
             connection.send(&piece).await;
         }
-        // It closes: reading comes to an end.
-        connection.to_close().await;
+        // It closes, so that reading comes to an end, and says little before: of millions of bytes hardly any are answered.
+        let said = connection.to_close().await.len();
+        assert!(said < 64 << 10, "{said} bytes in answer to {what}");
         let answer = program.post("/v1/chat/completions", &token, &question()).await;
         assert_eq!(answer.status(), 200, "after {what}");
+        assert_eq!(mock.count(), done + 2, "{what} reaches no provider");
     }
     let grown = program.process.cost().resident.saturating_sub(before);
     assert!(grown < 10 << 20, "{grown} bytes more");
-    // And it rests: hardly any processor time passes while nothing is asked.
-    let rested = program.process.cost().cpu;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let busy = program.process.cost().cpu.saturating_sub(rested);
-    assert!(busy < Duration::from_millis(250), "{busy:?} of processor time in half a second of nothing");
     program.process.signal("TERM");
     assert!(program.process.ended().await.success());
 }
