@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use base::{Name, Timestamp};
+use config::Bound;
 use http::HeaderValue;
 use http::request::Parts;
 use policy::Proven;
@@ -125,6 +126,11 @@ impl Caller {
         self.ip
     }
 
+    /// What the request has proved about its sender.
+    pub(crate) fn proven(&self) -> impl Iterator<Item = Bound> {
+        self.proven.iter()
+    }
+
     /// How the credential was presented: challenges to this caller speak of the same scheme.
     pub(crate) fn scheme(&self) -> Scheme {
         if self.proven.dpop { Scheme::Dpop } else { Scheme::Bearer }
@@ -214,7 +220,7 @@ pub(crate) async fn caller(
         Verdict::Failed(error) => return Err(failed(error)),
         Verdict::NotRequested => return Err(failed(AuthenticateError::Missing)),
     };
-    if shared.revoked.is_revoked(&identity.facts()) {
+    if !shared.revoked.is_empty() && shared.revoked.is_revoked(&identity.facts()) {
         return Err(failed(AuthenticateError::Revoked));
     }
     let token = match &identity {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base::{Clock, RequestId, Rng, Timestamp};
 use bytes::Bytes;
-use config::ProviderDialect;
+use config::{Bound, ProviderDialect};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body;
@@ -52,7 +52,7 @@ pub use trace::TARGET as SPAN_TARGET;
 pub use upstream::{Credential, CredentialError};
 
 use admit::Limiter;
-use authenticate::{Authenticated, Failures, Shown, Signed};
+use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};
 use edge::{EdgeError, Endpoint, Inbound, Received};
 use endpoint::{Answered, Asked, inference, models, native, openapi, proxy, service};
 use problem::Refusal;
@@ -290,12 +290,21 @@ impl Gateway {
             ip: inbound.ip,
             at,
         };
-        authenticate::caller(snapshot, &self.shared, &shown).await.map_err(|(scheme, error)| {
+        let metrics = &self.shared.metrics;
+        let authenticated = authenticate::caller(snapshot, &self.shared, &shown).await.map_err(|(scheme, error)| {
             let (request_id, reason) = (id.as_str(), error.reason());
             tracing::debug!(target: "vouchgate::access", request_id, reason, %error, "not authenticated");
-            self.shared.metrics.blocked(reason);
+            metrics.blocked(reason);
+            error.proof().inspect(|kind| metrics.proof(kind, reason));
             error.refusal(scheme)
-        })
+        })?;
+        // A signature's outcome is known when the body is.
+        authenticated
+            .caller
+            .proven()
+            .filter(|kind| *kind != Bound::Signature)
+            .for_each(|kind| metrics.proof(kind.as_str(), "ok"));
+        Ok(authenticated)
     }
 
     /// Read the body and do what the endpoint does.
@@ -316,6 +325,8 @@ impl Gateway {
         receipt.request_bytes(body.len());
         if let Some(signed) = signed {
             let settled = signed.settle(receipt.shared(), &body).await;
+            let outcome = settled.as_ref().map_or_else(AuthenticateError::reason, |()| "ok");
+            receipt.shared().metrics.proof(Bound::Signature.as_str(), outcome);
             settled.map_err(|error| error.refusal(receipt.caller().scheme()))?;
         }
         let asked = Asked { snapshot, head: &head, body };

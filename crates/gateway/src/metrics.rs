@@ -59,6 +59,12 @@ struct BlockedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProofLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UpstreamLabels {
     provider: Label,
 }
@@ -83,6 +89,7 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     blocked: Family<BlockedLabels, Counter>,
+    proofs: Family<ProofLabels, Counter>,
     overhead: Histogram,
     upstream: Histograms<UpstreamLabels>,
     attempts: Family<AttemptLabels, Counter>,
@@ -102,6 +109,7 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             blocked: Family::default(),
+            proofs: Family::default(),
             overhead: Histogram::new(OVERHEAD),
             upstream: Family::new_with_constructor(long),
             attempts: Family::default(),
@@ -115,6 +123,8 @@ impl Metrics {
             metrics.requests.clone(),
         );
         registry.register("blocked", "Requests refused by this gateway, by reason", metrics.blocked.clone());
+        let help = "Proofs of possession, by kind (dpop, mtls, signature) and outcome (ok, or why not)";
+        registry.register("proofs", help, metrics.proofs.clone());
         let help = "Time spent in this gateway before and after the upstream call";
         registry.register_with_unit("overhead", help, Unit::Seconds, metrics.overhead.clone());
         let help = "Time from sending an upstream request to the head of its answer";
@@ -134,6 +144,11 @@ impl Metrics {
     /// Count a refusal; also for other surfaces of the same listener.
     pub fn blocked(&self, reason: &'static str) {
         self.blocked.get_or_create(&BlockedLabels { reason }).inc();
+    }
+
+    /// Count a proof: `kind` is `dpop`, `mtls` or `signature`, `outcome` is `ok` or the reason it was refused for.
+    pub(crate) fn proof(&self, kind: &'static str, outcome: &'static str) {
+        self.proofs.get_or_create(&ProofLabels { kind, outcome }).inc();
     }
 
     pub(crate) fn overhead(&self, took: Duration) {
@@ -190,6 +205,7 @@ mod tests {
             RequestLabels { route: "chat", provider: named.clone(), model: Label::Fixed("none"), outcome: "ok" };
         metrics.request(&labels);
         metrics.blocked("rate_limited");
+        metrics.proof("dpop", "ok");
         metrics.overhead(Duration::from_micros(20));
         metrics.attempt(&named, "ok", Duration::from_millis(20));
         metrics.first_token(&named, Duration::from_millis(20));
@@ -200,6 +216,7 @@ mod tests {
         for line in [
             "vouchgate_requests_total{route=\"chat\",provider=\"openai\",model=\"none\",outcome=\"ok\"} 1",
             "vouchgate_blocked_total{reason=\"rate_limited\"} 1",
+            "vouchgate_proofs_total{kind=\"dpop\",outcome=\"ok\"} 1",
             "vouchgate_overhead_seconds_count 1",
             "vouchgate_upstream_duration_seconds_count{provider=\"openai\"} 1",
             "vouchgate_upstream_attempts_total{provider=\"openai\",result=\"ok\"} 1",

@@ -93,6 +93,16 @@ impl AuthenticateError {
         }
     }
 
+    /// The kind of proof that failed, where one did.
+    pub(crate) fn proof(&self) -> Option<&'static str> {
+        match self {
+            Self::ProofMissing | Self::Proof(_) | Self::Nonce(_) | Self::ProofReplayed => Some("dpop"),
+            Self::CertificateMissing | Self::CertificateMismatch => Some("mtls"),
+            Self::Signature(_) | Self::SignatureReplayed => Some("signature"),
+            _ => None,
+        }
+    }
+
     /// The answer (RFC 6750 section 3.1, RFC 9449 section 7.1), for a credential presented as `scheme`.
     pub(crate) fn refusal(&self, scheme: Scheme) -> Refusal {
         let refusal = Refusal::from(self.problem(scheme)).reason(self.reason());

@@ -31,6 +31,11 @@ impl KeyRefresh for NoRefresh {
 
 /// Which tokens are revoked. Asked on every request, so it must not wait for anything.
 pub trait Revocations: Send + Sync {
+    /// Whether nothing at all is revoked, so that nobody need be looked up.
+    fn is_empty(&self) -> bool {
+        false
+    }
+
     /// Whether the token, or what it stands for, has been revoked.
     fn is_revoked(&self, token: &TokenFacts<'_>) -> bool;
 
@@ -39,6 +44,10 @@ pub trait Revocations: Send + Sync {
 }
 
 impl Revocations for store::Revoked {
+    fn is_empty(&self) -> bool {
+        self.entries() == 0
+    }
+
     fn is_revoked(&self, token: &TokenFacts<'_>) -> bool {
         self.check(token).is_some()
     }

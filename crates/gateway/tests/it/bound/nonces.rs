@@ -27,6 +27,9 @@ async fn a_36_a_proof_without_a_nonce_is_told_one_and_what_it_is_for() {
     let answer = caller.chat(&world, &caller.proof().nonce(nonce).sign()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(!answer.headers.contains_key("dpop-nonce"), "it has the current one");
+    for line in ["{kind=\"dpop\",outcome=\"use_dpop_nonce\"} 1", "{kind=\"dpop\",outcome=\"ok\"} 1"] {
+        assert!(world.metrics().contains(&format!("vouchgate_proofs_total{line}")), "{}", world.metrics());
+    }
 }
 
 #[tokio::test]

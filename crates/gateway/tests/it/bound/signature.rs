@@ -101,6 +101,7 @@ async fn a_35_a_signed_request_is_good_once() {
     let nonce = signer.chat().param("nonce", Some("\"once\""));
     let fields = nonce.sign();
     assert_eq!(signer.send(&world, &fields).await.status, 200);
+    assert!(world.metrics().contains("vouchgate_proofs_total{kind=\"signature\",outcome=\"ok\"} 1"));
     refused(&world, "again", &signer.send(&world, &fields).await, "signature_replayed");
     refused(&world, "signed anew", &signer.send(&world, &nonce.sign()).await, "signature_replayed");
     let other = signer.signing("GET", "/v1/models").param("nonce", Some("\"once\"")).sign();
