@@ -209,6 +209,9 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::CreateApiKey>(&mut all, "CreateApiKey");
     add::<ops::IssuedApiKey>(&mut all, "IssuedApiKey");
     add::<ops::KeyView>(&mut all, "KeyView");
+    add::<ops::RotateKey>(&mut all, "RotateKey");
+    add::<ops::CreateRevocation>(&mut all, "CreateRevocation");
+    add::<ops::RevocationView>(&mut all, "RevocationView");
     add::<ops::MintToken>(&mut all, "MintToken");
     add::<ops::MintedToken>(&mut all, "MintedToken");
     add::<ops::AdminTokenView>(&mut all, "AdminTokenView");

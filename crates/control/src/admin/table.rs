@@ -170,6 +170,7 @@ fn resource(kind: Kind) -> [Operation; 4] {
         Kind::Policy => ["listPolicies", "getPolicy", "putPolicy", "deletePolicy"],
         Kind::Service => ["listServices", "getService", "putService", "deleteService"],
         Kind::Upstream => ["listUpstreams", "getUpstream", "putUpstream", "deleteUpstream"],
+        Kind::Transmitter => ["listTransmitters", "getTransmitter", "putTransmitter", "deleteTransmitter"],
     };
     let mut operations = [
         operation(Method::GET, &all, list, EVERYBODY, |call| Box::pin(handlers::resources::list(call)))
@@ -280,11 +281,36 @@ fn apikeys() -> [Operation; 4] {
     ]
 }
 
-fn keys_and_tokens() -> [Operation; 2] {
+fn keys_and_tokens() -> [Operation; 6] {
+    const REVOCATIONS: &str = "/admin/v1/revocations";
     [
         operation(Method::GET, "/admin/v1/keys", "listKeys", EVERYBODY, |call| Box::pin(handlers::keys::list(call)))
             .summary("List the keys that sign our tokens; never their private halves")
             .page("KeyView"),
+        operation(Method::POST, "/admin/v1/keys/rotate", "rotateKeys", WRITERS, |call| {
+            Box::pin(handlers::keys::rotate(call))
+        })
+        .summary(
+            "Publish the next signing key, which signs later or at once; or end a compromised one with all it signed",
+        )
+        .takes("RotateKey")
+        .gives(StatusCode::OK, Answer::Page("KeyView")),
+        operation(Method::GET, REVOCATIONS, "listRevocations", READERS, |call| {
+            Box::pin(handlers::revocations::list(call))
+        })
+        .summary("List revocations, newest first, lifted ones too")
+        .page("RevocationView"),
+        operation(Method::POST, REVOCATIONS, "createRevocation", WRITERS, |call| {
+            Box::pin(handlers::revocations::create(call))
+        })
+        .summary("Revoke a token, subject, client, device, session, key, issuer or everything; in force when answered")
+        .takes("CreateRevocation")
+        .gives(StatusCode::CREATED, Answer::One("RevocationView")),
+        operation(Method::DELETE, "/admin/v1/revocations/{name}", "liftRevocation", WRITERS, |call| {
+            Box::pin(handlers::revocations::lift(call))
+        })
+        .summary("Lift a revocation by its id, except of a token or key; refresh tokens it ended stay ended")
+        .one("RevocationView"),
         operation(Method::POST, "/admin/v1/tokens", "mintToken", WRITERS, |call| Box::pin(handlers::keys::mint(call)))
             .summary("Mint an access token for a client")
             .takes("MintToken")

@@ -18,7 +18,7 @@ const DEFAULT_TTL: Duration = Duration::from_mins(5);
 /// How long they live at least.
 const MIN_TTL: Duration = Duration::from_secs(10);
 /// How long they may live at most (R-67: minutes are meant; a day is for those who know why).
-const MAX_TTL: Duration = Duration::from_hours(24);
+pub(super) const MAX_TTL: Duration = Duration::from_hours(24);
 /// How long the secret before the newest may go on working at most.
 const MAX_OVERLAP: Duration = Duration::from_hours(30 * 24);
 

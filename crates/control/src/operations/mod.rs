@@ -8,6 +8,7 @@ mod grants;
 mod refresh_tokens;
 mod registration;
 mod resources;
+mod revocations;
 mod secrets;
 mod signing;
 mod tokens;
@@ -29,8 +30,9 @@ pub(crate) use grants::{CodeHash, Redeemed};
 pub(crate) use refresh_tokens::FoundRefreshToken;
 pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration};
 pub use resources::{Condition, Kind, ResourceView};
+pub use revocations::{CreateRevocation, RevocationKind, RevocationView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
-pub use signing::{KeyView, PublishedKeys};
+pub use signing::{KeyView, PublishedKeys, RotateKey};
 pub use tokens::{Binding, MintToken, MintedToken};
 pub(crate) use tokens::{NewIdToken, NewToken, granted};
 

@@ -1,4 +1,4 @@
-//! Resources: issuers, providers, models, policies, services and upstreams, from the configuration file (read-only)
+//! Resources: issuers, providers, models, policies, services, upstreams and transmitters, from the configuration file (read-only)
 //! or made here. Both together have to be a valid configuration before anything is written.
 
 use aws_lc_rs::digest;
@@ -26,11 +26,14 @@ pub enum Kind {
     Service,
     /// `[[upstream]]`
     Upstream,
+    /// `[[transmitter]]`
+    Transmitter,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Issuer, Self::Provider, Self::Model, Self::Policy, Self::Service, Self::Upstream];
+    pub const ALL: [Self; 7] =
+        [Self::Issuer, Self::Provider, Self::Model, Self::Policy, Self::Service, Self::Upstream, Self::Transmitter];
 
     /// What the configuration file calls it.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Kind {
             Self::Policy => "policy",
             Self::Service => "service",
             Self::Upstream => "upstream",
+            Self::Transmitter => "transmitter",
         }
     }
 
@@ -53,6 +57,7 @@ impl Kind {
             Self::Policy => "policies",
             Self::Service => "services",
             Self::Upstream => "upstreams",
+            Self::Transmitter => "transmitters",
         }
     }
 
@@ -65,6 +70,7 @@ impl Kind {
             Self::Policy => "Policy",
             Self::Service => "Service",
             Self::Upstream => "Upstream",
+            Self::Transmitter => "Transmitter",
         }
     }
 
@@ -80,6 +86,7 @@ impl Kind {
             Self::Policy => values(&config.policies, |i| &i.name),
             Self::Service => values(&config.services, |i| &i.name),
             Self::Upstream => values(&config.upstreams, |i| &i.name),
+            Self::Transmitter => values(&config.transmitters, |i| &i.name),
         }
     }
 }
@@ -250,7 +257,12 @@ impl Operations {
         merged: &Config,
     ) -> Result<Vec<String>, OperationError> {
         let place = format!("{}.{name}", kind.as_str());
-        if kind == Kind::Issuer && merged.issuers.iter().any(|i| i.name == *name && i.jwks_file.is_some()) {
+        let reads_a_file = match kind {
+            Kind::Issuer => merged.issuers.iter().any(|i| i.name == *name && i.jwks_file.is_some()),
+            Kind::Transmitter => merged.transmitters.iter().any(|t| t.name == *name && t.jwks_file.is_some()),
+            _ => false,
+        };
+        if reads_a_file {
             return Err(OperationError::Faults(vec![only_in_file(&format!("{place}.jwks_file"))]));
         }
         let mut warnings = Vec::new();
@@ -311,6 +323,7 @@ fn merge(file: &Config, rows: &[(String, Name, Value)]) -> Result<Config, Vec<Fa
             Kind::Policy => config::read(body).map(|resource| merged.policies.push(resource)),
             Kind::Service => config::read(body).map(|resource| merged.services.push(resource)),
             Kind::Upstream => config::read(body).map(|resource| merged.upstreams.push(resource)),
+            Kind::Transmitter => config::read(body).map(|resource| merged.transmitters.push(resource)),
         };
         if let Err(found) = read {
             faults.extend(found.into_iter().map(|fault| below(&format!("{}.{name}", kind.as_str()), fault)));

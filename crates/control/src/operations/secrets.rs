@@ -93,6 +93,18 @@ pub fn uses(config: &Config) -> Vec<Use<'_>> {
             uses.push(Use { kind: "issuer", by: &issuer.name, reference, origin: None });
         }
     }
+    for transmitter in &config.transmitters {
+        if let Some(reference) = &transmitter.bearer {
+            uses.push(Use { kind: "transmitter", by: &transmitter.name, reference, origin: None });
+        }
+    }
+    if let Some(signin) = &config.signin
+        && let Some(reference) = &signin.client_secret
+    {
+        // Where a provider's metadata says the token endpoint is, the operator has to say the origin.
+        let origin = signin.token_endpoint.as_ref().and_then(|url| origin_of(url.as_str()));
+        uses.push(Use { kind: "signin", by: &signin.issuer, reference, origin });
+    }
     uses
 }
 
@@ -222,6 +234,10 @@ fn binding(config: &Config, name: &Name, asked: Option<&str>) -> Result<Option<S
         ));
     };
     match named.iter().find(|other| other.origin != first.origin) {
+        None if first.kind == "signin" && first.origin.is_none() => Err(OperationError::value(
+            "origin",
+            format!("[signin] sends the secret {name} to the provider's token endpoint; say its origin (--origin)"),
+        )),
         None => Ok(first.origin.clone()),
         Some(other) => Err(OperationError::value(
             "origin",

@@ -6,4 +6,5 @@ pub(super) mod clients;
 pub(super) mod installation;
 pub(super) mod keys;
 pub(super) mod resources;
+pub(super) mod revocations;
 pub(super) mod secrets;
