@@ -9,8 +9,8 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
-    Algorithm, Bound, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar, SecretRef, Server,
-    Service, StoreSection, Upstream, VariableKind, VaultSection, routes,
+    Algorithm, Bound, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar,
+    SecretRef, Server, Service, StoreSection, Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -310,6 +310,23 @@ impl Alone for Server {
                 faults
                     .add(key, Code::Conflict, "plain HTTP on an address that others reach")
                     .hint(format!("add {tls}, or plain_http = true if something in front adds TLS"));
+            }
+        }
+        for (section, tls) in [("tls", &self.tls), ("admin_tls", &self.admin_tls)] {
+            let Some(tls) = tls else { continue };
+            let at = format!("{section}.client_certificates");
+            match (tls.client_certificates, tls.client_ca.is_some()) {
+                (Some(ClientCertificates::Ca), false) => {
+                    faults
+                        .add(at, Code::Conflict, "nothing says whose certificates are trusted")
+                        .hint(format!("add client_ca to {section}, or accept \"any\""));
+                }
+                (Some(ClientCertificates::Off), true) => {
+                    faults
+                        .add(at, Code::Conflict, "client_ca would trust certificates that nobody is asked for")
+                        .hint("leave out one of the two");
+                }
+                _ => {}
             }
         }
         let same_ip = self.listen.ip() == self.admin_listen.ip()

@@ -222,7 +222,7 @@ impl<'a> World<'a> {
             }
         }
         if let Some(index) = policy.who.bound.iter().position(|proof| *proof == Bound::Mtls) {
-            self.certificates(false, format!("{path}.who.bound[{index}]"), faults);
+            self.certificates(oauth::Shown::Some, format!("{path}.who.bound[{index}]"), faults);
         }
         let may = &policy.may;
         self.services.need_all(&may.services, &format!("{path}.may.services"), faults);

@@ -46,7 +46,9 @@ pub use provider::{Provider, ProviderDialect, ProviderKind};
 pub use redirect::RedirectUri;
 pub use resource::{Resource, read};
 pub use secret_ref::SecretRef;
-pub use sections::{Cors, Limits, Log, LogFormat, LogLevel, Server, StoreSection, Tls, VaultSection};
+pub use sections::{
+    ClientCertificates, Cors, Limits, Log, LogFormat, LogLevel, Server, StoreSection, Tls, VaultSection,
+};
 pub use service::{ResponseFormat, Scalar, Service, Variable, VariableKind};
 pub use template::{Piece, Template};
 pub use text::ValueError;

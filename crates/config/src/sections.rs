@@ -70,10 +70,35 @@ pub struct Tls {
     /// The private key.
     #[schemars(extend("x-kind" = "file-path"))]
     pub key: PathBuf,
-    /// Certificates of the authorities whose client certificates are accepted. Absent: none are asked for.
+    /// Certificates of the authorities whose client certificates are trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kind" = "file-path"))]
     pub client_ca: Option<PathBuf>,
+    /// Which certificates clients may show. Absent: `ca` with `client_ca`, otherwise `off`. Read at start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+impl Tls {
+    /// Which certificates clients may show: what is said, or what `client_ca` implies.
+    pub fn client_certificates(&self) -> ClientCertificates {
+        let implied = if self.client_ca.is_some() { ClientCertificates::Ca } else { ClientCertificates::Off };
+        self.client_certificates.unwrap_or(implied)
+    }
+}
+
+/// Which certificates clients may show in the TLS handshake. None has to: what needs one is a client's or a policy's
+/// matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// None is asked for.
+    Off,
+    /// Those that `client_ca` vouches for; others end the handshake.
+    Ca,
+    /// Any, also self-signed ones: that the client holds its key is always checked, and tokens can be bound to it. Only
+    /// those that `client_ca` vouches for say who the client is.
+    Any,
 }
 
 /// `[limits]`: every limit of the edge. The defaults are safe for the open internet.

@@ -5,7 +5,18 @@ use std::collections::BTreeMap;
 use super::{Sign, World};
 use crate::alone::destination;
 use crate::fault::{Code, Faults};
-use crate::{Client, ClientAuth, KeySource, Requirement, Signin};
+use crate::{Client, ClientAuth, ClientCertificates, KeySource, Requirement, Signin};
+
+/// What kind of certificate a client is to show.
+#[derive(Clone, Copy)]
+pub(super) enum Shown {
+    /// Any that passes the handshake.
+    Some,
+    /// One that an authority vouches for.
+    Trusted,
+    /// One that nobody vouches for.
+    SelfSigned,
+}
 
 impl World<'_> {
     /// Find what the token service lacks.
@@ -49,29 +60,40 @@ impl World<'_> {
                 .hint("add [signin]");
         }
         if let Some(auth) = client.auth.as_ref().filter(|auth| auth.uses_certificate()) {
-            let authorities = matches!(auth, ClientAuth::TlsClientAuth { .. });
-            self.certificates(authorities, format!("{path}.auth"), faults);
+            let kind =
+                if matches!(auth, ClientAuth::TlsClientAuth { .. }) { Shown::Trusted } else { Shown::SelfSigned };
+            self.certificates(kind, format!("{path}.auth"), faults);
         } else if let Some(index) = client.require.iter().position(|r| *r == Requirement::Mtls) {
-            self.certificates(false, format!("{path}.require[{index}]"), faults);
+            self.certificates(Shown::Some, format!("{path}.require[{index}]"), faults);
         }
     }
 
-    /// Add a fault unless clients can show a certificate: on our own TLS, or through a proxy that is believed. With
-    /// `authorities`, ours has to know who signs them.
-    pub(super) fn certificates(&self, authorities: bool, path: String, faults: &mut Faults) {
+    /// Add a fault unless clients can show such a certificate: on our own TLS, or through a proxy that is believed.
+    pub(super) fn certificates(&self, kind: Shown, path: String, faults: &mut Faults) {
         let Some(server) = self.server.filter(|server| server.trusted_proxies.is_empty()) else { return };
-        match &server.tls {
-            None => {
-                faults
-                    .add(path, Code::Conflict, "no client can show a certificate here")
-                    .hint("add tls to [server], or name the proxy that ends TLS in trusted_proxies");
-            }
-            Some(tls) if authorities && tls.client_ca.is_none() => {
+        let Some(tls) = &server.tls else {
+            faults
+                .add(path, Code::Conflict, "no client can show a certificate here")
+                .hint("add tls to [server], or name the proxy that ends TLS in trusted_proxies");
+            return;
+        };
+        match (tls.client_certificates(), kind) {
+            (_, Shown::Trusted) if tls.client_ca.is_none() => {
                 faults
                     .add(path, Code::Conflict, "nothing says whose certificates are trusted")
                     .hint("add client_ca to tls in [server]");
             }
-            Some(_) => {}
+            (ClientCertificates::Off, _) => {
+                faults
+                    .add(path, Code::Conflict, "no client is asked for a certificate here")
+                    .hint("add client_certificates = \"any\" to tls in [server]");
+            }
+            (ClientCertificates::Ca, Shown::SelfSigned) => {
+                faults
+                    .add(path, Code::Conflict, "only certificates of client_ca pass the handshake")
+                    .hint("set client_certificates = \"any\" in tls of [server]");
+            }
+            _ => {}
         }
     }
 

@@ -102,7 +102,11 @@ fn certificates_need_a_place_where_clients_can_show_them() {
     for ask in &asks {
         let (place, ..) = bad(ask).remove(0).path.rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         assert_eq!(code(ask).split(' ').next(), Some("conflict"), "{place}: {ask}");
-        good(&format!("[server]\ntls = {{ cert = \"c\", key = \"k\" }}\n{ask}"));
+        assert!(
+            code(&format!("[server]\ntls = {{ cert = \"c\", key = \"k\" }}\n{ask}")).starts_with("conflict"),
+            "{ask}"
+        );
+        good(&format!("[server]\ntls = {{ cert = \"c\", key = \"k\", client_certificates = \"any\" }}\n{ask}"));
         good(&format!("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n{ask}"));
         // A section that cannot be read is not held against it.
         assert_eq!(code(&format!("[server]\nlistn = 1\n{ask}")), "unknown_key server.listn");
@@ -110,6 +114,14 @@ fn certificates_need_a_place_where_clients_can_show_them() {
     let signed = client("auth = { method = \"tls_client_auth\", san_dns = \"a\" }");
     assert_eq!(code(&format!("[server]\ntls = {{ cert = \"c\", key = \"k\" }}\n{signed}")), "conflict client[0].auth");
     good(&format!("[server]\ntls = {{ cert = \"c\", key = \"k\", client_ca = \"a\" }}\n{signed}"));
+    let tls = |more: &str| format!("[server]\ntls = {{ cert = \"c\", key = \"k\", {more} }}\n");
+    assert_eq!(code(&format!("{}{}", tls("client_ca = \"a\""), asks[0])), "conflict client[0].auth");
+    good(&format!("{}{}", tls("client_ca = \"a\", client_certificates = \"any\""), asks[0]));
+    good(&format!("{}{}", tls("client_ca = \"a\""), asks[1]));
+    for wrong in ["client_certificates = \"ca\"", "client_ca = \"a\", client_certificates = \"off\""] {
+        assert_eq!(code(&tls(wrong)), "conflict server.tls.client_certificates", "{wrong}");
+    }
+    assert_eq!(code(&tls("client_certificates = \"all\"")), "bad_value server.tls.client_certificates");
     good(&format!("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n{signed}"));
 }
 

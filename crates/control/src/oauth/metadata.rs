@@ -101,7 +101,8 @@ fn about_us(external: &str, file: &Config) -> Map<String, Value> {
 
 /// Whether a client certificate can reach us: through the listener, or through a proxy that passes it on.
 fn certificates(file: &Config) -> bool {
-    let listener = file.server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let tls = file.server.tls.as_ref();
+    let listener = tls.is_some_and(|tls| tls.client_certificates() != config::ClientCertificates::Off);
     listener || !file.server.trusted_proxies.is_empty()
 }
 
