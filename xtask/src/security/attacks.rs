@@ -276,7 +276,7 @@ pub(super) const ATTACKS: [Attack; 48] = [
         46,
         "Credentials that cross over",
         "The caller's credential and its proofs are removed before anything goes to a provider; a provider's key is opened \
-         for its own origin only and removed from answers.",
+         in one place, for the origin it is bound to, and is in no answer, error or log.",
     ),
     attack(47, "Tokens that live too long", "`exp` is required, and `max_lifetime` limits how far it lies from `iat`."),
     attack(48, "Scopes that look alike", "Scopes are split at spaces and compared whole, byte by byte."),
