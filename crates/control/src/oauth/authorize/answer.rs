@@ -127,14 +127,15 @@ impl Oauth {
 
     async fn decided(&self, asked: &Asked) -> Result<Response, OauthError> {
         self.admit_visit(asked.address)?;
-        let (ticket, token) = (asked.form.get("ticket").unwrap_or_default(), asked.form.get("csrf").unwrap_or_default());
+        let (ticket, token) =
+            (asked.form.get("ticket").unwrap_or_default(), asked.form.get("csrf").unwrap_or_default());
         let browser = Browser::of(&asked.parts.headers, self.is_secure());
         let meant = browser.is_some_and(|browser| browser.derived(CSRF, ticket, token));
         if !meant || is_from_elsewhere(&asked.parts.headers) {
             return Ok(stale());
         }
-        let taken = self.operations().grant_take::<Underway>(GrantKind::Signin, ticket).await;
-        let Redeemed::First(Underway::Asked { what, person }) = taken.map_err(|error| unavailable(&error))? else {
+        let redeemed = self.operations().grant_take::<Underway>(GrantKind::Signin, ticket).await;
+        let Redeemed::First(Underway::Asked { what, person }) = redeemed.map_err(|error| unavailable(&error))? else {
             return Ok(stale());
         };
         let yes = match asked.form.get("decision") {
@@ -165,7 +166,7 @@ impl Oauth {
         }
         // What listens on the loopback port may send the browser on to anywhere; browsers would hold a form to its policy
         // along the whole way, so the form ends here.
-        let body = Html::paragraph("You can go back to the app.").and(Html::link(&location, "Continue"));
+        let body = Html::paragraph("You can go back to the app.").and(&Html::link(&location, "Continue"));
         Ok(Page::new(if yes { "You are signed in" } else { "Not signed in" }, body).onward(location).response())
     }
 }
@@ -179,15 +180,14 @@ fn stale() -> Response {
 }
 
 fn question(what: &What, person: &SignedIn, (ticket, csrf): (&str, &str)) -> Page {
-    let named = |name: &'static str, value: &Html| {
-        Html::element("dt", &Html::markup(name)).and(Html::element("dd", value))
-    };
+    let named =
+        |name: &'static str, value: &Html| Html::element("dt", &Html::markup(name)).and(&Html::element("dd", value));
     let plain = |name, value: &str| named(name, &Html::text(value));
     let (title, warning, facts, scopes, leads_to) = match what {
         What::Client { request } => (
             "Sign in to this app?",
             "Only continue if you started this yourself, just now.",
-            plain("App", request.client.as_str()).and(plain("You", &person.subject)),
+            plain("App", request.client.as_str()).and(&plain("You", &person.subject)),
             &request.scopes,
             form_source(&request.back.uri),
         ),
@@ -196,22 +196,22 @@ fn question(what: &What, person: &SignedIn, (ticket, csrf): (&str, &str)) -> Pag
             "Only continue if you started this on a device of your own and it shows this code. \
              Nobody who means well asks you to do it for them.",
             named("Code on the device", &Html::element("code", &Html::text(user_code)))
-                .and(plain("App", client.as_str()))
-                .and(plain("You", &person.subject)),
+                .and(&plain("App", client.as_str()))
+                .and(&plain("You", &person.subject)),
             scopes,
             None,
         ),
     };
     let mut body = Html::element("dl", &facts);
     if !scopes.is_empty() {
-        body = body.and(Html::markup("<p>It asks for:</p>\n")).and(Html::list(scopes));
+        body = body.and(&Html::markup("<p>It asks for:</p>\n")).and(&Html::list(scopes));
     }
     let buttons = Html::markup(
         "<p><button name=\"decision\" value=\"allow\">Continue</button>\n\
          <button class=\"other\" name=\"decision\" value=\"deny\">Cancel</button></p>\n",
     );
     let form = Html::form(CONSENT_PATH, &[("ticket", ticket), ("csrf", csrf)], &buttons);
-    let page = Page::new(title, body.and(Html::paragraph(warning)).and(form));
+    let page = Page::new(title, body.and(&Html::paragraph(warning)).and(&form));
     match leads_to.filter(|source| !source.starts_with("http")) {
         Some(source) => page.forms_lead_to(source),
         None => page,

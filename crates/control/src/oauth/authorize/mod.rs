@@ -15,8 +15,8 @@ use http::{Request, StatusCode};
 use store::GrantKind;
 
 pub(super) use answer::consent;
-pub(super) use visit::{is_from_elsewhere, read};
 pub(super) use request::{AuthorizationRequest, Back, RequestError, names_only};
+pub(super) use visit::{is_from_elsewhere, read};
 
 use super::page::{self, Page};
 use super::request::{Asked, Visit, unavailable};

@@ -211,7 +211,11 @@ fn challenge(form: &Form) -> Result<String, RequestError> {
     if form.get("code_challenge_method") != Some("S256") {
         return Err(InvalidRequest("code_challenge_method must be S256"));
     }
-    if is_sha256(challenge) { Ok(challenge.to_owned()) } else { Err(InvalidRequest("the code_challenge is not S256's")) }
+    if is_sha256(challenge) {
+        Ok(challenge.to_owned())
+    } else {
+        Err(InvalidRequest("the code_challenge is not S256's"))
+    }
 }
 
 /// Whether this is a SHA-256 in base64url.

@@ -53,10 +53,10 @@ impl Oauth {
 
     fn form(&self, browser: &Browser, filled: Option<&str>, wrong: Option<&'static str>) -> Response {
         let fields = Html::markup("<label for=\"user_code\">Code on your device</label>\n")
-            .and(Html::input("user_code", filled.unwrap_or_default()))
-            .and(Html::markup("<p><button>Continue</button></p>\n"));
+            .and(&Html::input("user_code", filled.unwrap_or_default()))
+            .and(&Html::markup("<p><button>Continue</button></p>\n"));
         let mut body = wrong.map(Html::paragraph).unwrap_or_default();
-        body = body.and(Html::form(PATH, &[("csrf", &browser.derive(CSRF, PATH))], &fields)).and(Html::markup(
+        body = body.and(&Html::form(PATH, &[("csrf", &browser.derive(CSRF, PATH))], &fields)).and(&Html::markup(
             "<p class=\"note\">Only enter a code that a device of your own shows you. \
              Somebody who sent you a code wants to sign in as you.</p>\n",
         ));
@@ -125,8 +125,9 @@ impl Oauth {
     async fn onward(&self, browser: &Browser, what: What) -> Response {
         match self.send_to_provider(browser, what.clone(), false).await {
             Ok(url) => {
-                let body = Html::markup("<p>You will sign in first, and are then asked whether to connect the device.</p>\n")
-                    .and(Html::link(&url, "Sign in"));
+                let body =
+                    Html::markup("<p>You will sign in first, and are then asked whether to connect the device.</p>\n")
+                        .and(&Html::link(&url, "Sign in"));
                 Page::new("The code is right", body).onward(url).response()
             }
             Err(error) => {

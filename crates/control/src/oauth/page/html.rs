@@ -1,6 +1,6 @@
 //! Text that is safe to stand in a page: every part of it was written here, or escaped.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A piece of HTML. Only constants of this crate and escaped text get in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,8 +45,11 @@ impl Html {
 
     /// A list of texts.
     pub(in crate::oauth) fn list(items: &[String]) -> Self {
-        let items: String = items.iter().map(|item| format!("<li>{}</li>\n", Self::text(item))).collect();
-        Self(format!("<ul>\n{items}</ul>\n"))
+        let mut list = String::from("<ul>\n");
+        for item in items {
+            let _ = writeln!(list, "<li>{}</li>", Self::text(item));
+        }
+        Self(list + "</ul>\n")
     }
 
     /// A link that looks like the page's main button. The URL is one of ours, of a registered client, or of the provider.
@@ -65,15 +68,15 @@ impl Html {
 
     /// A form of ours with hidden values around some HTML.
     pub(in crate::oauth) fn form(action: &str, hidden: &[(&'static str, &str)], inner: &Self) -> Self {
-        let hidden: String = hidden
-            .iter()
-            .map(|(name, value)| format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">\n", Self::text(value)))
-            .collect();
-        Self(format!("<form method=\"post\" action=\"{}\">\n{hidden}{}</form>\n", Self::text(action), inner.0))
+        let mut form = format!("<form method=\"post\" action=\"{}\">\n", Self::text(action));
+        for (name, value) in hidden {
+            let _ = writeln!(form, "<input type=\"hidden\" name=\"{name}\" value=\"{}\">", Self::text(value));
+        }
+        Self(form + &inner.0 + "</form>\n")
     }
 
     /// This and that after it.
-    pub(in crate::oauth) fn and(mut self, next: Self) -> Self {
+    pub(in crate::oauth) fn and(mut self, next: &Self) -> Self {
         self.0.push_str(&next.0);
         self
     }

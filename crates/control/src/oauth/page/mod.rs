@@ -32,7 +32,7 @@ pub(super) struct Page {
 impl Page {
     /// A page with this heading.
     pub(super) fn new(title: &'static str, body: Html) -> Self {
-        Self { status: StatusCode::OK, title, body, form_targets: Vec::new(), onward: None }
+        Self { status: StatusCode::OK, title, body, form_targets: vec!["'self'".to_owned()], onward: None }
     }
 
     /// A page that says what went wrong, in a fixed text.
@@ -77,9 +77,9 @@ impl Page {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert("x-robots-tag", HeaderValue::from_static("noindex"));
-        let targets: String = form_targets.iter().map(|target| format!(" {target}")).collect();
+        let targets = form_targets.join(" ");
         let policy = format!(
-            "default-src 'none'; style-src {}; form-action 'self'{targets}; base-uri 'none'; frame-ancestors 'none'",
+            "default-src 'none'; style-src {}; form-action {targets}; base-uri 'none'; frame-ancestors 'none'",
             *STYLE_SOURCE
         );
         // Targets are origins and schemes of registered URIs: they always make a header.
@@ -98,7 +98,8 @@ impl Page {
 pub(super) fn redirect(to: &str) -> Response {
     let Ok(location) = HeaderValue::from_str(to) else {
         tracing::error!("a redirect that is no header value");
-        return Page::error(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong", "Please start again.").response();
+        return Page::error(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong", "Please start again.")
+            .response();
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;

@@ -91,7 +91,9 @@ mod tests {
         let again = Browser::of(&sent(&format!("a=b; {pair}; c=d")), true).unwrap();
         assert_eq!(again.derive("p", "x"), browser.derive("p", "x"));
         assert!(again.derived("p", "x", &browser.derive("p", "x")));
-        assert!(!again.derived("q", "x", &browser.derive("p", "x")) && !again.derived("p", "y", &browser.derive("p", "x")));
+        assert!(
+            !again.derived("q", "x", &browser.derive("p", "x")) && !again.derived("p", "y", &browser.derive("p", "x"))
+        );
 
         assert!(Browser::of(&sent(&format!("{pair}; {pair}")), true).is_none(), "two are none");
         assert!(Browser::of(&sent(pair), false).is_none(), "over plain HTTP it has another name");

@@ -313,7 +313,9 @@ mod tests {
     #[test]
     fn a_22_another_kind_of_token_is_no_id_token() {
         let key = TestKey::generate("ES256");
-        for typ in ["at+jwt", "application/at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "client-authentication+jwt"] {
+        for typ in
+            ["at+jwt", "application/at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "client-authentication+jwt"]
+        {
             let text = key.mint_with(&json!({"alg": "ES256", "kid": key.kid, "typ": typ}), &claims());
             assert_eq!(check(&key, &text), Err(IdTokenError::WrongType), "{typ}");
         }
@@ -330,7 +332,8 @@ mod tests {
         let wider = TestKey::generate("ES384");
         let text = wider.mint_with(&json!({"alg": "ES384", "kid": wider.kid}), &claims());
         assert_eq!(check(&wider, &text), Err(IdTokenError::AlgNotAllowed), "not in the issuer's list");
-        let embedded = other.mint_with(&json!({"alg": "ES256", "kid": other.kid, "jwk": other.public_jwk()}), &claims());
+        let embedded =
+            other.mint_with(&json!({"alg": "ES256", "kid": other.kid, "jwk": other.public_jwk()}), &claims());
         assert_eq!(check(&key, &embedded), Err(IdTokenError::UnknownKey), "a token never brings its own key");
     }
 
@@ -367,7 +370,13 @@ mod tests {
         }
         let nobody = with(&key, |claims| drop(claims.as_object_mut().unwrap().remove("sub")));
         assert_eq!(nobody.unwrap_err().reason(), "no_identity");
-        assert!(with(&key, |claims| { claims["aud"] = json!([US, "another"]); claims["azp"] = json!(US); }).is_ok());
+        assert!(
+            with(&key, |claims| {
+                claims["aud"] = json!([US, "another"]);
+                claims["azp"] = json!(US);
+            })
+            .is_ok()
+        );
     }
 
     #[test]

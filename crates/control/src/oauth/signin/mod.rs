@@ -8,6 +8,8 @@
 mod browser;
 mod id_token;
 mod provider;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -22,9 +24,9 @@ use url::form_urlencoded::Serializer;
 pub(super) use browser::Browser;
 pub(super) use id_token::IdTokenError;
 use id_token::{Expected, IdToken};
-pub use provider::{FormAnswer, FormAuth, OpenidProvider, ProviderSettings};
-pub(super) use provider::Known;
 use provider::Endpoints;
+pub(super) use provider::Known;
+pub use provider::{FormAnswer, FormAuth, OpenidProvider, ProviderSettings};
 
 use super::authorize::AuthorizationRequest;
 use super::pending::{SignedIn, new_session};
@@ -319,9 +321,8 @@ impl Oauth {
             max_age,
             now: self.operations().clock().now(),
         };
-        let verify = |keys: &proof::jose::KeySet| {
-            id_token::verify(tokens.id_token.expose(), &settings.rules, keys, expected)
-        };
+        let verify =
+            |keys: &proof::jose::KeySet| id_token::verify(tokens.id_token.expose(), &settings.rules, keys, expected);
         if let Some(keys) = &settings.keys {
             match verify(keys) {
                 Err(IdTokenError::UnknownKey) => {}
@@ -399,36 +400,5 @@ pub(super) fn form_source(uri: &str) -> Option<String> {
     match url.origin() {
         url::Origin::Opaque(_) => Some(format!("{}:", url.scheme())),
         origin @ url::Origin::Tuple(..) => Some(origin.ascii_serialization()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn parameters_are_added_to_whatever_query_there_is() {
-        let add = |uri| with_parameters(uri, &[("code", "a b&c"), ("iss", "https://x/")]);
-        assert_eq!(add("https://a.example/cb"), "https://a.example/cb?code=a+b%26c&iss=https%3A%2F%2Fx%2F");
-        assert_eq!(add("com.example.app:/cb?x=1"), "com.example.app:/cb?x=1&code=a+b%26c&iss=https%3A%2F%2Fx%2F");
-    }
-
-    #[test]
-    fn an_error_of_the_provider_is_told_on_by_a_known_name_only() {
-        assert_eq!(told_on("access_denied"), "access_denied");
-        assert_eq!(told_on("x&code=1"), "server_error");
-        assert_eq!(scopes(&["profile".to_owned(), "openid".to_owned()]), "openid profile");
-    }
-
-    proptest! {
-        #[test]
-        fn an_added_value_never_becomes_another_parameter(value in "\\PC{0,40}") {
-            let uri = with_parameters("https://a.example/cb?x=1", &[("state", &value)]);
-            let url = Url::parse(&uri).unwrap();
-            let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-            prop_assert_eq!(pairs, vec![("x".to_owned(), "1".to_owned()), ("state".to_owned(), value)]);
-            prop_assert_eq!(url.fragment(), None);
-        }
     }
 }

@@ -255,7 +255,8 @@ mod tests {
             assert_eq!(of(&metadata, &settings()).unwrap_err().reason, "provider_metadata", "{metadata}");
         }
         let near = ProviderSettings { allow_private: true, ..settings() };
-        let metadata = json!({"authorization_endpoint": "http://127.0.0.1:1/a", "token_endpoint": "http://127.0.0.1:1/t"});
+        let metadata =
+            json!({"authorization_endpoint": "http://127.0.0.1:1/a", "token_endpoint": "http://127.0.0.1:1/t"});
         assert!(of(&metadata, &near).is_ok());
     }
 }
