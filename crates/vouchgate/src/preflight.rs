@@ -57,8 +57,7 @@ fn faults(config: &Config) -> Vec<Fault> {
     }
     for (path, tls) in [("server.tls", &config.server.tls), ("server.admin_tls", &config.server.admin_tls)] {
         let Some(tls) = tls else { continue };
-        let files = TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
-        if let Err(error) = ServerTls::load(files) {
+        if let Err(error) = ServerTls::load(TlsFiles::from(tls)) {
             add(path.to_owned(), "unusable_tls", error.to_string());
         }
     }

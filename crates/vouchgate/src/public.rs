@@ -52,7 +52,8 @@ impl Public {
         Ok(match self.gateway.forwarded_certificate(peer.addr, headers)? {
             Forwarded::Proxy(der) => der.map(|der| ClientCertificate { der, trusted: true }),
             Forwarded::Direct => {
-                peer.client_cert.as_ref().map(|der| ClientCertificate { der: der.to_vec(), trusted: true })
+                let trusted = peer.client_cert_trusted;
+                peer.client_cert.as_ref().map(|der| ClientCertificate { der: der.to_vec(), trusted })
             }
         })
     }

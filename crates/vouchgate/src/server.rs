@@ -359,9 +359,7 @@ pub fn master_key_path(data_dir: &Path, configured: &Path) -> PathBuf {
 }
 
 fn load_tls(tls: Option<&config::Tls>) -> Result<Option<Arc<ServerTls>>, TlsError> {
-    let files =
-        |tls: &config::Tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() };
-    tls.map(|tls| ServerTls::load(files(tls))).transpose()
+    tls.map(|tls| ServerTls::load(TlsFiles::from(tls))).transpose()
 }
 
 /// What our tokens name as issuer and audience.

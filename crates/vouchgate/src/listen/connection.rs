@@ -39,10 +39,11 @@ pub(super) async fn serve<S: Service>(tcp: TcpStream, addr: SocketAddr, context:
     let _counted = context.edge.drain.hold();
     // Answers are streams of small pieces: none may wait for the next.
     let _ = tcp.set_nodelay(true);
-    let mut peer = Peer { addr, tls: false, sni: None, client_cert: None, http2: false };
+    let mut peer = Peer { addr, tls: false, sni: None, client_cert: None, client_cert_trusted: false, http2: false };
     let Some(tls) = &context.tls else {
         return Box::pin(speak(tcp, None, peer, context)).await;
     };
+    let tls = tls.current();
     let handshake = tokio::time::timeout(context.edge.limits.tls_handshake, tls.acceptor().accept(tcp));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
@@ -52,8 +53,7 @@ pub(super) async fn serve<S: Service>(tcp: TcpStream, addr: SocketAddr, context:
     let session = stream.get_ref().1;
     peer.tls = true;
     peer.sni = session.server_name().map(Arc::from);
-    peer.client_cert =
-        session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
+    (peer.client_cert, peer.client_cert_trusted) = tls.client(session);
     let agreed = session.alpn_protocol().map(|name| name == b"h2");
     Box::pin(speak(stream, agreed, peer, context)).await;
 }

@@ -5,6 +5,7 @@
 //! the connection when it says so.
 
 mod caps;
+mod client_cert;
 mod connection;
 mod drain;
 mod flood;
@@ -48,8 +49,10 @@ pub struct Peer {
     pub tls: bool,
     /// The host name of the TLS greeting.
     pub sni: Option<Arc<str>>,
-    /// The client's certificate (the leaf, DER), verified against `client_ca`.
+    /// The certificate whose key the client has shown to hold (the leaf, DER). Nobody need vouch for it.
     pub client_cert: Option<CertificateDer<'static>>,
+    /// Whether an authority in `client_ca` vouches for it: only then do the names in it say who the client is.
+    pub client_cert_trusted: bool,
     /// HTTP/2.
     pub http2: bool,
 }

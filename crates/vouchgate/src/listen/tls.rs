@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use base::Secret;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use config::ClientCertificates;
+use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+
+use super::client_cert::ClientCerts;
 
 /// Where certificate, key and authorities lie (PEM).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +20,20 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
-    /// The authorities of client certificates; without it none are asked for. With it they stay optional: what
-    /// needs one is a policy's matter.
+    /// The authorities whose client certificates are trusted.
     pub client_ca: Option<PathBuf>,
+    /// Which certificates clients may show. They stay optional: what needs one is a client's or a policy's matter.
+    pub client_certificates: ClientCertificates,
 }
 
 impl From<&config::Tls> for TlsFiles {
     fn from(tls: &config::Tls) -> Self {
-        Self { cert: tls.cert.clone(), key: tls.key.clone(), client_ca: tls.client_ca.clone() }
+        Self {
+            cert: tls.cert.clone(),
+            key: tls.key.clone(),
+            client_ca: tls.client_ca.clone(),
+            client_certificates: tls.client_certificates(),
+        }
     }
 }
 
@@ -72,8 +80,29 @@ impl TlsError {
 #[derive(Debug)]
 pub struct ServerTls {
     files: TlsFiles,
-    config: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
     read: Mutex<Contents>,
+}
+
+/// What new handshakes use.
+#[derive(Debug)]
+pub(super) struct Current {
+    config: Arc<ServerConfig>,
+    clients: ClientCerts,
+}
+
+impl Current {
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.config))
+    }
+
+    /// The certificate the client has shown to hold, and whether an authority vouches for it.
+    pub(super) fn client(&self, session: &ServerConnection) -> (Option<CertificateDer<'static>>, bool) {
+        let chain = session.peer_certificates().unwrap_or_default();
+        let now = self.config.time_provider.current_time();
+        let trusted = now.is_some_and(|now| self.clients.vouched_for(chain, now));
+        (chain.first().map(|leaf| leaf.clone().into_owned()), trusted)
+    }
 }
 
 /// The files as last read, to see whether they changed.
@@ -93,25 +122,25 @@ impl Contents {
 impl ServerTls {
     /// Read the files.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
-        let (config, contents) = build(&files)?;
-        Ok(Arc::new(Self { files, config: ArcSwap::from_pointee(config), read: Mutex::new(contents) }))
+        let (current, contents) = build(&files)?;
+        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(current), read: Mutex::new(contents) }))
     }
 
     /// Read the files again; whether anything changed. New handshakes use what they hold now, connections that are
     /// open stay as they are. On an error nothing changes.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let (config, contents) = build(&self.files)?;
+        let (current, contents) = build(&self.files)?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if read.same(&contents) {
             return Ok(false);
         }
         *read = contents;
-        self.config.store(Arc::new(config));
+        self.current.store(Arc::new(current));
         Ok(true)
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.load_full())
+    pub(super) fn current(&self) -> Arc<Current> {
+        self.current.load_full()
     }
 }
 
@@ -127,7 +156,7 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     }
 }
 
-fn build(files: &TlsFiles) -> Result<(ServerConfig, Contents), TlsError> {
+fn build(files: &TlsFiles) -> Result<(Current, Contents), TlsError> {
     let (cert, key) = (read(&files.cert)?, Secret::new(read(&files.key)?));
     let client_ca = files.client_ca.as_deref().map(read).transpose()?;
     let unusable = |path: &Path, error: &dyn std::fmt::Display| TlsError::Unusable {
@@ -137,24 +166,19 @@ fn build(files: &TlsFiles) -> Result<(ServerConfig, Contents), TlsError> {
     let chain = certificates(&files.cert, &cert)?;
     let private = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| TlsError::NoKey(files.key.clone()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let authorities = match (&files.client_ca, &client_ca) {
+        (Some(path), Some(pem)) => Some((path.as_path(), certificates(path, pem)?)),
+        _ => None,
+    };
+    let clients = ClientCerts::new(files.client_certificates, authorities, &provider)?;
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&files.cert, &error))?;
-    let builder = match (&files.client_ca, &client_ca) {
-        (Some(path), Some(pem)) => {
-            let mut roots = RootCertStore::empty();
-            for root in certificates(path, pem)? {
-                roots.add(root).map_err(|error| unusable(path, &error))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| unusable(path, &error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-        _ => builder.with_no_client_auth(),
+    let builder = match &clients.verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+        None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, private).map_err(|error| unusable(&files.cert, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((config, Contents { cert, key, client_ca }))
+    Ok((Current { config: Arc::new(config), clients }, Contents { cert, key, client_ca }))
 }

@@ -1,6 +1,7 @@
 //! The listeners from outside, as bytes on a socket.
 
 mod caps;
+mod client_cert;
 mod desync;
 mod drain;
 mod http2;

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use config::ClientCertificates;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,44 +19,72 @@ use crate::listen::{Caps, Limits, ServerTls, TlsError, TlsFiles};
 
 use super::support::{LONG, Server, hasty, statuses};
 
-type Issuer = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Issuer {
+pub(super) fn authority() -> Issuer {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-struct Issued {
-    der: CertificateDer<'static>,
+pub(super) struct Issued {
+    pub(super) der: CertificateDer<'static>,
     pem: String,
     key: KeyPair,
 }
 
-fn issue(authority: &Issuer, name: &str) -> Issued {
+impl Issued {
+    /// A certificate nobody vouches for.
+    pub(super) fn by_itself(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        Self { der: certificate.der().clone(), pem: certificate.pem(), key }
+    }
+
+    /// This certificate with another key than its own.
+    pub(super) fn without_its_key(&self) -> Self {
+        Self { der: self.der.clone(), pem: self.pem.clone(), key: KeyPair::generate().unwrap() }
+    }
+}
+
+pub(super) fn issue(authority: &Issuer, name: &str) -> Issued {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
     Issued { der: certificate.der().clone(), pem: certificate.pem(), key }
 }
 
 /// Certificate files in a directory of their own.
-struct Files {
+pub(super) struct Files {
     dir: TempDir,
-    files: TlsFiles,
+    pub(super) files: TlsFiles,
 }
 
 impl Files {
-    fn new(issued: &Issued, client_ca: Option<&Issuer>) -> Self {
+    pub(super) fn new(issued: &Issued, client_ca: Option<&Issuer>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let files =
-            TlsFiles { cert: path("cert.pem"), key: path("key.pem"), client_ca: client_ca.map(|_| path("ca.pem")) };
+        let files = TlsFiles {
+            cert: path("cert.pem"),
+            key: path("key.pem"),
+            client_ca: client_ca.map(|_| path("ca.pem")),
+            client_certificates: client_ca.map_or(ClientCertificates::Off, |_| ClientCertificates::Ca),
+        };
         let files = Self { dir, files };
         files.put(issued);
-        if let (Some(path), Some(authority)) = (&files.files.client_ca, client_ca) {
-            std::fs::write(path, authority.pem()).unwrap();
+        if let Some(authority) = client_ca {
+            files.trust(authority);
         }
         files
+    }
+
+    /// Clients may come with any certificate.
+    pub(super) fn any(mut self) -> Self {
+        self.files.client_certificates = ClientCertificates::Any;
+        self
+    }
+
+    pub(super) fn trust(&self, authority: &Issuer) {
+        std::fs::write(self.path("ca.pem"), authority.pem()).unwrap();
     }
 
     fn put(&self, issued: &Issued) {
@@ -66,24 +97,24 @@ impl Files {
     }
 }
 
-async fn start(limits: Limits, files: &Files) -> (Server, Arc<ServerTls>) {
+pub(super) async fn start(limits: Limits, files: &Files) -> (Server, Arc<ServerTls>) {
     let tls = ServerTls::load(files.files.clone()).unwrap();
     (Server::with(limits, Caps::new(100, 100, Vec::new()), Some(Arc::clone(&tls))).await, tls)
 }
 
-struct Visitor<'a> {
-    root: &'a Issuer,
-    certificate: Option<&'a Issued>,
-    alpn: &'a [&'a str],
-    versions: &'a [&'static rustls::SupportedProtocolVersion],
+pub(super) struct Visitor<'a> {
+    pub(super) root: &'a Issuer,
+    pub(super) certificate: Option<&'a Issued>,
+    pub(super) alpn: &'a [&'a str],
+    pub(super) versions: &'a [&'static rustls::SupportedProtocolVersion],
 }
 
 impl<'a> Visitor<'a> {
-    fn trusting(root: &'a Issuer) -> Self {
+    pub(super) fn trusting(root: &'a Issuer) -> Self {
         Self { root, certificate: None, alpn: &[], versions: rustls::ALL_VERSIONS }
     }
 
-    async fn visit(&self, server: &Server) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) fn config(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -95,16 +126,27 @@ impl<'a> Visitor<'a> {
             None => builder.with_no_client_auth(),
             Some(own) => {
                 let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.key.serialize_der()));
-                builder.with_client_auth_cert(vec![own.der.clone()], key).unwrap()
+                let key = any_supported_type(&key).unwrap();
+                // Whether certificate and key belong together is the server's to find out.
+                let both = SingleCertAndKey::from(CertifiedKey::new(vec![own.der.clone()], key));
+                builder.with_client_cert_resolver(Arc::new(both))
             }
         };
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let tcp = TcpStream::connect(server.address).await?;
-        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("gate.example").unwrap(), tcp).await
+        Arc::new(config)
+    }
+
+    pub(super) async fn visit(&self, server: &Server) -> std::io::Result<TlsStream<TcpStream>> {
+        visit(server, self.config()).await
     }
 }
 
-async fn ask(mut stream: TlsStream<TcpStream>) -> std::io::Result<String> {
+pub(super) async fn visit(server: &Server, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(server.address).await?;
+    TlsConnector::from(config).connect(ServerName::try_from("gate.example").unwrap(), tcp).await
+}
+
+pub(super) async fn ask(mut stream: TlsStream<TcpStream>) -> std::io::Result<String> {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
     let mut answer = String::new();
     tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.expect("an answer")?;
@@ -218,31 +260,4 @@ async fn files_that_do_not_fit_change_nothing() {
 
     let stream = Visitor::trusting(&root).visit(&server).await.unwrap();
     assert_eq!(statuses(&ask(stream).await.unwrap()), [200], "what was in use still is");
-}
-
-#[tokio::test]
-async fn a_client_certificate_is_optional_verified_and_handed_on() {
-    let (root, clients, stranger) = (authority(), authority(), authority());
-    let files = Files::new(&issue(&root, "gate.example"), Some(&clients));
-    let (server, _) = start(Limits::default(), &files).await;
-
-    let without = Visitor::trusting(&root).visit(&server).await.unwrap();
-    assert_eq!(statuses(&ask(without).await.unwrap()), [200]);
-    assert_eq!(server.desk.peers.lock().unwrap().pop().unwrap().client_cert, None);
-
-    let own = issue(&clients, "client.example");
-    let with = Visitor { certificate: Some(&own), ..Visitor::trusting(&root) };
-    assert_eq!(statuses(&ask(with.visit(&server).await.unwrap()).await.unwrap()), [200]);
-    assert_eq!(server.desk.peers.lock().unwrap().pop().unwrap().client_cert, Some(own.der.clone()));
-
-    let forged = issue(&stranger, "client.example");
-    let with = Visitor { certificate: Some(&forged), ..Visitor::trusting(&root) };
-    // TLS 1.3 tells the client only after its own handshake is over.
-    let refused = match with.visit(&server).await {
-        Ok(stream) => ask(stream).await.is_err(),
-        Err(_) => true,
-    };
-    assert!(refused);
-    assert!(server.desk.peers.lock().unwrap().is_empty());
-    assert!(files.path("ca.pem").exists());
 }
