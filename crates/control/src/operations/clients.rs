@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use base::{Name, Span, Timestamp};
-use config::ClientAuth;
+use base::{Name, Secret, Span, Timestamp};
+use config::{ClientAuth, Grant, RedirectUri, Requirement};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::{NewClient, Page};
 use vault::HashPurpose;
 
-use super::registration::{Authentication, ClientForm};
+use super::registration::{self, AuthForm, Authentication, ClientForm};
 use super::{FileInForce, Listed, Once, OperationError, Operations, Registration, checked_scopes, merge_pages};
 use crate::credential::{FileHash, Kind};
 
@@ -35,6 +36,24 @@ pub struct ClientView {
     pub disabled: bool,
     /// How many of its secrets are valid now.
     pub live_secrets: usize,
+    /// How it proves who it is: the `method` and what it is checked with, nothing secret. Absent: it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Value>,
+    /// The grants it may use.
+    pub grants: Vec<Grant>,
+    /// Where people come back to after signing in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redirect_uris: Vec<RedirectUri>,
+    /// What it must always do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<Requirement>,
+    /// Issuers whose tokens it may exchange.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub exchange: Vec<Name>,
+    /// Whether it may ask about tokens that were issued to others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub introspect: bool,
     /// `file` or `api`.
     pub source: &'static str,
     /// When it was made (RFC 3339).
@@ -49,7 +68,7 @@ pub struct ClientView {
 }
 
 /// A client to be made.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateClient {
     /// Its `client_id`.
@@ -60,6 +79,25 @@ pub struct CreateClient {
     /// How long its tokens live. Absent: 5m.
     #[serde(default)]
     pub token_ttl: Option<String>,
+    /// How it proves who it is. Absent: with a secret, which we make.
+    #[serde(default)]
+    pub auth: Option<AuthForm>,
+    /// The grants it may use. Absent: `client_credentials`, unless it is a public client.
+    #[serde(default)]
+    pub grants: Option<Vec<Grant>>,
+    /// Where people come back to after signing in, compared byte by byte. Absent: nowhere.
+    #[serde(default)]
+    pub redirect_uris: Option<Vec<RedirectUri>>,
+    /// What it must always do. Absent: nothing.
+    #[serde(default)]
+    pub require: Option<Vec<Requirement>>,
+    /// Issuers, by name, whose tokens it may exchange for ours. Absent: none.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub exchange: Option<Vec<Name>>,
+    /// Let it ask about tokens that were issued to others. Absent: no.
+    #[serde(default)]
+    pub introspect: Option<bool>,
 }
 
 /// What a client may ask for from now on.
@@ -74,6 +112,25 @@ pub struct UpdateClient {
     /// Whether it is refused.
     #[serde(default)]
     pub disabled: bool,
+    /// How it proves who it is. Absent: as before.
+    #[serde(default)]
+    pub auth: Option<AuthForm>,
+    /// The grants it may use. Absent: as before.
+    #[serde(default)]
+    pub grants: Option<Vec<Grant>>,
+    /// Where people come back to after signing in, compared byte by byte. Absent: as before.
+    #[serde(default)]
+    pub redirect_uris: Option<Vec<RedirectUri>>,
+    /// What it must always do. Absent: as before.
+    #[serde(default)]
+    pub require: Option<Vec<Requirement>>,
+    /// Issuers, by name, whose tokens it may exchange for ours. Absent: as before.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub exchange: Option<Vec<Name>>,
+    /// Let it ask about tokens that were issued to others. Absent: as before.
+    #[serde(default)]
+    pub introspect: Option<bool>,
 }
 
 /// A new secret for a client.
@@ -84,14 +141,15 @@ pub struct RotateClient {
     pub overlap: Option<String>,
 }
 
-/// A client and its new secret, which is shown this once.
+/// A client and its new secret, if it has one, which is shown this once.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct IssuedSecret {
     /// The client.
     #[serde(flatten)]
     pub client: ClientView,
     /// The secret: `vgs_` and 43 characters.
-    pub client_secret: Once,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Once>,
 }
 
 impl Operations {
@@ -99,16 +157,26 @@ impl Operations {
     pub async fn client_create(&self, new: &CreateClient, by: &str) -> Result<IssuedSecret, OperationError> {
         let name = client_name(&new.name)?;
         let (scopes, ttl) = (checked_scopes(&new.scopes)?, token_ttl(new.token_ttl.as_deref())?);
+        let form = ClientForm {
+            auth: new.auth.clone(),
+            grants: new.grants.clone(),
+            redirect_uris: new.redirect_uris.clone().unwrap_or_default(),
+            require: new.require.clone().unwrap_or_default(),
+            exchange: new.exchange.clone().unwrap_or_default(),
+            introspect: new.introspect.unwrap_or_default(),
+        };
         let _changing = self.changing().await;
         self.client_not_in_file(&name)?;
-        let secret = Kind::ClientSecret.generate(&*self.rng);
-        let hash = self.vault.keyed_hash(HashPurpose::ClientSecret, secret.expose().as_bytes());
+        self.client_check(&name, &scopes, &form).await?;
+        let secret = form.has_secret().then(|| Kind::ClientSecret.generate(&*self.rng));
+        let hash =
+            |secret: &Secret<String>| self.vault.keyed_hash(HashPurpose::ClientSecret, secret.expose().as_bytes());
         let new = NewClient {
             name: name.clone(),
             scopes,
             token_ttl: Some(ttl),
-            settings: "{}".to_owned(),
-            secret: Some(hash),
+            settings: settings(&form)?,
+            secret: secret.as_ref().map(hash),
             created_by: by.to_owned(),
         };
         let client = match self.store.clients().create(new).await {
@@ -118,7 +186,7 @@ impl Operations {
             other => other?,
         };
         tracing::info!(target: "audit", by, client = %name, "client created");
-        Ok(IssuedSecret { client: self.stored_view(&client), client_secret: Once(secret) })
+        Ok(IssuedSecret { client: self.stored_view(&client), client_secret: secret.map(Once) })
     }
 
     /// Clients of the file and of the store, by name.
@@ -153,7 +221,18 @@ impl Operations {
         let (scopes, ttl) = (checked_scopes(&update.scopes)?, token_ttl(update.token_ttl.as_deref())?);
         let _changing = self.changing().await;
         let name = self.stored_client(name, if_match).await?;
-        self.store.clients().update(&name, scopes, Some(ttl), "{}".to_owned()).await?;
+        let before = self.store.clients().get(&name).await?.ok_or_else(|| no_client(name.as_str()))?;
+        let before = form_of(&before)?;
+        let form = ClientForm {
+            auth: update.auth.clone().or(before.auth),
+            grants: update.grants.clone().or(before.grants),
+            redirect_uris: update.redirect_uris.clone().unwrap_or(before.redirect_uris),
+            require: update.require.clone().unwrap_or(before.require),
+            exchange: update.exchange.clone().unwrap_or(before.exchange),
+            introspect: update.introspect.unwrap_or(before.introspect),
+        };
+        self.client_check(&name, &scopes, &form).await?;
+        self.store.clients().update(&name, scopes, Some(ttl), settings(&form)?).await?;
         let client = self.store.clients().set_disabled(&name, update.disabled).await?;
         tracing::info!(target: "audit", by, client = %name, disabled = update.disabled, "client changed");
         Ok(self.stored_view(&client))
@@ -191,11 +270,17 @@ impl Operations {
         }
         let _changing = self.changing().await;
         let name = self.stored_client(name, None).await?;
+        let before = self.store.clients().get(&name).await?.ok_or_else(|| no_client(name.as_str()))?;
+        if !form_of(&before)?.has_secret() {
+            return Err(OperationError::NotAllowed(format!(
+                "the client {name} has no secret; it proves who it is otherwise"
+            )));
+        }
         let secret = Kind::ClientSecret.generate(&*self.rng);
         let hash = self.vault.keyed_hash(HashPurpose::ClientSecret, secret.expose().as_bytes());
         let client = self.store.clients().rotate(&name, hash, overlap.duration()).await?;
         tracing::info!(target: "audit", by, client = %name, "client secret rotated");
-        Ok(IssuedSecret { client: self.stored_view(&client), client_secret: Once(secret) })
+        Ok(IssuedSecret { client: self.stored_view(&client), client_secret: Some(Once(secret)) })
     }
 
     /// Forget a client.
@@ -239,6 +324,17 @@ impl Operations {
         matched & client.is_some_and(|client| !client.disabled)
     }
 
+    /// Refuse what the configuration file would refuse of a client, here beside everything else that is in force.
+    async fn client_check(&self, name: &Name, scopes: &[String], form: &ClientForm) -> Result<(), OperationError> {
+        form.authentication().map_err(|message| OperationError::value("auth", message))?;
+        let client: config::Client = config::read(&form.in_a_file(name, scopes)).map_err(OperationError::Faults)?;
+        let file = self.file();
+        let mut merged = self.merged_config(&file).await?.map_err(OperationError::Faults)?;
+        merged.clients.push(client);
+        let faults = merged.check();
+        if faults.is_empty() { Ok(()) } else { Err(OperationError::Faults(faults)) }
+    }
+
     /// The client of that name in the store, unless the file has it or it has changed.
     async fn stored_client(&self, name: &str, if_match: Option<&str>) -> Result<Name, OperationError> {
         let name = Name::new(name).map_err(|_| no_client(name))?;
@@ -258,13 +354,22 @@ impl Operations {
     }
 
     fn stored_view(&self, client: &store::Client) -> ClientView {
+        // Settings that cannot be read are shown as none; the token service refuses the client.
+        let form = form_of(client).unwrap_or_default();
+        let auth = form.auth.clone().unwrap_or(AuthForm::ClientSecret {});
         let newest = client.secrets.last().map_or(client.created_at, |secret| secret.created_at);
         ClientView {
             name: client.name.to_string(),
             scopes: client.scopes.clone(),
             token_ttl: Span::new(client.token_ttl.unwrap_or(DEFAULT_TTL)).to_string(),
             disabled: client.disabled,
-            live_secrets: client.live_secrets(self.clock.now()).count(),
+            live_secrets: if form.has_secret() { client.live_secrets(self.clock.now()).count() } else { 0 },
+            auth: serde_json::to_value(auth).ok(),
+            grants: form.grants(),
+            redirect_uris: form.redirect_uris,
+            require: form.require,
+            exchange: form.exchange,
+            introspect: form.introspect,
             source: "api",
             created_at: Some(client.created_at.rfc3339()),
             created_by: Some(client.created_by.clone()),
@@ -275,7 +380,8 @@ impl Operations {
 
 /// Two changes within one millisecond would share `updated_at`, so what can change goes in too.
 fn etag(client: &store::Client, newest: Timestamp) -> String {
-    let state = (&client.id, client.updated_at, newest, client.disabled, &client.scopes, client.token_ttl);
+    let state =
+        (&client.id, client.updated_at, newest, client.disabled, &client.scopes, client.token_ttl, &client.settings);
     super::resources::digest(&format!("{state:?}"))
 }
 
@@ -286,6 +392,12 @@ fn file_view(client: &config::Client) -> ClientView {
         token_ttl: client.token_ttl.to_string(),
         disabled: client.disabled,
         live_secrets: usize::from(matches!(client.auth, Some(ClientAuth::ClientSecret { .. }))),
+        auth: client.auth.as_ref().map(registration::shown),
+        grants: client.grants().to_vec(),
+        redirect_uris: client.redirect_uris.clone(),
+        require: client.require.clone(),
+        exchange: client.exchange.clone(),
+        introspect: client.introspect,
         source: "file",
         created_at: None,
         created_by: None,
@@ -336,6 +448,10 @@ fn from_store(client: store::Client, now: Timestamp) -> Result<Registration, Ope
         introspect: form.introspect,
         file_hash: None,
     })
+}
+
+fn settings(form: &ClientForm) -> Result<String, OperationError> {
+    Ok(serde_json::to_string(form).map_err(|_| store::StoreError::Row("a client's settings"))?)
 }
 
 /// What a stored client may do and how.

@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::credential::FileHash;
 
@@ -230,6 +230,56 @@ impl ClientForm {
             }
         }
     }
+}
+
+impl ClientForm {
+    /// The client as the configuration file would have it, for the file's checks: what is given here in place of a file is
+    /// a file's name there.
+    pub(super) fn in_a_file(&self, name: &Name, scopes: &[String]) -> Value {
+        let given = || Some("given".into());
+        let auth = match &self.auth {
+            // Of the form that hashes have.
+            None | Some(AuthForm::ClientSecret {}) => {
+                ClientAuth::ClientSecret { hash: format!("sha256:{}", "A".repeat(43)) }
+            }
+            Some(AuthForm::None {}) => ClientAuth::None,
+            Some(AuthForm::PrivateKeyJwt { jwks, jwks_url, algorithms, allow_private }) => ClientAuth::PrivateKeyJwt {
+                jwks_file: jwks.as_ref().and_then(|_| given()),
+                jwks_url: jwks_url.clone(),
+                algorithms: algorithms.clone(),
+                allow_private: *allow_private,
+            },
+            Some(AuthForm::TlsClientAuth { subject_dn, san_dns, san_uri, san_ip, san_email }) => {
+                ClientAuth::TlsClientAuth {
+                    subject_dn: subject_dn.clone(),
+                    san_dns: san_dns.clone(),
+                    san_uri: san_uri.clone(),
+                    san_ip: *san_ip,
+                    san_email: san_email.clone(),
+                }
+            }
+            Some(AuthForm::SelfSignedTlsClientAuth { .. }) => {
+                ClientAuth::SelfSignedTlsClientAuth { certificate: "given".into() }
+            }
+        };
+        let mut client = json!({
+            "name": name, "scopes": scopes, "auth": auth, "redirect_uris": self.redirect_uris, "require": self.require,
+            "exchange": self.exchange, "introspect": self.introspect,
+        });
+        if let (Some(client), Some(grants)) = (client.as_object_mut(), &self.grants) {
+            client.insert("grants".to_owned(), json!(grants));
+        }
+        client
+    }
+}
+
+/// How a client of the configuration file proves who it is, as it is shown: without the hash of its secret.
+pub(super) fn shown(auth: &ClientAuth) -> Value {
+    let mut shown = serde_json::to_value(auth).unwrap_or_default();
+    if let Some(shown) = shown.as_object_mut() {
+        shown.remove("hash");
+    }
+    shown
 }
 
 /// How a client of the configuration file proves who it is. Reads the files it names.
