@@ -1,5 +1,8 @@
 //! The running product: state opened, listeners bound, everything wired together, and taken down in order.
 
+mod gauges;
+mod upkeep;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,17 +17,14 @@ use control::{OperationError, Operations};
 use gateway::{Deps, Gateway, Metrics, Snapshot};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
 use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
-use store::{MemoryReplay, RecordSink, Replay, Store, StoreError, StoreUrl};
+use store::{MemoryReplay, Replay, Store, StoreError, StoreUrl};
 use tokio::sync::{Mutex, watch};
 use vault::{KeyFileError, MasterKey, Vault, VaultError};
 
+use crate::listen::descriptor_limit;
 use crate::listen::{Caps, Drain, DrainTimes, Edge, ListenError, Listener, Pressure, ServerTls, TlsError, TlsFiles};
-use crate::listen::{descriptor_limit, memory_limit, memory_used};
 use crate::preflight;
 use crate::public::{Private, Public};
 use crate::tasks::{StopTasks, Tasks};
@@ -153,9 +153,7 @@ impl Server {
             tracing::info!("made the first signing key");
         }
         let egress = Egress::new(EgressConfig::default())?;
-        let entries = usize::try_from(config.dpop.replay_entries).unwrap_or(usize::MAX);
-        let replay: Arc<dyn Replay> = Arc::new(MemoryReplay::new(Arc::clone(&clock), entries));
-        let nonces = Arc::new(fresh_nonces(&*rng));
+        let proofs = Proofs::new(&config, &clock, &*rng);
         let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
         let jwks = Jwks::new(documents, kept, Arc::clone(&clock), Arc::clone(&rng), Timing::default());
         let jwks = Arc::new(jwks);
@@ -166,25 +164,22 @@ impl Server {
         let drain = Drain::new();
         let admin_drain = Drain::new();
         let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry);
-        registry.register_collector(Box::new(Dropped(store.sink())));
-        let gateway = Gateway::new(
-            Arc::clone(&snapshot),
-            Deps {
-                clock: Arc::clone(&clock),
-                rng,
-                egress: egress.clone(),
-                refresh: Arc::new(Refresh(Arc::clone(&jwks))),
-                records: Arc::new(store.sink()),
-                objects: Arc::new(store.clone()),
-                revoked: Arc::new(store.revoked().clone()),
-                replay: Arc::clone(&replay),
-                single_use: Arc::new(store.clone()),
-                nonces: Arc::clone(&nonces),
-                metrics,
-                drain: drain.ending(),
-            },
-        );
+        gauges::register(&mut registry, &store, &proofs.replay);
+        let deps = Deps {
+            clock: Arc::clone(&clock),
+            rng,
+            egress: egress.clone(),
+            refresh: Arc::new(Refresh(Arc::clone(&jwks))),
+            records: Arc::new(store.sink()),
+            objects: Arc::new(store.clone()),
+            revoked: Arc::new(store.revoked().clone()),
+            replay: Arc::clone(&proofs.replay),
+            single_use: Arc::new(store.clone()),
+            nonces: Arc::clone(&proofs.nonces),
+            metrics: Metrics::register(&mut registry),
+            drain: drain.ending(),
+        };
+        let gateway = Gateway::new(Arc::clone(&snapshot), deps);
         let limits = &config.limits;
         let running = Arc::new(Running {
             builder,
@@ -199,24 +194,7 @@ impl Server {
             in_force: watch::Sender::new(before),
         });
 
-        let provider = SigninProvider {
-            in_force: Arc::clone(&running.builder.signin),
-            jwks: Arc::clone(&jwks),
-            egress: egress.clone(),
-            store: store.clone(),
-            vault: Arc::clone(&running.builder.vault),
-        };
-        let subject_tokens = DataPlaneTokens::new(Arc::clone(&running.snapshot), Arc::clone(&jwks), Arc::clone(&clock));
-        let token_service = Oauth::new(OauthParts {
-            operations: Arc::clone(&operations),
-            limits: AttemptLimits::default(),
-            body_limit: limits.token_body.as_usize(),
-            replay: Arc::clone(&replay),
-            nonces: Arc::clone(&nonces),
-            subject_tokens: Arc::new(subject_tokens),
-            documents: Arc::new(WayOut(egress.clone())),
-            provider: Arc::new(provider),
-        });
+        let token_service = token_service(&running, &config, (&clock, &egress), proofs);
         let pressure = Arc::new(Pressure::default());
         let edge = |drain: &Drain, caps: Arc<Caps>| Edge {
             limits: limits.into(),
@@ -235,8 +213,8 @@ impl Server {
             AdminSocket::bind(&server.data_dir).map_err(|error| StartError::Socket(server.data_dir.clone(), error))?;
         tasks.spawn_to_completion(socket.serve(admin::local_router(&admin_api), tasks.stopped()));
 
-        background(&tasks, &running, &jwks, egress, pressure);
-        tasks.spawn(forget(store, Arc::clone(&clock), config.store.retention.duration()));
+        upkeep::begin(&tasks, &running, &jwks, egress, pressure);
+        tasks.spawn(upkeep::forget(store, Arc::clone(&clock), config.store.retention.duration()));
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
         let times = DrainTimes::from(limits);
         Ok(Self { running, public: public_address, admin: admin_address, admin_drain, tasks, stop, times })
@@ -296,11 +274,53 @@ impl Server {
     }
 }
 
-/// Nonces that no other process and no earlier start has given out.
-fn fresh_nonces(rng: &dyn Rng) -> Nonces {
-    let mut key = [0; 32];
-    rng.fill(&mut key);
-    Nonces::new(&Secret::new(key), DEFAULT_NONCE_SLOT)
+/// What knows proofs of possession again: one for every endpoint of the origin, since a proof fits only one of them but a
+/// client has one nonce for all.
+struct Proofs {
+    replay: Arc<dyn Replay>,
+    nonces: Arc<Nonces>,
+}
+
+impl Proofs {
+    /// None used so far, and nonces that no other process and no earlier start has given out.
+    fn new(config: &Config, clock: &Arc<dyn Clock>, rng: &dyn Rng) -> Self {
+        let entries = usize::try_from(config.dpop.replay_entries).unwrap_or(usize::MAX);
+        let mut key = [0; 32];
+        rng.fill(&mut key);
+        Self {
+            replay: Arc::new(MemoryReplay::new(Arc::clone(clock), entries)),
+            nonces: Arc::new(Nonces::new(&Secret::new(key), DEFAULT_NONCE_SLOT)),
+        }
+    }
+}
+
+/// The token service of the same origin.
+fn token_service(
+    running: &Running,
+    config: &Config,
+    (clock, egress): (&Arc<dyn Clock>, &Egress),
+    Proofs { replay, nonces }: Proofs,
+) -> Oauth {
+    let operations = &running.builder.operations;
+    let provider = SigninProvider {
+        in_force: Arc::clone(&running.builder.signin),
+        jwks: Arc::clone(&running.jwks),
+        egress: egress.clone(),
+        store: operations.store().clone(),
+        vault: Arc::clone(&running.builder.vault),
+    };
+    let subject_tokens =
+        DataPlaneTokens::new(Arc::clone(&running.snapshot), Arc::clone(&running.jwks), Arc::clone(clock));
+    Oauth::new(OauthParts {
+        operations: Arc::clone(operations),
+        limits: AttemptLimits::default(),
+        body_limit: config.limits.token_body.as_usize(),
+        replay,
+        nonces,
+        subject_tokens: Arc::new(subject_tokens),
+        documents: Arc::new(WayOut(egress.clone())),
+        provider: Arc::new(provider),
+    })
 }
 
 /// Open the store and the vault that belong together. The store makes the data directory and takes its lock: first of
@@ -326,19 +346,6 @@ fn admin_api(config: &Config, operations: Arc<Operations>, running: &Arc<Running
     let hosts = config.server.external_url.iter().filter_map(|url| url.url().host_str().map(str::to_owned));
     let server = Arc::clone(running) as Arc<dyn admin::Server>;
     Admin::new(operations, Some(server), Hosts::new(hosts), config.limits.admin_body.as_usize())
-}
-
-/// Counts the request records that were given up because the disk did not keep pace.
-#[derive(Debug)]
-struct Dropped(RecordSink);
-
-impl Collector for Dropped {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let counter = ConstCounter::new(self.0.dropped());
-        let help = "Request records given up because the store did not keep pace";
-        let descriptor = encoder.encode_descriptor("vouchgate_records_dropped", help, None, counter.metric_type())?;
-        counter.encode(descriptor)
-    }
 }
 
 fn master_key(config: &Config, create: bool, rng: &dyn Rng) -> Result<MasterKey, StartError> {
@@ -376,52 +383,6 @@ fn public_caps(config: &Config) -> Arc<Caps> {
     // Half of the descriptors stay for the way out, the store and the admin listener.
     let total = descriptor_limit().map_or(total, |descriptors| total.min(descriptors / 2));
     Caps::new(total, usize::try_from(limits.connections_per_address).unwrap_or(usize::MAX), proxies.collect())
-}
-
-/// What goes on beside requests.
-fn background(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egress: Egress, pressure: Arc<Pressure>) {
-    let keys = Arc::clone(jwks);
-    tasks.spawn(async move { keys.run().await });
-    let following = Arc::clone(running);
-    tasks.spawn(async move { following.follow_store().await });
-    tasks.spawn(async move {
-        let limit = memory_limit();
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            if let (Some(used), Some(limit)) = (memory_used(), limit)
-                && let Some(load) = pressure.sample(used, limit)
-            {
-                tracing::warn!(?load, used, limit, "memory pressure changed");
-            }
-        }
-    });
-    tasks.spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_secs(30)).await;
-            egress.sweep();
-        }
-    });
-}
-
-/// Forget what is past its time: request records after `[store] retention`, answers kept for their idempotency key,
-/// signing keys nothing valid was signed with. In small steps that let other writes through.
-async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) {
-    const STEP: u32 = 1000;
-    loop {
-        let old = clock.now().minus(keep);
-        let records = store.records().delete_before(old, STEP).await;
-        let more = records.as_ref().is_ok_and(|deleted| *deleted >= u64::from(STEP));
-        let answers = store.idempotency().delete_expired().await;
-        let keys = store.signing_keys().erase_expired().await;
-        for outcome in [records, answers, keys] {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "what is past its time cannot be deleted");
-            }
-        }
-        if !more {
-            tokio::time::sleep(Duration::from_hours(1)).await;
-        }
-    }
 }
 
 impl Running {

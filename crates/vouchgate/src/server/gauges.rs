@@ -1,0 +1,90 @@
+//! What `/metrics` reads where it is kept, instead of counting it a second time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use store::{RecordSink, Replay, Revoked, Store};
+
+/// Register what the store and the replay store tell of themselves.
+pub(super) fn register(registry: &mut Registry, store: &Store, replay: &Arc<dyn Replay>) {
+    registry.register_collector(Box::new(Dropped(store.sink())));
+    registry.register_collector(Box::new(Remembered(Arc::clone(replay))));
+    registry.register_collector(Box::new(Revocations(store.revoked().clone())));
+}
+
+/// Counts the request records that were given up because the disk did not keep pace.
+#[derive(Debug)]
+struct Dropped(RecordSink);
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counter = ConstCounter::new(self.0.dropped());
+        let help = "Request records given up because the store did not keep pace";
+        let descriptor = encoder.encode_descriptor("vouchgate_records_dropped", help, None, counter.metric_type())?;
+        counter.encode(descriptor)
+    }
+}
+
+/// How full the memory of used proofs is.
+#[derive(Debug)]
+struct Remembered(Arc<dyn Replay>);
+
+impl Collector for Remembered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Used proofs that are remembered, about";
+        gauge(&mut encoder, "vouchgate_replay_entries", help, self.0.entries())?;
+        let help = "Used proofs that can be remembered: beyond that, requests with proofs are refused";
+        gauge(&mut encoder, "vouchgate_replay_capacity", help, self.0.capacity())
+    }
+}
+
+/// How many revocations are asked on every request.
+#[derive(Debug)]
+struct Revocations(Revoked);
+
+impl Collector for Revocations {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        gauge(&mut encoder, "vouchgate_revocations", "Revocations in force", self.0.entries())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> Result<(), fmt::Error> {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    gauge.encode(descriptor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{SystemClock, SystemRng, Timestamp};
+    use store::{MemoryReplay, StoreUrl};
+
+    #[tokio::test]
+    async fn what_is_remembered_and_revoked_is_shown_as_it_is_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock);
+        let store = Store::open(&StoreUrl::default(), dir.path(), clock.clone(), Arc::new(SystemRng)).await.unwrap();
+        let replay: Arc<dyn Replay> = Arc::new(MemoryReplay::new(clock, 7));
+        let mut registry = Registry::default();
+        register(&mut registry, &store, &replay);
+        let shown = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        for line in ["vouchgate_records_dropped_total 0", "vouchgate_replay_entries 0", "vouchgate_revocations 0"] {
+            assert!(shown().contains(line), "{line}");
+        }
+        let until = Timestamp::from_secs(i64::MAX / 1_000_000);
+        assert_eq!(replay.claim([1; 32], until).await, Ok(store::Claim::First));
+        assert!(shown().contains("vouchgate_replay_entries 1\n"));
+        assert!(shown().contains("vouchgate_replay_capacity 7\n"));
+        store.close().await;
+    }
+}
