@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use base::{Clock, FakeClock, Secret, SystemRng, Timestamp};
+use base::{Clock, FakeClock, Rng, Secret, SystemRng, Timestamp};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
 use serde_json::Value;
 use store::{Store, StoreUrl};
 use tempfile::TempDir;
@@ -15,9 +16,9 @@ use tower::ServiceExt;
 use vault::{MasterKey, Vault};
 
 use crate::admin::{self, Admin, Hosts};
-use crate::oauth::{self, AttemptLimits, Nowhere, Oauth, OauthParts};
+use crate::oauth::{self, AttemptLimits, Documents, Nowhere, Oauth, OauthParts, OpenidProvider, SubjectTokens};
 use crate::operations::{CreateAdminToken, Operations, Parts};
-use crate::{ClientAddress, external_url};
+use crate::{ClientAddress, ClientCertificate, external_url};
 
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const LOOPBACK: &str = "127.0.0.1";
@@ -32,6 +33,26 @@ pub(crate) struct Fixture {
     pub(crate) admin: Router,
     pub(crate) local: Router,
     pub(crate) public: Router,
+}
+
+/// What an installation can reach.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    pub(crate) subject_tokens: Arc<dyn SubjectTokens>,
+    pub(crate) documents: Arc<dyn Documents>,
+    pub(crate) provider: Arc<dyn OpenidProvider>,
+    pub(crate) replay_entries: usize,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self {
+            subject_tokens: Arc::new(Nowhere),
+            documents: Arc::new(Nowhere),
+            provider: Arc::new(Nowhere),
+            replay_entries: 1000,
+        }
+    }
 }
 
 /// A response, read to its end.
@@ -59,27 +80,49 @@ impl Answer {
 impl Fixture {
     /// An installation with this configuration file.
     pub(crate) async fn with(toml: &str) -> Self {
+        Self::reaching(toml, Outside::default()).await
+    }
+
+    /// The same with something outside to reach.
+    pub(crate) async fn reaching(toml: &str, outside: Outside) -> Self {
+        let clock = FakeClock::at(Timestamp::from_secs(NOW));
+        Self::open(tempfile::tempdir().unwrap(), clock, toml, outside).await
+    }
+
+    /// The same installation after a restart: what was only in memory is gone.
+    pub(crate) async fn restarted(self, toml: &str, outside: Outside) -> Self {
+        self.operations.store().close().await;
+        let Self { dir, clock, .. } = self;
+        Self::open(dir, clock, toml, outside).await
+    }
+
+    async fn open(dir: TempDir, clock: FakeClock, toml: &str, outside: Outside) -> Self {
         let text = format!("[server]\nexternal_url = \"{EXTERNAL}\"\n{toml}");
         let file = Arc::new(config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}")));
-        let dir = tempfile::tempdir().unwrap();
-        let clock = FakeClock::at(Timestamp::from_secs(NOW));
         let rng = Arc::new(SystemRng);
-        let store = Store::open(&StoreUrl::default(), dir.path(), Arc::new(clock.clone()), rng.clone()).await.unwrap();
-        let vault = Arc::new(Vault::new(MasterKey::generate(&SystemRng).unwrap(), rng.clone()).unwrap());
+        let data = dir.path().join("data");
+        let store = Store::open(&StoreUrl::default(), &data, Arc::new(clock.clone()), rng.clone()).await.unwrap();
+        let master = dir.path().join("master.key");
+        if !master.exists() {
+            MasterKey::generate(&SystemRng).unwrap().create_file(&master).unwrap();
+        }
+        let vault = Arc::new(Vault::new(MasterKey::read_file(&master).unwrap(), rng.clone()).unwrap());
         let external_url = external_url(&file.server);
         let clock_of = Arc::new(clock.clone()) as Arc<dyn Clock>;
         let operations = Arc::new(Operations::new(Parts { store, vault, clock: clock_of, rng, file, external_url }));
         operations.signing_key_ensure().await.unwrap();
         let api = Admin::new(Arc::clone(&operations), None, Hosts::default(), 64 * 1024);
+        let mut nonce_key = [0; 32];
+        SystemRng.fill(&mut nonce_key);
         let service = Arc::new(Oauth::new(OauthParts {
             operations: Arc::clone(&operations),
             limits: AttemptLimits::default(),
             body_limit: 64 * 1024,
-            replay: Arc::new(store::MemoryReplay::new(Arc::new(clock.clone()), 1000)),
-            nonces: Arc::new(proof::dpop::Nonces::new(&Secret::new([7; 32]), proof::dpop::DEFAULT_NONCE_SLOT)),
-            subject_tokens: Arc::new(Nowhere),
-            documents: Arc::new(Nowhere),
-            provider: Arc::new(Nowhere),
+            replay: Arc::new(store::MemoryReplay::new(Arc::new(clock.clone()), outside.replay_entries)),
+            nonces: Arc::new(Nonces::new(&Secret::new(nonce_key), DEFAULT_NONCE_SLOT)),
+            subject_tokens: outside.subject_tokens,
+            documents: outside.documents,
+            provider: outside.provider,
         }));
         Self {
             dir,
@@ -155,10 +198,30 @@ impl Fixture {
         send(&self.public, from(request.body(Body::from(body.to_owned())).unwrap(), address)).await
     }
 
+    /// A form to another endpoint of the token service, perhaps over a connection with this certificate.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+        certificate: Option<ClientCertificate>,
+    ) -> Answer {
+        let mut request = Request::builder().method(Method::POST).uri(path);
+        request = request.header("content-type", "application/x-www-form-urlencoded");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = from(request.body(Body::from(body.to_owned())).unwrap(), ELSEWHERE);
+        if let Some(certificate) = certificate {
+            request.extensions_mut().insert(Arc::new(certificate));
+        }
+        send(&self.public, request).await
+    }
+
     /// Everything the data directory holds, as bytes.
     pub(crate) fn stored(&self) -> Vec<u8> {
         let mut all = Vec::new();
-        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+        for entry in std::fs::read_dir(self.dir.path().join("data")).unwrap() {
             all.extend(std::fs::read(entry.unwrap().path()).unwrap());
         }
         all

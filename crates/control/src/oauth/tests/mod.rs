@@ -1,5 +1,14 @@
 //! The token service from outside.
 
+mod bound;
+mod client_auth;
+mod exchange;
+mod given_back;
+mod people;
+mod published;
+mod refresh;
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
