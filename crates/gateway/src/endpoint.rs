@@ -8,6 +8,7 @@ pub(crate) mod native;
 pub(crate) mod openapi;
 pub(crate) mod proxy;
 pub(crate) mod service;
+mod within;
 
 use base::Problem;
 use bytes::Bytes;

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use base::Problem;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -57,6 +58,11 @@ pub(crate) trait Pipe: Send {
         self.finish(false)
     }
 
+    /// What has to be done before what came of the last piece goes out; a failure ends the stream.
+    fn before(&mut self) -> Option<Before> {
+        None
+    }
+
     /// What the stream has come to.
     fn state(&self) -> State;
 
@@ -68,6 +74,9 @@ pub(crate) trait Pipe: Send {
         Kind::Events
     }
 }
+
+/// Something to be waited for.
+pub(crate) type Before = BoxFuture<'static, Result<(), Problem>>;
 
 /// What goes through a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,8 +152,16 @@ fn relay(
     let shared = Arc::clone(receipt.shared());
     let ending: Pin<Box<dyn Future<Output = Ending> + Send>> =
         if cut { Box::pin(draining_or_revoked(shared, receipt.caller().clone())) } else { Box::pin(draining(shared)) };
-    let relay =
-        Relay { source: Some(source), pipe, receipt, _reservation: reservation, ending, urgent: cut, broken: None };
+    let relay = Relay {
+        source: Some(source),
+        pipe,
+        receipt,
+        _reservation: reservation,
+        ending,
+        urgent: cut,
+        held: None,
+        broken: None,
+    };
     GatewayBody::stream(relay)
 }
 
@@ -233,6 +250,8 @@ struct Relay {
     ending: Pin<Box<dyn Future<Output = Ending> + Send>>,
     /// Whether the end does not wait for upstream to pause.
     urgent: bool,
+    /// What is to go out once something else is done.
+    held: Option<(Before, Bytes)>,
     broken: Option<BodyError>,
 }
 
@@ -250,6 +269,21 @@ impl Relay {
         let last = self.pipe.interrupt(&problem);
         self.over(false, problem.code);
         last
+    }
+
+    /// What came of a piece, once nothing stands before it; what goes out instead if that fails.
+    fn release(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some((before, _)) = &mut self.held else { return Poll::Ready(None) };
+        let done = ready!(before.as_mut().poll(cx));
+        let out = self.held.take().map(|(_, out)| out);
+        let Err(problem) = done else { return Poll::Ready(out) };
+        if self.source.is_none() {
+            self.broken = Some(BodyError::Cut);
+            return Poll::Ready(Some(Bytes::new()));
+        }
+        let last = self.pipe.interrupt(&problem);
+        self.over(false, problem.code);
+        Poll::Ready(Some(last))
     }
 
     fn over(&mut self, clean: bool, reason: &'static str) {
@@ -272,6 +306,10 @@ impl Body for Relay {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         for _ in 0..PIECES_PER_TURN {
+            if let Some(out) = ready!(this.release(cx)).filter(|out| !out.is_empty()) {
+                this.receipt.sent(out.len());
+                return Poll::Ready(Some(Ok(Frame::data(out))));
+            }
             let Some(source) = &mut this.source else {
                 return Poll::Ready(this.broken.take().map(Err));
             };
@@ -312,7 +350,9 @@ impl Body for Relay {
                     Poll::Pending => return Poll::Pending,
                 },
             };
-            if !out.is_empty() {
+            if let Some(before) = this.pipe.before() {
+                this.held = Some((before, out));
+            } else if !out.is_empty() {
                 this.receipt.sent(out.len());
                 return Poll::Ready(Some(Ok(Frame::data(out))));
             }
@@ -322,7 +362,7 @@ impl Body for Relay {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.is_none() && self.broken.is_none()
+        self.source.is_none() && self.held.is_none() && self.broken.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -7,7 +7,7 @@ use llm::{Dialect, RequestError, Translation};
 use net::UpstreamBody;
 use policy::Permit;
 
-use super::request_problem;
+use super::{request_problem, within};
 use crate::Reservation;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
@@ -20,6 +20,9 @@ use crate::upstream::{self, Call, UpstreamError};
 pub(crate) trait Exchange: Sync {
     /// Whether a stream is asked for.
     fn streams(&self) -> bool;
+
+    /// Whether a provider that speaks `spoken` may make something that the answer tells the caller of.
+    fn makes(&self, spoken: Dialect) -> bool;
 
     /// The caller's header fields, of which a few are passed on.
     fn head(&self) -> &HeaderMap;
@@ -185,7 +188,11 @@ async fn one<E: Exchange>(
     if upstream::is_encoded(response.headers()) {
         return Err(UpstreamError::Encoding.into());
     }
-    let answer = exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await?;
+    let makes = prepared.translation.is_none() && exchange.makes(prepared.spoken);
+    let mut answer = exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await?;
+    if makes {
+        answer = within::claimed(answer, provider, receipt).await.map_err(Failed::Answer)?;
+    }
     match &answer.content {
         Content::Whole(body, Outcome::ProviderError) if upstream::repeats_key(provider, body) => {
             Err(UpstreamError::Key.into())

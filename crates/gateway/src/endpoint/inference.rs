@@ -12,7 +12,7 @@ use net::UpstreamBody;
 use policy::{Ask, Permit, Target, Tools};
 
 use super::attempts::{self, Exchange, Failed, Prepared};
-use super::{Answered, Asked, native, request_problem};
+use super::{Answered, Asked, native, request_problem, within};
 use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Watched};
@@ -77,6 +77,10 @@ struct Inference<'a> {
 impl Exchange for Inference<'_> {
     fn streams(&self) -> bool {
         self.seen.stream
+    }
+
+    fn makes(&self, spoken: Dialect) -> bool {
+        within::may_make(spoken, self.seen)
     }
 
     fn head(&self) -> &HeaderMap {

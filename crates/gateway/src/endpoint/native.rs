@@ -14,7 +14,7 @@ use llm::passthrough::{CapName, Edits, Peek, StreamTap, peek, peek_response};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
 
-use super::{Answered, Asked, request_problem};
+use super::{Answered, Asked, request_problem, within};
 use crate::authorize;
 use crate::edge;
 use crate::metrics::Label;
@@ -231,7 +231,8 @@ impl Native<'_> {
         let streamed = status.is_success() && upstream::is_event_stream(&head.headers);
         let makes = status.is_success() && created::is_made(self.method, self.below, self.resource, sent);
         let lists = status.is_success() && self.method == Method::GET && self.resource == Resource::Collection;
-        if encoded && (makes || lists) {
+        let tells = status.is_success() && within::may_make_below(self.below, self.seen.as_ref());
+        if encoded && (makes || lists || tells) {
             return Err(UpstreamError::Encoding.problem().into());
         }
         if streamed && !encoded {
@@ -244,7 +245,8 @@ impl Native<'_> {
             } else {
                 (VecDeque::new(), body)
             };
-            return Ok(Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) });
+            let answer = Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) };
+            return Ok(if tells { within::claimed(answer, self.provider, receipt).await? } else { answer });
         }
         if status.is_success()
             && self.method == Method::DELETE
@@ -253,7 +255,7 @@ impl Native<'_> {
         {
             created::forget(self.provider, id, receipt).await;
         }
-        if !(makes || lists || self.seen.is_some()) || encoded {
+        if !(makes || lists || tells || self.seen.is_some()) || encoded {
             let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::new(streamed)));
             return Ok(Answer { status, headers, content });
         }
@@ -267,7 +269,8 @@ impl Native<'_> {
         if let (Some((dialect, _)), true) = (&self.seen, status.is_success()) {
             receipt.usage(peek_response(*dialect, &bytes).usage);
         }
-        Ok(Answer { status, headers, content: Content::Whole(bytes, outcome) })
+        let answer = Answer { status, headers, content: Content::Whole(bytes, outcome) };
+        Ok(if tells { within::claimed(answer, self.provider, receipt).await? } else { answer })
     }
 }
 

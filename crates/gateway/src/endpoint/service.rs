@@ -172,6 +172,11 @@ impl Exchange for ServiceCall {
         self.request.stream
     }
 
+    /// A service's answer is its text.
+    fn makes(&self, _: Dialect) -> bool {
+        false
+    }
+
     /// Nothing of the caller's header means anything to the provider here.
     fn head(&self) -> &HeaderMap {
         &self.head

@@ -55,8 +55,10 @@ impl Objects for Made {
         object: &'a str,
         owner: &'a Owner,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.lock().unwrap().insert((provider.clone(), object.to_owned()), owner.clone());
-        Box::pin(std::future::ready(Ok(())))
+        let mut made = self.0.lock().unwrap();
+        let maker = made.entry((provider.clone(), object.to_owned())).or_insert_with(|| owner.clone());
+        let claimed = if maker == owner { Ok(()) } else { Err(StoreError::Conflict("object")) };
+        Box::pin(std::future::ready(claimed))
     }
 
     fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>> {

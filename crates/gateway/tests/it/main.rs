@@ -16,6 +16,7 @@ mod edge;
 mod harness;
 mod inference;
 mod limits;
+mod made;
 mod native;
 mod proxy;
 mod revoked;

@@ -1,0 +1,286 @@
+//! What a provider makes inside an answer: the containers of its code tools and the files they write. They are the
+//! caller's from the moment it learns of them, and nobody else's.
+//!
+//! Ids are taken from where providers put them and from nowhere else: what a model writes, such as the arguments of a
+//! tool, may name what is somebody else's.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use base::{Name, Problem};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use llm::passthrough::Peek;
+use llm::{Dialect, SseDecoder, SseEvent, Usage};
+use serde_json::Value;
+use store::Owner;
+
+use crate::Shared;
+use crate::objects;
+use crate::relay::{Answer, Before, Content, Kind, Pipe, State};
+use crate::settle::Receipt;
+use crate::snapshot::Provider;
+
+/// An answer to one request makes no more than this.
+const MOST: usize = 1000;
+
+/// Whether the answer to a request in this dialect may speak of something made for it: only tools make something.
+pub(super) fn may_make(dialect: Dialect, seen: &Peek) -> bool {
+    dialect == Dialect::AnthropicMessages && seen.has_tools
+}
+
+/// Whether an answer of a provider's own API, below its base, may.
+pub(super) fn may_make_below(below: &str, seen: Option<&(Dialect, Peek)>) -> bool {
+    match seen {
+        Some((dialect, seen)) => may_make(*dialect, seen),
+        None => below.strip_prefix("/responses").is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+    }
+}
+
+/// Note whose is what an answer speaks of, before the caller learns of it: of a whole answer now, of a stream as it
+/// goes by.
+pub(super) async fn claimed(answer: Answer, provider: &Provider, receipt: &Receipt) -> Result<Answer, Problem> {
+    let claims = Claims {
+        shared: Arc::clone(receipt.shared()),
+        provider: provider.name.clone(),
+        owner: objects::owner_of(receipt.caller()),
+    };
+    let Answer { status, headers, content } = answer;
+    let content = match content {
+        Content::Whole(bytes, outcome) => {
+            let mut made = Made::default();
+            if status.is_success() {
+                made.see(&bytes);
+            }
+            claims.note(made.take()).await?;
+            Content::Whole(bytes, outcome)
+        }
+        Content::Stream(first, body, pipe) => {
+            let (decoder, made) = (SseDecoder::default(), Made::default());
+            Content::Stream(first, body, Box::new(Claiming { pipe, decoder, made, claims, lost: false }))
+        }
+        made @ Content::Made(..) => made,
+    };
+    Ok(Answer { status, headers, content })
+}
+
+/// Whose they become, and of which provider.
+#[derive(Clone)]
+struct Claims {
+    shared: Arc<Shared>,
+    provider: Name,
+    owner: Owner,
+}
+
+impl Claims {
+    async fn note(&self, ids: Vec<String>) -> Result<(), Problem> {
+        for id in ids {
+            let claimed = self.shared.objects.claim(&self.provider, &id, &self.owner).await;
+            claimed.map_err(|error| objects::unavailable(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// The ids an answer has told so far.
+#[derive(Default)]
+struct Made {
+    known: HashSet<String>,
+    new: Vec<String>,
+}
+
+impl Made {
+    /// Look at an answer, or an event of one.
+    fn see(&mut self, json: &[u8]) {
+        let told = |name: &str| memchr::memmem::find(json, name.as_bytes()).is_some();
+        // An escape could hide a name.
+        if !(told("container") || told("file_id") || told("\\u00")) {
+            return;
+        }
+        let Ok(value) = serde_json::from_slice::<Value>(json) else { return };
+        for id in made_in(&value) {
+            if self.known.len() < MOST && self.known.insert(id.to_owned()) {
+                self.new.push(id.to_owned());
+            }
+        }
+    }
+
+    fn take(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.new)
+    }
+}
+
+/// The ids in an answer or in an event of a streamed one, of Anthropic's Messages and `OpenAI`'s Responses.
+fn made_in(value: &Value) -> Vec<&str> {
+    let mut found = Vec::new();
+    for whole in [Some(value), value.get("message"), value.get("delta"), value.get("response")].into_iter().flatten() {
+        found.extend(text(whole.get("container"), "id"));
+        for blocks in [whole.get("content"), whole.get("output")].into_iter().flatten() {
+            items(Some(blocks)).for_each(|block| block_in(block, &mut found));
+        }
+    }
+    for block in ["content_block", "item", "part"].iter().filter_map(|name| value.get(name)) {
+        block_in(block, &mut found);
+    }
+    annotation_in(value.get("annotation"), &mut found);
+    found
+}
+
+/// A block of an answer, by the types of those that providers make themselves.
+fn block_in<'a>(block: &'a Value, found: &mut Vec<&'a str>) {
+    match block.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "code_interpreter_call" => found.extend(text(Some(block), "container_id")),
+        "message" => items(block.get("content")).for_each(|part| block_in(part, found)),
+        "output_text" => {
+            items(block.get("annotations")).for_each(|annotation| annotation_in(Some(annotation), found));
+        }
+        "code_execution_tool_result" | "bash_code_execution_tool_result" => {
+            let files = items(block.get("content").and_then(|result| result.get("content")));
+            found.extend(files.filter_map(|file| text(Some(file), "file_id")));
+        }
+        _ => {}
+    }
+}
+
+fn annotation_in<'a>(annotation: Option<&'a Value>, found: &mut Vec<&'a str>) {
+    if text(annotation, "type") == Some("container_file_citation") {
+        found.extend(["container_id", "file_id"].iter().filter_map(|name| text(annotation, name)));
+    }
+}
+
+fn text<'a>(of: Option<&'a Value>, name: &str) -> Option<&'a str> {
+    of?.get(name)?.as_str()
+}
+
+fn items(of: Option<&Value>) -> impl Iterator<Item = &Value> {
+    of.and_then(Value::as_array).into_iter().flatten()
+}
+
+/// A stream that is held back where it tells of something new, until that is noted.
+struct Claiming {
+    pipe: Box<dyn Pipe>,
+    decoder: SseDecoder,
+    made: Made,
+    claims: Claims,
+    /// It cannot be followed any more.
+    lost: bool,
+}
+
+impl Claiming {
+    fn look(&mut self, event: &SseEvent) {
+        self.made.see(event.data.as_bytes());
+    }
+}
+
+impl Pipe for Claiming {
+    fn feed(&mut self, piece: &Bytes) -> Bytes {
+        let made = &mut self.made;
+        self.lost |= self.decoder.feed(piece, |event, _| made.see(event.data.as_bytes())).is_err();
+        self.pipe.feed(piece)
+    }
+
+    fn finish(&mut self, clean: bool) -> Bytes {
+        if let Some(event) = self.decoder.finish() {
+            self.look(&event);
+        }
+        self.pipe.finish(clean)
+    }
+
+    fn interrupt(&mut self, problem: &Problem) -> Bytes {
+        self.pipe.interrupt(problem)
+    }
+
+    fn before(&mut self) -> Option<Before> {
+        let ids = self.made.take();
+        if ids.is_empty() {
+            return None;
+        }
+        let claims = self.claims.clone();
+        Some(async move { claims.note(ids).await }.boxed())
+    }
+
+    fn state(&self) -> State {
+        match self.pipe.state() {
+            State::Open if self.lost => State::Broken("upstream_invalid_stream"),
+            state => state,
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        self.pipe.usage()
+    }
+
+    fn kind(&self) -> Kind {
+        self.pipe.kind()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_providers_make_is_found_where_they_tell_of_it() {
+        let result = json!({"type": "bash_code_execution_tool_result", "content": {"type": "bash_code_execution_result",
+            "content": [{"type": "bash_code_execution_output", "file_id": "file_1"}]}});
+        let cited = json!({"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"});
+        let text = json!({"type": "output_text", "annotations": [cited]});
+        for (value, expected) in [
+            (json!({"container": {"id": "container_1"}, "content": [result]}), vec!["container_1", "file_1"]),
+            (json!({"type": "message_start", "message": {"container": {"id": "container_1"}}}), vec!["container_1"]),
+            (json!({"type": "message_delta", "delta": {"container": {"id": "container_1"}}}), vec!["container_1"]),
+            (json!({"type": "content_block_start", "content_block": result}), vec!["file_1"]),
+            (
+                json!({"output": [{"type": "code_interpreter_call", "container_id": "cntr_1"}, {"type": "message", "content": [text]}]}),
+                vec!["cntr_1", "cntr_1", "cfile_1"],
+            ),
+            (json!({"response": {"output": [{"type": "message", "content": [text]}]}}), vec!["cntr_1", "cfile_1"]),
+            (json!({"item": {"type": "code_interpreter_call", "container_id": "cntr_1"}}), vec!["cntr_1"]),
+            (json!({"part": text}), vec!["cntr_1", "cfile_1"]),
+            (json!({"annotation": cited}), vec!["cntr_1", "cfile_1"]),
+        ] {
+            assert_eq!(made_in(&value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_a_model_writes_makes_nothing_the_callers() {
+        let victim = json!({"file_id": "file_v", "container_id": "cntr_v", "container": {"id": "container_v"}});
+        for value in [
+            json!({"content": [{"type": "tool_use", "input": victim}]}),
+            json!({"content": [{"type": "server_tool_use", "input": victim}]}),
+            json!({"content": [{"type": "mcp_tool_result", "content": [victim]}]}),
+            json!({"content": [{"type": "text", "text": victim.to_string()}]}),
+            json!({"content_block": {"type": "tool_use", "input": victim}}),
+            json!({"delta": {"type": "input_json_delta", "partial_json": victim.to_string()}}),
+            json!({"output": [{"type": "function_call", "arguments": victim}]}),
+            json!({"item": victim}),
+        ] {
+            assert_eq!(made_in(&value), [""; 0], "{value}");
+        }
+    }
+
+    #[test]
+    fn each_id_is_told_once_and_no_answer_makes_any_number() {
+        let mut made = Made::default();
+        made.see(br#"{"container":{"id":"container_1"}}"#);
+        made.see(br#"{"contain\u0065r":{"id":"container_2"}}"#);
+        made.see(br#"{"container":{"id":"container_1"}}"#);
+        assert_eq!(made.take(), ["container_1", "container_2"]);
+        for n in 0..2 * MOST {
+            made.see(json!({"container": {"id": n.to_string()}}).to_string().as_bytes());
+        }
+        assert_eq!(made.take().len(), MOST - 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_looked_at_without_panic(
+            name in "container|content|output|item|annotation|message", inner in "[\\[\\]{}\":,a-z_]{0,40}",
+        ) {
+            Made::default().see(format!("{{\"{name}\":{{\"file_id\":{inner}}}}}").as_bytes());
+        }
+    }
+}
