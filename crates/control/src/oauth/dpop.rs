@@ -56,7 +56,7 @@ impl Oauth {
         let accepted = accepted.each_ref().map(String::as_str);
         // A nonce that is sent is checked even where none is asked for.
         let nonces = (self.wants_nonce(&file.dpop) || proof.nonce().is_some()).then_some(accepted.as_slice());
-        let others = file.server.external_urls.iter().map(|url| url.as_str());
+        let others = file.server.external_urls.iter().map(config::HttpUrl::as_str);
         let mut outcome = Err(DpopError::WrongTarget);
         // Targets are compared before the signature is verified, so at most one is.
         for origin in std::iter::once(self.operations().external_url()).chain(others) {
@@ -84,7 +84,9 @@ impl Oauth {
     /// Where nonces are optional they are needed all the same as long as a proof from before the start would be taken:
     /// what was used up then is forgotten.
     fn wants_nonce(&self, dpop: &config::DpopSection) -> bool {
-        let window = dpop.max_age.duration().saturating_add(dpop.skew.duration());
+        // It may have been made ahead of time by the skew, and be old by the skew.
+        let skew = dpop.skew.duration().saturating_mul(2);
+        let window = dpop.max_age.duration().saturating_add(skew);
         let running = self.operations().clock().monotonic().saturating_duration_since(self.started);
         dpop.nonce == NonceMode::Required || running <= window
     }
