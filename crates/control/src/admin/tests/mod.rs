@@ -1,6 +1,8 @@
 //! The admin API from outside.
 
+mod clients;
 mod credentials;
 mod idempotency;
 mod matrix;
 mod resources;
+mod revocations;
