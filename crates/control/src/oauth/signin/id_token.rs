@@ -64,18 +64,17 @@ impl IdTokenError {
     pub(in crate::oauth) const fn reason(&self) -> &'static str {
         match self {
             Self::Jose(error) => error.reason(),
-            Self::WrongType => "wrong_type",
+            Self::WrongType => "wrong_typ",
             Self::AlgNotAllowed => "alg_not_allowed",
             Self::UnknownKey => "unknown_key",
             Self::AmbiguousKey => "ambiguous_key",
             Self::BadSignature => "bad_signature",
-            Self::Missing(_) => "claim_missing",
-            Self::Malformed(_) => "claim_malformed",
-            Self::Mismatch(_) => "claim_mismatch",
+            Self::Missing(_) => "missing_claim",
+            Self::Malformed(_) | Self::Mismatch(_) => "bad_claim",
             Self::Expired => "expired",
             Self::Future => "issued_in_future",
             Self::TooOld => "sign_in_too_old",
-            Self::Identity(_) => "no_identity",
+            Self::Identity(_) => "id_token_no_identity",
         }
     }
 }
@@ -369,7 +368,7 @@ mod tests {
             assert_eq!(without, Err(Missing(claim)));
         }
         let nobody = with(&key, |claims| drop(claims.as_object_mut().unwrap().remove("sub")));
-        assert_eq!(nobody.unwrap_err().reason(), "no_identity");
+        assert_eq!(nobody.unwrap_err().reason(), "id_token_no_identity");
         assert!(
             with(&key, |claims| {
                 claims["aud"] = json!([US, "another"]);
