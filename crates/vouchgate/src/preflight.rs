@@ -2,6 +2,7 @@
 //! that do not compile. `check`, `serve` and a reload all ask here, so that they agree.
 
 use config::{Config, Fault, SecretRef};
+use control::operations::client_auth_fault;
 use policy::World;
 
 use crate::listen::{ServerTls, TlsFiles};
@@ -49,6 +50,23 @@ fn faults(config: &Config) -> Vec<Fault> {
             add(format!("upstream[{index}].inject.value"), "missing_secret", message);
         }
     }
+    if let Some(message) = config.signin.as_ref().and_then(|signin| signin.client_secret.as_ref()).and_then(missing) {
+        add("signin.client_secret".to_owned(), "missing_secret", message);
+    }
+    for (index, client) in config.clients.iter().enumerate() {
+        if let Some(message) = client.auth.as_ref().and_then(client_auth_fault) {
+            add(format!("client[{index}].auth"), "unusable_keys", message);
+        }
+    }
+    for (index, transmitter) in config.transmitters.iter().enumerate() {
+        if let Some(message) = transmitter.bearer.as_ref().and_then(missing) {
+            add(format!("transmitter[{index}].bearer"), "missing_secret", message);
+        }
+        let keys = transmitter.jwks_file.as_deref().map(issuers::keys_in_file);
+        if let Some(Err(message)) = keys {
+            add(format!("transmitter[{index}].jwks_file"), "unusable_keys", message);
+        }
+    }
     for fault in policy::compile(&config.policies, &World::of(config)).err().into_iter().flatten() {
         add("policy".to_owned(), "unusable_policy", fault.to_string());
     }
@@ -76,6 +94,19 @@ mod tests {
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!((faults[0].line, faults[0].code), (4, "missing_secret"), "{faults:?}");
         assert!(faults[0].message.contains("VOUCHGATE_NO_SUCH_KEY"), "{faults:?}");
+    }
+
+    #[test]
+    fn what_clients_sign_in_and_transmitters_need_is_looked_at() {
+        let text = "[[issuer]]\nname = \"corp\"\nissuer = \"https://id.example.com/\"\naudience = [\"a\"]\ndiscovery = true\n\
+            [signin]\nissuer = \"corp\"\nclient_id = \"x\"\nclient_secret = { env = \"VOUCHGATE_NO_SUCH_KEY\" }\n\
+            [[client]]\nname = \"batch\"\nauth = { method = \"private_key_jwt\", jwks_file = \"/nonexistent.json\" }\n\
+            [[transmitter]]\nname = \"events\"\nissuer = \"https://id.example.com/\"\naudience = [\"a\"]\nsubjects = \"corp\"\n\
+            jwks_file = \"/nonexistent.json\"\nbearer = { env = \"VOUCHGATE_NO_SUCH_KEY\" }\n";
+        let faults = read(text).unwrap_err();
+        let found: Vec<(usize, &str)> = faults.iter().map(|fault| (fault.line, fault.code)).collect();
+        let expected = [(9, "missing_secret"), (12, "unusable_keys"), (19, "missing_secret"), (18, "unusable_keys")];
+        assert_eq!(found, expected, "{faults:?}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateCl
 pub use error::OperationError;
 pub(crate) use grants::{CodeHash, Redeemed};
 pub(crate) use refresh_tokens::FoundRefreshToken;
-pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration};
+pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration, client_auth_fault};
 pub use resources::{Condition, Kind, ResourceView};
 pub use revocations::{CreateRevocation, RevocationKind, RevocationView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};

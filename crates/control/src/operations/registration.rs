@@ -301,6 +301,11 @@ pub(super) fn from_file(auth: &ClientAuth) -> Result<Authentication, String> {
     }
 }
 
+/// What keeps a client of the configuration file from proving who it is: a file that cannot be read or used.
+pub fn client_auth_fault(auth: &ClientAuth) -> Option<String> {
+    from_file(auth).err()
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

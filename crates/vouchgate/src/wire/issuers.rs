@@ -205,6 +205,12 @@ pub(crate) fn static_keys(issuer: &Issuer) -> Result<Option<KeySet>, IssuerError
     }
 }
 
+/// The keys in a file.
+pub(crate) fn keys_in_file(path: &Path) -> Result<KeySet, String> {
+    let text = read_keys(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    KeySet::from_issuer_file(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 fn read_keys(path: &Path) -> std::io::Result<Vec<u8>> {
     if std::fs::metadata(path)?.len() > MAX_JWKS_FILE {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "a key file has at most 1 MiB"));
