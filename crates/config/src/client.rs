@@ -58,67 +58,16 @@ const fn default_token_ttl() -> Span {
 impl Client {
     /// The grants in force: those given, or the default.
     pub fn grants(&self) -> &[Grant] {
-        let known = self.auth.as_ref().is_some_and(|auth| *auth != ClientAuth::None);
-        in_force(self.grants.as_deref(), known)
+        match (&self.grants, &self.auth) {
+            (Some(given), _) => given,
+            (None, None | Some(ClientAuth::None)) => &[],
+            (None, Some(_)) => &[Grant::ClientCredentials],
+        }
     }
 
     /// Whether it must always do this.
     pub fn requires(&self, requirement: Requirement) -> bool {
         self.require.contains(&requirement)
-    }
-
-    /// What of a client is kept as one value beside its name, scopes, lifetime and state.
-    pub fn settings(&self) -> ClientSettings {
-        ClientSettings {
-            auth: self.auth.clone(),
-            grants: self.grants.clone(),
-            redirect_uris: self.redirect_uris.clone(),
-            require: self.require.clone(),
-            exchange: self.exchange.clone(),
-            introspect: self.introspect,
-        }
-    }
-}
-
-/// The grants of a client; `known` if it proves who it is.
-fn in_force(given: Option<&[Grant]>, known: bool) -> &[Grant] {
-    match given {
-        Some(given) => given,
-        None if known => &[Grant::ClientCredentials],
-        None => &[],
-    }
-}
-
-/// What of a [`Client`] is kept as one value in the database. A client with secrets of its own there has no `auth`
-/// here: its hashes are rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClientSettings {
-    /// [`Client::auth`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<ClientAuth>,
-    /// [`Client::grants`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grants: Option<Vec<Grant>>,
-    /// [`Client::redirect_uris`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub redirect_uris: Vec<RedirectUri>,
-    /// [`Client::require`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub require: Vec<Requirement>,
-    /// [`Client::exchange`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exchange: Vec<Name>,
-    /// [`Client::introspect`].
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub introspect: bool,
-}
-
-impl ClientSettings {
-    /// The grants in force, as [`Client::grants`]; `has_secret` if rows hold hashes of secrets.
-    pub fn grants(&self, has_secret: bool) -> &[Grant] {
-        let known = has_secret || self.auth.as_ref().is_some_and(|auth| *auth != ClientAuth::None);
-        in_force(self.grants.as_deref(), known)
     }
 }
 

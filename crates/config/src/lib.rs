@@ -34,7 +34,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientSettings, Grant, Requirement, Scope};
+pub use client::{Client, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
 pub use fault::{Code, Fault};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{bad, good, only};
-use crate::{Bound, Client, ClientAuth, ClientKeys, ClientSettings, Grant, RedirectUri, Requirement, TlsRule};
+use crate::{Bound, Client, ClientAuth, ClientKeys, Grant, RedirectUri, Requirement, TlsRule};
 
 const CORP: &str =
     "[[issuer]]\nname = \"corp\"\nissuer = \"https://id.example.com/\"\naudience = [\"a\"]\ndiscovery = true\n";
@@ -177,8 +177,6 @@ fn the_grants_in_force_are_those_given_or_follow_from_the_proof() {
     assert!(grants("auth = { method = \"none\" }\nrequire = [\"dpop\"]").is_empty());
     assert_eq!(grants("auth = { method = \"private_key_jwt\", jwks_file = \"j\" }"), [Grant::ClientCredentials]);
     assert!(grants("auth = { method = \"private_key_jwt\", jwks_file = \"j\" }\ngrants = []").is_empty());
-    let settings = ClientSettings::default();
-    assert_eq!((settings.grants(true), settings.grants(false)), (&[Grant::ClientCredentials][..], &[][..]));
     for grant in Grant::ALL {
         assert_eq!(serde_json::to_value(grant).unwrap(), grant.as_str());
     }
@@ -199,10 +197,6 @@ fn what_is_said_of_a_client_is_found_again() {
     assert!(matches!(auth.keys(), Some(ClientKeys::Url { allow_private: true, .. })));
     assert_eq!(auth.assertion_algorithms(), crate::Algorithm::PUBLIC_DEFAULTS);
     assert!(client.requires(Requirement::Signature) && !client.requires(Requirement::Dpop));
-    let settings = serde_json::to_value(client.settings()).unwrap();
-    assert_eq!(serde_json::from_value::<ClientSettings>(settings).unwrap(), client.settings());
-    assert_eq!(serde_json::to_value(ClientSettings::default()).unwrap(), serde_json::json!({}));
-    assert!(serde_json::from_value::<ClientSettings>(serde_json::json!({"grant": []})).is_err());
     let ip = ClientAuth::TlsClientAuth {
         subject_dn: None,
         san_dns: None,
