@@ -15,6 +15,9 @@ use crate::tasks::Tasks;
 /// How often what is past its time is deleted.
 const SWEEP: Duration = Duration::from_mins(10);
 
+/// How often the signing keys are looked at: which is to be published, to sign, or to go.
+const ROTATE: Duration = Duration::from_mins(1);
+
 /// How much at once: small steps let other writes through.
 const STEP: u32 = 1000;
 
@@ -39,6 +42,15 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egr
         loop {
             tokio::time::sleep(Duration::from_secs(30)).await;
             egress.sweep();
+        }
+    });
+    let rotating = Arc::clone(running);
+    tasks.spawn(async move {
+        loop {
+            if let Err(error) = rotating.builder.operations.keys_maintain().await {
+                tracing::error!(reason = error.reason(), %error, "the signing keys cannot be maintained");
+            }
+            tokio::time::sleep(ROTATE).await;
         }
     });
 }
