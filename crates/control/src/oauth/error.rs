@@ -29,9 +29,6 @@ pub enum OauthError {
     /// The code, device code or refresh token is unknown, expired, used, revoked, or another client's: never says which.
     #[error("the grant is not valid")]
     InvalidGrant,
-    /// There is no such kind of token to revoke (RFC 7009 section 2.2.1).
-    #[error("tokens of this type cannot be revoked")]
-    UnsupportedTokenType,
     /// A DPoP proof is missing, or not valid (RFC 9449 section 5).
     #[error("{0}")]
     InvalidDpopProof(&'static str),
@@ -88,7 +85,6 @@ impl OauthError {
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidGrant => "invalid_grant",
-            Self::UnsupportedTokenType => "unsupported_token_type",
             Self::InvalidDpopProof(_) => "invalid_dpop_proof",
             Self::UseDpopNonce { .. } => "use_dpop_nonce",
             Self::AuthorizationPending => "authorization_pending",
