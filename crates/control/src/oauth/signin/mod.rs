@@ -8,8 +8,6 @@
 mod browser;
 mod id_token;
 mod provider;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 
@@ -402,3 +400,6 @@ pub(super) fn form_source(uri: &str) -> Option<String> {
         origin @ url::Origin::Tuple(..) => Some(origin.ascii_serialization()),
     }
 }
+
+#[cfg(test)]
+mod tests;
