@@ -233,8 +233,17 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
 
 /// The claims of a token, whoever signed it; fails the test if it is none.
 pub fn unverified(token: &str) -> Value {
-    let payload = token.split('.').nth(1).expect("a token has three parts");
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    part(token, 1)
+}
+
+/// The header of a token; fails the test if it is none.
+pub fn header(token: &str) -> Value {
+    part(token, 0)
+}
+
+fn part(token: &str, index: usize) -> Value {
+    let part = token.split('.').nth(index).expect("a token has three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
 /// The set that holds these keys' public halves.

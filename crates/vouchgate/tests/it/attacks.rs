@@ -12,6 +12,7 @@ mod keysets;
 mod mtls;
 mod presented;
 mod refresh;
+mod revoked;
 mod signature;
 
 use std::time::Duration;

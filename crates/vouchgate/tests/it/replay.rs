@@ -1,128 +1,19 @@
 //! What was used once stays used: a hundred times at once, and after the program was killed and started again.
 
-use std::sync::Arc;
-
 use base::{Clock, SystemClock};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use testkit::dpop::{Holder, random, sha256};
-use testkit::idp::Idp;
-use testkit::keys::{TestKey, key_set};
-use testkit::mock::Mock;
-use testkit::op::{CLIENT, Op};
+use testkit::keys::unverified;
 use testkit::raw::Response;
 
-use crate::attacks::{chat_answer, question};
-use crate::caller::{Caller, PATH, bound_to, challenges, refused_as};
-use crate::oauth::{Auth, Client, asserted, send};
-use crate::support::{Program, provider, secret_file, write_config};
-
-const ORIGIN: &str = "https://ai.example.com";
-const SECRET: &str = "a secret of the tests' own client";
-
-/// The real program, which can be killed, and everybody around it, who cannot.
-struct World {
-    dir: tempfile::TempDir,
-    program: Program,
-    idp: Idp,
-    key: TestKey,
-    op: Op,
-    provider: Mock,
-    assertion_key: TestKey,
-}
-
-impl World {
-    async fn start(more: &str) -> Self {
-        let (key, assertion_key) = (TestKey::generate("ES256"), TestKey::generate("ES256"));
-        let idp = Idp::start(&[&key]).await;
-        let op = Op::start("ES256").await;
-        let prov = Mock::start_with(|_| chat_answer()).await;
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path();
-        let secret = secret_file(at, "provider.key", "fake-provider-key");
-        let op_secret = secret_file(at, "op.secret", CLIENT.1);
-        std::fs::write(at.join("client.jwks"), key_set(&[&assertion_key]).to_string()).unwrap();
-        let grants = "grants = [\"client_credentials\", \"authorization_code\", \"refresh_token\"]\nscopes = [\"openid\", \"chat\"]\n\
-                      redirect_uris = [\"http://127.0.0.1/callback\"]\n";
-        let config = format!(
-            "[limits]\nconnections_per_address = 300\n{}\n\
-             [[issuer]]\nname = \"corp\"\nissuer = \"{}\"\naudience = [\"{ORIGIN}\"]\njwks_url = \"{}\"\nallow_private = true\n\n\
-             [[issuer]]\nname = \"people\"\nissuer = \"{}\"\naudience = [\"{ORIGIN}\"]\ndiscovery = true\nallow_private = true\n\n\
-             [signin]\nissuer = \"people\"\nclient_id = \"{}\"\nclient_secret = {{ file = {:?} }}\n\n\
-             [[client]]\nname = \"agent\"\nauth = {{ method = \"private_key_jwt\", jwks_file = \"client.jwks\" }}\n{grants}\n\
-             [[client]]\nname = \"web\"\nauth = {{ method = \"client_secret\", hash = \"sha256:{}\" }}\n{grants}\n\
-             [[policy]]\nname = \"once\"\nwho = {{ issuer = \"corp\", scope = [\"once\"] }}\nmay = {{ models = [\"prov/*\"] }}\nsingle_use = true\n\n\
-             [[policy]]\nname = \"all\"\nwho = {{ issuer = [\"corp\", \"vouchgate\"], scope = [\"chat\"] }}\nmay = {{ models = [\"prov/*\"] }}\n\n{more}",
-            provider("prov", "openai-compatible", &format!("{}/v1", prov.url()), &secret),
-            idp.issuer(),
-            idp.jwks_url(),
-            op.issuer(),
-            CLIENT.0,
-            op_secret.display().to_string(),
-            sha256(SECRET),
-        );
-        write_config(at, &format!("external_url = \"{ORIGIN}\""), &config);
-        let program = Program::serve(at, &[]).await;
-        Self { dir, program, idp, key, op, provider: prov, assertion_key }
-    }
-
-    /// `kill -9`, and a new start on what it left behind.
-    async fn kill_and_restart(&mut self) {
-        self.program.process.signal("KILL");
-        assert!(!self.program.process.ended().await.success());
-        self.program = Program::serve(self.dir.path(), &[]).await;
-    }
-
-    /// A token of the company's with this scope and more.
-    fn token(&self, scope: &str, more: &Value) -> String {
-        let now = SystemClock.now().as_secs();
-        let mut claims = json!({"iss": self.idp.issuer(), "sub": "user-1", "aud": ORIGIN, "client_id": "portal", "scope": scope,
-            "iat": now, "exp": now + 300, "jti": random()});
-        for (name, value) in more.as_object().unwrap() {
-            if value.is_null() {
-                claims.as_object_mut().unwrap().remove(name);
-            } else {
-                claims[name] = value.clone();
-            }
-        }
-        self.key.mint(&claims)
-    }
-
-    fn caller(&self) -> Caller {
-        let holder = Holder::new("ES256");
-        let token = self.token("chat", &json!({"cnf": bound_to(&holder)}));
-        Caller::new(self.program.public, holder, token, Arc::new(SystemClock)).at(ORIGIN)
-    }
-
-    fn agent(&self) -> Client {
-        // The same key again, for another client of the same name.
-        let key = TestKey::copy_of(&self.assertion_key);
-        Client::new(self.program.public, "agent", Auth::Key(key), Arc::new(SystemClock)).at(ORIGIN)
-    }
-
-    fn web(&self) -> Client {
-        let auth = Auth::Secret(SECRET.to_owned());
-        Client::new(self.program.public, "web", auth, Arc::new(SystemClock)).at(ORIGIN)
-    }
-
-    async fn bearer(&self, token: &str) -> Response {
-        self.program.post(PATH, token, &question()).await
-    }
-
-    /// Refused as `invalid_token`, unheard by the provider.
-    async fn refused(&self, what: &str, token: &str) {
-        let before = self.provider.count();
-        let answer = self.bearer(token).await;
-        assert_eq!(answer.status(), 401, "{what}: {}", answer.text());
-        assert!(challenges(&answer).contains("error=\"invalid_token\""), "{what}: {:?}", answer.head);
-        assert_eq!(self.provider.count(), before, "{what}: the provider was asked");
-    }
-}
+use crate::caller::refused_as;
+use crate::oauth::{asserted, send};
+use crate::real::Real;
 
 #[tokio::test]
 async fn a_35_a_proof_a_hundred_times_at_once_and_after_kill_9() {
     for nonce in ["required", "optional"] {
-        let mut world = World::start(&format!("[dpop]\nnonce = \"{nonce}\"\n")).await;
+        let mut world = Real::start(&format!("[dpop]\nnonce = \"{nonce}\"\n")).await;
         let mut caller = world.caller();
         let issued = caller.nonce().await;
         let (used, unused) = (caller.proof(&issued).sign(), caller.proof(&issued).sign());
@@ -146,7 +37,7 @@ async fn a_35_a_proof_a_hundred_times_at_once_and_after_kill_9() {
 
 #[tokio::test]
 async fn a_38_an_access_token_that_is_good_once_stays_used_after_kill_9() {
-    let mut world = World::start("").await;
+    let mut world = Real::start("").await;
     let token = world.token("once", &json!({}));
     let answers = join_all((0..50).map(|_| world.bearer(&token))).await;
     let mut statuses: Vec<u16> = answers.iter().map(Response::status).collect();
@@ -155,7 +46,7 @@ async fn a_38_an_access_token_that_is_good_once_stays_used_after_kill_9() {
     assert_eq!(world.provider.count(), 1);
     // Other claims under the same jti are the same token; another jti is another.
     world
-        .refused("the same jti, signed again", &world.token("once", &json!({"jti": claim(&token, "jti"), "x": 1})))
+        .refused("the same jti, signed again", &world.token("once", &json!({"jti": unverified(&token)["jti"], "x": 1})))
         .await;
     assert_eq!(world.bearer(&world.token("once", &json!({}))).await.status(), 200);
     world.kill_and_restart().await;
@@ -172,9 +63,9 @@ async fn a_38_an_access_token_that_is_good_once_stays_used_after_kill_9() {
 
 #[tokio::test]
 async fn a_35_a_client_assertion_stays_used_after_kill_9() {
-    let mut world = World::start("").await;
+    let mut world = Real::start("").await;
     let assertion = world.agent().assertion(&json!({}));
-    let ask = async |world: &World, assertion: &str| {
+    let ask = async |world: &Real, assertion: &str| {
         let mut pairs = asserted(assertion);
         pairs.push(("grant_type".to_owned(), "client_credentials".to_owned()));
         send(world.program.public, "/oauth/token", &pairs, None).await
@@ -210,7 +101,7 @@ async fn a_35_a_client_assertion_stays_used_after_kill_9() {
 
 #[tokio::test]
 async fn a_43_refresh_tokens_and_codes_stay_used_after_kill_9() {
-    let mut world = World::start("[token]\nrefresh_grace = \"0s\"\n").await;
+    let mut world = Real::start("[token]\nrefresh_grace = \"0s\"\n").await;
     let client = world.web();
     let member = |json: &Value, name: &str| json[name].as_str().unwrap().to_owned();
     let first = client.sign_in(&world.op, "openid chat").await;
@@ -244,7 +135,7 @@ async fn a_43_refresh_tokens_and_codes_stay_used_after_kill_9() {
 
 #[tokio::test]
 async fn a_39_a_token_its_client_gave_back_stays_revoked_after_kill_9() {
-    let mut world = World::start("").await;
+    let mut world = Real::start("").await;
     let client = world.web();
     let (given_back, kept) = (client.access_token().await, client.access_token().await);
     for token in [&given_back, &kept] {
@@ -257,9 +148,4 @@ async fn a_39_a_token_its_client_gave_back_stays_revoked_after_kill_9() {
     world.refused("after a restart", &given_back).await;
     assert!(!world.web().active(&given_back).await);
     assert_eq!(world.bearer(&kept).await.status(), 200);
-}
-
-/// A claim of a token, unverified.
-fn claim(token: &str, name: &str) -> Value {
-    testkit::keys::unverified(token)[name].clone()
 }

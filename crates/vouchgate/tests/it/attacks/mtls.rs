@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{FakeClock, SystemClock};
 use serde_json::{Value, json};
@@ -27,14 +28,14 @@ struct World {
 }
 
 /// `[server]` with TLS and the authority whose client certificates are accepted.
-fn tls(dir: &Path, authority: &Authority) -> String {
+fn tls(dir: &Path, authority: &Authority, certificates: &str) -> String {
     let identity = authority.server(&["localhost"]);
     std::fs::write(dir.join("cert.pem"), &identity.cert_pem).unwrap();
     std::fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     let key = secret_file(dir, "tls.key", &identity.key_pem);
     let path = |name: &str| dir.join(name).display().to_string();
     format!(
-        "external_url = \"https://localhost\"\ntls = {{ cert = {:?}, key = {:?}, client_ca = {:?} }}\n",
+        "external_url = \"https://localhost\"\ntls = {{ cert = {:?}, key = {:?}, client_ca = {:?}, client_certificates = \"{certificates}\" }}\n",
         path("cert.pem"),
         key.display().to_string(),
         path("ca.pem")
@@ -46,24 +47,30 @@ impl World {
     async fn start() -> Self {
         let authority = Authority::new();
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let server = tls(dir.path(), &authority);
-        Self::start_in(dir, authority, &server).await
+        let server = tls(dir.path(), &authority, "ca");
+        Self::start_in(dir, authority, &server, "").await
+    }
+
+    /// Its own TLS, where anybody may show any certificate, and more sections.
+    async fn start_for_any(dir: Arc<tempfile::TempDir>, authority: Authority, more: &str) -> Self {
+        let server = tls(dir.path(), &authority, "any");
+        Self::start_in(dir, authority, &server, more).await
     }
 
     /// Behind a proxy on loopback that ends TLS, believed or not.
     async fn behind(trusted: &str) -> Self {
         let server = format!("external_url = \"https://ai.example.com\"\n{trusted}");
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), Authority::new(), &server).await
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), Authority::new(), &server, "").await
     }
 
-    async fn start_in(dir: Arc<tempfile::TempDir>, authority: Authority, server: &str) -> Self {
+    async fn start_in(dir: Arc<tempfile::TempDir>, authority: Authority, server: &str, more: &str) -> Self {
         let key = TestKey::generate("ES256");
         let idp = Idp::start(&[&key]).await;
         let prov = Mock::start_with(|_| chat_answer()).await;
         let secret = secret_file(dir.path(), "provider.key", "fake-key-of-the-provider");
         let config = format!(
             "{server}\n{APP}\n[[issuer]]\nname = \"corp\"\nissuer = \"{}\"\naudience = [\"{AUD}\"]\njwks_url = \"{}\"\nallow_private = true\n\
-             {}\n[[policy]]\nname = \"guests\"\nwho = {{ issuer = \"corp\", bound = [\"mtls\"] }}\nmay = {{ models = [\"*\"] }}\n",
+             {}\n[[policy]]\nname = \"guests\"\nwho = {{ issuer = \"corp\", bound = [\"mtls\"] }}\nmay = {{ models = [\"*\"] }}\n{more}",
             idp.issuer(),
             idp.jwks_url(),
             provider("prov", "openai-compatible", &format!("{}/v1", prov.url()), &secret),
@@ -85,10 +92,26 @@ impl World {
 
     /// Ask a question over TLS, showing this certificate.
     async fn ask(&self, identity: Option<&Identity>, headers: &[(&str, &str)]) -> Result<Response, std::io::Error> {
+        let headers = [headers, &[("content-type", "application/json")]].concat();
+        self.post(identity, (PATH, &headers), question().to_string().as_bytes()).await
+    }
+
+    /// Ask the token endpoint over TLS, showing this certificate.
+    async fn token_for(&self, identity: Option<&Identity>, client: &str, headers: &[(&str, &str)]) -> Response {
+        let headers = [headers, &[("content-type", "application/x-www-form-urlencoded")]].concat();
+        let form = format!("grant_type=client_credentials&client_id={client}");
+        self.post(identity, ("/oauth/token", &headers), form.as_bytes()).await.unwrap()
+    }
+
+    async fn post(
+        &self,
+        identity: Option<&Identity>,
+        (path, headers): (&str, &[(&str, &str)]),
+        body: &[u8],
+    ) -> Result<Response, std::io::Error> {
         let config = self.authority.client_config(identity, &[]);
         let mut connection = Connection::open_tls(self.gateway.public, "localhost", config).await?;
-        let headers = [headers, &[("content-type", "application/json")]].concat();
-        connection.request("POST", PATH, &headers, question().to_string().as_bytes()).await;
+        connection.request("POST", path, headers, body).await;
         // In TLS 1.3 a client hears of a refused certificate only when it reads.
         connection.try_response().await.ok_or_else(|| std::io::Error::other("closed"))
     }
@@ -235,4 +258,65 @@ async fn a_37_a_certificate_that_a_header_claims() {
         assert_eq!(world.provider.count(), before, "{what}");
     }
     assert_eq!(ask(&world, &[("client-cert", &header)]).await.status(), 200, "the next good request");
+}
+
+/// Clients that say who they are with a certificate, and what they may.
+fn certified_clients(dir: &Path, own: &[&Identity]) -> String {
+    let pem: String = own.iter().map(|identity| identity.cert_pem.as_str()).collect();
+    std::fs::write(dir.join("own.pem"), pem).unwrap();
+    format!(
+        "\n[[client]]\nname = \"named\"\nauth = {{ method = \"tls_client_auth\", subject_dn = \"CN=batch\" }}\nscopes = [\"chat\"]\nrequire = [\"mtls\"]\n\
+         [[client]]\nname = \"owner\"\nauth = {{ method = \"self_signed_tls_client_auth\", certificate = {:?} }}\nscopes = [\"chat\"]\nrequire = [\"mtls\"]\n\n\
+         [[policy]]\nname = \"certified\"\nwho = {{ issuer = \"vouchgate\", client = [\"named\", \"owner\"], bound = [\"mtls\"] }}\nmay = {{ models = [\"*\"] }}\n",
+        dir.join("own.pem").display().to_string()
+    )
+}
+
+#[tokio::test]
+async fn a_37_a_client_that_is_known_by_its_certificate() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let (mine, renewed) = (Identity::self_signed("owner"), Identity::self_signed("owner"));
+    let more = certified_clients(dir.path(), &[&mine, &renewed]);
+    let authority = Authority::new();
+    let (batch, batch_renewed) = (authority.client("batch"), authority.client("batch"));
+    let other = authority.client("other");
+    let world = World::start_for_any(dir, authority, &more).await;
+    // Each with its own, old or new; the token is bound to the one that was shown.
+    for (client, shown, another) in [("named", &batch, &batch_renewed), ("owner", &mine, &renewed)] {
+        for shown in [shown, another] {
+            let given = world.token_for(Some(shown), client, &[]).await;
+            assert_eq!(given.status(), 200, "{client}: {}", given.text());
+            assert_eq!(given.json()["token_type"], "Bearer");
+            let token = given.json()["access_token"].as_str().unwrap().to_owned();
+            let cnf = &testkit::keys::unverified(&token)["cnf"];
+            assert_eq!(cnf["x5t#S256"], shown.thumbprint(), "{client}: {cnf}");
+            assert_eq!(world.bearer(Some(shown), &token).await.status(), 200, "{client}");
+            let before = world.provider.count();
+            world.refused("stolen", before, &world.bearer(None, &token).await);
+            world.refused("stolen", before, &world.bearer(Some(&other), &token).await);
+        }
+    }
+    // What is no certificate of theirs, whatever name it bears or a header claims.
+    let lookalike = Identity::self_signed("batch");
+    let stranger = Authority::new().client("batch");
+    let header = batch.client_cert_header();
+    let spoofed = [("client-cert", header.as_str()), ("x-forwarded-client-cert", header.as_str())];
+    for (what, client, identity, headers) in [
+        ("none", "named", None, &[][..]),
+        ("a header", "named", None, &spoofed),
+        ("a header beside another's", "named", Some(&other), &spoofed),
+        ("another name", "named", Some(&other), &[]),
+        ("the name without the authority", "named", Some(&lookalike), &[]),
+        ("the name by another authority", "named", Some(&stranger), &[]),
+        ("none", "owner", None, &[]),
+        ("another self-signed one", "owner", Some(&Identity::self_signed("owner")), &[]),
+        ("one of the authority", "owner", Some(&batch), &[]),
+    ] {
+        // Long enough for nobody to be kept out because of those before.
+        world.gateway.clock.advance(Duration::from_mins(30));
+        let answer = world.token_for(identity, client, headers).await;
+        assert_eq!(answer.status(), 401, "{client}, {what}: {}", answer.text());
+        assert_eq!(answer.json()["error"], "invalid_client", "{client}, {what}: {}", answer.text());
+    }
+    assert_eq!(world.token_for(Some(&batch), "named", &[]).await.status(), 200, "the next good request");
 }
