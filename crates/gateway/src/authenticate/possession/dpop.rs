@@ -5,6 +5,7 @@ use std::time::Duration;
 use base::Timestamp;
 use config::NonceMode;
 use proof::dpop::{self, DpopError, Expectation, Proof, TargetUri, VerifiedProof};
+use proof::jose::JoseError;
 use store::Claim;
 
 use super::super::{AuthenticateError, Shown};
@@ -25,12 +26,12 @@ pub(super) fn verify(
     (token_hash, jkt): (&[u8; 32], &[u8; 32]),
 ) -> Result<Checked, AuthenticateError> {
     let value = shown.proof.ok_or(AuthenticateError::ProofMissing)?;
-    let text = value.to_str().map_err(|_| refused(DpopError::Malformed(proof::jose::JoseError::NotCompact)))?;
-    let proof = Proof::parse(text).map_err(refused)?;
     let now = shared.clock.monotonic();
     if let Some(wait) = shared.failures.proof_wait(shown.ip, jkt, now) {
         return Err(AuthenticateError::TooMany(wait));
     }
+    let text = value.to_str().map_err(|_| refused(DpopError::Malformed(JoseError::NotCompact)))?;
+    let proof = Proof::parse(text).map_err(refused)?;
     let settings = &snapshot.dpop;
     let wanted = proof.nonce().is_some() || nonce_required(snapshot, shared, shown.at);
     let accepted = wanted.then(|| shared.nonces.accepted(proof.jkt(), shown.at));
