@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use testkit::process::Process;
 
-use crate::load;
-use crate::subject::{self, Subject};
+use crate::subject::{self, Case, Subject};
+use crate::{load, verify};
 
 const CONNECTIONS: usize = 64;
 const STREAMS: usize = 1_000;
@@ -49,8 +49,16 @@ pub(crate) struct Row {
     pub(crate) failed: u64,
 }
 
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) rows: Vec<Row>,
+    /// CPU time of one ES256 verification alone, in microseconds.
+    pub(crate) verification: f64,
+}
+
 /// Measure every subject that can be had here.
-pub(crate) async fn run(plan: &Plan) -> Vec<Row> {
+pub(crate) async fn run(plan: &Plan) -> Found {
     let own = std::env::current_exe().expect("a program knows itself");
     let mut upstream = Process::start(&own, &["upstream"], Path::new("/"), &[]);
     let addr = subject::address(&upstream.line("listening on ").await);
@@ -60,13 +68,8 @@ pub(crate) async fn run(plan: &Plan) -> Vec<Row> {
     if wanted("bare hyper") {
         rows.push(measure(plan, subject::bare(addr).await).await);
     }
-    for fresh_tokens in [false, true] {
-        if wanted("vouchgate") {
-            rows.push(
-                measure(plan, subject::vouchgate(&plan.vouchgate, addr, fresh_tokens.then(|| plan.total())).await)
-                    .await,
-            );
-        }
+    for case in Case::ALL.into_iter().filter(|case| wanted(case.name())) {
+        rows.push(measure(plan, subject::vouchgate(&plan.vouchgate, addr, case, plan.total()).await).await);
     }
     for alg in [None, Some("RS256"), Some("ES256")] {
         if !wanted("haproxy") {
@@ -77,26 +80,26 @@ pub(crate) async fn run(plan: &Plan) -> Vec<Row> {
             None => eprintln!("haproxy is not installed: left out"),
         }
     }
-    rows
+    Found { rows, verification: verify::measure().await }
 }
 
 async fn measure(plan: &Plan, subject: Subject) -> Row {
     eprintln!("measuring {}", subject.name);
     let cost = || subject.process.as_ref().map(Process::cost);
     let at_rest = cost();
-    let warm_up = load::run(subject.addr, &subject.requests, CONNECTIONS, 0..WARM_UP).await;
+    let warm_up = load::run(&subject.target, &subject.requests, CONNECTIONS, 0..WARM_UP).await;
     if warm_up.failed > 0 {
         let said = subject.process.as_ref().map(Process::output).unwrap_or_default();
         panic!("{} of {WARM_UP} requests through {} failed:\n{said}", warm_up.failed, subject.name);
     }
     let before = cost();
-    let loaded = load::run(subject.addr, &subject.requests, CONNECTIONS, WARM_UP..WARM_UP + plan.requests).await;
+    let loaded = load::run(&subject.target, &subject.requests, CONNECTIONS, WARM_UP..WARM_UP + plan.requests).await;
     let after = cost();
-    let alone = load::run(subject.addr, &subject.requests, 1, WARM_UP + plan.requests..plan.total()).await;
+    let alone = load::run(&subject.target, &subject.requests, 1, WARM_UP + plan.requests..plan.total()).await;
 
     let quiet = cost();
     let streams = match &subject.process {
-        Some(_) => load::hold_streams(subject.addr, &subject.stream, STREAMS).await,
+        Some(_) => load::hold_streams(&subject.target, &subject, STREAMS).await,
         None => Vec::new(),
     };
     let streaming = cost();

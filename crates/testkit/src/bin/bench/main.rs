@@ -1,5 +1,5 @@
 //! Measures what a request costs: straight to a mock provider, through a bare hyper proxy, through Vouchgate with
-//! everything on, and through HAProxy where it is installed. Each runs as a process of its own, one after the other,
+//! everything on and with each way to prove a token's key, and through HAProxy where it is installed. Each runs as a process of its own, one after the other,
 //! against the same mock provider, in one run. `cargo xtask bench` builds and starts it.
 
 #![allow(
@@ -16,9 +16,11 @@
 
 mod compare;
 mod load;
+mod prover;
 mod report;
 mod subject;
 mod upstream;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ use tokio::net::TcpListener;
 
 const USAGE: &str = "\
 usage: bench compare --vouchgate BINARY [--json FILE] [--requests N] [--only NAME]
-       bench upstream | bench proxy ADDRESS        (started by compare)";
+       bench upstream | bench proxy ADDRESS | bench verify        (started by compare)";
 
 #[tokio::main]
 async fn main() {
@@ -40,12 +42,13 @@ async fn main() {
                 requests: flag("--requests").map_or(50_000, |count| count.parse().expect("a number of requests")),
                 only: flag("--only"),
             };
-            let rows = compare::run(&plan).await;
-            println!("{}", report::table(&rows));
+            let found = compare::run(&plan).await;
+            println!("{}", report::table(&found));
             if let Some(file) = flag("--json") {
-                std::fs::write(&file, report::json(&plan, &rows)).expect("the result can be written");
+                std::fs::write(&file, report::json(&plan, &found)).expect("the result can be written");
             }
         }
+        Some("verify") => verify::run(),
         Some("upstream") => upstream::run(listen().await).await,
         Some("proxy") => {
             let upstream: SocketAddr = args.get(1).and_then(|addr| addr.parse().ok()).expect(USAGE);

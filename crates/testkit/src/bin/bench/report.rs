@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
-use crate::compare::{Plan, Row};
+use crate::compare::{Found, Plan};
+use crate::subject::Case;
 
 /// A table; latencies as what is added to `direct`, the first row.
-pub(crate) fn table(rows: &[Row]) -> String {
+pub(crate) fn table(found: &Found) -> String {
+    let rows = &found.rows;
     let mut text = format!(
         "{:<28}{:>10}{:>10}{:>11}{:>11}{:>11}{:>11}{:>9}{:>9}{:>11}\n{:<28}{:>10}{:>10}{:>11}{:>11}{:>11}{:>11}{:>9}{:>9}{:>11}\n",
         "",
@@ -53,15 +55,29 @@ pub(crate) fn table(rows: &[Row]) -> String {
         direct.p50, direct.p99, direct.alone_p50, direct.alone_p99,
     ));
     let cpu = |name: &str| rows.iter().find(|row| row.name == name).and_then(|row| row.cpu_per_request);
-    if let (Some(bare), Some(ours)) = (cpu("bare hyper"), cpu("vouchgate ES256")) {
+    let bare = cpu("bare hyper");
+    if let (Some(bare), Some(ours)) = (bare, cpu(Case::Warm.name())) {
         text.push_str(&format!("vouchgate ES256 costs {:.2} times the CPU of bare hyper\n", ours / bare));
+    }
+    text.push_str(&format!("one ES256 verification alone: {:.1} us\n", found.verification));
+    for (case, without) in [(Case::Dpop, Case::Warm), (Case::Signature, Case::Warm), (Case::Mtls, Case::Tls)] {
+        if let (Some(proved), Some(plain)) = (cpu(case.name()), cpu(without.name())) {
+            let more = proved - plain;
+            text.push_str(&format!(
+                "{}: {more:.1} us more than {}, {:.2} times one verification\n",
+                case.name(),
+                without.name(),
+                more / found.verification,
+            ));
+        }
     }
     text
 }
 
 /// The same, absolute, as JSON.
-pub(crate) fn json(plan: &Plan, rows: &[Row]) -> String {
-    let rows: Vec<_> = rows
+pub(crate) fn json(plan: &Plan, found: &Found) -> String {
+    let rows: Vec<_> = found
+        .rows
         .iter()
         .map(|row| {
             json!({
@@ -77,5 +93,12 @@ pub(crate) fn json(plan: &Plan, rows: &[Row]) -> String {
         })
         .collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{:#}\n", json!({"connections": 64, "requests": plan.requests, "cores": cores, "subjects": rows}))
+    let result = json!({
+        "connections": 64,
+        "requests": plan.requests,
+        "cores": cores,
+        "es256_verification_us": found.verification,
+        "subjects": rows,
+    });
+    format!("{result:#}\n")
 }

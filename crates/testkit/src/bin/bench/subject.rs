@@ -6,22 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, SystemClock, SystemRng};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::certs::{Authority, Identity};
+use testkit::dpop::Holder;
 use testkit::keys::{TestKey, key_set};
 use testkit::process::Process;
 
-use crate::load::Requests;
+use crate::load::{Requests, Target};
+use crate::prover::{Proof, Prover};
 
 /// What tokens name as audience.
-const AUDIENCE: &str = "https://ai.bench.example";
+pub(crate) const AUDIENCE: &str = "https://ai.bench.example";
+/// Its host.
+pub(crate) const SERVER: &str = "ai.bench.example";
+/// What is asked for.
+pub(crate) const PATH: &str = "/v1/chat/completions";
 const ISSUER: &str = "https://id.bench.example";
 
 /// One way for a request to reach the provider.
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
-    pub(crate) addr: SocketAddr,
+    pub(crate) target: Target,
     /// The process to be measured; none when the provider is asked directly.
     pub(crate) process: Option<Process>,
     pub(crate) requests: Requests,
@@ -37,18 +44,22 @@ enum Tokens<'a> {
     One(&'a TestKey),
     /// Another with every request, of this many.
     Many(&'a TestKey, usize),
+    /// The same with every request, bound to something.
+    Bound(&'a TestKey, Value),
 }
 
 impl Subject {
     fn new(name: &'static str, addr: SocketAddr, process: Option<Process>, tokens: &Tokens<'_>) -> Self {
-        let tokens: Vec<Option<String>> = match *tokens {
+        let tokens: Vec<Option<String>> = match tokens {
             Tokens::None => vec![None],
-            Tokens::One(key) => vec![Some(token(key, 0))],
-            Tokens::Many(key, count) => (0..count).map(|number| Some(token(key, number))).collect(),
+            Tokens::One(key) => vec![Some(token(key, 0, &Value::Null))],
+            Tokens::Many(key, count) => (0..*count).map(|number| Some(token(key, number, &Value::Null))).collect(),
+            Tokens::Bound(key, cnf) => vec![Some(token(key, 0, cnf))],
         };
-        let stream = request(tokens[0].as_deref(), true);
-        let requests = tokens.iter().map(|token| request(token.as_deref(), false)).collect();
-        Self { name, addr, process, requests: Arc::new(requests), stream, dir: None }
+        let stream = with_token(tokens[0].as_deref(), true);
+        let requests = tokens.iter().map(|token| with_token(token.as_deref(), false)).collect();
+        let target = Target { addr, tls: None };
+        Self { name, target, process, requests: Requests::Given(Arc::new(requests)), stream, dir: None }
     }
 
     fn keep(mut self, dir: TempDir) -> Self {
@@ -70,29 +81,103 @@ pub(crate) async fn bare(upstream: SocketAddr) -> Subject {
     Subject::new("bare hyper", addr, Some(process), &Tokens::None)
 }
 
-/// Through Vouchgate: ES256 tokens, policy, limits, records and metrics on; one token, or this
-/// many different ones.
-pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, fresh_tokens: Option<usize>) -> Subject {
+/// What Vouchgate is measured with: everything on, and one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// One ES256 token in all requests.
+    Warm,
+    /// Another token in every request.
+    Fresh,
+    /// One token bound to a key, and a DPoP proof in every request.
+    Dpop,
+    /// One token bound to a key, and a signature over every request.
+    Signature,
+    /// One token, over TLS.
+    Tls,
+    /// One token bound to the client's certificate, over TLS.
+    Mtls,
+}
+
+impl Case {
+    pub(crate) const ALL: [Self; 6] = [Self::Warm, Self::Fresh, Self::Dpop, Self::Signature, Self::Tls, Self::Mtls];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "vouchgate ES256",
+            Self::Fresh => "vouchgate, every token new",
+            Self::Dpop => "vouchgate, DPoP",
+            Self::Signature => "vouchgate, signature",
+            Self::Tls => "vouchgate, TLS",
+            Self::Mtls => "vouchgate, mutual TLS",
+        }
+    }
+
+    /// What the policy demands.
+    fn bound(self) -> &'static str {
+        match self {
+            Self::Dpop => ", bound = [\"dpop\"]",
+            Self::Signature => ", bound = [\"signature\"]",
+            Self::Mtls => ", bound = [\"mtls\"]",
+            Self::Warm | Self::Fresh | Self::Tls => "",
+        }
+    }
+
+    fn encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Mtls)
+    }
+}
+
+/// Through Vouchgate: ES256 tokens, policy, limits, records and metrics on. At most `total` requests will be sent.
+pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, case: Case, total: usize) -> Subject {
     let key = TestKey::generate("ES256");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (public, admin) = (free_port(), free_port());
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file can be written");
     let master = vault::MasterKey::generate(&SystemRng).expect("a master key");
     master.create_file(&dir.path().join("master.key")).expect("the master key is written");
-    std::fs::write(dir.path().join("jwks.json"), key_set(&[&key]).to_string()).expect("the key set is written");
+    write("jwks.json", &key_set(&[&key]).to_string());
+    let (authority, client) = (Authority::new(), Identity::self_signed("bench"));
+    let server = authority.server(&[SERVER]);
+    write("cert.pem", &server.cert_pem);
+    write("key.pem", &server.key_pem);
+    write("vouchgate.toml", &configuration(dir.path(), (public, admin), upstream, case));
     let config = dir.path().join("vouchgate.toml");
-    std::fs::write(&config, configuration(dir.path(), public, admin, upstream)).expect("the configuration is written");
     let args = ["serve", "--config", config.to_str().expect("a path in UTF-8")];
     let process = Process::start(binary, &args, dir.path(), &[("BENCH_PROVIDER_KEY", "not-a-key")]);
     wait_for(public, &process).await;
-    let (name, tokens) = match fresh_tokens {
-        Some(count) => ("vouchgate, every token new", Tokens::Many(&key, count)),
-        None => ("vouchgate ES256", Tokens::One(&key)),
+    let tokens = match case {
+        Case::Fresh => Tokens::Many(&key, total),
+        Case::Mtls => Tokens::Bound(&key, json!({"x5t#S256": client.thumbprint()})),
+        _ => Tokens::One(&key),
     };
-    Subject::new(name, public, Some(process), &tokens).keep(dir)
+    let mut subject = Subject::new(case.name(), public, Some(process), &tokens).keep(dir);
+    if case.encrypted() {
+        let identity = Some(&client).filter(|_| case == Case::Mtls);
+        subject.target.tls = Some(authority.client_config(identity, &["http/1.1"]));
+    }
+    let kind = match case {
+        Case::Dpop => Proof::Dpop,
+        Case::Signature => Proof::Signature,
+        _ => return subject,
+    };
+    let holder = Holder::new("ES256");
+    let token = token(&key, 0, &json!({"jkt": holder.jkt(), "jwk": holder.jwk()}));
+    let prover = Prover { holder, token, kind, addr: public };
+    prover.ready().await;
+    subject.requests = Requests::Made(prover);
+    subject
 }
 
-fn configuration(dir: &Path, public: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> String {
+fn configuration(dir: &Path, (public, admin): (SocketAddr, SocketAddr), upstream: SocketAddr, case: Case) -> String {
     let dir = dir.display();
+    let bound = case.bound();
+    let tls = match case {
+        Case::Tls => format!("tls = {{ cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\" }}"),
+        Case::Mtls => {
+            format!("tls = {{ cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\", client_certificates = \"any\" }}")
+        }
+        _ => String::new(),
+    };
     format!(
         r#"
 [server]
@@ -100,6 +185,7 @@ listen = "{public}"
 admin_listen = "{admin}"
 external_url = "{AUDIENCE}"
 data_dir = "{dir}/data"
+{tls}
 
 [limits]
 connections_per_address = 5000
@@ -131,7 +217,7 @@ targets = [{{ provider = "mock", model = "bench-model" }}]
 
 [[policy]]
 name = "bench"
-who = {{ issuer = "bench", scope = ["chat"] }}
+who = {{ issuer = "bench", scope = ["chat"]{bound} }}
 may = {{ models = ["fast"], max_output_tokens = 4096 }}
 rate = [{{ requests = 100000000, per = "subject", window = "1h" }}, {{ concurrent = 10000, per = "subject" }}]
 "#
@@ -180,25 +266,37 @@ pub(crate) async fn haproxy(upstream: SocketAddr, alg: Option<&'static str>) -> 
     Some(Subject::new(name, addr, Some(process), &tokens).keep(dir))
 }
 
-fn token(key: &TestKey, number: usize) -> String {
+fn token(key: &TestKey, number: usize, cnf: &Value) -> String {
     let now = SystemClock.now().as_secs();
-    key.mint(&json!({
+    let mut claims = json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": "bench", "client_id": "bench", "scope": "chat",
         "iat": now, "exp": now + 3600, "jti": format!("bench-{number}"),
-    }))
+    });
+    if !cnf.is_null() {
+        claims["cnf"] = cnf.clone();
+    }
+    key.mint(&claims)
 }
 
-/// A chat request with a body of one kilobyte.
-fn request(token: Option<&str>, stream: bool) -> Vec<u8> {
+fn with_token(token: Option<&str>, stream: bool) -> Vec<u8> {
+    let authorization = token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
+    request(&authorization, &body(stream))
+}
+
+/// A chat request's body of one kilobyte.
+pub(crate) fn body(stream: bool) -> String {
     let text = |length: usize| "Tell me more about it. ".chars().cycle().take(length).collect::<String>();
     let body = |length| {
         json!({"model": "fast", "stream": stream, "messages": [{"role": "user", "content": text(length)}]}).to_string()
     };
-    let body = body(1024_usize.saturating_sub(body(0).len()));
-    let authorization = token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
+    body(1024_usize.saturating_sub(body(0).len()))
+}
+
+/// A request with these header lines beside those every request has.
+pub(crate) fn request(headers: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: ai.bench.example\r\nContent-Type: application/json\r\n\
-         Accept: application/json\r\nUser-Agent: bench/1\r\n{authorization}Content-Length: {}\r\n\r\n{body}",
+        "POST {PATH} HTTP/1.1\r\nHost: {SERVER}\r\nContent-Type: application/json\r\n\
+         Accept: application/json\r\nUser-Agent: bench/1\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len(),
     )
     .into_bytes()
