@@ -303,7 +303,7 @@ fn a_denial_says_what_is_missing_when_only_one_thing_is() {
 #[test]
 fn any_one_of_the_proofs_asked_for_will_do() {
     let policies = policies(
-        "[server]\ntls = { cert = \"c\", key = \"k\" }\n\
+        "[server]\ntls = { cert = \"c\", key = \"k\", client_certificates = \"any\" }\n\
          [[policy]]\nname = \"p\"\nwho = { issuer = \"corp\", bound = [\"mtls\", \"signature\"] }\nmay = { models = \"*\" }\n\
          single_use = true\non_revocation = \"cut\"\n",
     );
