@@ -8,10 +8,11 @@
 mod claims;
 mod dpop;
 mod forged;
+mod form;
 mod keysets;
 mod mtls;
 mod presented;
-mod refresh;
+pub(crate) mod refresh;
 mod revoked;
 mod signature;
 

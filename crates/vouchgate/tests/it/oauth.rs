@@ -12,6 +12,7 @@ use testkit::keys::TestKey;
 use testkit::op::Op;
 use testkit::raw::{self, Response};
 
+use crate::browser::{Browser, onward};
 use crate::caller::Caller;
 
 /// RFC 3986 section 2.3: what needs no encoding.
@@ -174,44 +175,17 @@ impl Client {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
-        let away = raw::request(self.addr, "GET", &format!("/oauth/authorize?{query}"), &[], b"").await;
-        let location = away.header("location").unwrap_or_else(|| panic!("{}: {}", away.status(), away.text()));
-        let cookies: Vec<&str> = away
-            .head
-            .headers
-            .iter()
-            .filter(|(name, _)| name == "set-cookie")
-            .filter_map(|(_, value)| value.split(';').next())
-            .collect();
-        let back = op.visit(location);
-        let path = back.strip_prefix(&self.origin).unwrap_or_else(|| panic!("sent to {back}"));
-        let cookies = cookies.join("; ");
-        let mut home = raw::request(self.addr, "GET", path, &[("cookie", &cookies)], b"").await;
-        if home.header("location").is_none() {
-            home = self.consent(&home, &cookies).await;
+        let mut browser = Browser::new(self.addr, &self.origin);
+        let away = browser.get(&format!("/oauth/authorize?{query}")).await;
+        let mut home = browser.sign_in(op, &away).await;
+        if onward(&home).is_none() {
+            // A public client's name can be said by anybody, so the person is asked.
+            home = browser.submit(&home, &[("decision", "allow")]).await;
         }
-        let refresh = home.header("refresh").and_then(|refresh| refresh.strip_prefix("0; url="));
-        let location = home.header("location").or(refresh);
-        let location = location.unwrap_or_else(|| panic!("{}: {}", home.status(), home.text()));
+        let location = onward(&home).unwrap_or_else(|| panic!("{}: {}", home.status(), home.text()));
         assert!(location.starts_with(REDIRECT), "{location}");
         let code = testkit::op::parameters(location.split_once('?').unwrap().1).remove("code");
         (code.unwrap_or_else(|| panic!("no code in {location}")), verifier)
-    }
-
-    /// What a person does whom the page asks whether to go on: press the first button.
-    async fn consent(&self, page: &Response, cookies: &str) -> Response {
-        let text = page.text();
-        let attribute = |after: &str, name: &str| {
-            let (_, rest) = text.split_once(after)?;
-            let (_, rest) = rest.split_once(&format!("{name}=\""))?;
-            rest.split('"').next().map(str::to_owned)
-        };
-        let Some(action) = attribute("<form", "action") else { panic!("{}: {text}", page.status()) };
-        let hidden = |name: &str| attribute(&format!("name=\"{name}\""), "value").unwrap_or_else(|| panic!("{text}"));
-        let form = encode(&[("ticket", &hidden("ticket")), ("csrf", &hidden("csrf")), ("decision", "allow")]);
-        let headers =
-            [("cookie", cookies), ("content-type", "application/x-www-form-urlencoded"), ("origin", &self.origin)];
-        raw::request(self.addr, "POST", &action, &headers, form.as_bytes()).await
     }
 
     /// Sign the provider's user in and redeem the code.

@@ -18,23 +18,23 @@ use crate::support::{Gateway, provider, secret_file};
 const SECRET: &str = "a secret of the tests' own client";
 
 /// A token service people sign in at through their own provider.
-pub(super) struct World {
-    pub(super) gateway: Gateway,
-    pub(super) op: Op,
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) op: Op,
     op_key: Arc<TestKey>,
-    provider: Mock,
+    pub(crate) provider: Mock,
 }
 
 const CLIENTS: &str = "\
-grants = [\"client_credentials\", \"authorization_code\", \"refresh_token\", \"token_exchange\"]\n\
+grants = [\"client_credentials\", \"authorization_code\", \"refresh_token\", \"device_code\", \"token_exchange\"]\n\
 redirect_uris = [\"http://127.0.0.1/callback\"]\nscopes = [\"openid\", \"chat\", \"files\"]\nrequire = [\"dpop\"]\nexchange = [\"corp\"]\n";
 
 impl World {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap())).await
     }
 
-    pub(super) async fn start_in(dir: Arc<tempfile::TempDir>) -> Self {
+    pub(crate) async fn start_in(dir: Arc<tempfile::TempDir>) -> Self {
         let op_key = Arc::new(TestKey::generate("ES256"));
         let op = Op::with_key(Arc::clone(&op_key)).await;
         let hash = sha256(SECRET);
@@ -51,8 +51,11 @@ impl World {
         let config = format!(
             "\n[[issuer]]\nname = \"corp\"\nissuer = \"{}\"\naudience = [\"{AUD}\"]\ndiscovery = true\nallow_private = true\n\n\
              [signin]\nissuer = \"corp\"\nclient_id = \"{}\"\nclient_secret = {{ file = {:?} }}\n{}{}\n\
+             [[client]]\nname = \"signer\"\nauth = {{ method = \"client_secret\", hash = \"sha256:{hash}\" }}\nscopes = [\"chat\"]\n\
+             require = [\"dpop\", \"signature\"]\n\n\
+             [[policy]]\nname = \"signed\"\nwho = {{ issuer = \"vouchgate\", client = \"signer\", bound = [\"signature\"] }}\nmay = {{ models = [\"prov/m1\"] }}\n\n\
              [[client]]\nname = \"web\"\nauth = {{ method = \"none\" }}\n{public}\n\
-             [[policy]]\nname = \"all\"\nwho = {{ issuer = \"vouchgate\", scope = [\"chat\"] }}\nmay = {{ models = [\"prov/m1\"] }}\n{}",
+             [[policy]]\nname = \"all\"\nwho = {{ issuer = \"vouchgate\", client = [\"agent\", \"other\", \"web\"], scope = [\"chat\"] }}\nmay = {{ models = [\"prov/m1\"] }}\n{}",
             op.issuer(),
             CLIENT.0,
             secret.display().to_string(),
@@ -67,18 +70,18 @@ impl World {
     }
 
     /// The provider's clock follows ours.
-    fn set_time(&self) {
+    pub(crate) fn set_time(&self) {
         let now = self.gateway.clock.now().as_secs();
         self.op.change(|behaviour| behaviour.now = Some(now));
     }
 
-    fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: Duration) {
         self.gateway.clock.advance(time);
         self.set_time();
     }
 
     /// A client with a secret and a key of its own.
-    pub(super) fn client(&self, id: &str) -> Client {
+    pub(crate) fn client(&self, id: &str) -> Client {
         let auth = if id == "web" { Auth::Public } else { Auth::Secret(SECRET.to_owned()) };
         Client::new(self.gateway.public, id, auth, Arc::new(self.gateway.clock.clone())).bound()
     }
@@ -91,7 +94,7 @@ impl World {
     }
 
     /// The token opens the data plane, or does not, as its owner says.
-    async fn opens(&self, client: &mut Client, token: &str) -> bool {
+    pub(crate) async fn opens(&self, client: &mut Client, token: &str) -> bool {
         let caller = client.caller(token);
         let before = self.provider.count();
         let nonce = {
