@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use vault::{MasterKey, Vault};
 
 use crate::admin::{self, Admin, Hosts};
-use crate::oauth::{self, AttemptLimits, Documents, Nowhere, Oauth, OauthParts, OpenidProvider, SubjectTokens};
+use crate::oauth::{self, AttemptLimits, Documents, EventCounts, Nowhere, Oauth, OauthParts, OpenidProvider, Secrets, SubjectTokens};
 use crate::operations::{CreateAdminToken, Operations, Parts};
 use crate::{ClientAddress, ClientCertificate, external_url};
 
@@ -41,6 +41,8 @@ pub(crate) struct Outside {
     pub(crate) subject_tokens: Arc<dyn SubjectTokens>,
     pub(crate) documents: Arc<dyn Documents>,
     pub(crate) provider: Arc<dyn OpenidProvider>,
+    pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) heard: Arc<EventCounts>,
     pub(crate) replay_entries: usize,
 }
 
@@ -50,6 +52,8 @@ impl Default for Outside {
             subject_tokens: Arc::new(Nowhere),
             documents: Arc::new(Nowhere),
             provider: Arc::new(Nowhere),
+            secrets: Arc::new(Nowhere),
+            heard: Arc::default(),
             replay_entries: 1000,
         }
     }
@@ -123,6 +127,8 @@ impl Fixture {
             subject_tokens: outside.subject_tokens,
             documents: outside.documents,
             provider: outside.provider,
+            secrets: outside.secrets,
+            heard: Arc::clone(&outside.heard),
         }));
         Self {
             dir,

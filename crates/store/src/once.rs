@@ -49,6 +49,17 @@ impl UsedOnce<'_> {
             .await
     }
 
+    /// Whether it has been used. What is done twice without harm is done before it is claimed, so that it is not lost in
+    /// between.
+    pub async fn seen(self, kind: OneTime, key: &[&str]) -> Result<bool, StoreError> {
+        let select = self
+            .0
+            .sql("SELECT 1 FROM used_once WHERE tenant = $1 AND kind = $2 AND hash = $3")
+            .bind(kind.as_str())
+            .bind(hash(key));
+        Ok(!self.0.fetch(select).await?.is_empty())
+    }
+
     /// Forget what nobody accepts any more, at most `limit`; how many there were.
     pub async fn delete_expired(self, limit: u32) -> Result<u64, StoreError> {
         let delete = self

@@ -242,6 +242,32 @@ impl Refresh<'_> {
             .await
     }
 
+    /// Whether a family that has not ended is of that session of another issuer's.
+    pub async fn knows_session(self, issuer: &str, session: &str) -> Result<bool, StoreError> {
+        let select = self
+            .0
+            .sql(
+                "SELECT 1 FROM refresh_families WHERE tenant = $1 AND upstream_sid = $2 AND revoked_at IS NULL
+                 AND substr(subject, 1, length($3)) = $3 LIMIT 1",
+            )
+            .bind(session)
+            .bind(format!("{issuer}|"));
+        Ok(!self.0.fetch(select).await?.is_empty())
+    }
+
+    /// Whether a family that has not ended is of that device of another issuer's.
+    pub async fn knows_device(self, issuer: &str, device: &str) -> Result<bool, StoreError> {
+        let select = self
+            .0
+            .sql(
+                "SELECT 1 FROM refresh_families WHERE tenant = $1 AND device = $2 AND revoked_at IS NULL
+                 AND substr(subject, 1, length($3)) = $3 LIMIT 1",
+            )
+            .bind(device)
+            .bind(format!("{issuer}|"));
+        Ok(!self.0.fetch(select).await?.is_empty())
+    }
+
     /// End a family. [`StoreError::Missing`] unless there is one that has not ended.
     pub async fn revoke_family(self, id: &str, reason: &str) -> Result<(), StoreError> {
         let end = self

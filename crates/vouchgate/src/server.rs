@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use base::{Clock, Rng, Secret};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
-use control::oauth::{self, AttemptLimits, Oauth, OauthParts};
+use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
 use control::{OperationError, Operations};
 use gateway::{Deps, Gateway, Metrics, Snapshot};
 use net::jwks::{Jwks, Timing};
@@ -28,7 +28,7 @@ use crate::listen::{Caps, Drain, DrainTimes, Edge, ListenError, Listener, Pressu
 use crate::preflight;
 use crate::public::{Private, Public};
 use crate::tasks::{StopTasks, Tasks};
-use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Refresh, SigninProvider, WayOut};
+use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -164,7 +164,8 @@ impl Server {
         let drain = Drain::new();
         let admin_drain = Drain::new();
         let mut registry = Registry::default();
-        gauges::register(&mut registry, &store, &proofs.replay);
+        let heard = Arc::<EventCounts>::default();
+        gauges::register(&mut registry, &store, &proofs.replay, &heard);
         let deps = Deps {
             clock: Arc::clone(&clock),
             rng,
@@ -194,7 +195,7 @@ impl Server {
             in_force: watch::Sender::new(before),
         });
 
-        let token_service = token_service(&running, &config, (&clock, &egress), proofs);
+        let token_service = token_service(&running, &config, (&clock, &egress), (proofs, heard));
         let pressure = Arc::new(Pressure::default());
         let edge = |drain: &Drain, caps: Arc<Caps>| Edge {
             limits: limits.into(),
@@ -299,7 +300,7 @@ fn token_service(
     running: &Running,
     config: &Config,
     (clock, egress): (&Arc<dyn Clock>, &Egress),
-    Proofs { replay, nonces }: Proofs,
+    (Proofs { replay, nonces }, heard): (Proofs, Arc<EventCounts>),
 ) -> Oauth {
     let operations = &running.builder.operations;
     let provider = SigninProvider {
@@ -320,6 +321,11 @@ fn token_service(
         subject_tokens: Arc::new(subject_tokens),
         documents: Arc::new(WayOut(egress.clone())),
         provider: Arc::new(provider),
+        secrets: Arc::new(Referred {
+            store: operations.store().clone(),
+            vault: Arc::clone(&running.builder.vault),
+        }),
+        heard,
     })
 }
 

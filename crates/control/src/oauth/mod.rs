@@ -10,6 +10,7 @@ mod cors;
 mod device;
 mod dpop;
 mod error;
+mod events;
 mod introspect;
 mod keys;
 mod lockout;
@@ -33,8 +34,9 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 pub use error::OauthError;
+pub use events::EventCounts;
 pub use lockout::{AttemptLimits, Attempts, TooManyAttempts};
-pub use outside::{Document, Documents, FetchError, Nowhere, SubjectTokens};
+pub use outside::{Document, Documents, FetchError, Nowhere, Secrets, SubjectTokens};
 pub(crate) use request::{BodyError, collect, matches_tag};
 pub use signin::{FormAnswer, FormAuth, OpenidProvider, ProviderSettings};
 
@@ -69,6 +71,10 @@ pub struct OauthParts {
     pub documents: Arc<dyn Documents>,
     /// Where people sign in.
     pub provider: Arc<dyn OpenidProvider>,
+    /// What transmitters of security events have to say.
+    pub secrets: Arc<dyn Secrets>,
+    /// Counts the security events that were heard.
+    pub heard: Arc<EventCounts>,
 }
 
 impl std::fmt::Debug for OauthParts {
@@ -89,6 +95,7 @@ pub struct Oauth {
     visits: Attempts,
     guesses: device::Guesses,
     known: signin::Known,
+    ears: events::Ears,
     started: Instant,
 }
 
@@ -103,6 +110,7 @@ impl Oauth {
             visits: Attempts::new(parts.limits),
             guesses: device::Guesses::new(parts.limits),
             known: signin::Known::default(),
+            ears: events::Ears::new(parts.limits),
             started: parts.operations.clock().monotonic(),
             parts,
         }
@@ -122,6 +130,7 @@ pub fn router(oauth: Arc<Oauth>) -> Router {
     Router::new()
         .route("/oauth/token", post(token::endpoint).fallback(post_only))
         .route("/oauth/revoke", post(revoke::endpoint).fallback(post_only))
+        .route("/oauth/events", post(events::endpoint).fallback(post_only))
         .route("/oauth/introspect", post(introspect::endpoint).fallback(post_only))
         .route("/oauth/authorize", get(authorize::endpoint).post(authorize::endpoint).fallback(pages_only))
         .route("/oauth/callback", get(callback::endpoint).fallback(get_only))

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Secret;
+use config::SecretRef;
 use proof::token::{TokenError, VerifiedToken};
 
 use crate::admin::Pending;
@@ -40,6 +42,12 @@ pub trait Documents: Send + Sync {
     fn get<'a>(&'a self, url: &'a str, allow_private: bool) -> Pending<'a, Result<Document, FetchError>>;
 }
 
+/// Reads what the configuration refers to: a variable, a file, the vault.
+pub trait Secrets: Send + Sync {
+    /// The secret's value. One of the vault must not be bound to an origin: it is compared here, and sent nowhere.
+    fn read<'a>(&'a self, reference: &'a SecretRef) -> Pending<'a, Result<Secret<String>, FetchError>>;
+}
+
 /// No issuers and no way out: for an installation that needs neither.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nowhere;
@@ -47,6 +55,13 @@ pub struct Nowhere;
 impl SubjectTokens for Nowhere {
     fn verify<'a>(&'a self, _: &'a str) -> Pending<'a, Result<Arc<VerifiedToken>, TokenError>> {
         Box::pin(std::future::ready(Err(TokenError::UnknownIssuer)))
+    }
+}
+
+impl Secrets for Nowhere {
+    fn read<'a>(&'a self, _: &'a SecretRef) -> Pending<'a, Result<Secret<String>, FetchError>> {
+        let error = FetchError { reason: "no_secrets", message: "there are no secrets".to_owned() };
+        Box::pin(std::future::ready(Err(error)))
     }
 }
 

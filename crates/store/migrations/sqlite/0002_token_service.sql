@@ -56,6 +56,7 @@ CREATE INDEX refresh_families_client ON refresh_families (tenant, client);
 CREATE INDEX refresh_families_subject ON refresh_families (tenant, subject);
 CREATE INDEX refresh_families_sid ON refresh_families (tenant, sid);
 CREATE INDEX refresh_families_upstream_sid ON refresh_families (tenant, upstream_sid) WHERE upstream_sid IS NOT NULL;
+CREATE INDEX refresh_families_device ON refresh_families (tenant, device) WHERE device IS NOT NULL;
 CREATE INDEX refresh_families_end ON refresh_families (tenant, absolute_end);
 
 -- A rotated token stays as long as its family, so that its reuse is noticed.

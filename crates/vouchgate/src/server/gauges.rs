@@ -3,18 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 
+use control::oauth::EventCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use store::{RecordSink, Replay, Revoked, Store};
 
 /// Register what the store and the replay store tell of themselves.
-pub(super) fn register(registry: &mut Registry, store: &Store, replay: &Arc<dyn Replay>) {
+pub(super) fn register(registry: &mut Registry, store: &Store, replay: &Arc<dyn Replay>, heard: &Arc<EventCounts>) {
     registry.register_collector(Box::new(Dropped(store.sink())));
     registry.register_collector(Box::new(Remembered(Arc::clone(replay))));
-    registry.register_collector(Box::new(Revocations(store.revoked().clone())));
+    registry.register_collector(Box::new(Revocations(store.revoked())));
+    registry.register_collector(Box::new(Heard(Arc::clone(heard))));
 }
 
 /// Counts the request records that were given up because the disk did not keep pace.
@@ -53,6 +56,21 @@ impl Collector for Revocations {
     }
 }
 
+/// Counts the security events that others pushed to us.
+#[derive(Debug)]
+struct Heard(Arc<EventCounts>);
+
+impl Collector for Heard {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Security event tokens received, by what came of them";
+        let mut family = encoder.encode_descriptor("vouchgate_security_events", help, None, MetricType::Counter)?;
+        for (outcome, count) in self.0.by_outcome() {
+            ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
+        }
+        Ok(())
+    }
+}
+
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> Result<(), fmt::Error> {
     let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
@@ -72,7 +90,7 @@ mod tests {
         let store = Store::open(&StoreUrl::default(), dir.path(), clock.clone(), Arc::new(SystemRng)).await.unwrap();
         let replay: Arc<dyn Replay> = Arc::new(MemoryReplay::new(clock, 7));
         let mut registry = Registry::default();
-        register(&mut registry, &store, &replay);
+        register(&mut registry, &store, &replay, &Arc::default());
         let shown = || {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -81,6 +99,7 @@ mod tests {
         for line in ["vouchgate_records_dropped_total 0", "vouchgate_replay_entries 0", "vouchgate_revocations 0"] {
             assert!(shown().contains(line), "{line}");
         }
+        assert!(shown().contains("vouchgate_security_events_total{outcome=\"acted\"} 0"), "{}", shown());
         let until = Timestamp::from_secs(i64::MAX / 1_000_000);
         assert_eq!(replay.claim([1; 32], until).await, Ok(store::Claim::First));
         assert!(shown().contains("vouchgate_replay_entries 1\n"));

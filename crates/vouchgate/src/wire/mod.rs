@@ -29,7 +29,7 @@ pub(crate) use issuers::rules_of;
 pub use last_good::Kept;
 pub use refresh::Refresh;
 pub use signin::{InForce as SigninInForce, Provider as SigninProvider};
-pub use token_service::{DataPlaneTokens, WayOut};
+pub use token_service::{DataPlaneTokens, Referred, WayOut};
 
 /// Why no snapshot can be built: what was in force stays in force.
 #[derive(Debug, thiserror::Error)]

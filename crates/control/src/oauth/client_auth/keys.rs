@@ -59,9 +59,9 @@ impl ClientKeySets {
         Arc::clone(&self.stand_in)
     }
 
-    /// The keys of a client that signs who it is. `anew`: those held do not have the key that was used, so they are fetched
+    /// The keys of a client that signs who it is, or of a transmitter of security events. `anew`: those held do not have the key that was used, so they are fetched
     /// again unless that was done a moment ago.
-    pub(super) async fn of(&self, keys: &RegisteredKeys, anew: bool) -> Result<Arc<KeySet>, OauthError> {
+    pub(in crate::oauth) async fn of(&self, keys: &RegisteredKeys, anew: bool) -> Result<Arc<KeySet>, OauthError> {
         match keys {
             RegisteredKeys::Set(keys) => Ok(Arc::clone(keys)),
             RegisteredKeys::Url { url, allow_private } => self.fetched(url, *allow_private, anew).await,
@@ -99,7 +99,7 @@ impl ClientKeySets {
         let document = match self.documents.get(url.as_str(), allow_private).await {
             Ok(document) => document,
             Err(error) => {
-                tracing::warn!(url = url.as_str(), reason = error.reason, %error, "a client's keys cannot be fetched");
+                tracing::warn!(url = url.as_str(), reason = error.reason, %error, "keys cannot be fetched");
                 return None;
             }
         };
@@ -107,7 +107,7 @@ impl ClientKeySets {
         match KeySet::from_published(&document.body) {
             Ok(keys) => Some(Fetched { keys: Arc::new(keys), at: now, fresh_for }),
             Err(error) => {
-                tracing::warn!(url = url.as_str(), reason = error.reason(), "a client's keys cannot be used");
+                tracing::warn!(url = url.as_str(), reason = error.reason(), "keys cannot be used");
                 None
             }
         }

@@ -19,7 +19,10 @@ async fn claim(store: &Store, key: &[&str]) -> Claim {
 pub(crate) async fn what_is_used_once_stays_used_after_a_restart<B: Backend>() {
     let backend = B::fresh();
     let store = backend.open().await;
+    let seen = async |key: &[&str]| store.used_once().seen(OneTime::ClientAssertion, key).await.unwrap();
+    assert!(!seen(&["batch", "jti-1"]).await);
     assert_eq!(claim(&store, &["batch", "jti-1"]).await, Claim::First);
+    assert!(seen(&["batch", "jti-1"]).await && !seen(&["batch", "jti-2"]).await);
     assert_eq!(claim(&store, &["batch", "jti-1"]).await, Claim::Seen);
     assert_eq!(claim(&store, &["batchj", "ti-1"]).await, Claim::First, "parts keep their bounds");
     assert_eq!(claim(&store, &["batch", "jti-1", ""]).await, Claim::First);

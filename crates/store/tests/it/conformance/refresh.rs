@@ -294,6 +294,13 @@ pub(crate) async fn revocations_end_the_families_they_reach<B: Backend>() {
     let backend = B::fresh();
     let store = backend.open().await;
     begin(&store, 1).await;
+    let knows = async |issuer: &str, session: &str, device: &str| {
+        let refresh = store.refresh();
+        (refresh.knows_session(issuer, session).await.unwrap(), refresh.knows_device(issuer, device).await.unwrap())
+    };
+    assert_eq!(knows("corp", "corp-s", "d-1").await, (true, true));
+    assert_eq!(knows("corp", "s-1", "d-2").await, (false, false));
+    assert_eq!(knows("cor", "corp-s", "d-1").await, (false, false));
     for what in others {
         store.revocations().revoke(revocation(what, store.revocations().now())).await.unwrap();
     }
