@@ -4,9 +4,15 @@
 //! tool arguments their exact form. Members nobody modelled are kept in `extra`, under the name of the dialect they
 //! came in; the writer of another dialect refuses them by name or drops them by its documented table, never silently.
 
+mod event;
+mod usage;
+
 use std::sync::Arc;
 
 use crate::Dialect;
+
+pub use event::Event;
+pub use usage::Usage;
 
 /// A piece of valid JSON, as its sender wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -397,175 +403,4 @@ pub enum Stop {
     ContextWindow,
     /// The provider paused a long turn of its own tools (Anthropic `pause_turn`).
     Pause,
-}
-
-/// Tokens taken. `None`: the provider did not say. A value that is no whole number sets `suspect` and is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Tokens read, those from and into a cache included.
-    pub input_tokens: Option<u64>,
-    /// Tokens generated, as the provider counts them (xAI and Google leave reasoning out: see [`Usage::generated`]).
-    pub output_tokens: Option<u64>,
-    /// The provider's own sum.
-    pub total_tokens: Option<u64>,
-    /// Of the input: read from a cache.
-    pub cache_read_tokens: Option<u64>,
-    /// Of the input: written into a cache.
-    pub cache_write_tokens: Option<u64>,
-    /// Reasoning tokens.
-    pub reasoning_tokens: Option<u64>,
-    /// Of the input: audio.
-    pub audio_input_tokens: Option<u64>,
-    /// Of the output: audio.
-    pub audio_output_tokens: Option<u64>,
-    /// The provider sent a count that cannot be one.
-    pub suspect: bool,
-}
-
-impl Usage {
-    /// Whether the provider said anything.
-    pub fn is_known(&self) -> bool {
-        self.input_tokens.is_some() || self.output_tokens.is_some() || self.total_tokens.is_some()
-    }
-
-    /// All tokens generated: the output, or the rest of the provider's sum where that is more.
-    pub fn generated(&self) -> Option<u64> {
-        let rest = self.total_tokens.map(|total| total.saturating_sub(self.input_tokens.unwrap_or(0)));
-        self.output_tokens.max(rest)
-    }
-
-    /// Take over what `later` says. A later zero does not undo a count: some servers repeat the block with zeros.
-    pub fn merge(&mut self, later: &Self) {
-        let take = |now: &mut Option<u64>, then: Option<u64>| match (*now, then) {
-            (None, _) => *now = then,
-            (Some(_), Some(more)) if more > 0 => *now = then,
-            _ => {}
-        };
-        take(&mut self.input_tokens, later.input_tokens);
-        take(&mut self.output_tokens, later.output_tokens);
-        take(&mut self.total_tokens, later.total_tokens);
-        take(&mut self.cache_read_tokens, later.cache_read_tokens);
-        take(&mut self.cache_write_tokens, later.cache_write_tokens);
-        take(&mut self.reasoning_tokens, later.reasoning_tokens);
-        take(&mut self.audio_input_tokens, later.audio_input_tokens);
-        take(&mut self.audio_output_tokens, later.audio_output_tokens);
-        self.suspect |= later.suspect;
-    }
-}
-
-/// One event of a streamed answer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The answer begins.
-    Start {
-        /// The provider's id of it.
-        id: Option<String>,
-        /// The model that answers.
-        model: String,
-        /// When, in seconds since the epoch.
-        created: Option<u64>,
-    },
-    /// More text.
-    Text {
-        /// Of which answer.
-        choice: u32,
-        /// The text.
-        text: String,
-    },
-    /// More reasoning.
-    Thinking {
-        /// Of which answer.
-        choice: u32,
-        /// The reasoning.
-        text: String,
-    },
-    /// The signature of the reasoning so far.
-    Signature {
-        /// Of which answer.
-        choice: u32,
-        /// The signature.
-        signature: String,
-    },
-    /// Reasoning only the provider can read.
-    RedactedThinking {
-        /// Of which answer.
-        choice: u32,
-        /// The data.
-        data: String,
-    },
-    /// More of a refusal.
-    Refusal {
-        /// Of which answer.
-        choice: u32,
-        /// The words.
-        text: String,
-    },
-    /// A function call begins.
-    ToolCall {
-        /// Of which answer.
-        choice: u32,
-        /// Which call, from 0.
-        call: u32,
-        /// Its id.
-        id: String,
-        /// The function.
-        name: String,
-    },
-    /// More of a call's arguments.
-    Arguments {
-        /// Of which answer.
-        choice: u32,
-        /// Which call.
-        call: u32,
-        /// A piece of JSON text.
-        json: String,
-    },
-    /// A source the text leans on.
-    Citation {
-        /// Of which answer.
-        choice: u32,
-        /// The source.
-        citation: Citation,
-    },
-    /// A part of a kind that is not modelled, whole.
-    Other {
-        /// Of which answer.
-        choice: u32,
-        /// The part.
-        raw: Json,
-    },
-    /// An answer ended.
-    Stop {
-        /// Which.
-        choice: u32,
-        /// Why.
-        stop: Stop,
-    },
-    /// What it has taken so far.
-    Usage(Usage),
-    /// A sign of life.
-    Ping,
-    /// The provider failed in the middle.
-    Error(crate::ProviderError),
-    /// The stream is complete.
-    End,
-}
-
-impl Event {
-    /// Which answer it belongs to, if to one.
-    pub fn choice(&self) -> Option<u32> {
-        match self {
-            Self::Text { choice, .. }
-            | Self::Thinking { choice, .. }
-            | Self::Signature { choice, .. }
-            | Self::RedactedThinking { choice, .. }
-            | Self::Refusal { choice, .. }
-            | Self::ToolCall { choice, .. }
-            | Self::Arguments { choice, .. }
-            | Self::Citation { choice, .. }
-            | Self::Other { choice, .. }
-            | Self::Stop { choice, .. } => Some(*choice),
-            Self::Start { .. } | Self::Usage(_) | Self::Ping | Self::Error(_) | Self::End => None,
-        }
-    }
 }
