@@ -1,6 +1,5 @@
 //! What is no token by its form: other serialisations, other encodings, too much of it, broken JSON in every place.
 
-use proof::jose::base64url_decode;
 use serde_json::{Value, json};
 use testkit::keys::{TestKey, b64, unsigned};
 
