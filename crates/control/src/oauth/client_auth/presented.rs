@@ -42,9 +42,8 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 /// section 2.3), so that two parts of a request cannot speak for two clients.
 pub(in crate::oauth) fn presented(headers: &HeaderMap, form: &Form) -> Result<Presented, OauthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let header = match (values.next(), values.next()) {
-        (header, None) => header,
-        (_, Some(_)) => return Err(OauthError::InvalidRequest("more than one Authorization header")),
+    let (header, None) = (values.next(), values.next()) else {
+        return Err(OauthError::InvalidRequest("more than one Authorization header"));
     };
     let ways = [header.is_some(), form.get("client_secret").is_some(), form.get("client_assertion").is_some()];
     if ways.into_iter().filter(|used| *used).count() > 1 {

@@ -56,7 +56,7 @@ async fn exchange(fixture: &Fixture, token: &str, more: &str) -> Answer {
 #[tokio::test]
 async fn a_company_token_becomes_a_short_one_of_ours_that_names_both_sides() {
     let (fixture, corp) = installation().await;
-    let answer = exchange(&fixture, &corp.token(json!({})), "&scope=chat").await;
+    let answer = exchange(&fixture, &corp.token(&json!({})), "&scope=chat").await;
     let said = answer.json();
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!((&said["issued_token_type"], &said["token_type"]), (&json!(TYPE), &json!("Bearer")));
@@ -73,10 +73,10 @@ async fn a_company_token_becomes_a_short_one_of_ours_that_names_both_sides() {
 #[tokio::test]
 async fn ours_never_outlives_theirs_nor_has_more_scopes_than_the_client() {
     let (fixture, corp) = installation().await;
-    let short = exchange(&fixture, &corp.token(json!({"exp": NOW + 20})), "").await;
+    let short = exchange(&fixture, &corp.token(&json!({"exp": NOW + 20})), "").await;
     assert_eq!(short.json()["expires_in"], 20);
     assert_eq!(claims(&access_token(&short))["exp"], NOW + 20);
-    let greedy = exchange(&fixture, &corp.token(json!({"scope": "chat admin"})), "&scope=admin").await;
+    let greedy = exchange(&fixture, &corp.token(&json!({"scope": "chat admin"})), "&scope=admin").await;
     assert_eq!(error(&greedy), is(400, "invalid_scope"));
 }
 
@@ -86,11 +86,11 @@ async fn what_the_data_plane_would_not_take_is_not_exchanged_either() {
     let stranger = TestKey::generate("ES256").with_kid("corp-1");
     let usual = json!({"iss": CORP, "sub": "alice", "aud": EXTERNAL, "exp": NOW + 60});
     let tries = [
-        ("expired", corp.token(json!({"exp": NOW - 1}))),
-        ("no end", corp.token(json!({"exp": null}))),
-        ("another audience", corp.token(json!({"aud": "https://other.example"}))),
-        ("another issuer", corp.token(json!({"iss": "https://evil.example/"}))),
-        ("an issuer this client may not exchange", corp.token(json!({"iss": "https://partner.example/"}))),
+        ("expired", corp.token(&json!({"exp": NOW - 1}))),
+        ("no end", corp.token(&json!({"exp": null}))),
+        ("another audience", corp.token(&json!({"aud": "https://other.example"}))),
+        ("another issuer", corp.token(&json!({"iss": "https://evil.example/"}))),
+        ("an issuer this client may not exchange", corp.token(&json!({"iss": "https://partner.example/"}))),
         ("another key", stranger.mint(&usual)),
         ("unsigned", testkit::keys::unsigned(&json!({"alg": "none"}), &usual)),
         ("a proof", corp.key.mint_with(&json!({"alg": "ES256", "kid": "corp-1", "typ": "dpop+jwt"}), &usual)),
@@ -110,14 +110,14 @@ async fn what_the_data_plane_would_not_take_is_not_exchanged_either() {
 #[tokio::test]
 async fn a_22_our_own_access_token_is_no_subject_token() {
     let (fixture, corp) = installation().await;
-    let ours = access_token(&exchange(&fixture, &corp.token(json!({})), "").await);
+    let ours = access_token(&exchange(&fixture, &corp.token(&json!({})), "").await);
     assert_eq!(error(&exchange(&fixture, &ours, "").await), is(400, "invalid_request"));
 }
 
 #[tokio::test]
 async fn parameters_of_an_exchange_are_those_of_rfc_8693_or_refused() {
     let (fixture, corp) = installation().await;
-    let token = corp.token(json!({}));
+    let token = corp.token(&json!({}));
     let with = |name: &str, value: &str| format!("&{name}={}", encode(value));
     let kind = |kind: &str| format!("urn:ietf:params:oauth:token-type:{kind}");
     for (more, expected) in [
@@ -149,19 +149,19 @@ async fn parameters_of_an_exchange_are_those_of_rfc_8693_or_refused() {
 async fn a_bound_company_token_is_exchanged_only_by_who_holds_its_key() {
     let (fixture, corp) = installation().await;
     let (key, thief) = (Holder::new("ES256"), Holder::new("ES256"));
-    let token = corp.token(json!({"cnf": {"jkt": key.jkt()}}));
+    let token = corp.token(&json!({"cnf": {"jkt": key.jkt()}}));
     assert_eq!(error(&exchange(&fixture, &token, "").await), is(400, "invalid_request"));
     assert_eq!(error(&with_proof(&fixture, &thief, &body("portal", &token)).await), is(400, "invalid_request"));
     let answer = with_proof(&fixture, &key, &body("portal", &token)).await;
     assert_eq!(claims(&access_token(&answer))["cnf"], json!({"jkt": key.jkt()}));
-    let certificate = corp.token(json!({"cnf": {"x5t#S256": testkit::dpop::sha256("a certificate")}}));
+    let certificate = corp.token(&json!({"cnf": {"x5t#S256": testkit::dpop::sha256("a certificate")}}));
     assert_eq!(error(&exchange(&fixture, &certificate, "").await), is(400, "invalid_request"));
 }
 
 #[tokio::test]
 async fn a_client_that_requires_a_key_exchanges_for_bound_tokens_only() {
     let (fixture, corp) = installation().await;
-    let token = corp.token(json!({}));
+    let token = corp.token(&json!({}));
     assert_eq!(error(&fixture.ask_token(&body("bound", &token), &[]).await), is(400, "invalid_dpop_proof"));
     let key = Holder::new("ES256");
     let nonce = nonce(&fixture, &key).await;
@@ -183,7 +183,7 @@ async fn a_39_a_revoked_subject_token_is_not_exchanged() {
     ] {
         let (fixture, corp) = installation().await;
         let token: Value = json!({});
-        let ours = access_token(&exchange(&fixture, &corp.token(token.clone()), "").await);
+        let ours = access_token(&exchange(&fixture, &corp.token(&token), "").await);
         let revocations = fixture.operations.store().revocations();
         let new = NewRevocation {
             what: what.clone(),
@@ -193,7 +193,7 @@ async fn a_39_a_revoked_subject_token_is_not_exchanged() {
             reason: "test".to_owned(),
         };
         revocations.revoke(new).await.unwrap();
-        assert_eq!(error(&exchange(&fixture, &corp.token(token), "").await), is(400, "invalid_request"), "{what:?}");
+        assert_eq!(error(&exchange(&fixture, &corp.token(&token), "").await), is(400, "invalid_request"), "{what:?}");
         // What it gave before is dead too, unless only the one token or its key was named.
         let introspected = fixture
             .post("/oauth/introspect", &format!("client_id=portal&client_secret={SECRET}&token={ours}"), &[], None)

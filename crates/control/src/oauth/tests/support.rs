@@ -180,7 +180,7 @@ impl Corp {
     }
 
     /// A token with these claims over the usual ones; `null` takes one out.
-    pub(super) fn token(&self, change: Value) -> String {
+    pub(super) fn token(&self, change: &Value) -> String {
         let mut claims = json!({
             "iss": CORP, "sub": "alice", "aud": EXTERNAL, "iat": NOW - 10, "exp": NOW + 3600, "jti": "corp-jti",
             "groups": ["staff"], "sid": "corp-session", "device_id": "laptop-7"
