@@ -14,6 +14,8 @@ use crate::oauth::{FetchError, Nowhere};
 
 /// The provider's metadata is asked for again after so long.
 const METADATA_AGE: Duration = Duration::from_mins(15);
+/// And when that failed, after so long: visitors must not make us ask a provider that is down for each of them.
+const FAILURE_AGE: Duration = Duration::from_secs(10);
 
 /// The provider as the configuration in force describes it.
 #[derive(Debug, Clone)]
@@ -119,7 +121,11 @@ pub(in crate::oauth) struct Endpoints {
 
 /// Remembers the endpoints, so that a sign-in does not wait for the metadata each time.
 #[derive(Debug, Default)]
-pub(in crate::oauth) struct Known(RwLock<Option<Remembered>>);
+pub(in crate::oauth) struct Known {
+    last: RwLock<Option<Remembered>>,
+    /// One asks, the others wait for what it learns.
+    asking: tokio::sync::Mutex<()>,
+}
 
 /// Of which settings: the issuer, what we are called there, and whether we have a secret. Others ask anew.
 type Of = (Option<String>, String, bool);
@@ -128,7 +134,7 @@ type Of = (Option<String>, String, bool);
 struct Remembered {
     of: Of,
     since: Instant,
-    endpoints: Endpoints,
+    outcome: Result<Endpoints, FetchError>,
 }
 
 impl Known {
@@ -146,20 +152,24 @@ impl Known {
             return Ok(Endpoints { authorization, token, auth, names_itself: false });
         }
         let of = (settings.rules.issuer.clone(), settings.client_id.clone(), settings.confidential);
-        if let Some(endpoints) = self.remembered(&of, now) {
-            return Ok(endpoints);
+        if let Some(outcome) = self.remembered(&of, now) {
+            return outcome;
         }
-        let metadata = provider.metadata(settings).await?;
-        let endpoints = read(&metadata, settings)?;
-        let remembered = Remembered { of, since: now, endpoints: endpoints.clone() };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(remembered);
-        Ok(endpoints)
+        let _turn = self.asking.lock().await;
+        if let Some(outcome) = self.remembered(&of, now) {
+            return outcome;
+        }
+        let outcome = provider.metadata(settings).await.and_then(|metadata| read(&metadata, settings));
+        let remembered = Remembered { of, since: now, outcome: outcome.clone() };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(remembered);
+        outcome
     }
 
-    fn remembered(&self, of: &Of, now: Instant) -> Option<Endpoints> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref().filter(|known| known.of == *of);
-        known.filter(|known| now.duration_since(known.since) < METADATA_AGE).map(|known| known.endpoints.clone())
+    fn remembered(&self, of: &Of, now: Instant) -> Option<Result<Endpoints, FetchError>> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        let last = last.as_ref().filter(|last| last.of == *of)?;
+        let age = if last.outcome.is_ok() { METADATA_AGE } else { FAILURE_AGE };
+        (now.saturating_duration_since(last.since) < age).then(|| last.outcome.clone())
     }
 }
 

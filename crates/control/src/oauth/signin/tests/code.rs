@@ -183,6 +183,23 @@ async fn the_provider_may_rotate_its_keys_and_know_us_by_other_means() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_down_is_asked_once_in_a_while_however_many_visit() {
+    let flow = Flow::new().await;
+    let discovery = "/.well-known/openid-configuration";
+    flow.op.change(|op| op.metadata = serde_json::json!({"token_endpoint": "no URL"}));
+    for _ in 0..5 {
+        assert_eq!(told(&location(&flow.get(&authorize(&GOOD)).await))["error"], "temporarily_unavailable");
+    }
+    assert_eq!(flow.op.asked(discovery), 1);
+    flow.op.change(|op| op.metadata = serde_json::json!({}));
+    flow.fixture.clock.advance(std::time::Duration::from_secs(10));
+    for _ in 0..5 {
+        assert!(told(&flow.sign_in(&GOOD).await).contains_key("code"));
+    }
+    assert_eq!(flow.op.asked(discovery), 2);
+}
+
+#[tokio::test]
 async fn without_a_provider_nobody_signs_in_and_the_client_is_told() {
     let flow = Flow::new().await;
     let alone = Fixture::with(&config("https://id.example.com")).await;
