@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::verify::text;
 use super::{DpopError, Expectation, MAX_PROOF_LEN, Proof, TargetUri, verify};
-use crate::jose::{JsonObject, base64url_decode, base64url_encode, parse_compact, parse_compact_within, sha256};
+use crate::jose::{
+    JsonObject, VerifyingKey, base64url_decode, base64url_encode, parse_compact, parse_compact_within, sha256,
+};
 
 /// What an operator asks of a proof.
 #[derive(Debug, Clone, Copy)]
@@ -71,12 +73,17 @@ fn judge(proof: &[u8], question: &Question<'_>) -> Result<String, DpopError> {
     verify(&proof, &expected).map(|verified| base64url_encode(verified.jkt()))
 }
 
-/// The thumbprint in the token's `cnf.jkt`, if the token is a JWT that has one. One that no key can have fits no key.
+/// The thumbprint of the key in the token's `cnf`, if the token is a JWT that names one there by `jkt` or holds it as
+/// `jwk`. One that no key can have fits no key.
 fn bound_to(token: &[u8]) -> Result<Option<[u8; 32]>, DpopError> {
     let claims = std::str::from_utf8(token).ok().and_then(|token| parse_compact(token).ok()?.claims().ok());
-    let Some(jkt) = claims.as_ref().and_then(|claims| claims.get("cnf")?.get("jkt")) else { return Ok(None) };
-    let jkt = jkt.as_str().and_then(base64url_decode).and_then(|jkt| <[u8; 32]>::try_from(jkt).ok());
-    jkt.map(Some).ok_or(DpopError::WrongKey)
+    let Some(cnf) = claims.as_ref().and_then(|claims| claims.get("cnf")) else { return Ok(None) };
+    let named = match (cnf.get("jkt"), cnf.get("jwk")) {
+        (Some(jkt), _) => jkt.as_str().and_then(base64url_decode).and_then(|jkt| <[u8; 32]>::try_from(jkt).ok()),
+        (None, Some(jwk)) => VerifyingKey::from_confirmation(jwk).ok().map(|key| *key.thumbprint()),
+        (None, None) => return Ok(None),
+    };
+    named.map(Some).ok_or(DpopError::WrongKey)
 }
 
 /// Without the line break an editor leaves at the end (one LF or CRLF).

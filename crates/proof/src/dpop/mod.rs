@@ -6,12 +6,14 @@
 
 mod error;
 mod inspect;
+mod lifetime;
 mod nonce;
 mod target;
 mod verify;
 
 pub use error::DpopError;
 pub use inspect::{Question, Verdict, inspect};
+pub use lifetime::Lifetimes;
 pub use nonce::{DEFAULT_NONCE_SLOT, Nonces};
 pub use target::{MAX_TARGET_LEN, TargetError, TargetUri};
 pub use verify::{

@@ -397,6 +397,10 @@ fn a_token_that_names_its_holder_s_key_is_held_to_it_by_the_verdict() {
         assert_eq!(verdict(json!({"jkt": broken})), "wrong_jkt");
     }
     assert_eq!(verdict(json!({"x5t#S256": "other"})), "ok", "not a key of this kind");
+    assert_eq!(verdict(json!({"jwk": holder.0.jwk()})), "ok", "the key itself");
+    for other in [TestKey::p256().jwk(), json!({}), json!("key")] {
+        assert_eq!(verdict(json!({"jwk": other})), "wrong_jkt");
+    }
 }
 
 fn shared() -> &'static Holder {
