@@ -44,6 +44,11 @@ impl Public {
         }
         let Ok(mut response) = self.oauth.clone().oneshot(request).await;
         harden(response.headers_mut());
+        if peer.tls {
+            // RFC 6797, as on the data plane.
+            let year = HeaderValue::from_static("max-age=31536000");
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+        }
         response
     }
 

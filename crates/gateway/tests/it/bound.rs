@@ -201,3 +201,30 @@ async fn a_confirmation_nobody_can_check_is_refused() {
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (401, "invalid_token"), "{cnf}");
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(128))]
+
+    #[test]
+    fn whatever_stands_in_the_fields_of_a_proof_is_refused_without_a_fault_of_ours(
+        scheme in "(DPoP|dpop|Bearer|DPoP ) ", dpop in "[ -~]{0,200}", signature in "(gw=)?[ -~]{0,80}",
+        input in "(gw=\\()?[ -~]{0,200}", digest in "(sha-256=)?[ -~]{0,60}", certificate in ":?[ -~]{0,60}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(&ANY.replace("[[policy]]", "trusted_proxies = [\"203.0.113.7\"]\n[[policy]]"));
+            let caller = Caller::new(&world);
+            let credential = format!("{scheme}{}", caller.token);
+            let headers = [
+                ("authorization", credential.as_str()),
+                ("dpop", &dpop),
+                ("signature", &signature),
+                ("signature-input", &input),
+                ("content-digest", &digest),
+                ("client-cert", &certificate),
+            ];
+            let answer = with(&world, &headers).await;
+            assert!(matches!(answer.status.as_u16(), 400 | 401), "{} {}", answer.status, answer.text());
+        });
+    }
+}
