@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use base::{Secret, Span, Timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use config::Requirement;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -161,6 +162,7 @@ impl Operations {
         if client.disabled {
             return Err(OperationError::NotAllowed(format!("the client {} is disabled", client.name)));
         }
+        must_be_bound(&client, mint)?;
         let asked = mint.scope.as_deref().map(parse_scopes).transpose()?;
         let scopes = granted(&client, asked).map_err(|missing| {
             OperationError::value("scope", format!("the client {} does not have the scope {missing}", client.name))
@@ -267,6 +269,22 @@ impl NewToken<'_> {
 fn left_half_hash(token: &str) -> String {
     let hash = digest::digest(&digest::SHA256, token.as_bytes());
     URL_SAFE_NO_PAD.encode(hash.as_ref().get(..16).unwrap_or_default())
+}
+
+/// What a client requires of its tokens holds for those it did not ask for itself: a stolen one is worth nothing.
+fn must_be_bound(client: &Registration, mint: &MintToken) -> Result<(), OperationError> {
+    if client.requires(Requirement::Mtls) {
+        let message =
+            format!("tokens of the client {} are bound to its certificate: it has to ask itself", client.name);
+        return Err(OperationError::NotAllowed(message));
+    }
+    let key = client.requires(Requirement::Dpop) || client.requires(Requirement::Signature);
+    if key && mint.jkt.is_none() {
+        let message =
+            format!("tokens of the client {} are bound to a key: say which by its thumbprint, jkt", client.name);
+        return Err(OperationError::NotAllowed(message));
+    }
+    Ok(())
 }
 
 /// A thumbprint from its text: 32 bytes, base64url.

@@ -220,3 +220,24 @@ async fn a_proof_may_name_any_of_our_origins_and_no_other() {
     assert_eq!(ask("https://alt.example.com", "ai.example.com").await.status, StatusCode::OK);
     assert_eq!(error(&ask("https://evil.example", "evil.example").await), is(400, "invalid_dpop_proof"));
 }
+
+#[tokio::test]
+async fn an_administrator_mints_no_token_that_is_good_for_whoever_has_it_where_the_client_requires_more() {
+    let more = "trusted_proxies = [\"10.0.0.0/8\"]\n[[client]]\nname = \"by-certificate\"\nrequire = [\"mtls\"]\n\
+                auth = { method = \"tls_client_auth\", subject_dn = \"CN=batch\" }\n";
+    let fixture = Fixture::with(&config(more)).await;
+    let key = Holder::new("ES256");
+    let mint = async |client: &str, jkt: Option<&str>| {
+        let body = json!({ "client": client, "jkt": jkt });
+        fixture.owner(http::Method::POST, "/admin/v1/tokens", Some(body)).await
+    };
+    for client in ["bound", "signing", "by-certificate"] {
+        assert_eq!(mint(client, None).await.code(), "not_allowed", "{client}");
+    }
+    assert_eq!(mint("by-certificate", Some(&key.jkt())).await.code(), "not_allowed");
+    assert_eq!(mint("bound", Some("AAAA")).await.code(), "invalid_value");
+    let minted = mint("bound", Some(&key.jkt())).await.json();
+    assert_eq!(minted["token_type"], "DPoP");
+    assert_eq!(claims(minted["access_token"].as_str().unwrap())["cnf"], json!({ "jkt": key.jkt() }));
+    assert_eq!(mint("free", None).await.json()["token_type"], "Bearer");
+}
