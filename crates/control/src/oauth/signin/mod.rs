@@ -123,6 +123,8 @@ pub(super) enum Underway {
     AtProvider {
         /// The provider, by its configured name.
         issuer: Name,
+        /// What only the browser that was sent there can have derived.
+        browser: String,
         /// What it is for.
         what: What,
         /// Whether it is the second try, which had to ask for the password again.
@@ -202,7 +204,8 @@ impl Oauth {
                 query.append_pair("prompt", "login");
             }
         }
-        let underway = Underway::AtProvider { issuer: settings.rules.name, what, again };
+        let bound = browser.derive(BROWSER, state);
+        let underway = Underway::AtProvider { issuer: settings.rules.name, browser: bound, what, again };
         self.operations().grant_put(GrantKind::Signin, state, &underway, SIGNIN_TTL).await?;
         Ok(url.into())
     }
@@ -212,9 +215,12 @@ impl Oauth {
         let state = answer.get("state").ok_or(SigninError::NoSuchSignin)?;
         let browser = browser.ok_or(SigninError::OtherBrowser)?;
         let taken = self.operations().grant_take::<Underway>(GrantKind::Signin, state).await?;
-        let Redeemed::First(Underway::AtProvider { issuer, what, again }) = taken else {
+        let Redeemed::First(Underway::AtProvider { issuer, browser: bound, what, again }) = taken else {
             return Err(SigninError::NoSuchSignin);
         };
+        if !browser.derived(BROWSER, state, &bound) {
+            return Err(SigninError::OtherBrowser);
+        }
         let max_age = match &what {
             What::Client { request } => request.max_age(),
             What::Device { .. } => None,
@@ -340,6 +346,7 @@ impl What {
     }
 }
 
+const BROWSER: &str = "browser";
 const PKCE: &str = "pkce";
 const NONCE: &str = "nonce";
 

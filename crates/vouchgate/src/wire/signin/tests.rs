@@ -127,9 +127,9 @@ async fn a_secret_of_the_vault_goes_to_the_provider_it_was_set_for_and_nowhere_e
     set(&op.issuer()).await;
     let told = sign_in(&server, &op).await;
     assert!(told.contains_key("code"), "{told:?}");
-    let sent = op.mock().requests().into_iter().find(|request| request.path() == "/token").unwrap();
+    let form = op.mock().requests().into_iter().find(|request| request.path() == "/token").unwrap();
     assert_eq!(
-        (sent.header("authorization"), parameters(&String::from_utf8_lossy(&sent.body))["client_secret"].as_str()),
+        (form.header("authorization"), parameters(&String::from_utf8_lossy(&form.body))["client_secret"].as_str()),
         (None, CLIENT.1)
     );
     server.stop().await;

@@ -206,9 +206,10 @@ async fn an_answer_counts_only_in_the_browser_that_asked_and_once() {
     let victim = Visitor::new();
     flow.visit(&victim, Method::GET, &authorize(&GOOD), &[]).await;
     let callback = flow.to_callback(&GOOD).await;
-    let answer = flow.visit(&victim, Method::GET, &callback, &[]).await;
-    let told_to_client = answer.headers.get("location").map(|to| told(to.to_str().unwrap()));
-    assert!(told_to_client.is_none_or(|told| !told.contains_key("code")), "{}", answer.text);
+    let before = flow.op.asked("/token");
+    assert!(is_refusal(&flow.visit(&victim, Method::GET, &callback, &[]).await), "a browser of its own");
+    assert_eq!(flow.op.asked("/token"), before, "the code is not even sent");
+    assert!(is_refusal(&flow.get(&callback).await), "and the state is spent");
 
     let callback = flow.to_callback(&GOOD).await;
     assert!(told(&location(&flow.get(&callback).await)).contains_key("code"));
