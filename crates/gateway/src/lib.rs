@@ -33,7 +33,7 @@ use http::{Request, Response, Uri, Version};
 use http_body::Body;
 use llm::Dialect;
 use net::Egress;
-use proof::dpop::Nonces;
+use proof::dpop::{Lifetimes, Nonces};
 use store::Replay;
 use tokio::sync::watch;
 
@@ -102,6 +102,7 @@ struct Shared {
     drain: watch::Receiver<bool>,
     limiter: Limiter,
     failures: Failures,
+    lifetimes: Lifetimes,
     /// Proofs from before are not remembered.
     started_at: Timestamp,
 }
@@ -134,6 +135,7 @@ impl Gateway {
         let shared = Shared {
             limiter: Limiter::new(deps.clock.monotonic()),
             failures: Failures::new(),
+            lifetimes: Lifetimes::default(),
             started_at: deps.clock.now(),
             clock: deps.clock,
             // Requests' names come from it, nothing secret does.

@@ -1,5 +1,7 @@
 //! DPoP at our own endpoints (RFC 9449 sections 5, 8 and 10): the key that what we issue is bound to.
 
+use std::time::Duration;
+
 use base::Timestamp;
 use config::NonceMode;
 use proof::dpop::{DpopError, Expectation, Proof, TargetUri, VerifiedProof, verify};
@@ -68,7 +70,10 @@ impl Oauth {
                 skew: file.dpop.skew.duration(),
                 ..Expectation::new(asked.parts.method.as_str(), &target, now)
             };
-            outcome = verify(proof, &expected);
+            outcome = verify(proof, &expected).and_then(|verified| {
+                self.lifetimes.check(&verified, (expected.max_age, expected.skew), now)?;
+                Ok(verified)
+            });
             if !matches!(outcome, Err(DpopError::WrongTarget)) {
                 break;
             }
@@ -93,7 +98,8 @@ impl Oauth {
 
     /// Use a proof up: the same one is refused from now on.
     pub(super) async fn use_up(&self, holder: &Holder) -> Result<(), OauthError> {
-        let until = holder.proof.acceptable_until();
+        // It is accepted still in the very moment it is said to be acceptable until.
+        let until = holder.proof.acceptable_until().plus(Duration::from_secs(1));
         match self.parts.replay.claim(holder.proof.replay_key(), until).await {
             Ok(Claim::First) => Ok(()),
             Ok(Claim::Seen) => Err(invalid("dpop_replayed")),

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use proof::dpop::Lifetimes;
 
 pub use error::OauthError;
 pub use events::EventCounts;
@@ -91,6 +92,7 @@ pub struct Oauth {
     client_keys: ClientKeySets,
     own_tokens: OwnTokens,
     polls: Polls,
+    lifetimes: Lifetimes,
     /// Browsers' requests, by address.
     visits: Attempts,
     guesses: device::Guesses,
@@ -107,6 +109,7 @@ impl Oauth {
             client_keys: ClientKeySets::new(Arc::clone(&parts.documents), parts.operations.shared_clock()),
             own_tokens: OwnTokens::default(),
             polls: Polls::default(),
+            lifetimes: Lifetimes::default(),
             visits: Attempts::new(parts.limits),
             guesses: device::Guesses::new(parts.limits),
             known: signin::Known::default(),

@@ -16,9 +16,10 @@ pub(crate) mod refresh;
 mod revoked;
 mod signature;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use base::Clock;
+use base::{Clock, FakeClock, SystemClock};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
@@ -42,6 +43,8 @@ const GUESTS: &str =
 /// A gateway between two issuers, an attacker's server and a provider.
 pub(super) struct World {
     pub(super) gateway: Gateway,
+    /// Its configuration.
+    pub(super) file: PathBuf,
     pub(super) idp: Idp,
     pub(super) other: Idp,
     pub(super) attacker: Mock,
@@ -111,8 +114,10 @@ impl World {
             issuer("other", &other),
             provider("prov", "openai-compatible", &format!("{}/v1", prov.url()), &key),
         );
-        let gateway = Gateway::start_in(dir, &config).await;
-        let world = Self { gateway, idp, other, attacker, provider: prov, es, rs, ed, twin };
+        let file = dir.path().join("vouchgate.toml");
+        let clock = FakeClock::at(SystemClock.now());
+        let gateway = Gateway::start_at(dir, &config, clock, Some(file.clone())).await;
+        let world = Self { gateway, file, idp, other, attacker, provider: prov, es, rs, ed, twin };
         if !guests.contains("bound") {
             world.fine("at the start").await;
         }
@@ -216,6 +221,14 @@ impl World {
         assert_eq!(answer.status, 200, "{when}: {}", answer.text());
         assert_eq!(self.provider.count(), before + 1, "{when}");
         assert_eq!(self.attacker.connections(), 0, "{when}: the attacker's server was contacted");
+    }
+
+    /// Change a text of the configuration and put it in force.
+    pub(super) async fn reload_with(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        assert!(text.contains(from), "{from} in {text}");
+        std::fs::write(&self.file, text.replace(from, to)).unwrap();
+        self.gateway.server().reload().await.unwrap();
     }
 
     /// Time passes until the issuers may be asked for their keys again.

@@ -121,7 +121,7 @@ impl Gateway {
         let config = vouchgate::preflight::read(&text).unwrap_or_else(|faults| panic!("{faults:#?}\n{text}"));
         let options =
             Options { config, file, create_master_key: true, clock: Arc::new(clock.clone()), rng: Arc::new(SystemRng) };
-        let server = patiently("the server to start", Server::start(options)).await.unwrap();
+        let server = patiently("the server to start", Box::pin(Server::start(options))).await.unwrap();
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { public: server.public_addr(), admin: server.admin_addr(), clock, _dir: dir, server, client }
     }

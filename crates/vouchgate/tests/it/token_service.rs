@@ -213,7 +213,7 @@ async fn a_27_wrong_signatures_from_one_address_are_bounded_and_good_tokens_go_o
     let forger = TestKey::generate("ES256").with_kid(&kid);
     let claims = unverified(&token);
     // A new one each time: a verdict on the very same text is remembered.
-    let forged = |number: i32| {
+    let wrongly_signed = |number: i32| {
         let mut claims = claims.clone();
         claims["jti"] = json!(number);
         format!("Bearer {}", forger.mint(&claims))
@@ -221,7 +221,7 @@ async fn a_27_wrong_signatures_from_one_address_are_bounded_and_good_tokens_go_o
     let mut connection = Connection::open(world.gateway.public).await;
     let mut limited = None;
     for tried in 0..2000 {
-        connection.request("GET", "/v1/models", &[("authorization", &forged(tried))], b"").await;
+        connection.request("GET", "/v1/models", &[("authorization", &wrongly_signed(tried))], b"").await;
         let answer = connection.response().await;
         match answer.status() {
             401 => {}
@@ -236,7 +236,7 @@ async fn a_27_wrong_signatures_from_one_address_are_bounded_and_good_tokens_go_o
     assert!(limited.is_some(), "never bounded");
     caller.fine("a token that is known to be good").await;
     world.gateway.clock.advance(Duration::from_secs(61));
-    connection.request("GET", "/v1/models", &[("authorization", &forged(-1))], b"").await;
+    connection.request("GET", "/v1/models", &[("authorization", &wrongly_signed(-1))], b"").await;
     assert_eq!(connection.response().await.status(), 401, "a minute later it is looked at again");
     caller.fine("afterwards").await;
     world.gateway.stop().await;

@@ -45,7 +45,11 @@ pub(super) fn verify(
         skew: settings.skew,
         ..Expectation::new(shown.head.method.as_str(), &target, shown.at)
     };
-    match dpop::verify(&proof, &expected) {
+    let held = dpop::verify(&proof, &expected).and_then(|verified| {
+        shared.lifetimes.check(&verified, (settings.max_age, settings.skew), shown.at)?;
+        Ok(verified)
+    });
+    match held {
         Ok(verified) => Ok(Checked { proof: verified, nonce: proof.nonce().map(str::to_owned) }),
         Err(error) if error.error_code() == "use_dpop_nonce" => {
             Err(AuthenticateError::Nonce(shared.nonces.mint(jkt, shown.at)))

@@ -336,6 +336,29 @@ async fn a_35_a_proof_sent_again() {
 }
 
 #[tokio::test]
+async fn a_35_a_longer_life_of_proofs_brings_none_back() {
+    let world = World::start_configured("", super::GUESTS, "\n[dpop]\nmax_age = \"30s\"\nskew = \"0s\"\n").await;
+    let caller = world.caller();
+    let nonce = caller.nonce().await;
+    let proof = caller.proof(&nonce).sign();
+    assert_eq!(caller.ask(&proof).await.status(), 200);
+    // Its end has passed, and with it the memory of it; then proofs live longer.
+    world.gateway.clock.advance(Duration::from_secs(60));
+    for _ in 0..3 {
+        caller.fine("others are remembered meanwhile").await;
+    }
+    world.unheard("at its end", "invalid_dpop_proof", caller.ask(&proof)).await;
+    world.reload_with("max_age = \"30s\"", "max_age = \"120s\"").await;
+    world.unheard("with a longer life", "invalid_dpop_proof", caller.ask(&proof)).await;
+    let nonce = caller.nonce().await;
+    let late = caller.proof(&nonce).claim("iat", json!(caller.now() - 25)).sign();
+    assert_eq!(caller.ask(&late).await.status(), 200, "what was good anyhow still is");
+    world.gateway.clock.advance(Duration::from_secs(100));
+    let late = caller.proof(&nonce).claim("iat", json!(caller.now() - 90)).sign();
+    assert_eq!(caller.ask(&late).await.status(), 200, "and the longer life comes");
+}
+
+#[tokio::test]
 async fn a_35_a_hundred_times_at_once() {
     let world = World::start_configured("", super::GUESTS, super::CROWD).await;
     let caller = world.caller();

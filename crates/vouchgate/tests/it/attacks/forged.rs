@@ -1,7 +1,7 @@
 //! Tokens whose header, signature or form is not what the issuer made.
 
 use proof::jose::base64url_decode;
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::keys::{TestKey, b64, unsigned};
 
 use super::World;
