@@ -117,6 +117,7 @@ fn fresh_nonces() -> Nonces {
 /// A gateway and everything around it.
 pub struct World {
     pub gateway: Gateway,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     pub clock: FakeClock,
     pub key: Arc<TestKey>,
     source: Arc<Source>,
@@ -184,7 +185,6 @@ impl World {
     }
 
     fn build(config: &str, key: Arc<TestKey>, keys_known: bool, keys_come: bool) -> Self {
-        let config = config::parse(config).unwrap_or_else(|faults| panic!("{faults:?}"));
         let set = Arc::new(KeySet::from_published(key_set(&[&key]).to_string().as_bytes()).unwrap());
         let source = Arc::new(Source {
             now: ArcSwapOption::new(keys_known.then(|| Arc::clone(&set))),
@@ -192,28 +192,7 @@ impl World {
             fetches: AtomicU64::new(0),
         });
         let clock = FakeClock::at(Timestamp::from_secs(NOW));
-        let vault = vault();
-        let policies = policy::compile(&config.policies, &policy::World::of(&config)).unwrap();
-        let provider_keys =
-            config.providers.iter().filter(|p| p.api_key.is_some()).map(|provider| {
-                (provider.name.clone(), sealed(&vault, provider.name.as_str(), provider.base().unwrap()))
-            });
-        let upstream_keys = config
-            .upstreams
-            .iter()
-            .filter(|u| u.inject.is_some())
-            .map(|upstream| (upstream.name.clone(), sealed(&vault, upstream.name.as_str(), upstream.url.as_str())));
-        let parts = Parts {
-            listening: vec!["192.0.2.1:8080".parse().unwrap()],
-            issuers: Arc::new(issuers(&source)),
-            policies,
-            keys: KeyRing::new(Arc::clone(&vault), [api_key(&vault)]),
-            provider_keys: provider_keys.collect(),
-            upstream_keys: upstream_keys.collect(),
-            generation: 1,
-            config,
-        };
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(parts).unwrap()));
+        let snapshot = Arc::new(ArcSwap::from_pointee(compiled(config, &source)));
         let mut registry = Registry::default();
         let (drain, draining) = watch::channel(false);
         let (records, objects) = (Arc::new(Recorded::default()), Arc::new(Made::default()));
@@ -233,8 +212,13 @@ impl World {
             metrics: Metrics::register(&mut registry),
             drain: draining,
         };
-        let gateway = Gateway::new(snapshot, deps);
-        Self { gateway, clock, key, source, records, objects, revoked, used, drain, registry }
+        let gateway = Gateway::new(Arc::clone(&snapshot), deps);
+        Self { gateway, snapshot, clock, key, source, records, objects, revoked, used, drain, registry }
+    }
+
+    /// Put another configuration in force, as a reload does.
+    pub fn reload(&self, config: &str) {
+        self.snapshot.store(Arc::new(compiled(config, &self.source)));
     }
 
     /// A token of `subject` with scope `chat`.
@@ -370,6 +354,33 @@ fn issuers(source: &Arc<Source>) -> Issuers {
     let rules = IssuerRules::new(Name::new("corp").unwrap(), ISSUER, vec![AUDIENCE.to_owned()]);
     let keys = Arc::clone(source) as Arc<dyn KeySource>;
     Issuers::new(vec![Issuer::new(rules, keys)], CacheLimits::default(), 1).unwrap()
+}
+
+fn compiled(config: &str, source: &Arc<Source>) -> Snapshot {
+    let config = config::parse(config).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let vault = vault();
+    let policies = policy::compile(&config.policies, &policy::World::of(&config)).unwrap();
+    let provider_keys = config
+        .providers
+        .iter()
+        .filter(|p| p.api_key.is_some())
+        .map(|provider| (provider.name.clone(), sealed(&vault, provider.name.as_str(), provider.base().unwrap())));
+    let upstream_keys = config
+        .upstreams
+        .iter()
+        .filter(|u| u.inject.is_some())
+        .map(|upstream| (upstream.name.clone(), sealed(&vault, upstream.name.as_str(), upstream.url.as_str())));
+    let parts = Parts {
+        listening: vec!["192.0.2.1:8080".parse().unwrap()],
+        issuers: Arc::new(issuers(source)),
+        policies,
+        keys: KeyRing::new(Arc::clone(&vault), [api_key(&vault)]),
+        provider_keys: provider_keys.collect(),
+        upstream_keys: upstream_keys.collect(),
+        generation: 1,
+        config,
+    };
+    Snapshot::build(parts).unwrap()
 }
 
 /// Keys that may have to be fetched.

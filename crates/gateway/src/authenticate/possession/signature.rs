@@ -14,6 +14,10 @@ use crate::Shared;
 use crate::edge::Presented;
 use crate::snapshot::Snapshot;
 
+/// A little longer than the longest `dpop.skew` there can be: a reload may raise it, and a signature that was used must not
+/// come back to life by that.
+const LONGEST_SKEW: Duration = Duration::from_secs(61);
+
 /// A signature that fits the head of its request. The body is still to come.
 #[derive(Debug)]
 #[must_use = "the body has not been compared yet"]
@@ -24,8 +28,7 @@ impl Signed {
     pub(crate) async fn settle(self, shared: &Shared, body: &[u8]) -> Result<(), AuthenticateError> {
         let Self(signature) = self;
         signature.check_body(body)?;
-        // A signature is accepted still in the very moment it is said to be acceptable until.
-        let until = signature.acceptable_until().plus(Duration::from_secs(1));
+        let until = signature.expires().plus(LONGEST_SKEW);
         match shared.replay.claim(signature.replay_key(), until).await? {
             Claim::First => Ok(()),
             Claim::Seen => Err(AuthenticateError::SignatureReplayed),

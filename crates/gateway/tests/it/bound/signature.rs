@@ -245,3 +245,17 @@ async fn both_proofs_at_once_are_both_checked() {
     let answer = send(&world, with(&proof().sign(), &signing().param("tag", None).sign())).await;
     refused(&world, "the signature", &answer, "missing_parameter");
 }
+
+#[tokio::test]
+async fn a_35_a_reload_that_forgives_more_does_not_bring_a_used_signature_back() {
+    let world = later(ANY);
+    let signer = Signer::new(&world);
+    world.clock.advance(Duration::from_secs(100));
+    let times = [(LATER + 100).to_string(), (LATER + 130).to_string()];
+    let fields = signer.chat().param("created", Some(&times[0])).param("expires", Some(&times[1])).sign();
+    assert_eq!(signer.send(&world, &fields).await.status, 200);
+    world.clock.advance(Duration::from_secs(45));
+    refused(&world, "by now", &signer.send(&world, &fields).await, "expired");
+    world.reload(&ANY.replace("[[policy]]", "[dpop]\nskew = \"60s\"\n[[policy]]"));
+    refused(&world, "again", &signer.send(&world, &fields).await, "signature_replayed");
+}
