@@ -32,7 +32,7 @@ pub struct Transmitter {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub algorithms: Vec<Algorithm>,
-    /// Find its keys through its own metadata.
+    /// Find its keys through its own metadata (Shared Signals Framework 1.0 section 7).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub discovery: bool,
     /// Its JWK Set (RFC 7517 section 5).
