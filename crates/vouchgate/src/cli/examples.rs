@@ -52,7 +52,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("serve", &["vouchgate serve --config vouchgate.toml"]),
     ("check", &["vouchgate check --config vouchgate.toml", "vouchgate check --config vouchgate.toml --json"]),
     ("doctor", &["vouchgate doctor --config vouchgate.toml", "vouchgate doctor --config vouchgate.toml --json"]),
-    ("token", &["vouchgate token mint --client batch-jobs"]),
+    ("token", &["vouchgate token mint --client batch-jobs", "vouchgate token revoke --subject alice --issuer corp"]),
     (
         "token mint",
         &[
@@ -61,6 +61,17 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "TOKEN=$(vouchgate token mint --client batch-jobs)",
         ],
     ),
+    (
+        "token revoke",
+        &[
+            "vouchgate token revoke --token-stdin < token                       one token",
+            "vouchgate token revoke --subject alice --issuer corp               a person, up to now",
+            "vouchgate token revoke --client batch-jobs --before 2h             what it got until two hours ago",
+            "vouchgate token revoke --all --reason drill                        everything, up to now",
+        ],
+    ),
+    ("token revocations", &["vouchgate token revocations", "vouchgate token revocations --json"]),
+    ("token lift", &["vouchgate token lift 17"]),
     ("jwt", &["vouchgate jwt verify --jwks keys.json < token"]),
     (
         "jwt verify",
@@ -84,6 +95,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "vouchgate client create batch-jobs --scope chat",
             "vouchgate client create batch-jobs --scope \"chat embed\" --token-ttl 5m --config vouchgate.toml",
+            "vouchgate client create ci --jwks ci.json --require dpop           signs its own assertions",
+            "vouchgate client create app --public --require dpop --grant authorization-code --redirect-uri com.example.app:/cb",
         ],
     ),
     ("client list", &["vouchgate client list", "vouchgate client list --config vouchgate.toml --json"]),
@@ -116,8 +129,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("secret list", &["vouchgate secret list", "vouchgate secret list --config vouchgate.toml --json"]),
     ("secret rotate", &["vouchgate secret rotate openai-key < new-key.txt"]),
     ("secret delete", &["vouchgate secret delete openai-key"]),
-    ("key", &["vouchgate key list"]),
+    ("key", &["vouchgate key list", "vouchgate key rotate"]),
     ("key list", &["vouchgate key list", "vouchgate key list --config vouchgate.toml --json"]),
+    (
+        "key rotate",
+        &[
+            "vouchgate key rotate                              published now, signs later",
+            "vouchgate key rotate --compromised KID            refuse a key and all it signed",
+        ],
+    ),
     ("apikey", &["vouchgate apikey create laptop --scope chat", "vouchgate apikey list"]),
     (
         "apikey create",

@@ -1,11 +1,14 @@
 //! Commands that touch state. Each asks the admin API, wherever it is.
 
+mod client;
+mod token;
+
 use http::Method;
 use serde_json::{Value, json};
 
 use super::args::{
-    AdminCommand, AdminTokenCommand, ApikeyCommand, ApikeyCreateArgs, ClientCommand, KeyCommand, MintArgs, NamedArgs,
-    RoleArg, SecretCommand, SecretSetArgs, StateArgs, TokenCommand,
+    AdminCommand, AdminTokenCommand, ApikeyCommand, ApikeyCreateArgs, ClientCommand, NamedArgs, RoleArg, SecretCommand,
+    SecretSetArgs, StateArgs,
 };
 use super::io::{Exit, Failure, Io, Outcome};
 use super::place::Place;
@@ -13,6 +16,8 @@ use super::print;
 use super::remote::segment;
 use super::table::text;
 use control::credential::{FileHash, Kind};
+
+pub(super) use token::{key, token};
 
 /// One request to the operations on a place.
 async fn ask(
@@ -50,33 +55,10 @@ fn shown_once(io: &mut Io<'_>, json: bool, answer: &Value, (member, said): (&str
     Ok(Exit::Done)
 }
 
-/// `token ...`
-pub(super) async fn token(command: TokenCommand, io: &mut Io<'_>) -> Outcome {
-    let TokenCommand::Mint(MintArgs { client, subject, scope, ttl, state }) = command;
-    let mut body = json!({ "client": client });
-    for (member, value) in [("subject", subject), ("scope", scope), ("ttl", ttl)] {
-        if let (Some(object), Some(value)) = (body.as_object_mut(), value) {
-            object.insert(member.into(), value.into());
-        }
-    }
-    let answer = ask(io, &state, (Method::POST, "/tokens"), Some(body)).await?;
-    if state.json {
-        io.json(&answer)?;
-    } else {
-        io.line(&text(&answer, "access_token"))?;
-    }
-    Ok(Exit::Done)
-}
-
 /// `client ...`
 pub(super) async fn client(command: ClientCommand, io: &mut Io<'_>) -> Outcome {
     match command {
-        ClientCommand::Create { name, scope, token_ttl, state } => {
-            let body = json!({ "name": name, "scopes": scopes(&scope), "token_ttl": token_ttl });
-            let answer = ask(io, &state, (Method::POST, "/clients"), Some(body)).await?;
-            let said = format!("Made the client {name}. Its secret, shown this once:");
-            shown_once(io, state.json, &answer, ("client_secret", &said))
-        }
+        ClientCommand::Create(args) => client::create(*args, io).await,
         ClientCommand::Rotate { name, overlap, state } => {
             let path = format!("/clients/{}/rotate", segment(&name));
             let answer = ask(io, &state, (Method::POST, &path), Some(json!({ "overlap": overlap }))).await?;
@@ -180,14 +162,6 @@ fn kept(io: &mut Io<'_>, json: bool, answer: &Value) -> Outcome {
     let (name, version, origin) = (text(answer, "name"), text(answer, "version"), text(answer, "origin"));
     let bound = if origin.is_empty() { String::new() } else { format!("; it is sent to {origin} only") };
     done(io, json, answer, &format!("Kept version {version} of the secret {name}{bound}."))
-}
-
-/// `key ...`
-pub(super) async fn key(command: KeyCommand, io: &mut Io<'_>) -> Outcome {
-    let KeyCommand::List(state) = command;
-    let rows = ask_list(io, &state, "/keys").await?;
-    print::list(io, state.json, print::KEYS, (&rows, "There are no signing keys; the first start makes one."))?;
-    Ok(Exit::Done)
 }
 
 /// `apikey ...`

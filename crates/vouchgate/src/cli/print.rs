@@ -11,6 +11,7 @@ pub(super) const CLIENTS: &[Column] = &[
     ("token ttl", |row| text(row, "token_ttl")),
     ("state", |row| if row.get("disabled") == Some(&Value::Bool(true)) { "disabled" } else { "enabled" }.to_owned()),
     ("secrets", |row| text(row, "live_secrets")),
+    ("auth", |row| row.get("auth").map(|auth| text(auth, "method")).unwrap_or_default()),
     ("source", |row| text(row, "source")),
 ];
 
@@ -29,6 +30,19 @@ pub(super) const KEYS: &[Column] = &[
     ("alg", |row| text(row, "alg")),
     ("state", |row| text(row, "state")),
     ("made", |row| day(row, "created_at")),
+    ("signs from", |row| minute(row, "signs_from")),
+    ("gone at", |row| minute(row, "expires_at")),
+];
+
+pub(super) const REVOCATIONS: &[Column] = &[
+    ("id", |row| text(row, "id")),
+    ("what", |row| text(row, "kind")),
+    ("issuer", |row| text(row, "issuer")),
+    ("which", |row| text(row, "value")),
+    ("issued before", |row| minute(row, "before")),
+    ("state", |row| if row.get("lifted_at").is_some() { "lifted" } else { "in force" }.to_owned()),
+    ("by", |row| text(row, "by")),
+    ("reason", |row| text(row, "reason")),
 ];
 
 pub(super) const APIKEYS: &[Column] = &[
@@ -53,6 +67,12 @@ pub(super) const ADMIN_TOKENS: &[Column] = &[
 fn day(row: &Value, member: &str) -> String {
     let time = text(row, member);
     time.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// The date and minute of an RFC 3339 time.
+fn minute(row: &Value, member: &str) -> String {
+    let time = text(row, member);
+    time.get(..16).map(|time| time.replace('T', " ")).unwrap_or_default()
 }
 
 /// Print a list as JSON or as a table.

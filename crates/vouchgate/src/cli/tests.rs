@@ -1,5 +1,7 @@
 //! Commands as a user types them: arguments in, output and exit status out.
 
+mod tokens;
+
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,8 +106,8 @@ async fn a_life_of_a_client_without_a_server() {
 
     let listed = vouchgate(&["client", "list", "--config", &config]).await;
     let lines: Vec<Vec<&str>> = listed.out.lines().map(words).collect();
-    assert_eq!(lines[0], ["CLIENT", "SCOPES", "TOKEN", "TTL", "STATE", "SECRETS", "SOURCE"]);
-    assert_eq!(lines[1], ["batch", "chat", "embed", "5m", "enabled", "1", "api"]);
+    assert_eq!(lines[0], ["CLIENT", "SCOPES", "TOKEN", "TTL", "STATE", "SECRETS", "AUTH", "SOURCE"]);
+    assert_eq!(lines[1], ["batch", "chat", "embed", "5m", "enabled", "1", "client_secret", "api"]);
     assert_eq!(lines[2], ["filed", "chat", "embed", "5m", "enabled", "0", "file"]);
     let json = vouchgate(&["client", "list", "--config", &config, "--json"]).await.json();
     assert_eq!(json.as_array().unwrap().len(), 2);

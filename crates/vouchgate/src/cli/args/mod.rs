@@ -3,9 +3,15 @@
 
 #![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
 
+mod client;
+mod token;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
+pub use token::{KeyCommand, MintArgs, RevokeArgs, RotateArgs, TokenCommand};
 
 /// A security gateway for AI APIs: nothing reaches a provider unless it was vouched for.
 #[derive(Debug, Parser)]
@@ -33,7 +39,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Look at what runs: store, vault, providers, JWKS, clock, permissions, risky settings
     Doctor(CheckArgs),
-    /// Mint a token
+    /// Mint and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
     /// Look at tokens of any issuer, offline
@@ -128,33 +134,6 @@ pub struct StateArgs {
     pub json: bool,
 }
 
-/// `token ...`
-#[derive(Debug, Subcommand)]
-pub enum TokenCommand {
-    /// Mint an access token for a client and print it, nothing else
-    Mint(MintArgs),
-}
-
-/// Options of `token mint`.
-#[derive(Debug, Clone, Args)]
-pub struct MintArgs {
-    /// The client the token is for
-    #[arg(long, value_name = "NAME")]
-    pub client: String,
-    /// The subject [default: the client's name]
-    #[arg(long, value_name = "SUBJECT")]
-    pub subject: Option<String>,
-    /// Scopes, separated by spaces; all must be the client's [default: all of the client's]
-    #[arg(long, value_name = "SCOPES")]
-    pub scope: Option<String>,
-    /// How long it lives, at most the client's token_ttl [default: the client's token_ttl]
-    #[arg(long, value_name = "DURATION")]
-    pub ttl: Option<String>,
-    /// Where the state is.
-    #[command(flatten)]
-    pub state: StateArgs,
-}
-
 /// `jwt ...`
 #[derive(Debug, Subcommand)]
 pub enum JwtCommand {
@@ -222,55 +201,6 @@ pub struct DpopVerifyArgs {
     pub max_age: u64,
 }
 
-/// `client ...`
-#[derive(Debug, Subcommand)]
-pub enum ClientCommand {
-    /// Make a client; its secret is shown once
-    Create {
-        /// The client's name, which is its client_id
-        name: String,
-        /// The scopes it may ask for, separated by spaces
-        #[arg(long, value_name = "SCOPES", default_value = "")]
-        scope: String,
-        /// How long its tokens live
-        #[arg(long, value_name = "DURATION")]
-        token_ttl: Option<String>,
-        /// Where the state is.
-        #[command(flatten)]
-        state: StateArgs,
-    },
-    /// List the clients
-    List(StateArgs),
-    /// Show one client
-    Show(NamedArgs),
-    /// Refuse a client from now on; tokens it already has live until they expire
-    Disable(NamedArgs),
-    /// Let a disabled client in again
-    Enable(NamedArgs),
-    /// Give a client a new secret, shown once; the old one works until the overlap ends
-    Rotate {
-        /// The client's name
-        name: String,
-        /// How long the old secret still works
-        #[arg(long, value_name = "DURATION", default_value = "24h")]
-        overlap: String,
-        /// Where the state is.
-        #[command(flatten)]
-        state: StateArgs,
-    },
-    /// Delete a client
-    Delete(NamedArgs),
-    /// Make a secret for a [[client]] of the configuration file, and the hash to write there
-    Hash {
-        /// Read the secret from standard input instead of making one
-        #[arg(long)]
-        stdin: bool,
-        /// Print JSON instead of text
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// A name and where the state is.
 #[derive(Debug, Clone, Args)]
 pub struct NamedArgs {
@@ -305,13 +235,6 @@ pub struct SecretSetArgs {
     /// Where the state is.
     #[command(flatten)]
     pub state: StateArgs,
-}
-
-/// `key ...`
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// List the signing keys
-    List(StateArgs),
 }
 
 /// `apikey ...`
