@@ -42,6 +42,7 @@ pub(crate) use request::{BodyError, collect, matches_tag};
 pub use signin::{FormAnswer, FormAuth, OpenidProvider, ProviderSettings};
 
 use client_auth::ClientKeySets;
+use metadata::Merged;
 use own_tokens::OwnTokens;
 use token::Polls;
 
@@ -91,6 +92,7 @@ pub struct Oauth {
     attempts: Attempts,
     client_keys: ClientKeySets,
     own_tokens: OwnTokens,
+    merged: Merged,
     polls: Polls,
     lifetimes: Lifetimes,
     /// Browsers' requests, by address.
@@ -108,6 +110,7 @@ impl Oauth {
             attempts: Attempts::new(parts.limits),
             client_keys: ClientKeySets::new(Arc::clone(&parts.documents), parts.operations.shared_clock()),
             own_tokens: OwnTokens::default(),
+            merged: Merged::default(),
             polls: Polls::default(),
             lifetimes: Lifetimes::default(),
             visits: Attempts::new(parts.limits),

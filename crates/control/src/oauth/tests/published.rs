@@ -71,6 +71,29 @@ async fn the_resource_names_itself_and_who_gives_tokens_for_it() {
     assert!(list(&about["dpop_signing_alg_values_supported"]).contains(&"ES256".to_owned()));
 }
 
+#[tokio::test]
+async fn what_the_admin_api_adds_is_published_too() {
+    let fixture = Fixture::with(
+        "[[policy]]\nname = \"a\"\nwho = { issuer = \"*\", scope = \"chat\" }\nmay = { models = [\"*\"] }\n",
+    )
+    .await;
+    let resource = "/.well-known/oauth-protected-resource";
+    assert_eq!(get(&fixture, resource).await["scopes_supported"], json!(["chat"]));
+    let issuer = json!({
+        "issuer": "https://id.example.com/", "audience": [EXTERNAL], "discovery": true
+    });
+    let policy = json!({ "who": { "issuer": "*", "scope": ["embed"] }, "may": { "models": ["*"] } });
+    for (path, body) in [("/admin/v1/issuers/corp", issuer), ("/admin/v1/policies/b", policy)] {
+        let made = fixture.owner(Method::PUT, path, Some(body)).await;
+        assert!(made.status.is_success(), "{}", made.text);
+    }
+    let about = get(&fixture, resource).await;
+    assert_eq!(about["scopes_supported"], json!(["chat", "embed"]));
+    assert_eq!(about["authorization_servers"], json!([EXTERNAL, "https://id.example.com/"]));
+    let about = get(&fixture, "/.well-known/oauth-authorization-server").await;
+    assert!(list(&about["grant_types_supported"]).iter().any(|grant| grant.ends_with("token-exchange")));
+}
+
 async fn from_page(fixture: &Fixture, method: Method, path: &str, origin: &str) -> Answer {
     let mut request = Request::builder().method(method.clone()).uri(path).header("origin", origin);
     if method == Method::OPTIONS {
