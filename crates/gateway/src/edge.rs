@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use base::{LimitedBuffer, Problem};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -263,7 +264,12 @@ where
     let mut first = Bytes::new();
     let mut rest: Option<LimitedBuffer> = None;
     loop {
-        let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_| EdgeError::Slow)?;
+        let mut frame = body.frame();
+        // Almost always it is there already: then no timer is set.
+        let frame = match (&mut frame).now_or_never() {
+            Some(frame) => frame,
+            None => tokio::time::timeout(idle, frame).await.map_err(|_| EdgeError::Slow)?,
+        };
         let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|error| cut_short(error.into().as_ref()))?.into_data() else { continue };
         if let Some(buffer) = &mut rest {

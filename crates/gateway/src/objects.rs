@@ -147,8 +147,9 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
 fn may_name_object(body: &[u8]) -> bool {
     memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
         Some([b'"', text @ ..]) => {
-            let mut names = REFERENCES.iter().chain(&["item_reference"]);
-            names.any(|name| text.starts_with(name.as_bytes()))
+            let mut names = REFERENCES.iter().chain(&["item_reference"]).map(|name| name.as_bytes());
+            // Almost no string begins with the same letter: compared before all of it is.
+            names.any(|name| name.first() == text.first() && text.starts_with(name))
         }
         Some([b'\\', b'u', b'0', b'0', b'2'..=b'7', ..]) => true,
         _ => false,

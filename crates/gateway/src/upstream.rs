@@ -198,13 +198,12 @@ pub(crate) fn provider_request(
             PASSED_ANTHROPIC.as_slice()
         }
     };
-    for name in passed {
-        for (at, value) in caller.get_all(*name).iter().enumerate() {
-            let name = HeaderName::from_static(name);
+    for name in passed.iter().map(|name| HeaderName::from_static(name)) {
+        for (at, value) in caller.get_all(&name).iter().enumerate() {
             if at == 0 {
-                headers.insert(name, value.clone());
+                headers.insert(&name, value.clone());
             } else {
-                headers.append(name, value.clone());
+                headers.append(&name, value.clone());
             }
         }
     }

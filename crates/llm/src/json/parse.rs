@@ -335,20 +335,12 @@ pub(super) fn decode(literal: &str, escaped: bool) -> Option<Cow<'_, str>> {
 fn plain(bytes: &[u8]) -> usize {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    /// Most strings are names and short words.
+    const LONG: usize = 24;
     // Marks the high bit of bytes below `than`, at most 0x80. Above the first one marked others may be, wrongly.
     let below = |word: u64, than: u64| word.wrapping_sub(EACH * than) & !word & HIGH;
     let mut at = 0;
-    // Long texts: so many at once that the compiler compares them side by side.
-    let (blocks, _) = bytes.as_chunks::<32>();
-    for block in blocks {
-        let special = |b: u8| u8::from(b == b'"') | u8::from(b == b'\\') | u8::from(b < 0x20);
-        if block.iter().fold(0, |any, b| any | special(*b)) != 0 {
-            break;
-        }
-        at += 32;
-    }
-    let (words, _) = bytes.get(at..).unwrap_or_default().as_chunks::<8>();
-    for word in words {
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*word);
         let special =
             below(word ^ (EACH * u64::from(b'"')), 1) | below(word ^ (EACH * u64::from(b'\\')), 1) | below(word, 0x20);
@@ -356,9 +348,20 @@ fn plain(bytes: &[u8]) -> usize {
             return at + special.trailing_zeros() as usize / 8;
         }
         at += 8;
+        if at == LONG {
+            at += plain_blocks(bytes.get(at..).unwrap_or_default());
+        }
     }
     let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..=0x1f)).count()
+}
+
+/// The same for a long text, in whole blocks: so many bytes at once that the compiler compares them side by side.
+fn plain_blocks(bytes: &[u8]) -> usize {
+    let special = |b: u8| u8::from(b == b'"') | u8::from(b == b'\\') | u8::from(b < 0x20);
+    let (blocks, _) = bytes.as_chunks::<32>();
+    let is_plain = |block: &&[u8; 32]| block.iter().fold(0, |any, b| any | special(*b)) == 0;
+    blocks.iter().take_while(is_plain).count() * 32
 }
 
 /// The names one object has used: the end of a list while they are few.
