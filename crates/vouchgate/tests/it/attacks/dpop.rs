@@ -343,7 +343,7 @@ async fn a_35_a_longer_life_of_proofs_brings_none_back() {
     let proof = caller.proof(&nonce).sign();
     assert_eq!(caller.ask(&proof).await.status(), 200);
     // Its end has passed, and with it the memory of it; then proofs live longer.
-    world.gateway.clock.advance(Duration::from_secs(60));
+    world.gateway.clock.advance(Duration::from_mins(1));
     for _ in 0..3 {
         caller.fine("others are remembered meanwhile").await;
     }

@@ -118,7 +118,7 @@ fn member(json: &Value, name: &str) -> String {
     json[name].as_str().unwrap_or_else(|| panic!("no {name} in {json}")).to_owned()
 }
 
-fn refreshing<'a>(token: &'a str) -> [(&'a str, &'a str); 2] {
+fn refreshing(token: &str) -> [(&str, &str); 2] {
     [("grant_type", "refresh_token"), ("refresh_token", token)]
 }
 
