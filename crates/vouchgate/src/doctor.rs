@@ -20,6 +20,7 @@ use vault::MasterKey;
 use crate::cli::args::CheckArgs;
 use crate::cli::{Exit, Failure, Outcome};
 use crate::preflight;
+use crate::references;
 use crate::server::master_key_path;
 use crate::wire::issuers;
 
@@ -112,6 +113,7 @@ async fn look(config: &Config, findings: &mut Findings) {
     match Egress::new(EgressConfig::default()) {
         Ok(egress) => {
             keys_of_issuers(config, &egress, findings).await;
+            signin(config, &egress, findings).await;
             providers(config, &egress, findings).await;
         }
         Err(error) => findings.add("way out", Verdict::Failure, error.to_string(), None),
@@ -213,6 +215,40 @@ async fn keys_of_issuers(config: &Config, egress: &Egress, findings: &mut Findin
     }
 }
 
+/// Whether people can sign in: our secret at the OpenID provider, and where it says its endpoints are.
+async fn signin(config: &Config, egress: &Egress, findings: &mut Findings) {
+    let Some(signin) = &config.signin else { return };
+    let Some(issuer) = config.issuers.iter().find(|issuer| issuer.name == signin.issuer) else { return };
+    if let Some(reference @ (SecretRef::Env(_) | SecretRef::File(_))) = &signin.client_secret
+        && let Err(error) = references::read(reference)
+    {
+        let todo = "give it the secret the provider shows for this client";
+        findings.add("sign-in secret", Verdict::Failure, error.to_string(), Some(todo));
+    }
+    if signin.authorization_endpoint.is_some() && signin.token_endpoint.is_some() {
+        findings.ok("sign-in", "the endpoints are given in [signin]");
+        return;
+    }
+    let reach = if issuer.allow_private { Reach::Private } else { Reach::Public };
+    match net::jwks::metadata(egress, issuer.issuer.as_deref().unwrap_or_default(), reach).await {
+        Ok(metadata) => {
+            let named = |name: &str| metadata.get(name).and_then(serde_json::Value::as_str);
+            match (named("authorization_endpoint"), named("token_endpoint")) {
+                (Some(authorization), Some(_)) => {
+                    findings.ok("sign-in", format!("people are sent to {authorization}"));
+                }
+                _ => findings.add(
+                    "sign-in",
+                    Verdict::Failure,
+                    "the issuer's metadata names no authorization_endpoint or token_endpoint",
+                    Some("give both in [signin]"),
+                ),
+            }
+        }
+        Err(error) => findings.add("sign-in", Verdict::Failure, error.to_string(), Some("nobody can sign in")),
+    }
+}
+
 /// Whether each provider answers at all (its models list, without a key: any status will do), and its clock.
 async fn providers(config: &Config, egress: &Egress, findings: &mut Findings) {
     let deadlines = Deadlines { connect: PATIENCE, tls: PATIENCE, first_byte: PATIENCE, idle: PATIENCE };
@@ -298,6 +334,29 @@ mod tests {
     fn a_providers_clock_is_read() {
         assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(http_date("yesterday"), None);
+    }
+
+    #[tokio::test]
+    async fn it_says_whether_people_can_sign_in() {
+        let op = testkit::op::Op::start("ES256").await;
+        let issuer = op.issuer();
+        let look = async |more: &str| {
+            let text = format!(
+                "[[issuer]]\nname = \"corp\"\nissuer = \"{issuer}\"\naudience = [\"a\"]\ndiscovery = true\n\
+                 allow_private = true\n[signin]\nissuer = \"corp\"\nclient_id = \"us\"\n{more}"
+            );
+            let (config, mut findings) = (config::parse(&text).unwrap(), Findings::default());
+            signin(&config, &Egress::new(EgressConfig::default()).unwrap(), &mut findings).await;
+            findings.0.into_iter().map(|finding| (finding.what, finding.verdict)).collect::<Vec<_>>()
+        };
+        let (ok, bad) = (("sign-in".to_owned(), Verdict::Ok), ("sign-in".to_owned(), Verdict::Failure));
+        assert_eq!(look("").await, [ok.clone()]);
+        let secret = ("sign-in secret".to_owned(), Verdict::Failure);
+        assert_eq!(look("client_secret = { env = \"VOUCHGATE_NO_SUCH_VARIABLE\" }").await, [secret, ok]);
+        op.change(|op| op.metadata = serde_json::json!({"token_endpoint": null}));
+        assert_eq!(look("").await, [bad.clone()]);
+        op.change(|op| op.metadata = serde_json::json!({"issuer": "https://evil.example"}));
+        assert_eq!(look("").await, [bad]);
     }
 
     #[test]

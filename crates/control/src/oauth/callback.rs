@@ -31,7 +31,9 @@ impl Oauth {
         let browser = Browser::of(&asked.parts.headers, self.is_secure());
         let returned = self.returned(browser.as_ref(), &asked.form).await;
         match (returned, browser) {
-            (Ok(Returned::SignedIn(what, person)), Some(browser)) => self.signed_in(&browser, what, person).await,
+            (Ok(Returned::SignedIn(what, person, called)), Some(browser)) => {
+                self.signed_in(&browser, what, (person, &called)).await
+            }
             (Ok(Returned::Again(url)), _) => page::redirect(&url),
             (Ok(Returned::Failed(what, error)), _) => {
                 tracing::warn!(target: "audit", reason = error.reason(), %error, "nobody signed in");

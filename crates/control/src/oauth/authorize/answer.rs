@@ -34,15 +34,20 @@ pub(in crate::oauth) async fn consent(State(oauth): State<Arc<Oauth>>, request: 
 
 impl Oauth {
     /// Somebody signed in: the code at once where the answer can only reach the client itself, else the question.
-    pub(in crate::oauth) async fn signed_in(&self, browser: &Browser, what: What, person: SignedIn) -> Response {
+    pub(in crate::oauth) async fn signed_in(
+        &self,
+        browser: &Browser,
+        what: What,
+        (person, called): (SignedIn, &str),
+    ) -> Response {
         let done = match &what {
             What::Client { request } => match self.asks_first(request).await {
                 Ok(false) => self.code(request, person).await,
                 Ok(true) if request.is_silent() => Ok(self.tell(&request.back, "consent_required", None)),
-                Ok(true) => self.question(browser, what, person).await,
+                Ok(true) => self.question(browser, what, (person, called)).await,
                 Err(error) => Err(error),
             },
-            What::Device { .. } => self.question(browser, what, person).await,
+            What::Device { .. } => self.question(browser, what, (person, called)).await,
         };
         done.unwrap_or_else(|error| trouble(&error))
     }
@@ -115,10 +120,15 @@ impl Oauth {
     }
 
     /// Ask the person whether they mean it.
-    async fn question(&self, browser: &Browser, what: What, person: SignedIn) -> Result<Response, OauthError> {
+    async fn question(
+        &self,
+        browser: &Browser,
+        what: What,
+        (person, called): (SignedIn, &str),
+    ) -> Result<Response, OauthError> {
         let ticket = self.operations().new_code();
         let ticket = ticket.expose();
-        let page = question(&what, &person, (ticket, &browser.derive(CSRF, ticket)));
+        let page = question(&what, called, (ticket, &browser.derive(CSRF, ticket)));
         let underway = Underway::Asked { what, person };
         let kept = self.operations().grant_put(GrantKind::Signin, ticket, &underway, CONSENT_TTL).await;
         kept.map_err(|error| unavailable(&error))?;
@@ -179,7 +189,7 @@ fn stale() -> Response {
     Page::error(StatusCode::BAD_REQUEST, "Please start again", text).response()
 }
 
-fn question(what: &What, person: &SignedIn, (ticket, csrf): (&str, &str)) -> Page {
+fn question(what: &What, called: &str, (ticket, csrf): (&str, &str)) -> Page {
     let named =
         |name: &'static str, value: &Html| Html::element("dt", &Html::markup(name)).and(&Html::element("dd", value));
     let plain = |name, value: &str| named(name, &Html::text(value));
@@ -187,7 +197,7 @@ fn question(what: &What, person: &SignedIn, (ticket, csrf): (&str, &str)) -> Pag
         What::Client { request } => (
             "Sign in to this app?",
             "Only continue if you started this yourself, just now.",
-            plain("App", request.client.as_str()).and(&plain("You", &person.subject)),
+            plain("App", request.client.as_str()).and(&plain("You", called)),
             &request.scopes,
             form_source(&request.back.uri),
         ),
@@ -197,7 +207,7 @@ fn question(what: &What, person: &SignedIn, (ticket, csrf): (&str, &str)) -> Pag
              Nobody who means well asks you to do it for them.",
             named("Code on the device", &Html::element("code", &Html::text(user_code)))
                 .and(&plain("App", client.as_str()))
-                .and(&plain("You", &person.subject)),
+                .and(&plain("You", called)),
             scopes,
             None,
         ),

@@ -13,6 +13,8 @@ use serde_json::Value;
 const MAX_AHEAD: Duration = Duration::from_mins(1);
 /// A session id has at most so many bytes.
 const MAX_SID: usize = 256;
+/// A name that is longer than this is not shown.
+const MAX_NAME: usize = 128;
 const MAX_AUDIENCES: usize = 16;
 
 /// Why an ID token does not count.
@@ -105,6 +107,8 @@ pub(in crate::oauth) struct IdToken {
     pub(in crate::oauth) auth_time: Timestamp,
     /// The provider's session.
     pub(in crate::oauth) sid: Option<String>,
+    /// What they are called there, for a page they look at themselves. Decides nothing.
+    pub(in crate::oauth) called: Option<String>,
 }
 
 /// Check an ID token of the issuer with these rules and keys.
@@ -146,7 +150,15 @@ pub(in crate::oauth) fn verify(
     if sid.is_some_and(|sid| sid.is_empty() || sid.len() > MAX_SID) {
         return Err(IdTokenError::Malformed("sid"));
     }
-    Ok(IdToken { subject: identity.subject, groups: identity.groups, auth_time, sid: sid.map(str::to_owned) })
+    let sid = sid.map(str::to_owned);
+    Ok(IdToken { subject: identity.subject, groups: identity.groups, auth_time, sid, called: called(&claims) })
+}
+
+/// A short name by which a person knows which of their accounts it is.
+fn called(claims: &JsonObject) -> Option<String> {
+    let names = ["email", "preferred_username", "name"];
+    let mut texts = names.iter().filter_map(|name| claims.get(*name).and_then(Value::as_str));
+    texts.find(|text| !text.is_empty() && text.len() <= MAX_NAME).map(str::to_owned)
 }
 
 /// `iss`, `aud`, `azp`: from this provider, for us, and requested by us.

@@ -142,8 +142,8 @@ pub(super) enum Underway {
 /// What came of a browser's return.
 #[derive(Debug)]
 pub(super) enum Returned {
-    /// Somebody has signed in.
-    SignedIn(What, SignedIn),
+    /// Somebody has signed in, who is called so.
+    SignedIn(What, SignedIn, String),
     /// They have to sign in again at the provider: a revocation is newer than their session there.
     Again(String),
     /// Nobody has.
@@ -227,7 +227,7 @@ impl Oauth {
         };
         let asked = Asked { browser, state, issuer: &issuer, max_age };
         match self.person(asked, answer).await {
-            Ok(person) => Ok(Returned::SignedIn(what, person)),
+            Ok((person, called)) => Ok(Returned::SignedIn(what, person, called)),
             // Once: a provider that does not ask for the password then would lead round in circles.
             Err(SigninError::Revoked) if !again && !what.is_silent() => {
                 Ok(Returned::Again(self.send_to_provider(browser, what, true).await?))
@@ -236,8 +236,8 @@ impl Oauth {
         }
     }
 
-    /// Redeem the provider's code and check who it is for.
-    async fn person(&self, asked: Asked<'_>, answer: &Form) -> Result<SignedIn, SigninError> {
+    /// Redeem the provider's code and check who it is for, and what they are called.
+    async fn person(&self, asked: Asked<'_>, answer: &Form) -> Result<(SignedIn, String), SigninError> {
         let provider = &*self.parts.provider;
         let settings = provider.settings()?;
         let now = self.operations().clock().monotonic();
@@ -269,11 +269,12 @@ impl Oauth {
             return Err(SigninError::Revoked);
         }
         let sid = new_session(self.operations().rng());
-        let IdToken { subject, groups, auth_time, sid: upstream_sid } = token;
+        let IdToken { subject, groups, auth_time, sid: upstream_sid, called } = token;
+        let called = called.unwrap_or_else(|| subject.clone());
         let at = self.operations().clock().now();
         let person = SignedIn { issuer: settings.rules.name, subject, groups, auth_time, at, sid, upstream_sid };
         tracing::info!(target: "audit", issuer = %person.issuer, subject = person.subject, sid = person.sid, "signed in");
-        Ok(person)
+        Ok((person, called))
     }
 
     async fn redeem(

@@ -61,7 +61,10 @@ async fn a_device_gets_tokens_once_a_person_has_signed_in_and_approved() {
     assert_eq!(asked["verification_uri_complete"], format!("{page}?user_code={user_code}"));
     assert_eq!(error(&poll(&flow, &asked).await), "authorization_pending");
 
+    assert!(question(&flow, &asked).await.text.contains(&format!("<dd>{}</dd>", testkit::op::SUBJECT)));
+    flow.op.claim(json!({"name": "Alice", "email": "alice<b>@example.com"}));
     let page = question(&flow, &asked).await;
+    assert!(page.text.contains("<dd>alice&lt;b&gt;@example.com</dd>"), "{}", page.text);
     for part in
         ["Connect this device?", user_code, "<dd>web</dd>", "<li>chat</li>", "Only continue if you started this"]
     {
