@@ -223,13 +223,24 @@ impl Clients<'_> {
         self.changed(name, vec![touch, forget, shorten, insert]).await
     }
 
-    /// Forget a client and its secrets.
+    /// Forget a client and its secrets. Its refresh tokens end, so that they are not another's who takes its name.
     pub async fn delete(self, name: &Name) -> Result<(), StoreError> {
         let delete = self.0.sql("DELETE FROM clients WHERE tenant = $1 AND name = $2").bind(name);
+        let end = self
+            .0
+            .sql(
+                "UPDATE refresh_families SET revoked_at = $3, revoked_why = 'client deleted'
+                 WHERE tenant = $1 AND client = $2 AND revoked_at IS NULL",
+            )
+            .bind(name)
+            .bind(self.0.now());
         self.0
             .change(move |tx, _| {
                 Box::pin(async move {
-                    if tx.execute(delete).await? == 0 { Err(StoreError::Missing("client")) } else { Ok(()) }
+                    if tx.execute(delete).await? == 0 {
+                        return Err(StoreError::Missing("client"));
+                    }
+                    tx.execute(end).await.map(drop)
                 })
             })
             .await

@@ -202,6 +202,16 @@ impl Revocations<'_> {
 
     /// Revoke several things, all or none.
     pub async fn revoke_all(self, new: Vec<NewRevocation>) -> Result<Vec<Entry>, StoreError> {
+        self.write_all(new, false).await
+    }
+
+    /// Revoke several things, all or none, each in place of earlier revocations of the same by the same that it covers:
+    /// for sources that say the same again and again, so that there are no more entries than things they speak of.
+    pub async fn revoke_anew(self, new: Vec<NewRevocation>) -> Result<Vec<Entry>, StoreError> {
+        self.write_all(new, true).await
+    }
+
+    async fn write_all(self, new: Vec<NewRevocation>, anew: bool) -> Result<Vec<Entry>, StoreError> {
         for new in &new {
             at_most("issuer", new.what.issuer().len(), 256)?;
             at_most("revoked value", new.what.value().len(), MAX_VALUE)?;
@@ -213,6 +223,9 @@ impl Revocations<'_> {
                 Box::pin(async move {
                     let mut entries = Vec::new();
                     for new in new {
+                        if anew {
+                            tx.execute(covered(&store, &new)).await?;
+                        }
                         entries.push(write(&store, tx, new).await?);
                     }
                     let changes = entries.iter().map(|entry| added(&store, entry)).collect();
@@ -332,6 +345,21 @@ pub(crate) async fn write(store: &Store, tx: &mut dyn Connection, new: NewRevoca
     }
     let NewRevocation { what, not_before, expires_at, by, reason } = new;
     Ok(Entry { seq, what, not_before, expires_at, at: now, by, reason, lifted: None })
+}
+
+/// Take out what a new revocation covers. In memory nothing changes: the later moment counts there already.
+fn covered(store: &Store, new: &NewRevocation) -> Statement {
+    store
+        .sql(
+            "DELETE FROM revocations WHERE tenant = $1 AND kind = $2 AND issuer = $3 AND value = $4 AND by = $5
+             AND not_before <= $6 AND lifted_at IS NULL AND (expires_at <= $7 OR $7 IS NULL)",
+        )
+        .bind(new.what.kind())
+        .bind(new.what.issuer())
+        .bind(new.what.value())
+        .bind(&*new.by)
+        .bind(new.not_before)
+        .bind(new.expires_at)
 }
 
 /// End the families a revocation reaches. A family of somebody another issuer vouches for is that issuer's too.

@@ -122,7 +122,8 @@ impl Operations {
         Ok(view(&entry))
     }
 
-    /// Revoke what an event of another party says, or what we found out ourselves.
+    /// Revoke what an event of another party says, or what we found out ourselves. Of what the same one says of the same
+    /// thing again and again, the last is kept.
     pub(crate) async fn revoke_now(
         &self,
         what: Vec<Revoke>,
@@ -134,7 +135,7 @@ impl Operations {
             let expires_at = self.remembered_until(&what, not_before).await?;
             all.push(NewRevocation { what, not_before, expires_at, by: by.to_owned(), reason: reason.to_owned() });
         }
-        self.store.revocations().revoke_all(all).await?.iter().for_each(audit);
+        self.store.revocations().revoke_anew(all).await?.iter().for_each(audit);
         Ok(())
     }
 

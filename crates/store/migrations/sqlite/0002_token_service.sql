@@ -14,7 +14,8 @@ CREATE TABLE used_once (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX used_once_expires ON used_once (tenant, expires_at);
 
--- Appended to; the only changes are a mark that is lifted, and rows past their time that are forgotten.
+-- Appended to. A row changes only by being lifted, and goes only past its time, or when the transmitter of security
+-- events that caused it causes another that covers it.
 CREATE TABLE revocations (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant     TEXT    NOT NULL,

@@ -52,7 +52,7 @@ macro_rules! conformance {
             what_another_issuer_vouches_for_ends_with_it, up_to_now_reaches_the_whole_second,
             the_later_of_two_revocations_counts_and_lifting_gives_the_other_back,
             a_revocation_is_forgotten_when_it_may_be_and_no_sooner,
-            a_revocation_counts_although_whoever_asked_has_gone, many_revocations_at_once_are_all_in_force,
+            what_is_said_again_and_again_is_kept_once, a_revocation_counts_although_whoever_asked_has_gone, many_revocations_at_once_are_all_in_force,
             a_compromised_key_dies_with_all_it_signed, tenants_revoke_their_own_only);
         conformance!($backend, refresh: a_token_is_rotated_and_its_successor_lives,
             a_43_a_token_used_again_ends_its_family_and_session, within_the_grace_the_same_successor_is_given_again,

@@ -242,6 +242,10 @@ pub(crate) async fn a_token_ends_by_idleness_and_its_family_absolutely<B: Backen
     backend.clock().advance(IDLE);
     assert_eq!(state(&store, 10).await, Some(RefreshState::Expired));
     assert!(matches!(rotate(&store, 10, 11).await, Rotation::Expired(_)));
+    store.clients().create(super::credentials::new_client("app")).await.unwrap();
+    begin(&store, 15).await;
+    store.clients().delete(&name("app")).await.unwrap();
+    assert_eq!(state(&store, 15).await, Some(RefreshState::Revoked), "another of its name does not inherit it");
     let families = join_all((20..25).map(|token| begin(&store, token))).await;
     store.refresh().revoke_family(&families[0].id, "logout").await.unwrap();
     let again = store.refresh().revoke_family(&families[0].id, "logout").await.unwrap_err();

@@ -189,6 +189,34 @@ pub(crate) async fn a_revocation_is_forgotten_when_it_may_be_and_no_sooner<B: Ba
     assert_eq!(backend.open().await.revoked().entries(), 2);
 }
 
+pub(crate) async fn what_is_said_again_and_again_is_kept_once<B: Backend>() {
+    let backend = B::fresh();
+    let store = backend.open().await;
+    let revocations = store.revocations();
+    let at = |by: &str, secs_after: i64, until: Option<i64>| NewRevocation {
+        by: by.into(),
+        expires_at: until.map(secs),
+        ..revocation(subject("corp", "alice"), secs(START + secs_after))
+    };
+    revocations.revoke(at("operator", 0, None)).await.unwrap();
+    let lifted = revocations.revoke(at("events", 1, None)).await.unwrap();
+    revocations.lift(lifted.seq, "operator").await.unwrap();
+    for n in 0..20 {
+        revocations.revoke_anew(vec![at("events", n, None)]).await.unwrap();
+    }
+    let kept = async || revocations.list(&all()).await.unwrap().items.len();
+    assert_eq!(kept().await, 3, "one of the events beside the operator's and the lifted one");
+    revocations.revoke_anew(vec![at("events", 5, None)]).await.unwrap();
+    assert_eq!(kept().await, 4, "an earlier moment covers no later one");
+    revocations.revoke_anew(vec![at("events", 30, Some(START + 60))]).await.unwrap();
+    assert_eq!(kept().await, 5, "what is forgotten sooner covers nothing that is kept longer");
+    let hit = |at: i64| store.revoked().check(&facts(Some(at))).is_some();
+    assert!(hit(START + 29) && !hit(START + 30));
+    store.close().await;
+    let store = backend.open().await;
+    assert!(store.revoked().check(&facts(Some(START + 29))).is_some());
+}
+
 pub(crate) async fn a_revocation_counts_although_whoever_asked_has_gone<B: Backend>() {
     let backend = B::fresh();
     let store = backend.open().await;
