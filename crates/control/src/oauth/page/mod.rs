@@ -137,6 +137,9 @@ mod tests {
         let text = String::from_utf8(text.to_vec()).unwrap();
         assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !text.contains("<script"), "{text}");
         assert!(!text.contains("http://") && !text.contains("https://"), "no resource from elsewhere");
+        let style = text.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+        let hash = STANDARD.encode(digest(&SHA256, style.as_bytes()));
+        assert!(policy.contains(&format!("style-src 'sha256-{hash}';")), "{policy}");
     }
 
     #[test]
