@@ -16,7 +16,9 @@ use tower::ServiceExt;
 use vault::{MasterKey, Vault};
 
 use crate::admin::{self, Admin, Hosts};
-use crate::oauth::{self, AttemptLimits, Documents, EventCounts, Nowhere, Oauth, OauthParts, OpenidProvider, Secrets, SubjectTokens};
+use crate::oauth::{
+    self, AttemptLimits, Documents, EventCounts, Nowhere, Oauth, OauthParts, OpenidProvider, Secrets, SubjectTokens,
+};
 use crate::operations::{CreateAdminToken, Operations, Parts};
 use crate::{ClientAddress, ClientCertificate, external_url};
 
