@@ -322,7 +322,7 @@ async fn a_39_a_security_event_that_is_none() {
     for (why, err, changes) in [
         ("another issuer", "invalid_issuer", json!({"iss": "https://evil.example"})),
         ("another audience", "invalid_audience", json!({"aud": "https://elsewhere.example"})),
-        ("no audience", "invalid_audience", json!({"aud": null})),
+        ("no audience", "invalid_request", json!({"aud": null})),
         ("an access token's type", "invalid_request", json!({"header.typ": "at+jwt"})),
         ("no type", "invalid_request", json!({"header.typ": null})),
         ("with exp", "invalid_request", json!({"exp": now + 300})),
