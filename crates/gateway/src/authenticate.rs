@@ -18,7 +18,7 @@ use config::Bound;
 use http::HeaderValue;
 use http::request::Parts;
 use policy::Proven;
-use proof::token::VerifiedToken;
+use proof::token::{MAX_LEEWAY, TokenError, VerifiedToken};
 use store::TokenFacts;
 
 pub(crate) use self::error::AuthenticateError;
@@ -139,6 +139,23 @@ impl Caller {
     /// Whether what lets this caller in has been revoked since.
     pub(crate) fn is_revoked(&self, revocations: &dyn Revocations) -> bool {
         revocations.is_revoked(&self.identity.facts())
+    }
+
+    /// Whether the caller may still be let in at `now`: a body takes as long to arrive as its sender likes, and what was good
+    /// when it began may have ended or been revoked.
+    pub(crate) fn check_again(&self, revocations: &dyn Revocations, now: Timestamp) -> Result<(), AuthenticateError> {
+        let over = match &self.identity {
+            // With the longest leeway there can be: it was checked exactly at the beginning.
+            Identity::Token(token) => {
+                (now >= token.expires_at().plus(MAX_LEEWAY)).then_some(AuthenticateError::Token(TokenError::Expired))
+            }
+            Identity::Key(key) => key.expires_at.filter(|end| now >= *end).map(|_| AuthenticateError::Key),
+        };
+        match over {
+            Some(error) => Err(error),
+            None if !revocations.is_empty() && self.is_revoked(revocations) => Err(AuthenticateError::Revoked),
+            None => Ok(()),
+        }
     }
 
     /// Issuer, `jti` and end of the token, by which it can be known to have been used.

@@ -322,9 +322,13 @@ impl Gateway {
         let clock = Arc::clone(&receipt.shared().clock);
         let begun = clock.monotonic();
         let read = inbound.read(&snapshot.limits).await;
-        receipt.waited(clock.monotonic().saturating_duration_since(begun));
+        let waited = clock.monotonic().saturating_duration_since(begun);
+        receipt.waited(waited);
         let (head, endpoint, body) = read.map_err(|error| Refusal::from(error.problem()))?;
         receipt.request_bytes(body.len());
+        let (caller, revoked) = (receipt.caller(), receipt.shared().revoked.as_ref());
+        let again = caller.check_again(revoked, receipt.at().plus(waited));
+        again.map_err(|error| error.refusal(caller.scheme()))?;
         if let Some(signed) = signed {
             let settled = signed.settle(receipt.shared(), &body).await;
             let outcome = settled.as_ref().map_or_else(AuthenticateError::reason, |()| "ok");

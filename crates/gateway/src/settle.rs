@@ -151,7 +151,7 @@ impl Receipt {
             .reserve(permit, &self.caller, self.started)
             .map_err(|error| Refusal::from(error.problem()))?;
         if single_use {
-            single_use::use_up(self.shared.single_use.as_ref(), &self.caller).await?;
+            single_use::use_up(&self.shared, &self.caller).await?;
         }
         Ok(reservation)
     }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use proof::token::MAX_LEEWAY;
 use store::{Claim, OneTime, StoreError};
 
+use crate::Shared;
 use crate::authenticate::Caller;
 use crate::challenge;
 use crate::problem::Refusal;
@@ -30,7 +31,7 @@ impl SingleUse for store::Store {
 }
 
 /// Use the caller's token up, or refuse the request.
-pub(crate) async fn use_up(single_use: &dyn SingleUse, caller: &Caller) -> Result<(), Refusal> {
+pub(crate) async fn use_up(shared: &Shared, caller: &Caller) -> Result<(), Refusal> {
     let invalid = |reason, description: &'static str| {
         let problem = Problem::client(StatusCode::UNAUTHORIZED, "invalid_token", format!("{description}."));
         let challenge = challenge::error(caller.scheme(), "invalid_token", Some(description));
@@ -39,7 +40,12 @@ pub(crate) async fn use_up(single_use: &dyn SingleUse, caller: &Caller) -> Resul
     let Some((issuer, jti, end)) = caller.token_id() else {
         return invalid("token_unnumbered", "Only an access token with a jti can be used here, once");
     };
-    match single_use.claim(issuer, jti, end.plus(MAX_LEEWAY)).await {
+    let until = end.plus(MAX_LEEWAY);
+    if shared.clock.now() >= until {
+        // By now it may have been used and forgotten.
+        return invalid("expired", "The access token has expired");
+    }
+    match shared.single_use.claim(issuer, jti, until).await {
         Ok(Claim::First) => Ok(()),
         Ok(Claim::Seen) => invalid("token_used", "The access token has been used"),
         Err(error) => {

@@ -2,14 +2,19 @@
 //! that are good for one request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use futures_util::stream;
+use http::Request;
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
 use testkit::mock::{Answer, Gate, Mock};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::harness::{API_KEY, World, peer, piece, request};
+use crate::harness::{API_KEY, World, peer, piece, read, request};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -171,6 +176,54 @@ async fn a_38_a_request_that_is_refused_uses_nothing_up() {
         async |token: &str| world.send("POST", CHAT, &[("authorization", token)], hello().to_string()).await.status;
     assert_eq!(chat(&token("a")).await, 200);
     assert_eq!(chat(&token("b")).await, 429);
-    world.clock.advance(std::time::Duration::from_mins(1));
+    world.clock.advance(Duration::from_mins(1));
     assert_eq!(chat(&token("b")).await, 200);
+}
+
+/// A chat request whose body arrives after `meanwhile` was done.
+fn slow<F>(credential: &str, meanwhile: F) -> Request<impl Body<Data = Bytes, Error = std::io::Error> + Send + use<F>>
+where
+    F: FnOnce() + Send + 'static,
+{
+    let request = request("POST", CHAT, &[("authorization", credential)], "");
+    let late = stream::once(async move {
+        meanwhile();
+        Ok(Frame::data(Bytes::from(hello().to_string())))
+    });
+    request.map(|_| StreamBody::new(late))
+}
+
+#[tokio::test]
+async fn a_39_a_request_that_takes_its_time_does_not_outlive_what_let_it_in() {
+    let world = world("");
+    let alice = format!("Bearer {}", world.token("alice"));
+    let answer = read(world.gateway.handle(slow(&alice, || ()), &peer()).await).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let clock = world.clock.clone();
+    let overdue = slow(&alice, move || clock.advance(Duration::from_secs(361)));
+    assert_eq!(read(world.gateway.handle(overdue, &peer()).await).await.code(), "invalid_token", "expired meanwhile");
+    assert_eq!(world.record().error.as_deref(), Some("expired"));
+    let later = world.token_with(&json!({"iat": crate::harness::NOW + 361, "exp": crate::harness::NOW + 600}));
+    let revoked = Arc::clone(&world.revoked);
+    let ended = slow(&format!("Bearer {later}"), move || revoked.subject("alice"));
+    assert_eq!(read(world.gateway.handle(ended, &peer()).await).await.code(), "invalid_token", "revoked meanwhile");
+    assert_eq!(world.record().error.as_deref(), Some("token_revoked"));
+}
+
+#[tokio::test]
+async fn a_39_a_vouchgate_key_does_not_outlive_its_end_in_a_slow_request() {
+    let world = world("who = { key = \"tool\" }\n");
+    let clock = world.clock.clone();
+    let overdue = slow(&format!("Bearer {API_KEY}"), move || clock.advance(Duration::from_secs(1000)));
+    assert_eq!(read(world.gateway.handle(overdue, &peer()).await).await.code(), "invalid_token");
+}
+
+#[tokio::test]
+async fn a_38_a_single_use_token_that_comes_too_late_to_be_told_from_a_used_one_is_refused() {
+    let world = world("single_use = true\n");
+    let token = format!("Bearer {}", world.token("alice"));
+    let clock = world.clock.clone();
+    let late = slow(&token, move || clock.advance(Duration::from_mins(6)));
+    assert_eq!(read(world.gateway.handle(late, &peer()).await).await.code(), "invalid_token");
+    assert!(world.used.0.lock().unwrap().is_empty());
 }

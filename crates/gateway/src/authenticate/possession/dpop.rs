@@ -73,6 +73,10 @@ pub(super) async fn use_up(
     let proof = &checked.proof;
     // A proof is accepted still in the very moment it is said to be acceptable until.
     let until = proof.acceptable_until().plus(Duration::from_secs(1));
+    // Fetching the issuer's keys may have taken its time. Beyond what is remembered, nobody could tell whether this came before.
+    if shared.clock.now() >= until {
+        return Err(refused(DpopError::TooOld));
+    }
     match shared.replay.claim(proof.replay_key(), until).await? {
         Claim::First => {}
         Claim::Seen => return Err(AuthenticateError::ProofReplayed),

@@ -29,6 +29,10 @@ impl Signed {
         let Self(signature) = self;
         signature.check_body(body)?;
         let until = signature.expires().plus(LONGEST_SKEW);
+        // A body may take its time. Beyond what is remembered, nobody could tell whether this came before.
+        if shared.clock.now() >= until {
+            return Err(SignatureProofError::Expired.into());
+        }
         match shared.replay.claim(signature.replay_key(), until).await? {
             Claim::First => Ok(()),
             Claim::Seen => Err(AuthenticateError::SignatureReplayed),

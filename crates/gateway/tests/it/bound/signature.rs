@@ -259,3 +259,23 @@ async fn a_35_a_reload_that_forgives_more_does_not_bring_a_used_signature_back()
     world.reload(&ANY.replace("[[policy]]", "[dpop]\nskew = \"60s\"\n[[policy]]"));
     refused(&world, "again", &signer.send(&world, &fields).await, "signature_replayed");
 }
+
+#[tokio::test]
+async fn a_35_a_signed_request_whose_body_comes_too_late_to_be_told_from_a_used_one_is_refused() {
+    let world = later(ANY);
+    let signer = Signer::new(&world);
+    let fields = signer.chat().sign();
+    for (after, expected) in [(60, 200), (91, 401)] {
+        world.clock.set(base::Timestamp::from_secs(LATER));
+        let clock = world.clock.clone();
+        let late = futures_util::stream::once(async move {
+            clock.advance(Duration::from_secs(after));
+            Ok::<_, std::io::Error>(http_body::Frame::data(hello()))
+        });
+        let request = signer.request(("POST", CHAT), &fields, Bytes::new());
+        let request = request.map(|_| http_body_util::StreamBody::new(late));
+        let answer = crate::harness::read(world.gateway.handle(request, &crate::harness::peer()).await).await;
+        assert_eq!(answer.status.as_u16(), expected, "{}", answer.text());
+    }
+    assert!(counted(&world, "expired"));
+}
