@@ -228,3 +228,31 @@ async fn a_session_that_was_revoked_leads_to_the_password_once_more() {
     let back = location(&flow.get(&flow.op.visit(&again)).await);
     assert_eq!(told(&back)["error"], "login_required", "not round in circles");
 }
+
+#[tokio::test]
+async fn two_tabs_of_one_browser_sign_in_side_by_side_and_a_request_may_be_posted() {
+    let flow = Flow::new().await;
+    let first = flow.to_callback(&GOOD).await;
+    let posted = flow.visit(&flow.browser, Method::POST, "/oauth/authorize", &but(&[("state", "second")])).await;
+    let second = flow.op.visit(&location(&posted));
+    for (callback, state) in [(second, "second"), (first, "the client's own state")] {
+        let told = told(&location(&flow.get(&callback).await));
+        assert_eq!((told["state"].as_str(), told.contains_key("code")), (state, true));
+    }
+}
+
+#[tokio::test]
+async fn another_method_is_refused_with_those_that_are_not() {
+    let flow = Flow::new().await;
+    for (path, allowed) in [
+        ("/oauth/authorize", "GET, HEAD, POST"),
+        ("/oauth/device", "GET, HEAD, POST"),
+        ("/oauth/callback", "GET, HEAD"),
+        ("/oauth/consent", "POST"),
+        ("/oauth/par", "POST"),
+        ("/oauth/device_authorization", "POST"),
+    ] {
+        let answer = flow.visit(&flow.browser, Method::DELETE, path, &[]).await;
+        assert_eq!((answer.status, answer.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, allowed), "{path}");
+    }
+}
