@@ -87,7 +87,7 @@ fn described(revocation: &Value) -> String {
         ("everything", _) => "all tokens".to_owned(),
         ("issuer", _) => format!("all tokens of {issuer}"),
         ("token", jti) => format!("the token {jti} of {issuer}"),
-        ("key", kid) => format!("what the key {kid} of {issuer} signs"),
+        ("key", value) => format!("what the key {value} of {issuer} signs"),
         (kind, value) => format!("the tokens of the {kind} {value} of {issuer}"),
     })
 }

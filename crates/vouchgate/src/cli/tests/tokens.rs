@@ -36,8 +36,8 @@ async fn each_kind_of_revocation_is_made_listed_and_lifted() {
     assert!(lines[3].ends_with(&["local", "drill"]), "{listed:?}");
     assert_eq!(on(&config, &["token", "revocations", "--json"]).await.json().as_array().unwrap().len(), 8);
 
-    let lifted = on(&config, &["token", "lift", "6"]).await;
-    assert!(lifted.exit == 0 && lifted.err.contains("Lifted revocation 6 (all tokens)"), "{lifted:?}");
+    let done = on(&config, &["token", "lift", "6"]).await;
+    assert!(done.exit == 0 && done.err.contains("Lifted revocation 6 (all tokens)"), "{done:?}");
     for id in ["6", "7", "99"] {
         let refused = on(&config, &["token", "lift", id]).await;
         assert!(refused.exit == 1 && refused.err.contains("no revocation that can be lifted"), "{refused:?}");
