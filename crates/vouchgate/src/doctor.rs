@@ -162,6 +162,12 @@ async fn state(config: &Config, findings: &mut Findings) {
     let data_dir = &config.server.data_dir;
     if UnixStream::connect(data_dir.join(control::admin::SOCKET_NAME)).await.is_ok() {
         findings.ok("server", "one is running on this data directory");
+        let socket = data_dir.join(control::admin::SOCKET_NAME);
+        match crate::cli::newest_revocations(socket).await {
+            Ok((count, true)) => revocations(&format!("{count}"), findings),
+            Ok((count, false)) => revocations(&format!("{count} and more"), findings),
+            Err(error) => findings.add("revocations", Verdict::Failure, error.message, None),
+        }
         return;
     }
     if !data_dir.exists() {
@@ -184,10 +190,15 @@ async fn state(config: &Config, findings: &mut Findings) {
                 ),
                 Err(error) => findings.add("store", Verdict::Failure, error.to_string(), None),
             }
+            revocations(&store.revoked().entries().to_string(), findings);
             store.close().await;
         }
         Err(error) => findings.add("store", Verdict::Failure, error.to_string(), None),
     }
+}
+
+fn revocations(count: &str, findings: &mut Findings) {
+    findings.ok("revocations", format!("{count} in force; `vouchgate token revocations` lists them"));
 }
 
 async fn keys_of_issuers(config: &Config, egress: &Egress, findings: &mut Findings) {
@@ -350,11 +361,11 @@ mod tests {
             findings.0.into_iter().map(|finding| (finding.what, finding.verdict)).collect::<Vec<_>>()
         };
         let (ok, bad) = (("sign-in".to_owned(), Verdict::Ok), ("sign-in".to_owned(), Verdict::Failure));
-        assert_eq!(look("").await, [ok.clone()]);
+        assert_eq!(look("").await, std::slice::from_ref(&ok));
         let secret = ("sign-in secret".to_owned(), Verdict::Failure);
         assert_eq!(look("client_secret = { env = \"VOUCHGATE_NO_SUCH_VARIABLE\" }").await, [secret, ok]);
         op.change(|op| op.metadata = serde_json::json!({"token_endpoint": null}));
-        assert_eq!(look("").await, [bad.clone()]);
+        assert_eq!(look("").await, std::slice::from_ref(&bad));
         op.change(|op| op.metadata = serde_json::json!({"issuer": "https://evil.example"}));
         assert_eq!(look("").await, [bad]);
     }

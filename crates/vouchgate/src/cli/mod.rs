@@ -55,6 +55,14 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
     }
 }
 
+/// How many of the newest 200 revocations of the server behind `socket` are in force, and whether there are no others.
+pub async fn newest_revocations(socket: std::path::PathBuf) -> Result<(usize, bool), Failure> {
+    let newest = remote::Api::Running(socket).call(http::Method::GET, "/revocations?limit=200", None).await?;
+    let items = newest.get("items").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let in_force = items.iter().filter(|item| item.get("lifted_at").is_none()).count();
+    Ok((in_force, newest.get("next_cursor").is_none_or(serde_json::Value::is_null)))
+}
+
 fn completions(shell: clap_complete::Shell, io: &mut Io<'_>) -> Outcome {
     // Written to memory first: a closed pipe is an error to report, not one to panic about.
     let mut script = Vec::new();

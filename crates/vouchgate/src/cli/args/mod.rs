@@ -191,7 +191,7 @@ pub struct DpopVerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The nonce to require
-    #[arg(long, value_name = "NONCE")]
+    #[arg(long, value_name = "NONCE", allow_hyphen_values = true)]
     pub nonce: Option<String>,
     /// The time to verify at, in seconds since 1970 [default: now]
     #[arg(long, value_name = "EPOCH", allow_negative_numbers = true)]
@@ -257,7 +257,7 @@ pub struct ApikeyCreateArgs {
     #[arg(long, value_name = "SCOPES", default_value = "")]
     pub scope: String,
     /// The subject it stands for [default: the key's name]
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", allow_hyphen_values = true)]
     pub subject: Option<String>,
     /// The client it stands for
     #[arg(long, value_name = "NAME")]

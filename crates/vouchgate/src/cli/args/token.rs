@@ -30,7 +30,7 @@ pub struct MintArgs {
     #[arg(long, value_name = "NAME")]
     pub client: String,
     /// The subject [default: the client's name]
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", allow_hyphen_values = true)]
     pub subject: Option<String>,
     /// Scopes, separated by spaces; all must be the client's [default: all of the client's]
     #[arg(long, value_name = "SCOPES")]
@@ -39,7 +39,7 @@ pub struct MintArgs {
     #[arg(long, value_name = "DURATION")]
     pub ttl: Option<String>,
     /// Bind it to a key: the thumbprint (RFC 7638) of the key that whoever uses it has to prove (DPoP)
-    #[arg(long, value_name = "THUMBPRINT")]
+    #[arg(long, value_name = "THUMBPRINT", allow_hyphen_values = true)]
     pub jkt: Option<String>,
     /// Where the state is.
     #[command(flatten)]
@@ -56,22 +56,22 @@ pub struct RevokeArgs {
     #[arg(long)]
     pub token_stdin: bool,
     /// The token with this `jti`
-    #[arg(long, value_name = "JTI")]
+    #[arg(long, value_name = "JTI", allow_hyphen_values = true)]
     pub jti: Option<String>,
     /// All tokens of a subject
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", allow_hyphen_values = true)]
     pub subject: Option<String>,
     /// All tokens a client asked for
-    #[arg(long, value_name = "CLIENT_ID")]
+    #[arg(long, value_name = "CLIENT_ID", allow_hyphen_values = true)]
     pub client: Option<String>,
     /// All tokens of a device (`device_id`)
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", allow_hyphen_values = true)]
     pub device: Option<String>,
     /// All tokens of a session (`sid`)
-    #[arg(long, value_name = "SID")]
+    #[arg(long, value_name = "SID", allow_hyphen_values = true)]
     pub session: Option<String>,
     /// All that a key of another issuer has signed or will sign; for a key of ours see `key rotate --compromised`
-    #[arg(long, value_name = "KID", requires = "issuer")]
+    #[arg(long, value_name = "KID", allow_hyphen_values = true, requires = "issuer")]
     pub kid: Option<String>,
     /// All tokens of --issuer; without --issuer, all tokens
     #[arg(long)]
@@ -106,7 +106,7 @@ pub struct RotateArgs {
     #[arg(long, conflicts_with = "compromised")]
     pub now: bool,
     /// A key that others may have: it and all it signed are refused from now on, and another signs
-    #[arg(long, value_name = "KID")]
+    #[arg(long, value_name = "KID", allow_hyphen_values = true)]
     pub compromised: Option<String>,
     /// Why, for the record
     #[arg(long, value_name = "TEXT", requires = "compromised")]

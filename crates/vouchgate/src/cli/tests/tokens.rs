@@ -45,6 +45,20 @@ async fn each_kind_of_revocation_is_made_listed_and_lifted() {
 }
 
 #[tokio::test]
+async fn an_id_may_begin_with_a_hyphen_as_one_in_64_does() {
+    let (_dir, config) = installed();
+    for (arguments, said) in [
+        (&["token", "revoke", "--kid", "-k", "--issuer", "corp"] as &[&str], "what the key -k of corp signs"),
+        (&["token", "revoke", "--jti", "-j"], "the token -j of vouchgate"),
+        (&["token", "revoke", "--session", "--s"], "the tokens of the session --s of vouchgate"),
+        (&["key", "rotate", "--compromised", "-k"], "-k"),
+    ] {
+        let done = on(&config, arguments).await;
+        assert!([0, 1].contains(&done.exit) && done.err.contains(said), "{done:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_comes_on_standard_input_and_is_not_shown_again() {
     let (_dir, config) = installed();
     let token = on(&config, &["token", "mint", "--client", "filed"]).await.out;
