@@ -84,17 +84,23 @@ pub(crate) enum Resource<'a> {
 pub(crate) fn is_whole(below: &str, id: &str) -> bool {
     let below = below.strip_suffix('/').unwrap_or(below);
     COLLECTIONS.iter().any(|collection| {
-        below.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest == id)
+        beneath(below, collection).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest == id)
     })
+}
+
+/// What follows the name of a collection, in any case: not every server behind a provider's name minds it.
+fn beneath<'p>(path: &'p str, collection: &str) -> Option<&'p str> {
+    let (name, rest) = path.split_at_checked(collection.len())?;
+    name.eq_ignore_ascii_case(collection).then_some(rest)
 }
 
 /// What `below` (`/files/file-1/content`) is about.
 pub(crate) fn resource(below: &str) -> Resource<'_> {
-    if NO_OBJECT.contains(&below) {
+    if NO_OBJECT.iter().any(|other| other.eq_ignore_ascii_case(below)) {
         return Resource::Other;
     }
     for collection in COLLECTIONS {
-        let Some(rest) = below.strip_prefix(collection) else { continue };
+        let Some(rest) = beneath(below, collection) else { continue };
         if rest.is_empty() || rest == "/" {
             return Resource::Collection;
         }
@@ -129,6 +135,12 @@ const REFERENCES: [&str; 20] = [
     "cachedContent",
 ];
 
+/// What stands in `type` where a member `id`, or nothing at all, says which.
+const SPOKEN_OF: [&str; 3] = ["item_reference", "stored_completions", "responses"];
+
+/// In the place of an id where a request asks for what everybody has stored: nobody ever owns it.
+const OF_EVERYBODY: &str = "*";
+
 /// The stored objects a request names. Almost every request names none, which is seen without parsing it.
 pub(crate) fn references(body: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
@@ -147,7 +159,7 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
 fn may_name_object(body: &[u8]) -> bool {
     memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
         Some([b'"', text @ ..]) => {
-            let mut names = REFERENCES.iter().chain(&["item_reference"]).map(|name| name.as_bytes());
+            let mut names = REFERENCES.iter().chain(&SPOKEN_OF).map(|name| name.as_bytes());
             // Almost no string begins with the same letter: compared before all of it is.
             names.any(|name| name.first() == text.first() && text.starts_with(name))
         }
@@ -162,35 +174,66 @@ fn may_name_object(body: &[u8]) -> bool {
 /// `Content-Disposition` is read up to the empty line after it as the most lenient reader would.
 pub(crate) fn form_names_object(body: &[u8]) -> bool {
     const FIELD: &[u8] = b"ontent-disposition";
-    // No part has a longer header; what is past it is its content.
-    const HEADER: usize = 8 * 1024;
-    let mut rest = body;
+    // How far parameters have been looked at: a body that holds nothing but such names is still read once only.
+    let mut seen = 0;
     // The first letter in either case; what follows is compared whole.
-    while let Some(at) = memchr::memchr2(b'c', b'C', rest) {
-        let (_, after) = rest.split_at_checked(at + 1).unwrap_or_default();
-        rest = after;
-        let Some((field, header)) = after.split_at_checked(FIELD.len()) else { break };
-        if field.eq_ignore_ascii_case(FIELD) && header_names_object(header.get(..HEADER).unwrap_or(header)) {
+    for at in memchr::memchr2_iter(b'c', b'C', body) {
+        let (before, from) = body.split_at_checked(at).unwrap_or_default();
+        let Some((field, header)) = from.get(1..).and_then(|from| from.split_at_checked(FIELD.len())) else { break };
+        let begins_line = matches!(before.last(), None | Some(b'\r' | b'\n'));
+        if !(begins_line && field.eq_ignore_ascii_case(FIELD)) {
+            continue;
+        }
+        let start = body.len() - header.len();
+        // From the parameter on that the one before has not seen to its end.
+        let known = body.get(start..seen).unwrap_or_default();
+        let from = start + memchr::memrchr3(b';', b'\r', b'\n', known).unwrap_or(0);
+        let until = header_end(body, from, start + LONGEST_HEADER);
+        if is_endless(header) || header_names_object(body.get(from..until).unwrap_or_default()) {
             return true;
         }
+        seen = until;
     }
     false
 }
 
+/// Where a header that has been read as far as `from` ends: before its empty line, or where nobody looks any further.
+fn header_end(body: &[u8], from: usize, most: usize) -> usize {
+    let rest = body.get(from..most.min(body.len())).unwrap_or_default();
+    let ends = [b"\r\n\r\n".as_slice(), b"\n\n"];
+    from + ends.iter().filter_map(|end| memchr::memmem::find(rest, end)).min().unwrap_or(rest.len())
+}
+
+/// No part has a longer header; what is past it is its content.
+const LONGEST_HEADER: usize = 8 * 1024;
+
+/// Whether what follows its name is a header field so long that the end of it is not looked at: nobody means well by that.
+fn is_endless(header: &[u8]) -> bool {
+    let Some(looked_at) = header.get(..LONGEST_HEADER) else { return false };
+    let is_field = looked_at.trim_ascii_start().first() == Some(&b':');
+    // A line that begins with space goes on with the one before.
+    let folded = |at: usize| matches!(looked_at.get(at + 1), None | Some(b' ' | b'\t' | b'\r'));
+    is_field && memchr::memchr_iter(b'\n', looked_at).all(folded)
+}
+
 /// Whether a parameter `name` (or `name*`, RFC 5987) of this header field begins with the name of a reference.
 fn header_names_object(header: &[u8]) -> bool {
-    let end = ["\r\n\r\n", "\n\n"].iter().filter_map(|end| memchr::memmem::find(header, end.as_bytes())).min();
-    let header = String::from_utf8_lossy(header.get(..end.unwrap_or(header.len())).unwrap_or_default());
-    header.split([';', '\n']).any(|parameter| {
+    String::from_utf8_lossy(header).split([';', '\r', '\n']).any(|parameter| {
         let Some((name, value)) = parameter.split_once('=') else { return false };
-        let name = name.trim();
-        if !name.eq_ignore_ascii_case("name") && !name.to_ascii_lowercase().starts_with("name*") {
+        let name = name.trim().to_ascii_lowercase();
+        // In pieces (RFC 2231 section 3), which nothing that uploads a file has a reason for.
+        if name.strip_prefix("name*").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+            return true;
+        }
+        if name != "name" && !name.starts_with("name*") {
             return false;
         }
         let value: String = value.chars().filter(|c| !matches!(c, '"' | '\'' | '\\') && !c.is_whitespace()).collect();
         let value = value.to_ascii_lowercase();
         let value = value.strip_prefix("utf-8").unwrap_or(&value);
-        value.contains('%') || REFERENCES.iter().any(|known| value.starts_with(&known.to_ascii_lowercase()))
+        // `file_id`, `file_ids[]`, `image[file_id]`, `images.0.file_id`
+        let names = |part: &str| REFERENCES.iter().any(|known| part.starts_with(&known.to_ascii_lowercase()));
+        value.contains('%') || value.split(['[', ']', '.']).any(names)
     })
 }
 
@@ -198,8 +241,15 @@ fn collect(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
         Value::Object(members) => {
-            if members.get("type").and_then(Value::as_str) == Some("item_reference") {
-                found.extend(members.get("id").and_then(Value::as_str).map(str::to_owned));
+            match members.get("type").and_then(Value::as_str) {
+                Some("item_reference" | "file_id") => {
+                    found.extend(members.get("id").and_then(Value::as_str).map(str::to_owned));
+                }
+                Some("stored_completions") => found.push(OF_EVERYBODY.to_owned()),
+                _ => {}
+            }
+            if members.get("source").and_then(|source| source.get("type")?.as_str()) == Some("responses") {
+                found.push(OF_EVERYBODY.to_owned());
             }
             for (name, value) in members {
                 if REFERENCES.contains(&name.as_str()) {
@@ -278,6 +328,8 @@ mod tests {
         assert_eq!(resource("/messages/batches/msgbatch_1/results"), Resource::Object("msgbatch_1"));
         assert_eq!(resource("/filesystem"), Resource::Other);
         assert_eq!(resource("/embeddings"), Resource::Other);
+        assert_eq!(resource("/Files/file-1"), Resource::Object("file-1"), "some servers ignore case");
+        assert_eq!(resource("/RESPONSES"), Resource::Collection);
         assert!(is_whole("/files/file-1", "file-1"));
         assert!(is_whole("/messages/batches/msgbatch_1/", "msgbatch_1"));
         assert!(!is_whole("/vector_stores/vs_1/files/file-1", "vs_1"));
@@ -296,6 +348,10 @@ mod tests {
         assert!(
             seen(r#"{"container":"auto","messages":[{"content":"a file_id is an id"}],"file_id":null}"#).is_empty()
         );
+        // Evaluations name what they read like this, and may ask for everybody's.
+        assert_eq!(seen(r#"{"data_source":{"source":{"type":"file_id","id":"file-1"}}}"#), ["file-1"]);
+        assert_eq!(seen(r#"{"data_source":{"source":{"type":"responses"}}}"#), [OF_EVERYBODY]);
+        assert_eq!(seen(r#"{"data_source":{"type":"stored_completions"}}"#), [OF_EVERYBODY]);
         assert!(seen("not json file_id").is_empty());
         for name in REFERENCES {
             assert_eq!(seen(&format!(r#"{{"a":[{{"{name}":"x-1"}}]}}"#)), ["x-1"], "{name}");
@@ -315,9 +371,22 @@ mod tests {
             "Content-Disposition: form-data;\r\n name=\"file_id\"",
             "Content-Disposition: form-data; name=\"f\\ile_id\"",
             "Content-Disposition: form-data; name*=utf-8''file%5Fid",
+            "Content-Disposition: form-data; name*0=file; name*1=_id",
+            "Content-Disposition: form-data; name=\"image[file_id]\"",
+            "Content-Disposition: form-data; name=\"images.0.file_id\"",
         ] {
             assert!(form_names_object(format!("--b\r\n{header}\r\n\r\nfile-1\r\n--b--").as_bytes()), "{header}");
         }
+        for padding in ["x=\"".to_owned() + &"a".repeat(9000) + "\";", "\r\n ".repeat(4000)] {
+            let header = format!("Content-Disposition: form-data; {padding} name=\"file_id\"");
+            assert!(form_names_object(format!("--b\r\n{header}\r\n\r\nfile-1\r\n--b--").as_bytes()), "padded");
+        }
+        let text = format!("a content-disposition\nin a long text {}", "word ".repeat(4000));
+        let upload = format!("--b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n{text}\r\n--b--");
+        assert!(!form_names_object(upload.as_bytes()), "the words may stand in a file");
+        let many = "\ncontent-disposition: form-data; a=b".repeat(20_000);
+        assert!(!form_names_object(many.as_bytes()), "and is read once, however often");
+        assert!(form_names_object((many + "; name=file_id").as_bytes()));
         let upload = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"conversation.jsonl\"\r\n\r\n\
                       {\"a\":\"; name=\\\"file_id\\\"\"}\r\n--b--";
         assert!(!form_names_object(upload.as_bytes()), "a file may be called and hold what it likes");

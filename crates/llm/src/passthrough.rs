@@ -13,7 +13,7 @@ use crate::json::{Limits, members, node};
 use crate::model::Usage;
 use crate::provider::usage::{AnthropicUsage, openai};
 
-pub use request::{CapName, Edits, Peek, peek, splice};
+pub use request::{CapName, Edits, Models, Peek, models, peek, splice};
 pub use tap::StreamTap;
 
 /// What a complete answer (not streamed) says of itself.

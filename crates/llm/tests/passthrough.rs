@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use bytes::Bytes;
-use llm::passthrough::{CapName, Edits, Peek, StreamTap, peek, peek_response, splice};
+use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, models, peek, peek_response, splice};
 use llm::{Dialect, JsonError, Limits, Outcome, RequestError};
 use proptest::prelude::*;
 
@@ -49,6 +49,22 @@ fn a_name_that_only_a_case_blind_reader_takes_for_another_is_refused() {
         assert!(matches!(error, RequestError::Forbidden { .. }), "{name}");
     }
     assert!(look(r#"{"model":"m","User":"x"}"#).is_ok());
+}
+
+#[test]
+fn every_model_that_another_request_names_is_found() {
+    let found = |body: &str| models(body.as_bytes(), &Limits::REQUEST);
+    let named = found(
+        r#"{"model":"a","tools":[{"type":"image_generation","model":"b"},{"MODEL":"c"}],"more":{"x":[{"mod\u0065l":"b"}]},
+            "metadata":{"model":"mine"},"schema":{"properties":{"model":{"type":"string"}}}}"#,
+    );
+    assert_eq!(named, Ok(Models { own: Some("a".to_owned()), others: vec!["b".to_owned(), "c".to_owned()] }));
+    assert_eq!(found(r#"{"model":7}"#), Ok(Models::default()), "no readable model");
+    for steering in [r#"{"model":"a","models":["b"]}"#, r#"{"model":"a","Model":"b"}"#, r#"{"user_config":{}}"#] {
+        assert_eq!(found(steering).unwrap_err().reason(), "forbidden_parameter", "{steering}");
+    }
+    let many: Vec<String> = (0..100).map(|n| format!(r#"{{"model":"m{n}"}}"#)).collect();
+    assert_eq!(found(&format!(r#"{{"a":[{}]}}"#, many.join(","))).unwrap_err().reason(), "invalid_parameter");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use llm::Dialect;
-use llm::passthrough::{CapName, Edits, Peek, StreamTap, peek, peek_response};
+use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, models, peek, peek_response};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
 
@@ -52,11 +52,12 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
         );
     }
     let seen = look(&asked, method, below)?;
-    let model = match &seen {
-        Some((_, seen)) => Some(seen.model.clone()),
-        None => model_of(&asked),
+    let named = match &seen {
+        Some((_, seen)) => Models { own: Some(seen.model.clone()), others: seen.other_models.clone() },
+        None => models_of(&asked)?,
     };
-    let permit = permit(&asked, provider, rest, (seen.as_ref().map(|(_, seen)| seen), model.as_deref()), receipt)?;
+    let permit = permit(&asked, provider, rest, (seen.as_ref().map(|(_, seen)| seen), &named), receipt)?;
+    let model = named.own;
     receipt.permitted(permit.policy());
     let reservation = receipt.reserve(permit).await?;
     if let Some(model) = &model {
@@ -135,17 +136,19 @@ fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Diale
     Ok(Some((dialect, seen)))
 }
 
-/// The model another request names, if it is JSON that names one.
-fn model_of(asked: &Asked<'_>) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(&asked.body).ok()?;
-    Some(body.get("model")?.as_str()?.to_owned())
+/// The models another request names, if it is JSON, whatever it calls itself: some servers do not ask.
+fn models_of(asked: &Asked<'_>) -> Result<Models, Refusal> {
+    match models(&asked.body, &asked.snapshot.limits.json) {
+        Err(llm::RequestError::Json(_)) => Ok(Models::default()),
+        other => other.map_err(|error| request_problem(&error).into()),
+    }
 }
 
 fn permit(
     asked: &Asked<'_>,
     provider: &Provider,
     rest: &str,
-    (seen, model): (Option<&Peek>, Option<&str>),
+    (seen, named): (Option<&Peek>, &Models),
     receipt: &Receipt,
 ) -> Result<policy::Permit, Refusal> {
     let method = asked.head.method.as_str();
@@ -160,8 +163,8 @@ fn permit(
         None if asked.body.is_empty() => Ask::new(target(model), at),
         None => Ask { tools: Tools::Unknown, inspected: false, ..Ask::new(target(model), at) },
     };
-    let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask(model))?;
-    for other in seen.into_iter().flat_map(|seen| &seen.other_models) {
+    let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask(named.own.as_deref()))?;
+    for other in &named.others {
         let _also = authorize::permit(asked.snapshot, receipt.caller(), &ask(Some(other.as_str())))?;
     }
     Ok(permit)

@@ -168,3 +168,49 @@ async fn a_body_that_cannot_be_searched_is_not_sent() {
     assert_eq!(post("multipart/form-data; boundary=b", form).await, 404);
     assert_eq!(mock.count(), 0);
 }
+
+#[tokio::test]
+async fn a_list_of_models_holds_for_every_model_and_spelling_that_a_body_of_another_api_names() {
+    let mock = Mock::start_with(|_| Answer::json(200, &json!({"id": "x"}))).await;
+    let world = world(
+        &mock,
+        "tools = true, passthrough = [{ provider = \"openai\", methods = [\"POST\"], paths = [\"/v1/**\"], models = [\"small-*\"] }]",
+    );
+    let ask = async |body: &str| {
+        let bearer = format!("Bearer {}", world.token("alice"));
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        world.send("POST", "/providers/openai/v1/completions", &headers, body.to_owned()).await.status.as_u16()
+    };
+    assert_eq!(ask(r#"{"model":"small-1","prompt":"x","tools":[{"type":"function","name":"f"}]}"#).await, 200);
+    assert_eq!(ask(r#"{"model":"large","prompt":"x"}"#).await, 403);
+    // Readers that ignore case take the last; others route to what stands in `models`.
+    for body in [
+        r#"{"model":"small-1","Model":"large","prompt":"x"}"#,
+        r#"{"model":"small-1","models":["large"],"prompt":"x"}"#,
+        r#"{"model":"small-1","fallbacks":["large"],"prompt":"x"}"#,
+    ] {
+        assert_eq!(ask(body).await, 400, "{body}");
+    }
+    for body in [
+        r#"{"model":"small-1","input":"x","tools":[{"type":"image_generation","model":"large"}]}"#,
+        r#"{"model":"small-1","requests":[{"params":{"model":"large"}}]}"#,
+        r#"{"model":"small-1","requests":[{"params":{"MODEL":"large"}}]}"#,
+        r#"{"model":"small-1","requests":[{"params":{"mod\u0065l":"large"}}]}"#,
+    ] {
+        assert_eq!(ask(body).await, 403, "{body}");
+    }
+    assert_eq!(ask(r#"{"model":"small-1","input":"x","metadata":{"model":"of a phone"}}"#).await, 200);
+    assert_eq!(mock.count(), 2);
+}
+
+#[tokio::test]
+async fn a_collection_is_known_in_any_case() {
+    let mock = Mock::start_with(provider).await;
+    let world =
+        world(&mock, "passthrough = [{ provider = \"openai\", methods = [\"GET\", \"POST\"], paths = [\"/v1/**\"] }]");
+    for path in ["Files/file-9", "FILES/file-9/content", "Responses/resp_9"] {
+        let answer = world.get_as("bob", &format!("/providers/openai/v1/{path}")).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (404, "object_not_found"), "{path}");
+    }
+    assert_eq!(mock.count(), 0);
+}

@@ -7,13 +7,16 @@ use crate::{Dialect, RequestError};
 
 /// Members that tell other gateways and SDKs where to send a request, with which key, or which other model to use.
 /// Destinations, keys and fallbacks come from this gateway's configuration only.
-const STEERING: [&str; 23] = [
+const STEERING: [&str; 27] = [
     "api_base",
     "base_url",
     "api_key",
     "api_type",
     "api_version",
     "azure_ad_token",
+    "content_policy_fallbacks",
+    "context_window_fallback_dict",
+    "context_window_fallbacks",
     "aws_access_key_id",
     "aws_secret_access_key",
     "aws_session_token",
@@ -29,6 +32,7 @@ const STEERING: [&str; 23] = [
     "models",
     "preset",
     "proxy",
+    "user_config",
     "vertex_credentials",
     "vertex_project",
 ];
@@ -172,6 +176,58 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
     }
     seen.model = model.ok_or_else(|| RequestError::missing("model"))?;
     Ok(seen)
+}
+
+/// The models that a request of a provider's own API names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Models {
+    /// Its own: the outermost `model`.
+    pub own: Option<String>,
+    /// All others, wherever they stand, each once: a policy decides on each.
+    pub others: Vec<String>,
+}
+
+/// More models than anybody's request names.
+const MOST_MODELS: usize = 64;
+
+/// The models that a request in no dialect of ours names. The body must be a JSON object within `limits`; what steers is
+/// refused as in those that are understood.
+pub fn models(body: &[u8], limits: &Limits) -> Result<Models, RequestError> {
+    let mut found = Models::default();
+    for member in members(body, limits)? {
+        refuse_steering(&member.name)?;
+        match member.name.as_ref() {
+            // Whatever stands there is the caller's own affair.
+            "metadata" => {}
+            "model" => found.own = node(member.raw, limits)?.text().map(Cow::into_owned),
+            _ if member.raw.starts_with(['{', '[']) => found.collect(&node(member.raw, limits)?)?,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+impl Models {
+    fn collect(&mut self, value: &Node<'_>) -> Result<(), RequestError> {
+        for (name, value) in value.members() {
+            match value.text() {
+                Some(model) if fold(name) == "model" => self.add(model)?,
+                _ => self.collect(value)?,
+            }
+        }
+        value.items().iter().try_for_each(|item| self.collect(item))
+    }
+
+    fn add(&mut self, model: Cow<'_, str>) -> Result<(), RequestError> {
+        if self.others.iter().any(|other| *other == model) {
+            return Ok(());
+        }
+        if self.others.len() >= MOST_MODELS {
+            return Err(RequestError::wrong("model", "one of a few models"));
+        }
+        self.others.push(model.into_owned());
+        Ok(())
+    }
 }
 
 /// `body` with the values of `edits` set in place.
