@@ -28,7 +28,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Fields by which a client names itself to those who trust the hop before them: never believed, never passed on.
 fn claims_identity(name: &str) -> bool {
-    const PREFIXES: [&str; 11] = [
+    const PREFIXES: [&str; 24] = [
         "x-forwarded",
         "x-auth",
         "x-remote-",
@@ -40,17 +40,29 @@ fn claims_identity(name: &str) -> bool {
         "x-amzn-",
         "x-ms-client-",
         "cf-",
+        "remote-",
+        "ssl-client-",
+        "x-client-cert",
+        "x-client-dn",
+        "x-client-ip",
+        "x-client-verify",
+        "x-consumer-",
+        "x-goog-authenticated-",
+        "x-goog-iap-",
+        "x-oidc-",
+        "x-pomerium-",
+        "x-ssl-",
+        "x-webauth-",
     ];
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 8] = [
         "forwarded",
         "via",
         "x-real-ip",
-        "x-client-ip",
         "true-client-ip",
         "client-cert",
         "client-cert-chain",
-        "remote-user",
-        "x-ssl-client-cert",
+        "fastly-client-ip",
+        "x-cluster-client-ip",
     ];
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -73,8 +85,13 @@ fn is_credential(name: &HeaderName) -> bool {
         )
 }
 
+/// Fields by which some servers take a request for one of another method: the one that was allowed is the one that counts.
+fn overrides_method(name: &str) -> bool {
+    matches!(name, "x-http-method" | "x-http-method-override" | "x-method-override")
+}
+
 /// The fields of a request to a reverse-proxied API that may travel on: everything except what is hop-by-hop, named by
-/// `Connection`, a credential, an identity claim, or set anew for the next hop.
+/// `Connection`, a credential, an identity claim, another method, or set anew for the next hop.
 pub(crate) fn forwardable(headers: &HeaderMap) -> HeaderMap {
     let nominated = nominated(headers);
     let renewed = |name: &HeaderName| {
@@ -88,6 +105,7 @@ pub(crate) fn forwardable(headers: &HeaderMap) -> HeaderMap {
         let dropped = is_hop_by_hop(name)
             || is_credential(name)
             || claims_identity(name.as_str())
+            || overrides_method(name.as_str())
             || renewed(name)
             || nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str()));
         if !dropped {
@@ -249,9 +267,18 @@ mod tests {
             ("connection", "keep-alive, X-User-Token"),
             ("x-user-token", "x"),
             ("x-named", "kept"),
+            ("x-goog-fieldmask", "kept"),
+            ("x-client-info", "kept"),
             ("te", "trailers"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x-auth-sub", "root"),
+            ("remote-groups", "root"),
+            ("x-webauth-user", "root"),
+            ("x-goog-authenticated-user-email", "root"),
+            ("x-consumer-username", "root"),
+            ("x-client-ip", "127.0.0.1"),
+            ("x-ssl-client-cert", "x"),
+            ("x-http-method-override", "DELETE"),
             ("forwarded", "for=1.2.3.4"),
             ("client-cert", ":AA:"),
             ("client-cert-chain", ":AA:"),
@@ -262,7 +289,7 @@ mod tests {
         let kept = forwardable(&headers);
         let mut names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "x-named"]);
+        assert_eq!(names, ["accept", "x-client-info", "x-goog-fieldmask", "x-named"]);
     }
 
     #[test]
