@@ -60,6 +60,31 @@ impl Default for Server {
     }
 }
 
+impl Server {
+    /// The origins that DPoP proofs and signed requests may name as their target: those that are configured, otherwise
+    /// the addresses listened on, under their loopback names too. Never one that a request names by itself.
+    pub fn origins(&self, listening: &[SocketAddr]) -> Vec<String> {
+        let named = self.external_url.iter().chain(&self.external_urls);
+        let named = named.map(|url| url.url().origin().ascii_serialization());
+        if self.external_url.is_some() {
+            return named.collect();
+        }
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut origins = Vec::new();
+        for address in listening {
+            origins.push(format!("{scheme}://{address}"));
+            let (ip, port) = (address.ip(), address.port());
+            if ip.is_loopback() || ip.is_unspecified() {
+                let own = if ip.is_ipv4() { "127.0.0.1" } else { "[::1]" };
+                origins.extend([own, "localhost"].map(|host| format!("{scheme}://{host}:{port}")));
+            }
+        }
+        origins.dedup();
+        origins.extend(named);
+        origins
+    }
+}
+
 /// A certificate and its key, as PEM files. Both are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -122,6 +122,7 @@ impl Fixture {
         SystemRng.fill(&mut nonce_key);
         let service = Arc::new(Oauth::new(OauthParts {
             operations: Arc::clone(&operations),
+            listening: Vec::new(),
             limits: AttemptLimits::default(),
             body_limit: 64 * 1024,
             replay: Arc::new(store::MemoryReplay::new(Arc::new(clock.clone()), outside.replay_entries)),

@@ -215,7 +215,7 @@ impl Snapshot {
         }
         // The longest prefix is the one meant.
         upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.path.len()));
-        let origins = origins(&config.server, &listening);
+        let origins = config.server.origins(&listening);
         let external = origins.first().map_or("", String::as_str);
         Ok(Self {
             authorities: Authorities::new(external_urls(&config.server), &listening),
@@ -319,28 +319,6 @@ fn external_urls(server: &config::Server) -> impl Iterator<Item = &url::Url> {
     server.external_url.iter().chain(&server.external_urls).map(config::HttpUrl::url)
 }
 
-/// The origins proofs may name: those that are configured, otherwise the addresses listened on, under their loopback names
-/// too.
-fn origins(server: &config::Server, listening: &[SocketAddr]) -> Vec<String> {
-    let named: Vec<String> = external_urls(server).map(|url| url.origin().ascii_serialization()).collect();
-    if server.external_url.is_some() {
-        return named;
-    }
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
-    let mut origins = Vec::new();
-    for address in listening {
-        origins.push(format!("{scheme}://{address}"));
-        let (ip, port) = (address.ip(), address.port());
-        if ip.is_loopback() || ip.is_unspecified() {
-            let own = if ip.is_ipv4() { "127.0.0.1" } else { "[::1]" };
-            origins.extend([own, "localhost"].map(|host| format!("{scheme}://{host}:{port}")));
-        }
-    }
-    origins.dedup();
-    origins.extend(named);
-    origins
-}
-
 fn deadlines(limits: &config::Limits) -> Deadlines {
     Deadlines {
         connect: limits.connect.duration(),
@@ -377,28 +355,5 @@ impl Model {
             retry_on: model.retry.on.clone(),
             timeout: model.timeout.clone(),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn origins_of(server: &str, listening: &[&str]) -> Vec<String> {
-        let config = config::parse(&format!("[server]\n{server}")).expect("configuration");
-        let listening: Vec<SocketAddr> = listening.iter().map(|address| address.parse().expect("address")).collect();
-        origins(&config.server, &listening)
-    }
-
-    #[test]
-    fn proofs_may_name_what_is_configured_and_otherwise_where_we_listen() {
-        let urls = "external_url = \"https://ai.example.com\"\nexternal_urls = [\"https://alt.example.com:8443\"]\n";
-        let named = ["https://ai.example.com", "https://alt.example.com:8443"];
-        assert_eq!(origins_of(urls, &["127.0.0.1:8080"]), named, "and then nothing else");
-        let loopback = ["http://127.0.0.1:8080", "http://localhost:8080"];
-        assert_eq!(origins_of("", &["127.0.0.1:8080"]), loopback);
-        assert_eq!(origins_of("", &["[::1]:9"]), ["http://[::1]:9", "http://localhost:9"]);
-        assert_eq!(origins_of("", &["192.0.2.1:80"]), ["http://192.0.2.1:80"]);
-        assert_eq!(origins_of("plain_http = true\n", &["0.0.0.0:9"]).first().expect("one"), "http://0.0.0.0:9");
     }
 }

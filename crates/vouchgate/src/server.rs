@@ -314,6 +314,7 @@ fn token_service(
         DataPlaneTokens::new(Arc::clone(&running.snapshot), Arc::clone(&running.jwks), Arc::clone(clock));
     Oauth::new(OauthParts {
         operations: Arc::clone(operations),
+        listening: running.builder.listening.clone(),
         limits: AttemptLimits::default(),
         body_limit: config.limits.token_body.as_usize(),
         replay,
@@ -321,10 +322,7 @@ fn token_service(
         subject_tokens: Arc::new(subject_tokens),
         documents: Arc::new(WayOut(egress.clone())),
         provider: Arc::new(provider),
-        secrets: Arc::new(Referred {
-            store: operations.store().clone(),
-            vault: Arc::clone(&running.builder.vault),
-        }),
+        secrets: Arc::new(Referred { store: operations.store().clone(), vault: Arc::clone(&running.builder.vault) }),
         heard,
     })
 }

@@ -1,5 +1,7 @@
 //! Clients, proofs, sign-in and security events: what is said about a wrong one.
 
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 
 use super::{bad, good, only};
@@ -455,4 +457,22 @@ proptest! {
         prop_assert_eq!(config.clients[0].grants(), &grants[..]);
         prop_assert_eq!(good(&config.to_toml()), config);
     }
+}
+
+fn origins_of(server: &str, listening: &[&str]) -> Vec<String> {
+    let config = crate::parse(&format!("[server]\n{server}")).expect("configuration");
+    let listening: Vec<SocketAddr> = listening.iter().map(|address| address.parse().expect("address")).collect();
+    config.server.origins(&listening)
+}
+
+#[test]
+fn proofs_may_name_what_is_configured_and_otherwise_where_we_listen() {
+    let urls = "external_url = \"https://ai.example.com\"\nexternal_urls = [\"https://alt.example.com:8443\"]\n";
+    let named = ["https://ai.example.com", "https://alt.example.com:8443"];
+    assert_eq!(origins_of(urls, &["127.0.0.1:8080"]), named, "and then nothing else");
+    let loopback = ["http://127.0.0.1:8080", "http://localhost:8080"];
+    assert_eq!(origins_of("", &["127.0.0.1:8080"]), loopback);
+    assert_eq!(origins_of("", &["[::1]:9"]), ["http://[::1]:9", "http://localhost:9"]);
+    assert_eq!(origins_of("", &["192.0.2.1:80"]), ["http://192.0.2.1:80"]);
+    assert_eq!(origins_of("plain_http = true\n", &["0.0.0.0:9"]).first().expect("one"), "http://0.0.0.0:9");
 }

@@ -58,11 +58,10 @@ impl Oauth {
         let accepted = accepted.each_ref().map(String::as_str);
         // A nonce that is sent is checked even where none is asked for.
         let nonces = (self.wants_nonce(&file.dpop) || proof.nonce().is_some()).then_some(accepted.as_slice());
-        let others = file.server.external_urls.iter().map(config::HttpUrl::as_str);
         let mut outcome = Err(DpopError::WrongTarget);
         // Targets are compared before the signature is verified, so at most one is.
-        for origin in std::iter::once(self.operations().external_url()).chain(others) {
-            let target = format!("{}{}", origin.trim_end_matches('/'), asked.parts.uri.path());
+        for origin in file.server.origins(&self.parts.listening) {
+            let target = format!("{origin}{}", asked.parts.uri.path());
             let Ok(target) = TargetUri::parse(&target) else { continue };
             let expected = Expectation {
                 nonces,

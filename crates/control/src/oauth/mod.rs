@@ -27,6 +27,7 @@ mod signin;
 mod tests;
 mod token;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 pub struct OauthParts {
     /// State, keys, clients.
     pub operations: Arc<Operations>,
+    /// The addresses the public listener is bound to.
+    pub listening: Vec<SocketAddr>,
     /// How strict it is with whoever fails.
     pub limits: AttemptLimits,
     /// The largest body of a request, in bytes.
