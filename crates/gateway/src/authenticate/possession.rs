@@ -45,7 +45,7 @@ pub(super) async fn prove(
     }
     let mut held = Held { proven: Proven { mtls, dpop: false, signature: signed.is_some() }, signed, nonce: None };
     if let Some(proof) = proof {
-        held.nonce = dpop::use_up(shared, shown, &proof).await?;
+        held.nonce = dpop::use_up(shared, &proof).await?;
         held.proven.dpop = true;
     }
     Ok(held)

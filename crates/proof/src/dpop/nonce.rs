@@ -1,6 +1,7 @@
 //! Nonces that need no memory (RFC 9449 sections 8, 9 and 11.3).
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -12,22 +13,34 @@ use crate::jose::base64url_encode;
 /// For how long one nonce is the current one, where nothing else is configured. It is accepted for as long again.
 pub const DEFAULT_NONCE_SLOT: Duration = Duration::from_mins(5);
 
+/// A clock that is set back by more than this, in milliseconds, makes all nonces new. Requests that are answered at the
+/// same time differ by less, and a used proof is remembered for longer than it is good.
+const SET_BACK: i64 = 1000;
+
 /// Bytes of the MAC that become the nonce.
 const NONCE_BYTES: usize = 16;
 
 /// Makes nonces and knows them again: a nonce is a MAC of the time slot and of the key it is given to, so one that was
 /// given to another key, by another server or before the last start is not known here. Make one per process, from
 /// fresh randomness, and use it for every endpoint of the origin: clients remember one nonce per origin.
+///
+/// When the clock is set back, proofs that were used and forgotten would be in time again; so all nonces from before are
+/// unknown then.
 pub struct Nonces {
     key: hmac::Key,
     slot_millis: i64,
+    /// The latest moment there was, in milliseconds.
+    latest: AtomicI64,
+    /// How often the clock was set back.
+    set_back: AtomicU64,
 }
 
 impl Nonces {
     /// Nonces under this key, which must be random and must not outlive the process.
     pub fn new(key: &Secret<[u8; 32]>, slot: Duration) -> Self {
         let slot_millis = i64::try_from(slot.as_millis()).unwrap_or(i64::MAX).max(1);
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key.expose()), slot_millis }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+        Self { key, slot_millis, latest: AtomicI64::new(i64::MIN), set_back: AtomicU64::new(0) }
     }
 
     /// The nonce for the holder of the key with thumbprint `jkt`, to be sent as `DPoP-Nonce`.
@@ -48,12 +61,20 @@ impl Nonces {
     }
 
     fn slot(&self, now: Timestamp) -> i64 {
-        now.as_millis().div_euclid(self.slot_millis)
+        let now = now.as_millis();
+        let latest = self.latest.fetch_max(now, Ordering::Relaxed);
+        if now < latest.saturating_sub(SET_BACK)
+            && self.latest.compare_exchange(latest, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.set_back.fetch_add(1, Ordering::Relaxed);
+        }
+        now.div_euclid(self.slot_millis)
     }
 
     fn of_slot(&self, slot: i64, jkt: &[u8; 32]) -> String {
         let mut mac = hmac::Context::with_key(&self.key);
         mac.update(&slot.to_be_bytes());
+        mac.update(&self.set_back.load(Ordering::Relaxed).to_be_bytes());
         mac.update(jkt);
         base64url_encode(mac.sign().as_ref().get(..NONCE_BYTES).unwrap_or_default())
     }
@@ -79,6 +100,18 @@ mod tests {
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_secs(secs)
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_all_nonces_unknown() {
+        let nonces = nonces(1);
+        let before = nonces.mint(&JKT, at(10_000));
+        assert!(nonces.is_current(&before, &JKT, at(9_999)), "requests at the same time");
+        let after = nonces.mint(&JKT, at(9_990));
+        assert_ne!(after, before, "in the same slot as before");
+        assert!(!nonces.accepted(&JKT, at(9_990)).contains(&before));
+        assert!(!nonces.accepted(&JKT, at(10_000)).contains(&before), "nor when the time comes again");
+        assert!(nonces.accepted(&JKT, at(10_000)).contains(&after));
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) fn verify(
     let proof = Proof::parse(text).map_err(refused)?;
     let settings = &snapshot.dpop;
     let wanted = proof.nonce().is_some() || nonce_required(snapshot, shared, shown.at);
-    let accepted = wanted.then(|| shared.nonces.accepted(proof.jkt(), shown.at));
+    // The time of this moment, not of the request: who waited for something meanwhile must not seem to set the clock back.
+    let accepted = wanted.then(|| shared.nonces.accepted(proof.jkt(), shared.clock.now()));
     let accepted = accepted.as_ref().map(|[current, previous]| [current.as_str(), previous.as_str()]);
     let target = target(snapshot, shown, &proof).ok_or(AuthenticateError::Proof(DpopError::WrongTarget))?;
     let expected = Expectation {
@@ -52,7 +53,7 @@ pub(super) fn verify(
     match held {
         Ok(verified) => Ok(Checked { proof: verified, nonce: proof.nonce().map(str::to_owned) }),
         Err(error) if error.error_code() == "use_dpop_nonce" => {
-            Err(AuthenticateError::Nonce(shared.nonces.mint(jkt, shown.at)))
+            Err(AuthenticateError::Nonce(shared.nonces.mint(jkt, shared.clock.now())))
         }
         Err(error) => {
             if error == DpopError::BadSignature {
@@ -65,11 +66,7 @@ pub(super) fn verify(
 
 /// Use a proof up: the last thing of all, so that nobody else can do it. Gives the nonce that the next proof should carry,
 /// if that is another.
-pub(super) async fn use_up(
-    shared: &Shared,
-    shown: &Shown<'_>,
-    checked: &Checked,
-) -> Result<Option<String>, AuthenticateError> {
+pub(super) async fn use_up(shared: &Shared, checked: &Checked) -> Result<Option<String>, AuthenticateError> {
     let proof = &checked.proof;
     // A proof is accepted still in the very moment it is said to be acceptable until.
     let until = proof.acceptable_until().plus(Duration::from_secs(1));
@@ -81,8 +78,9 @@ pub(super) async fn use_up(
         Claim::First => {}
         Claim::Seen => return Err(AuthenticateError::ProofReplayed),
     }
-    let stale = checked.nonce.as_ref().filter(|nonce| !shared.nonces.is_current(nonce, proof.jkt(), shown.at));
-    Ok(stale.map(|_| shared.nonces.mint(proof.jkt(), shown.at)))
+    let now = shared.clock.now();
+    let stale = checked.nonce.as_ref().filter(|nonce| !shared.nonces.is_current(nonce, proof.jkt(), now));
+    Ok(stale.map(|_| shared.nonces.mint(proof.jkt(), now)))
 }
 
 /// Whether a proof must have a nonce now. Where it need not, it must for as long after a start as a proof from before it

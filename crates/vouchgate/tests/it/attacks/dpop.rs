@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Clock;
 use http::Request;
 use serde_json::{Value, json};
 use testkit::dpop::Holder;
@@ -356,6 +357,28 @@ async fn a_35_a_longer_life_of_proofs_brings_none_back() {
     world.gateway.clock.advance(Duration::from_secs(100));
     let late = caller.proof(&nonce).claim("iat", json!(caller.now() - 90)).sign();
     assert_eq!(caller.ask(&late).await.status(), 200, "and the longer life comes");
+}
+
+#[tokio::test]
+async fn a_35_a_clock_set_back_brings_no_proof_back() {
+    let world = World::start().await;
+    let caller = world.caller();
+    let nonce = caller.nonce().await;
+    let then = world.gateway.clock.now();
+    let (used, unused) = (caller.proof(&nonce).sign(), caller.proof(&nonce).sign());
+    assert_eq!(caller.ask(&used).await.status(), 200);
+    for minutes in [2, 4, 30] {
+        // So long that it is forgotten, and then the moment at which it was good.
+        world.gateway.clock.advance(Duration::from_mins(minutes));
+        for _ in 0..3 {
+            caller.fine("others are remembered meanwhile").await;
+        }
+        world.gateway.clock.set(then);
+        for (what, proof) in [("used", &used), ("made before", &unused)] {
+            world.unheard(what, "use_dpop_nonce", caller.ask(proof)).await;
+        }
+        caller.fine("with a nonce of the time after").await;
+    }
 }
 
 #[tokio::test]
