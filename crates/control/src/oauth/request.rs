@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -139,15 +140,40 @@ pub(crate) fn matches_tag(value: &HeaderValue, etag: &str) -> bool {
 pub(crate) enum BodyError {
     /// Over the limit.
     TooLarge,
-    /// The client stopped in the middle.
+    /// The client stopped in the middle, or never got to the end.
     Cut,
 }
 
-/// The whole body, if it is at most `limit` bytes.
+/// How long a body may take in all: it is short, and nobody has said yet who they are. Who sends it byte by byte, each just in
+/// time, wants the connection.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The whole body, if it is at most `limit` bytes and here soon.
 pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, BodyError> {
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooLarge),
-        Err(_) => Err(BodyError::Cut),
+    collect_within(BODY_TIME, body, limit).await
+}
+
+async fn collect_within(time: Duration, body: Body, limit: usize) -> Result<Bytes, BodyError> {
+    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(BodyError::Cut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt, stream};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_does_not_hold_the_connection() {
+        let begun = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"a")))]);
+        let endless = Body::new(StreamBody::new(begun.chain(stream::pending())));
+        assert_eq!(collect_within(Duration::from_millis(1), endless, 64 * 1024).await, Err(BodyError::Cut));
+        assert_eq!(collect(Body::from("a=b"), 3).await, Ok(Bytes::from_static(b"a=b")));
+        assert_eq!(collect(Body::from("a=b"), 2).await, Err(BodyError::TooLarge));
     }
 }
