@@ -12,6 +12,7 @@ mod form;
 mod keysets;
 mod mtls;
 mod presented;
+mod proof_replay;
 pub(crate) mod refresh;
 mod revoked;
 mod signature;
