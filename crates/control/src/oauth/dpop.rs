@@ -99,6 +99,11 @@ impl Oauth {
     pub(super) async fn use_up(&self, holder: &Holder) -> Result<(), OauthError> {
         // It is accepted still in the very moment it is said to be acceptable until.
         let until = holder.proof.acceptable_until().plus(Duration::from_secs(1));
+        // Fetching the client's keys may have taken its time. Beyond what is remembered, nobody could tell whether this came
+        // before.
+        if self.operations().clock().now() >= until {
+            return Err(invalid(DpopError::TooOld.reason()));
+        }
         match self.parts.replay.claim(holder.proof.replay_key(), until).await {
             Ok(Claim::First) => Ok(()),
             Ok(Claim::Seen) => Err(invalid("dpop_replayed")),

@@ -8,9 +8,10 @@ use base::Clock;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::certs::{Authority, Identity};
+use testkit::dpop::Holder;
 use testkit::keys::{TestKey, b64, key_set};
 
-use super::support::{Shelf, TOKEN_URL, access_token, error, is};
+use super::support::{Shelf, TOKEN_URL, access_token, error, is, nonce};
 use crate::ClientCertificate;
 use crate::fixture::{Answer, EXTERNAL, Fixture, NOW, Outside};
 
@@ -310,4 +311,23 @@ async fn failed_assertions_and_certificates_close_a_name_like_wrong_secrets_do()
     }
     let closed = signer.ask(&signer.assertion("good", &json!({}))).await;
     assert_eq!(error(&closed), is(429, "temporarily_unavailable"));
+}
+
+#[tokio::test]
+async fn a_35_a_proof_that_grew_old_while_the_clients_keys_were_fetched_is_not_taken() {
+    let signer = signer().await;
+    let Signer { fixture, shelf, .. } = &signer;
+    let holder = Holder::new("ES256");
+    let nonce = nonce(fixture, &holder).await;
+    let ask = async |jti: &str, at: i64| {
+        let proof = holder.proof("POST", TOKEN_URL, at).nonce(&nonce).sign();
+        let assertion = signer.assertion(jti, &json!({}));
+        let body = format!("grant_type=client_credentials&client_assertion_type={TYPE}&client_assertion={assertion}");
+        fixture.ask_token(&body, &[("dpop", &proof)]).await
+    };
+    // Good for five seconds more than a minute: too old when the keys are there, when nobody would remember it for long.
+    *shelf.slow.lock().unwrap() = Some((fixture.clock.clone(), Duration::from_secs(3)));
+    assert_eq!(error(&ask("1", NOW - 64).await), is(400, "invalid_dpop_proof"));
+    *shelf.slow.lock().unwrap() = None;
+    assert_eq!(ask("2", NOW).await.status, StatusCode::OK);
 }

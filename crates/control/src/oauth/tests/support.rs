@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base::{Clock, FakeClock, Name, Timestamp};
 use base64::Engine;
@@ -209,6 +210,8 @@ impl SubjectTokens for Corp {
 pub(super) struct Shelf {
     documents: Mutex<HashMap<String, String>>,
     pub(super) fetched: AtomicUsize,
+    /// Whose time passes while one is fetched, and how much.
+    pub(super) slow: Mutex<Option<(FakeClock, Duration)>>,
 }
 
 impl Shelf {
@@ -224,6 +227,9 @@ impl Shelf {
 impl Documents for Shelf {
     fn get<'a>(&'a self, url: &'a str, _: bool) -> Pending<'a, Result<Document, FetchError>> {
         self.fetched.fetch_add(1, Ordering::SeqCst);
+        if let Some((clock, time)) = &*self.slow.lock().unwrap() {
+            clock.advance(*time);
+        }
         let found = self.documents.lock().unwrap().get(url).cloned();
         let found = found.map(|body| Document { body: body.into_bytes(), max_age: None });
         let missing = FetchError { reason: "fetch_status", message: "the server answered 404".to_owned() };
