@@ -238,6 +238,10 @@ impl Native<'_> {
         if encoded && (makes || lists || tells) {
             return Err(UpstreamError::Encoding.problem().into());
         }
+        if lists && streamed {
+            // Whose each item is could not be told.
+            return Err(UpstreamError::Kind.problem().into());
+        }
         if streamed && !encoded {
             let pipe: Box<dyn Pipe> = match &self.seen {
                 Some((dialect, _)) => Box::new(Watched::new(StreamTap::new(*dialect, strip))),

@@ -214,3 +214,12 @@ async fn a_collection_is_known_in_any_case() {
     }
     assert_eq!(mock.count(), 0);
 }
+
+#[tokio::test]
+async fn a_list_that_comes_as_a_stream_is_not_passed_on() {
+    let mock = Mock::start_with(|_| Answer::anthropic_stream(&[json!({"type": "file", "id": "file-of-bob"})])).await;
+    let world = world(&mock, FILES);
+    let answer = world.get_as("alice", "/providers/openai/v1/files?stream=true").await;
+    assert_eq!(answer.status, 502);
+    assert!(!answer.text().contains("file-of-bob"));
+}
