@@ -4,6 +4,7 @@
 use base::{Name, Problem};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
+use llm::{JsonError, Limits};
 use serde_json::Value;
 use store::{Owner, StoreError};
 
@@ -141,13 +142,20 @@ const SPOKEN_OF: [&str; 3] = ["item_reference", "stored_completions", "responses
 /// In the place of an id where a request asks for what everybody has stored: nobody ever owns it.
 const OF_EVERYBODY: &str = "*";
 
+/// A request has been measured by the limits of the configuration, which may be wide.
+const ALL_OF_IT: Limits = Limits { depth: 512, nodes: usize::MAX, unique_members: false };
+
 /// The stored objects a request names. Almost every request names none, which is seen without parsing it.
 pub(crate) fn references(body: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
-    if may_name_object(body)
-        && let Ok(value) = serde_json::from_slice::<Value>(body)
-    {
-        collect(&value, &mut found);
+    if may_name_object(body) {
+        match llm::read_json(body, &ALL_OF_IT) {
+            Ok(value) => collect(&value, &mut found),
+            // Nobody knows what it names.
+            Err(JsonError::Depth(_) | JsonError::Nodes(_)) => found.push(OF_EVERYBODY.to_owned()),
+            // No JSON: what may be sent on all the same has been decided.
+            Err(_) => {}
+        }
     }
     // One object named a hundred thousand times is looked up once.
     found.sort_unstable();
@@ -352,6 +360,12 @@ mod tests {
         assert_eq!(seen(r#"{"data_source":{"source":{"type":"file_id","id":"file-1"}}}"#), ["file-1"]);
         assert_eq!(seen(r#"{"data_source":{"source":{"type":"responses"}}}"#), [OF_EVERYBODY]);
         assert_eq!(seen(r#"{"data_source":{"type":"stored_completions"}}"#), [OF_EVERYBODY]);
+        // Other parsers stumble over these, and would see nothing; providers do not.
+        for beside in [r#""\ud800""#, "1e400", "-2.5e310", &("[".repeat(200) + &"]".repeat(200))] {
+            assert_eq!(seen(&format!(r#"{{"file_id":"file-1","beside":{beside}}}"#)), ["file-1"], "{beside}");
+        }
+        let deep = format!(r#"{{"file_id":"file-1","beside":{}{}}}"#, "[".repeat(600), "]".repeat(600));
+        assert_eq!(seen(&deep), [OF_EVERYBODY]);
         assert!(seen("not json file_id").is_empty());
         for name in REFERENCES {
             assert_eq!(seen(&format!(r#"{{"a":[{{"{name}":"x-1"}}]}}"#)), ["x-1"], "{name}");

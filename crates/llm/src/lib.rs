@@ -29,6 +29,13 @@ pub fn check_json(body: &[u8], limits: &Limits) -> Result<(), JsonError> {
     json::members(body, limits).map(drop)
 }
 
+/// `body` as a value, for whoever looks for something in it: read by the parser that checks it, so that nothing hides behind what
+/// other parsers stumble over. Half a surrogate pair reads as U+FFFD, a number beyond what a float holds as null.
+pub fn read_json(body: &[u8], limits: &Limits) -> Result<serde_json::Value, JsonError> {
+    let text = std::str::from_utf8(body).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
+    Ok(json::node(text, limits)?.to_value())
+}
+
 /// A surface: what a client speaks, or what a provider does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {

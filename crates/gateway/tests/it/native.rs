@@ -162,6 +162,10 @@ async fn a_body_that_cannot_be_searched_is_not_sent() {
     for body in [wide, format!("\u{feff}{stolen}").into_bytes(), b"[]".to_vec(), b"{\"a\":1,\"a\":2}".to_vec()] {
         assert_eq!(post("application/json", body).await, 400);
     }
+    for beside in [r#""\ud800""#, "1e400"] {
+        let hidden = format!(r#"{{"model":"m","previous_response_id":"resp_9","tools":[{{"x":{beside}}}]}}"#);
+        assert_eq!(post("application/json", hidden.into_bytes()).await, 404, "{beside}");
+    }
     assert_eq!(post("text/plain", stolen.into()).await, 415);
     assert_eq!(post("application/x-www-form-urlencoded", b"file_id=file-9".to_vec()).await, 415);
     let form = b"--b\r\nContent-Disposition: form-data; name=\"file_id\"\r\n\r\nfile-9\r\n--b--".to_vec();

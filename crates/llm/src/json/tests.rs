@@ -148,7 +148,10 @@ proptest! {
     #[test]
     fn it_takes_what_serde_json_takes(text in near_json()) {
         let lenient = Limits { unique_members: false, ..Limits::REQUEST };
-        let theirs = serde_json::from_str::<serde_json::Value>(&text).is_ok();
+        let theirs = serde_json::from_str::<serde_json::Value>(&text);
+        // A number beyond what a float holds is a number all the same (RFC 8259 section 6).
+        prop_assume!(!theirs.as_ref().is_err_and(|error| error.to_string().starts_with("number out of range")));
+        let theirs = theirs.is_ok();
         prop_assert_eq!(node(&text, &lenient).is_ok(), theirs, "{}", text);
     }
 
@@ -156,6 +159,7 @@ proptest! {
     fn every_document_reads_as_itself(value in value()) {
         let text = serde_json::to_string_pretty(&value).unwrap();
         let read = tree(&text).unwrap();
+        prop_assert_eq!(read.to_value(), serde_json::from_str::<serde_json::Value>(&text).unwrap());
         prop_assert_eq!(read.raw, text.as_str());
         if let Some(object) = value.as_object() {
             for (name, inner) in object {

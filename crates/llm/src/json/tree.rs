@@ -81,6 +81,21 @@ impl<'a> Node<'a> {
         self.raw.parse().ok().filter(|_| matches!(self.kind, Kind::Number))
     }
 
+    /// The same as a value. Of duplicates the last counts.
+    pub(crate) fn to_value(&self) -> serde_json::Value {
+        match &self.kind {
+            Kind::Null => serde_json::Value::Null,
+            Kind::Bool(value) => (*value).into(),
+            Kind::Number => serde_json::from_str(self.raw).unwrap_or_default(),
+            Kind::String { .. } => self.text().unwrap_or_default().into(),
+            Kind::Array(items) => items.iter().map(Self::to_value).collect(),
+            Kind::Object(members) => {
+                let members = members.iter().map(|(name, value)| (name.clone().into_owned(), value.to_value()));
+                serde_json::Value::Object(members.collect())
+            }
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.kind, Kind::Null)
     }
