@@ -154,8 +154,15 @@ async fn a_bound_company_token_is_exchanged_only_by_who_holds_its_key() {
     assert_eq!(error(&with_proof(&fixture, &thief, &body("portal", &token)).await), is(400, "invalid_request"));
     let answer = with_proof(&fixture, &key, &body("portal", &token)).await;
     assert_eq!(claims(&access_token(&answer))["cnf"], json!({"jkt": key.jkt()}));
-    let certificate = corp.token(&json!({"cnf": {"x5t#S256": testkit::dpop::sha256("a certificate")}}));
-    assert_eq!(error(&exchange(&fixture, &certificate, "").await), is(400, "invalid_request"));
+    let bound = json!({"x5t#S256": testkit::dpop::sha256("a certificate")});
+    let token = corp.token(&json!({"cnf": bound}));
+    assert_eq!(error(&exchange(&fixture, &token, "").await), is(400, "invalid_request"));
+    let over = async |der: &[u8]| {
+        let shown = crate::ClientCertificate { der: der.to_vec(), trusted: false };
+        fixture.post("/oauth/token", &body("portal", &token), &[], Some(shown)).await
+    };
+    assert_eq!(error(&over(b"another").await), is(400, "invalid_request"));
+    assert_eq!(claims(&access_token(&over(b"a certificate").await))["cnf"], bound, "ours is bound to it, too");
 }
 
 #[tokio::test]

@@ -38,7 +38,9 @@ impl Oauth {
         let wanted = form.get("scope").map(parse_scopes).transpose().map_err(|_| OauthError::InvalidScope)?;
 
         let subject = self.subject(&applicant, subject_token).await?;
-        let Applicant { client, binding, .. } = applicant;
+        let Applicant { client, mut binding, .. } = applicant;
+        // What theirs is bound to, ours is bound to as well: the certificate was shown.
+        binding.x5t_s256 = binding.x5t_s256.or_else(|| subject.cnf()?.x5t_s256);
         let scopes = granted(client, wanted).map_err(|_| OauthError::InvalidScope)?;
         let name = own_subject(subject.issuer(), subject.subject());
         // Ours never outlives theirs.
