@@ -32,7 +32,7 @@ pub fn answer(request: &Request, id: &str, now: u64) -> Response {
         id: Some(id.to_owned()),
         model: MODEL.to_owned(),
         created: Some(now),
-        choices: vec![Choice { index: 0, parts: vec![Part::text(pieces.concat())], stop }],
+        choices: vec![Choice { index: 0, parts: vec![Part::text(pieces.concat())], stop, logprobs: Vec::new() }],
         usage,
     }
 }
@@ -52,9 +52,10 @@ pub fn complete(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<Ans
     if dialect == Dialect::OpenAiEmbeddings {
         return embeddings(body);
     }
-    let response = answer(&read(dialect, body)?, id, now);
+    let response = answer(&read(dialect, body, false)?, id, now);
     let text = match dialect {
         Dialect::AnthropicMessages => crate::dialect::anthropic::response(&response),
+        Dialect::Gemini => Ok(crate::dialect::gemini::response(&response)),
         _ => Ok(crate::dialect::openai_chat::response(&response, now)),
     };
     // One answer always fits.
@@ -64,7 +65,7 @@ pub fn complete(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<Ans
 
 /// A client's streaming request of `dialect` answered in server-sent events, piece by piece, with the usage.
 pub fn stream(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<(Vec<Vec<u8>>, Usage), RequestError> {
-    let request = read(dialect, body)?;
+    let request = read(dialect, body, true)?;
     let mut encoder = Encoder::new(dialect, request.include_usage, now);
     let mut usage = Usage::default();
     let pieces = events(&request, id, now).into_iter().filter_map(|event| {
@@ -78,12 +79,13 @@ pub fn stream(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<(Vec<
     Ok((pieces.collect(), usage))
 }
 
-fn read(dialect: Dialect, body: &[u8]) -> Result<Request, RequestError> {
-    let request = decode_request(dialect, body)?;
-    match request.extra.iter().find(|extra| extra.name == "n" && extra.value.as_str() != "1") {
-        Some(_) => Err(RequestError::unsupported("n", "the built-in model gives one answer")),
-        None => Ok(request),
+fn read(dialect: Dialect, body: &[u8], stream: bool) -> Result<Request, RequestError> {
+    let request = decode_request(dialect, body, stream)?;
+    if request.sampling.answers.is_some_and(|answers| answers != 1) {
+        let name = request.called("n", "generationConfig.candidateCount");
+        return Err(RequestError::unsupported(name, "the built-in model gives one answer"));
     }
+    Ok(request)
 }
 
 /// The tokens of the answer, why it ended, and the usage.

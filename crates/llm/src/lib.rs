@@ -45,6 +45,9 @@ pub enum Dialect {
     OpenAiEmbeddings,
     /// Anthropic's `POST /v1/messages`.
     AnthropicMessages,
+    /// Google's `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`. The path says which model is
+    /// asked for and whether the answer is streamed; the body does not.
+    Gemini,
 }
 
 impl Dialect {
@@ -54,6 +57,7 @@ impl Dialect {
             Self::OpenAiChat => "openai.chat",
             Self::OpenAiEmbeddings => "openai.embeddings",
             Self::AnthropicMessages => "anthropic.messages",
+            Self::Gemini => "gemini.generate_content",
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct Request {
     pub top_p: Option<Json>,
     /// Sampling from the k likeliest tokens (Anthropic).
     pub top_k: Option<u64>,
+    /// How else to sample, and how often.
+    pub sampling: Sampling,
     /// Texts that end the answer.
     pub stop: Vec<String>,
     /// The form of the answer.
@@ -106,6 +108,7 @@ impl Request {
             temperature: None,
             top_p: None,
             top_k: None,
+            sampling: Sampling::default(),
             stop: Vec::new(),
             output,
             reasoning: None,
@@ -118,16 +121,67 @@ impl Request {
 
     /// The JSON path of the content of message `index` in the request it came in.
     pub(crate) fn path(&self, index: usize) -> String {
-        match (self.apart, index) {
-            (true, 0) => "system".to_owned(),
-            (apart, index) => format!("messages[{}].content", index - usize::from(apart)),
+        match (self.dialect, self.apart, index) {
+            (Dialect::Gemini, true, 0) => "systemInstruction.parts".to_owned(),
+            (Dialect::Gemini, apart, index) => format!("contents[{}].parts", index.saturating_sub(usize::from(apart))),
+            (_, true, 0) => "system".to_owned(),
+            (_, apart, index) => format!("messages[{}].content", index.saturating_sub(usize::from(apart))),
         }
+    }
+
+    /// What the dialect it came in calls a member, given `OpenAI`'s name and Gemini's.
+    pub(crate) fn called(&self, openai: &'static str, gemini: &'static str) -> &'static str {
+        if self.dialect == Dialect::Gemini { gemini } else { openai }
+    }
+
+    /// What a part of a kind nobody modelled is told apart by.
+    pub(crate) fn kind_of(&self, kind: &str) -> String {
+        if self.dialect == Dialect::Gemini { format!(".{kind}") } else { ".type".to_owned() }
     }
 
     /// The last text of role user, or empty.
     pub fn last_user_text(&self) -> String {
         let users = self.messages.iter().rev().filter(|message| message.role == Role::User);
         users.map(Message::text).find(|text| !text.is_empty()).unwrap_or_default()
+    }
+}
+
+/// How to sample besides temperature and its kin. Anthropic has none of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sampling {
+    /// How many answers (`n`, `candidateCount`).
+    pub answers: Option<u64>,
+    /// Makes sampling repeatable as far as the provider can.
+    pub seed: Option<Json>,
+    /// Against what was said already.
+    pub presence_penalty: Option<Json>,
+    /// Against what was said often.
+    pub frequency_penalty: Option<Json>,
+    /// Whether the probability of each token is told.
+    pub logprobs: Option<bool>,
+    /// Of how many likely tokens beside it.
+    pub top_logprobs: Option<u64>,
+}
+
+impl Sampling {
+    /// The first member that asks for anything, in `OpenAI`'s name and in Gemini's.
+    pub(crate) fn asks(&self) -> Option<(&'static str, &'static str)> {
+        let some = |number: &Option<Json>| number.as_ref().is_some_and(|number| number.as_f64() != Some(0.0));
+        if self.answers.is_some_and(|answers| answers != 1) {
+            Some(("n", "generationConfig.candidateCount"))
+        } else if self.seed.is_some() {
+            Some(("seed", "generationConfig.seed"))
+        } else if some(&self.presence_penalty) {
+            Some(("presence_penalty", "generationConfig.presencePenalty"))
+        } else if some(&self.frequency_penalty) {
+            Some(("frequency_penalty", "generationConfig.frequencyPenalty"))
+        } else if self.logprobs == Some(true) {
+            Some(("logprobs", "generationConfig.responseLogprobs"))
+        } else if self.top_logprobs.is_some_and(|top| top > 0) {
+            Some(("top_logprobs", "generationConfig.logprobs"))
+        } else {
+            None
+        }
     }
 }
 
@@ -199,6 +253,9 @@ impl Part {
     }
 }
 
+/// How a signature of Google's begins here. Others are Anthropic's: neither takes the other's.
+pub(crate) const GEMINI_SIGNATURE: &str = "gemini:";
+
 /// What a part holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
@@ -212,6 +269,13 @@ pub enum Body {
         source: Source,
         /// Its title or file name.
         title: Option<String>,
+    },
+    /// Speech or other sound, in base64.
+    Audio {
+        /// Its media type.
+        media_type: String,
+        /// The data.
+        data: String,
     },
     /// The model calls a function.
     ToolCall(ToolCall),
@@ -228,7 +292,7 @@ pub enum Body {
     Thinking {
         /// The reasoning.
         text: String,
-        /// The provider's proof that it is its own.
+        /// The provider's proof that it is its own; Google's begins with [`GEMINI_SIGNATURE`].
         signature: Option<String>,
     },
     /// Reasoning only the provider can read.
@@ -282,6 +346,8 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as the model wrote them: a JSON object, unless the model was cut off.
     pub arguments: String,
+    /// Google's signature of the thought behind it, without which its newer models do not take the call back.
+    pub signature: Option<String>,
 }
 
 /// A function the model may call.
@@ -384,6 +450,19 @@ pub struct Choice {
     pub parts: Vec<Part>,
     /// Why it ended.
     pub stop: Stop,
+    /// How likely each token was, where that was asked for.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+/// A token with its log probability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenLogprob {
+    /// Its text.
+    pub token: String,
+    /// The natural logarithm of its probability.
+    pub logprob: Json,
+    /// Others that were likely at its place, with theirs.
+    pub top: Vec<(String, Json)>,
 }
 
 /// Why an answer ended.

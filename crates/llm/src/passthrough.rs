@@ -11,7 +11,7 @@ mod tap;
 use crate::Dialect;
 use crate::json::{Limits, members, node};
 use crate::model::Usage;
-use crate::provider::usage::{AnthropicUsage, openai};
+use crate::provider::usage::{AnthropicUsage, gemini, openai};
 
 pub use request::{CapName, Edits, Models, Peek, models, peek, splice};
 pub use tap::StreamTap;
@@ -38,7 +38,7 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
     seen.is_object = found.is_ok();
     for member in found.unwrap_or_default() {
         let name = member.name.as_ref();
-        if !matches!(name, "usage" | "model" | "id") {
+        if !matches!(name, "usage" | "model" | "id" | "usageMetadata" | "modelVersion" | "responseId") {
             continue;
         }
         let Ok(value) = node(member.raw, &Limits::RESPONSE) else { continue };
@@ -48,8 +48,9 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
                 usage.take(&value);
                 seen.usage = usage.usage();
             }
+            "usageMetadata" => seen.usage = gemini(&value),
             "usage" => seen.usage = openai(&value),
-            "model" => seen.model = value.text().map(std::borrow::Cow::into_owned),
+            "model" | "modelVersion" => seen.model = value.text().map(std::borrow::Cow::into_owned),
             _ => seen.id = value.text().map(std::borrow::Cow::into_owned),
         }
     }

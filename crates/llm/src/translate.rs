@@ -1,6 +1,6 @@
 //! One dialect in front, another behind.
 
-use crate::dialect::{Failure, anthropic, error_body, openai_chat, stream_error_event};
+use crate::dialect::{Failure, anthropic, error_body, gemini, openai_chat, stream_error_event};
 use crate::model::{Event, Request, Response, Usage};
 use crate::passthrough::Edits;
 use crate::provider::{self, Decoder, Flavour};
@@ -28,13 +28,15 @@ pub struct Options {
     pub flavour: Flavour,
     /// Bound on tokens generated where the caller gave none and the provider insists on one (Anthropic).
     pub default_max_tokens: u64,
+    /// Whether a stream is asked for, where the request itself does not say so (Gemini's path does).
+    pub stream: bool,
     /// Seconds since the epoch, for answers whose provider does not date them.
     pub now: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { flavour: Flavour::default(), default_max_tokens: 4096, now: 0 }
+        Self { flavour: Flavour::default(), default_max_tokens: 4096, stream: false, now: 0 }
     }
 }
 
@@ -66,7 +68,7 @@ impl Translation {
 
     /// The client's request as the provider's, with `edits` applied.
     pub fn request(&self, body: &[u8], edits: &Edits<'_>) -> Result<Vec<u8>, RequestError> {
-        let mut request = decode_request(self.client, body)?;
+        let mut request = decode_request(self.client, body, self.options.stream)?;
         if let Some(model) = edits.model {
             model.clone_into(&mut request.model);
         }
@@ -102,6 +104,7 @@ impl Translation {
     pub fn render(&self, response: &Response) -> Result<Vec<u8>, ResponseError> {
         match self.client {
             Dialect::AnthropicMessages => anthropic::response(response),
+            Dialect::Gemini => Ok(gemini::response(response)),
             _ => Ok(openai_chat::response(response, self.options.now)),
         }
         .map(String::into_bytes)
@@ -123,8 +126,8 @@ impl Translation {
     }
 }
 
-/// Read a chat request of `dialect` into the canonical model.
-pub(crate) fn decode_request(dialect: Dialect, body: &[u8]) -> Result<Request, RequestError> {
+/// Read a chat request of `dialect` into the canonical model. `stream` and the model: what Gemini's path says.
+pub(crate) fn decode_request(dialect: Dialect, body: &[u8], stream: bool) -> Result<Request, RequestError> {
     // The same gate as for passthrough: no steering, no duplicates, sane types.
     crate::passthrough::peek(dialect, body, &Limits::REQUEST)?;
     let text = std::str::from_utf8(body).map_err(|error| crate::JsonError::Utf8(error.valid_up_to()))?;
@@ -132,6 +135,7 @@ pub(crate) fn decode_request(dialect: Dialect, body: &[u8]) -> Result<Request, R
     match dialect {
         Dialect::AnthropicMessages => anthropic::request(&root),
         Dialect::OpenAiChat => openai_chat::request(&root),
+        Dialect::Gemini => gemini::request(&root, "", stream),
         Dialect::OpenAiEmbeddings => Err(RequestError::unsupported("input", "it is not a chat request")),
     }
 }
@@ -141,25 +145,32 @@ pub(crate) fn decode_request(dialect: Dialect, body: &[u8]) -> Result<Request, R
 pub(crate) enum Encoder {
     OpenAi(openai_chat::StreamWriter),
     Anthropic(anthropic::StreamWriter),
+    Gemini(gemini::StreamWriter),
 }
 
 impl Encoder {
     pub(crate) fn new(client: Dialect, include_usage: bool, now: u64) -> Self {
         match client {
             Dialect::AnthropicMessages => Self::Anthropic(anthropic::StreamWriter::default()),
+            Dialect::Gemini => Self::Gemini(gemini::StreamWriter::default()),
             _ => Self::OpenAi(openai_chat::StreamWriter::new(include_usage, now)),
         }
     }
 
     /// Whether the writer had to give up; see [`anthropic::StreamWriter::overflowed`].
     fn overflowed(&self) -> bool {
-        matches!(self, Self::Anthropic(writer) if writer.overflowed())
+        match self {
+            Self::OpenAi(_) => false,
+            Self::Anthropic(writer) => writer.overflowed(),
+            Self::Gemini(writer) => writer.overflowed(),
+        }
     }
 
     pub(crate) fn write(&mut self, event: &Event, out: &mut String) {
         match self {
             Self::OpenAi(writer) => writer.write(event, out),
             Self::Anthropic(writer) => writer.write(event, out),
+            Self::Gemini(writer) => writer.write(event, out),
         }
     }
 }

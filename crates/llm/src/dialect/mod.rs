@@ -1,6 +1,7 @@
 //! The side clients speak to: requests are read, answers written, errors told in the client's own form.
 
 pub(crate) mod anthropic;
+pub(crate) mod gemini;
 pub(crate) mod openai_chat;
 mod read;
 
@@ -88,10 +89,28 @@ pub fn error_body(dialect: Dialect, failure: &Failure) -> Vec<u8> {
                 o.maybe_text("param", failure.param.as_deref());
             });
         }),
+        Dialect::Gemini => object(|o| {
+            o.object("error", |o| {
+                let named = failure.kind.as_deref().filter(|kind| GOOGLE_CODES.contains(kind));
+                o.number("code", u64::from(failure.status));
+                o.text("message", &failure.message);
+                o.text("status", named.unwrap_or_else(|| gemini::rpc_status(failure.status)));
+                if let Some(reason) = &failure.code {
+                    o.array("details", |a| {
+                        a.object(|o| {
+                            o.text("@type", "type.googleapis.com/google.rpc.ErrorInfo");
+                            o.text("reason", reason);
+                            o.text("domain", "vouchgate");
+                        });
+                    });
+                }
+            });
+        }),
         Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => object(|o| {
             o.object("error", |o| {
                 o.text("message", &failure.message);
-                o.text("type", failure.kind.as_deref().unwrap_or_else(|| openai_type(failure.status)));
+                let kind = failure.kind.as_deref().filter(|kind| !GOOGLE_CODES.contains(kind));
+                o.text("type", kind.unwrap_or_else(|| openai_type(failure.status)));
                 o.text_or_null("param", failure.param.as_deref());
                 o.text_or_null("code", failure.code.as_deref());
             });
@@ -122,6 +141,26 @@ const ANTHROPIC_TYPES: [&str; 10] = [
     "timeout_error",
     "overloaded_error",
     "api_error",
+];
+
+/// The names of `google.rpc.Code` that come with an error.
+const GOOGLE_CODES: [&str; 16] = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
 ];
 
 fn anthropic_type(status: u16) -> &'static str {

@@ -14,7 +14,8 @@ pub(crate) use response::response;
 pub(crate) use stream::StreamWriter;
 
 use crate::json::{Array, Object};
-use crate::model::{Citation, Stop, Usage};
+use crate::model::{Citation, GEMINI_SIGNATURE, Stop, TokenLogprob, Usage};
+use crate::provider::openai::GOOGLE_FORMAT;
 
 /// `finish_reason`.
 fn finish_reason(stop: &Stop) -> &'static str {
@@ -71,9 +72,42 @@ fn reasoning_detail(a: &mut Array<'_>, text: Option<&str>, signature: Option<&st
         o.text("type", "reasoning.text");
         o.maybe_text("text", text);
         o.maybe_text("signature", signature);
-        o.maybe_text("format", signature.map(|_| "anthropic-claude-v1"));
+        let google = signature.is_some_and(|signature| signature.starts_with(GEMINI_SIGNATURE));
+        o.maybe_text("format", signature.map(|_| if google { GOOGLE_FORMAT } else { "anthropic-claude-v1" }));
         o.number("index", index);
     });
+}
+
+/// `logprobs` of an answer or a piece of one; null where there are none.
+fn logprobs(o: &mut Object<'_>, tokens: &[TokenLogprob]) {
+    if tokens.is_empty() {
+        return o.raw("logprobs", "null");
+    }
+    let told = |o: &mut Object<'_>, token: &str, logprob: &str| {
+        o.text("token", token);
+        o.raw("logprob", logprob);
+        o.array("bytes", |a| token.bytes().for_each(|byte| a.raw(&byte.to_string())));
+    };
+    o.object("logprobs", |o| {
+        o.array("content", |a| {
+            for token in tokens {
+                a.object(|o| {
+                    told(o, &token.token, token.logprob.as_str());
+                    o.array("top_logprobs", |a| {
+                        token.top.iter().for_each(|(text, logprob)| a.object(|o| told(o, text, logprob.as_str())));
+                    });
+                });
+            }
+        });
+        o.raw("refusal", "null");
+    });
+}
+
+/// `extra_content` of a call, as Google's own OpenAI-compatible surface has it; clients send it back.
+fn extra_content(o: &mut Object<'_>, signature: Option<&str>) {
+    if let Some(signature) = signature {
+        o.object("extra_content", |o| o.object("google", |o| o.text("thought_signature", signature)));
+    }
 }
 
 /// One of `reasoning_details`, sealed.

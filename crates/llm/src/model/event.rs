@@ -1,6 +1,6 @@
 //! The pieces of a streamed answer.
 
-use super::{Citation, Json, Stop, Usage};
+use super::{Citation, Json, Stop, TokenLogprob, Usage};
 
 /// One event of a streamed answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +59,8 @@ pub enum Event {
         id: String,
         /// The function.
         name: String,
+        /// See [`ToolCall::signature`](super::ToolCall::signature).
+        signature: Option<String>,
     },
     /// More of a call's arguments.
     Arguments {
@@ -82,6 +84,13 @@ pub enum Event {
         choice: u32,
         /// The part.
         raw: Json,
+    },
+    /// How likely the tokens just said were.
+    Logprobs {
+        /// Of which answer.
+        choice: u32,
+        /// The tokens.
+        tokens: Vec<TokenLogprob>,
     },
     /// An answer ended.
     Stop {
@@ -113,6 +122,7 @@ impl Event {
             | Self::Arguments { choice, .. }
             | Self::Citation { choice, .. }
             | Self::Other { choice, .. }
+            | Self::Logprobs { choice, .. }
             | Self::Stop { choice, .. } => Some(*choice),
             Self::Start { .. } | Self::Usage(_) | Self::Ping | Self::Error(_) | Self::End => None,
         }

@@ -1,5 +1,7 @@
 //! Looking at a request, and replacing values in it.
 
+mod gemini;
+
 use std::borrow::Cow;
 
 use crate::json::{Limits, Member, Node, members, node, quoted};
@@ -85,6 +87,11 @@ struct Spans {
     stream_options: Option<(usize, usize)>,
     max_tokens: Option<(usize, usize)>,
     max_completion_tokens: Option<(usize, usize)>,
+    /// Gemini: where the first member of `generationConfig` is or would be.
+    config: Option<usize>,
+    config_is_empty: bool,
+    /// Gemini: `generationConfig` is there, and null.
+    null_config: Option<(usize, usize)>,
 }
 
 /// The member that bounds the output, where a request has none yet.
@@ -122,6 +129,9 @@ pub struct Edits<'a> {
 
 /// Look at a request. The body must be a JSON object within `limits`.
 pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
+    if dialect == Dialect::Gemini {
+        return gemini::peek(body, limits);
+    }
     let members = members(body, limits)?;
     let mut seen = Peek {
         model: String::new(),
@@ -242,7 +252,8 @@ impl Peek {
         let mut changes: Vec<(usize, usize, String)> = Vec::new();
         let mut added = String::new();
         if let (Some((at, length)), Some(model)) = (self.spans.model, edits.model) {
-            changes.push((at, length, quoted(model)));
+            let named = if dialect == Dialect::Gemini { format!("models/{model}") } else { model.to_owned() };
+            changes.push((at, length, quoted(&named)));
         }
         if edits.include_usage && self.stream && dialect == Dialect::OpenAiChat && !self.include_usage {
             match self.spans.stream_options {
@@ -261,7 +272,9 @@ impl Peek {
                     changes.push((at, length, bound.to_string()));
                 }
             }
-            if present == [None, None] {
+            if present == [None, None] && dialect == Dialect::Gemini {
+                self.bound_in_config(bound, &mut changes, &mut added);
+            } else if present == [None, None] {
                 let name = edits.cap_name.as_str();
                 added.extend(["\"", name, "\":", &bound.to_string(), ","]);
             }
@@ -270,6 +283,17 @@ impl Peek {
             changes.push((self.spans.open, 0, added));
         }
         apply(body, changes)
+    }
+
+    /// Gemini's bound, where there is none yet.
+    fn bound_in_config(&self, bound: u64, changes: &mut Vec<(usize, usize, String)>, added: &mut String) {
+        let comma = if self.spans.config_is_empty { "" } else { "," };
+        match (self.spans.config, self.spans.null_config) {
+            (Some(at), _) => changes.push((at, 0, format!("\"maxOutputTokens\":{bound}{comma}"))),
+            (None, Some((at, length))) => changes.push((at, length, format!("{{\"maxOutputTokens\":{bound}}}"))),
+            // A request without contents is refused by its provider: what follows is never an empty object.
+            (None, None) => added.push_str(&format!("\"generationConfig\":{{\"maxOutputTokens\":{bound}}},")),
+        }
     }
 
     fn bound(&mut self, member: &Member<'_>, limits: &Limits) -> Result<(), RequestError> {

@@ -8,7 +8,7 @@ use crate::codec::sse::{SseDecoder, SseEvent};
 use crate::dialect::{Failure, stream_error_event};
 use crate::json::{Limits, Node, node};
 use crate::model::Usage;
-use crate::provider::usage::{AnthropicUsage, openai};
+use crate::provider::usage::{AnthropicUsage, gemini, openai};
 use crate::translate::Outcome;
 use crate::{Dialect, provider};
 
@@ -197,6 +197,7 @@ impl StreamTap {
         let Ok(data) = node(&event.data, &Limits::RESPONSE) else { return false };
         let usage_only = match self.dialect {
             Dialect::AnthropicMessages => self.watch_anthropic(&data),
+            Dialect::Gemini => self.watch_gemini(&data),
             _ => self.watch_openai(&data),
         };
         if event.event == "error" || data.get("error").is_some() {
@@ -219,6 +220,30 @@ impl StreamTap {
         false
     }
 
+    fn watch_gemini(&mut self, data: &Node<'_>) -> bool {
+        if let Some(usage) = data.get("usageMetadata") {
+            self.usage.merge(&gemini(usage));
+        }
+        let candidates = data.get("candidates").map(Node::items).unwrap_or_default();
+        for candidate in candidates {
+            let index = candidate.get("index").and_then(Node::whole).unwrap_or(0);
+            self.answer(index, provider::gemini::has_ended(candidate));
+        }
+        let blocked = data.get("promptFeedback").is_some_and(|feedback| feedback.get("blockReason").is_some());
+        self.finished |= blocked && candidates.is_empty();
+        false
+    }
+
+    /// A piece of an answer, the last or not.
+    fn answer(&mut self, index: u64, ended: bool) {
+        if ended {
+            self.finished = true;
+            self.running.retain(|running| *running != index);
+        } else if !self.finished && !self.running.contains(&index) && self.running.len() < ANSWERS {
+            self.running.push(index);
+        }
+    }
+
     fn watch_openai(&mut self, data: &Node<'_>) -> bool {
         let usage = data.get("usage").or_else(|| data.get("x_groq")?.get("usage"));
         if let Some(usage) = usage {
@@ -227,12 +252,7 @@ impl StreamTap {
         let choices = data.get("choices").map(Node::items).unwrap_or_default();
         for choice in choices {
             let index = choice.get("index").and_then(Node::whole).unwrap_or(0);
-            if choice.text_of("finish_reason").is_some_and(|reason| !reason.is_empty()) {
-                self.finished = true;
-                self.running.retain(|running| *running != index);
-            } else if !self.finished && !self.running.contains(&index) && self.running.len() < ANSWERS {
-                self.running.push(index);
-            }
+            self.answer(index, choice.text_of("finish_reason").is_some_and(|reason| !reason.is_empty()));
         }
         data.get("usage").is_some() && data.get("choices").is_some() && choices.is_empty()
     }

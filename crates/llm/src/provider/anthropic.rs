@@ -25,7 +25,7 @@ mod response;
 mod stream;
 
 pub(crate) use request::{input, request};
-pub(crate) use response::{arguments, response};
+pub(crate) use response::{arguments, as_written, response};
 pub(crate) use stream::Stream;
 
 use crate::json::Node;

@@ -1,6 +1,7 @@
 //! The side providers answer on: requests are written, answers, streams and errors read.
 
 pub(crate) mod anthropic;
+pub(crate) mod gemini;
 pub(crate) mod openai;
 pub(crate) mod usage;
 
@@ -60,6 +61,7 @@ pub(crate) fn encode(dialect: Dialect, flavour: Flavour, request: &Request) -> R
     match dialect {
         Dialect::AnthropicMessages => anthropic::request(request).map(String::into_bytes),
         Dialect::OpenAiChat => openai::request(request, flavour).map(String::into_bytes),
+        Dialect::Gemini => gemini::request(request).map(String::into_bytes),
         Dialect::OpenAiEmbeddings => Err(RequestError::unsupported("model", "it is not a chat model")),
     }
 }
@@ -72,12 +74,13 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
         return Err(ResponseError::Shape("object"));
     }
     // OpenRouter reports some failures with status 200.
-    if root.get("error").is_some() && root.get("choices").is_none() && root.get("content").is_none() {
+    if root.get("error").is_some() && ["choices", "content", "candidates"].iter().all(|name| root.get(name).is_none()) {
         return Err(ResponseError::Failed(error_of(&root)));
     }
     match dialect {
         Dialect::AnthropicMessages => anthropic::response(&root),
         Dialect::OpenAiChat => openai::response(&root),
+        Dialect::Gemini => gemini::response(&root),
         Dialect::OpenAiEmbeddings => Err(ResponseError::Shape("choices")),
     }
 }
@@ -94,6 +97,7 @@ pub struct Decoder {
 enum Inner {
     OpenAi(openai::Stream),
     Anthropic(anthropic::Stream),
+    Gemini(gemini::Stream),
 }
 
 impl Decoder {
@@ -101,6 +105,7 @@ impl Decoder {
     pub fn new(dialect: Dialect) -> Self {
         let inner = match dialect {
             Dialect::AnthropicMessages => Inner::Anthropic(anthropic::Stream::default()),
+            Dialect::Gemini => Inner::Gemini(gemini::Stream::default()),
             Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => Inner::OpenAi(openai::Stream::default()),
         };
         Self { sse: SseDecoder::default(), inner, failed: false }
@@ -115,6 +120,7 @@ impl Decoder {
         let result = self.sse.feed(chunk, |event, _| match inner {
             Inner::OpenAi(stream) => stream.take(&event, events),
             Inner::Anthropic(stream) => stream.take(&event, events),
+            Inner::Gemini(stream) => stream.take(&event, events),
         });
         self.failed = result.is_err();
         result
@@ -137,6 +143,12 @@ impl Decoder {
                 }
                 stream.is_ended()
             }
+            Inner::Gemini(stream) => {
+                if let Some(event) = &last {
+                    stream.take(event, events);
+                }
+                stream.finish(clean && !self.failed, events)
+            }
         }
     }
 
@@ -145,6 +157,7 @@ impl Decoder {
         match &self.inner {
             Inner::OpenAi(stream) => stream.usage(),
             Inner::Anthropic(stream) => stream.usage(),
+            Inner::Gemini(stream) => stream.usage(),
         }
     }
 }
@@ -195,7 +208,9 @@ pub(crate) fn error_of(root: &Node<'_>) -> ProviderError {
         // FastAPI: a text, or a list of {loc, msg, type}.
         detail.text().or_else(|| detail.items().first()?.text_of("msg")).map(|text| clean(&text, MESSAGE))
     };
-    let kind = text("type", CODE).filter(|kind| kind != "error");
+    // Google's `status` is a name.
+    let google = text("status", CODE).filter(|status| status.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+    let kind = text("type", CODE).filter(|kind| kind != "error").or(google);
     let status = ["status_code", "code", "status"]
         .iter()
         .find_map(|name| inner.get(name)?.whole())

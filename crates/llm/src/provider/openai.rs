@@ -27,7 +27,7 @@ pub(crate) use response::response;
 pub(crate) use stream::Stream;
 
 use crate::json::{Node, object, quoted};
-use crate::model::{Body, Citation, Part, Stop, ToolCall};
+use crate::model::{Body, Citation, GEMINI_SIGNATURE, Json, Part, Stop, TokenLogprob, ToolCall};
 
 /// `finish_reason`; what is unknown or empty counts as the model's own end.
 fn stop(choice: &Node<'_>) -> Stop {
@@ -58,6 +58,9 @@ struct Signed {
     signature: Option<String>,
 }
 
+/// Whose signature one of `reasoning_details` holds: Google's.
+pub(crate) const GOOGLE_FORMAT: &str = "google-gemini-v1";
+
 fn thought(message: &Node<'_>) -> Thought {
     let mut found = Thought::default();
     let plain =
@@ -71,8 +74,12 @@ fn thought(message: &Node<'_>) -> Thought {
         }
         let index = detail.get("index").and_then(Node::whole);
         let text = detail.text_of("text").or_else(|| detail.text_of("summary")).unwrap_or_default();
-        let foreign = detail.text_of("format").is_some_and(|format| !format.starts_with("anthropic"));
-        let signature = detail.text_of("signature").filter(|s| !s.is_empty() && !foreign);
+        let signature = detail.text_of("signature").filter(|s| !s.is_empty());
+        let signature = signature.filter(|signature| match detail.text_of("format").as_deref() {
+            Some(GOOGLE_FORMAT) => signature.starts_with(GEMINI_SIGNATURE),
+            Some(format) => format.starts_with("anthropic"),
+            None => true,
+        });
         let signature = signature.map(std::borrow::Cow::into_owned);
         match found.signed.last_mut().filter(|last| index.is_some() && last.index == index) {
             Some(last) => {
@@ -134,7 +141,30 @@ pub(crate) fn tool_call(call: &Node<'_>) -> Option<ToolCall> {
         (None, None) => String::new(),
     };
     let name = function.or(custom)?.text_of("name").or_else(|| custom?.text_of("name"))?.into_owned();
-    Some(ToolCall { id: call.text_of("id").unwrap_or_default().into_owned(), name, arguments })
+    let id = call.text_of("id").unwrap_or_default().into_owned();
+    Some(ToolCall { id, name, arguments, signature: google_signature(call) })
+}
+
+/// Google's signature of a call, where its own OpenAI-compatible surface has it.
+fn google_signature(call: &Node<'_>) -> Option<String> {
+    let google = call.get("extra_content")?.get("google")?;
+    google.text_of("thought_signature").filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned)
+}
+
+/// The probabilities of tokens, of an answer or a piece of one.
+fn logprobs(choice: &Node<'_>) -> Vec<TokenLogprob> {
+    let told = choice.get("logprobs").and_then(|logprobs| logprobs.get("content"));
+    let one = |node: &Node<'_>| {
+        let token = node.text_of("token")?.into_owned();
+        let logprob = node.get("logprob").filter(|number| number.number().is_some())?;
+        Some((token, Json::trusted(logprob.raw)))
+    };
+    let tokens = told.map(Node::items).unwrap_or_default().iter().filter_map(|node| {
+        let (token, logprob) = one(node)?;
+        let top = node.get("top_logprobs").map(Node::items).unwrap_or_default().iter().filter_map(one).collect();
+        Some(TokenLogprob { token, logprob, top })
+    });
+    tokens.collect()
 }
 
 /// `url_citation` annotations.

@@ -45,6 +45,35 @@ pub(crate) fn openai(node: &Node<'_>) -> Usage {
     Usage { suspect: bad, ..usage }
 }
 
+/// Google's `usageMetadata`: what was thought stands beside what was said, and what its own tools read beside the prompt.
+pub(crate) fn gemini(node: &Node<'_>) -> Usage {
+    let mut bad = false;
+    let suspect = &mut bad;
+    let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (None, None) => None,
+        (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
+    };
+    let (prompt, tools) = (count(node, "promptTokenCount", suspect), count(node, "toolUsePromptTokenCount", suspect));
+    let (said, thought) = (count(node, "candidatesTokenCount", suspect), count(node, "thoughtsTokenCount", suspect));
+    let mut audio = |details: &str| {
+        let found = node.get(details)?.items().iter().find(|one| one.text_of("modality").as_deref() == Some("AUDIO"));
+        count(found?, "tokenCount", suspect)
+    };
+    let (heard, spoken) = (audio("promptTokensDetails"), audio("candidatesTokensDetails"));
+    let usage = Usage {
+        input_tokens: sum(prompt, tools),
+        output_tokens: sum(said, thought),
+        total_tokens: count(node, "totalTokenCount", suspect),
+        cache_read_tokens: count(node, "cachedContentTokenCount", suspect),
+        cache_write_tokens: None,
+        reasoning_tokens: thought,
+        audio_input_tokens: heard,
+        audio_output_tokens: spoken,
+        suspect: false,
+    };
+    Usage { suspect: bad, ..usage }
+}
+
 /// Anthropic's counts: `input_tokens` leaves out what was read from and written into the cache, and a stream
 /// tells them in two events, so they are kept apart until asked for.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,7 +1,7 @@
 //! What an answer says, read out of either dialect by means of its own: nothing here uses the translator.
 //!
 //! Another crate's tests include this file by path; it needs `serde_json` only.
-#![allow(unreachable_pub, missing_docs, clippy::indexing_slicing)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::indexing_slicing)]
 
 use serde_json::Value;
 
@@ -72,6 +72,20 @@ impl Used {
         }
     }
 
+    /// What a piece tells, over what was told before.
+    pub fn gemini(usage: &Value, before: Self) -> Self {
+        let over = |now: u64, then: u64| if now > 0 { now } else { then };
+        let output = count(usage, &["candidatesTokenCount"]) + count(usage, &["thoughtsTokenCount"]);
+        let input = count(usage, &["promptTokenCount"]) + count(usage, &["toolUsePromptTokenCount"]);
+        Self {
+            input: over(input, before.input),
+            output: over(output, before.output),
+            cache_read: over(count(usage, &["cachedContentTokenCount"]), before.cache_read),
+            cache_write: 0,
+            reasoning: over(count(usage, &["thoughtsTokenCount"]), before.reasoning),
+        }
+    }
+
     pub fn anthropic(usage: &Value) -> Self {
         let cache_read = count(usage, &["cache_read_input_tokens"]);
         let cache_write = count(usage, &["cache_creation_input_tokens"]);
@@ -81,6 +95,68 @@ impl Used {
             cache_read,
             cache_write,
             reasoning: count(usage, &["output_tokens_details", "thinking_tokens"]),
+        }
+    }
+}
+
+/// Read one or more pieces of an answer of Gemini's: a whole answer is one piece.
+pub fn gemini(pieces: &[Value]) -> Said {
+    let mut said = Said { stop: "end_turn".to_owned(), ..Said::default() };
+    let mut partial: Vec<(String, String)> = Vec::new();
+    for piece in pieces {
+        if let Some(error) = piece.get("error") {
+            said.error = Some(text(error, "message").to_owned());
+        }
+        if said.model.is_empty() {
+            text(piece, "modelVersion").clone_into(&mut said.model);
+        }
+        said.usage = Used::gemini(&piece["usageMetadata"], said.usage);
+        for candidate in piece["candidates"].as_array().into_iter().flatten() {
+            let index = count(candidate, &["index"]);
+            said.answers = said.answers.max(usize::try_from(index).unwrap_or(0) + 1);
+            if index > 0 {
+                continue;
+            }
+            for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+                if part["thought"] == true {
+                    said.reasoning.push_str(text(part, "text"));
+                } else {
+                    said.text.push_str(text(part, "text"));
+                }
+                gemini_call(&part["functionCall"], &mut said, &mut partial);
+            }
+            if candidate["finishReason"] == "MAX_TOKENS" {
+                "max_tokens".clone_into(&mut said.stop);
+            } else if candidate["finishReason"] == "SAFETY" {
+                "refusal".clone_into(&mut said.stop);
+                text(candidate, "finishMessage").clone_into(&mut said.refusal);
+            }
+        }
+    }
+    if !said.calls.is_empty() && said.stop == "end_turn" {
+        "tool_use".clone_into(&mut said.stop);
+    }
+    said
+}
+
+/// A call, or more of the last one: the recordings' pieces are texts, one member deep.
+fn gemini_call(call: &Value, said: &mut Said, partial: &mut Vec<(String, String)>) {
+    let Some(members) = call.as_object() else { return };
+    if let Some(name) = members.get("name").and_then(Value::as_str) {
+        partial.clear();
+        let arguments = members.get("args").map_or_else(|| "{}".to_owned(), Value::to_string);
+        said.calls.push(Call { id: text(call, "id").to_owned(), name: name.to_owned(), arguments });
+    }
+    for piece in members.get("partialArgs").and_then(Value::as_array).into_iter().flatten() {
+        let name = text(piece, "jsonPath").trim_start_matches("$.").to_owned();
+        match partial.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, value)) => value.push_str(text(piece, "stringValue")),
+            None => partial.push((name, text(piece, "stringValue").to_owned())),
+        }
+        let whole: serde_json::Map<String, Value> =
+            partial.iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
+        if let Some(last) = said.calls.last_mut() {
+            last.arguments = Value::Object(whole).to_string();
         }
     }
 }

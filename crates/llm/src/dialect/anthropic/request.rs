@@ -2,7 +2,10 @@
 
 use crate::dialect::read::{an_object, boolean, extras, json, list, needed, number, text, whole};
 use crate::json::Node;
-use crate::model::{Body, Json, Message, Output, Part, Reasoning, Request, Role, Source, Tool, ToolCall, ToolChoice};
+use crate::model::{
+    Body, GEMINI_SIGNATURE, Json, Message, Output, Part, Reasoning, Request, Role, Sampling, Source, Tool, ToolCall,
+    ToolChoice,
+};
 use crate::{Dialect, RequestError};
 
 /// Members read here. `thinking`, `output_config` and `output_format` are read too, but stay extras, so that the same
@@ -63,6 +66,7 @@ pub(crate) fn request(root: &Node<'_>) -> Result<Request, RequestError> {
         temperature: number(root, "temperature", "")?,
         top_p: number(root, "top_p", "")?,
         top_k: whole(root, "top_k", "")?,
+        sampling: Sampling::default(),
         stop: stop.collect::<Result<_, RequestError>>()?,
         output: output(root)?,
         reasoning: reasoning(root)?,
@@ -157,7 +161,24 @@ fn content(node: &Node<'_>, name: &str, path: &str) -> Result<Vec<Part>, Request
     if !content.is_array() {
         return Err(RequestError::wrong(format!("{path}{name}"), "a string or an array of blocks"));
     }
-    content.items().iter().enumerate().map(|(i, block)| part(block, &format!("{path}{name}[{i}]."))).collect()
+    let blocks = content.items().iter().enumerate().map(|(i, block)| part(block, &format!("{path}{name}[{i}].")));
+    Ok(signed(blocks.collect::<Result<_, _>>()?))
+}
+
+/// Google's signature of a call stands in a block before it: see [`super::response`].
+fn signed(parts: Vec<Part>) -> Vec<Part> {
+    let mut done: Vec<Part> = Vec::with_capacity(parts.len());
+    for mut part in parts {
+        if let Body::ToolCall(call) = &mut part.body
+            && let Some(Part { body: Body::Thinking { text, signature: Some(signature) }, .. }) = done.last()
+            && let Some(google) = signature.strip_prefix(GEMINI_SIGNATURE).filter(|_| text.is_empty())
+        {
+            call.signature = Some(google.to_owned());
+            done.pop();
+        }
+        done.push(part);
+    }
+    done
 }
 
 fn part(block: &Node<'_>, path: &str) -> Result<Part, RequestError> {
@@ -179,6 +200,7 @@ fn part(block: &Node<'_>, path: &str) -> Result<Part, RequestError> {
                 id: needed(block, "id", path)?,
                 name: needed(block, "name", path)?,
                 arguments: crate::provider::anthropic::arguments(block),
+                signature: None,
             };
             (Body::ToolCall(call), &["id", "name", "input"])
         }

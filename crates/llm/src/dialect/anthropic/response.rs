@@ -2,7 +2,7 @@
 
 use super::{stop, usage};
 use crate::json::{Array, object};
-use crate::model::{Body, Part, Response};
+use crate::model::{Body, GEMINI_SIGNATURE, Part, Response};
 use crate::provider::anthropic::input;
 use crate::{Dialect, ResponseError};
 
@@ -42,14 +42,24 @@ fn block(a: &mut Array<'_>, part: &Part, native: bool) {
             o.text("type", "redacted_thinking");
             o.text("data", data);
         }),
-        Body::ToolCall(call) => a.object(|o| {
-            o.text("type", "tool_use");
-            o.text("id", &call.id);
-            o.text("name", &call.name);
-            o.raw("input", &input(&call.arguments));
-        }),
+        Body::ToolCall(call) => {
+            if let Some(google) = &call.signature {
+                // Google's signature of the call, where clients keep signatures: in a thought of its own before it.
+                a.object(|o| {
+                    o.text("type", "thinking");
+                    o.text("thinking", "");
+                    o.text("signature", &format!("{GEMINI_SIGNATURE}{google}"));
+                });
+            }
+            a.object(|o| {
+                o.text("type", "tool_use");
+                o.text("id", &call.id);
+                o.text("name", &call.name);
+                o.raw("input", &input(&call.arguments));
+            });
+        }
         Body::Other { raw, .. } if native => a.raw(raw.as_str()),
         // Not what a model answers with.
-        Body::Other { .. } | Body::Image(_) | Body::Document { .. } | Body::ToolResult { .. } => {}
+        Body::Other { .. } | Body::Image(_) | Body::Document { .. } | Body::Audio { .. } | Body::ToolResult { .. } => {}
     }
 }

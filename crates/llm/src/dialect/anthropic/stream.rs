@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{stop, usage};
 use crate::json::{Object, object};
-use crate::model::{Event, Stop, Usage};
+use crate::model::{Event, GEMINI_SIGNATURE, Stop, Usage};
 
 /// Most events that wait for the block they belong behind.
 const WAITING: usize = 10_000;
@@ -185,7 +185,12 @@ impl StreamWriter {
                 });
                 self.close(out);
             }
-            Event::ToolCall { call, id, name, .. } => {
+            Event::ToolCall { choice, call, id, name, signature } => {
+                if let Some(google) = signature {
+                    self.close(out);
+                    let signature = format!("{GEMINI_SIGNATURE}{google}");
+                    self.part(&Event::Signature { choice: *choice, signature }, out);
+                }
                 let block = Block::Call { call: *call, json: Balance::default() };
                 self.open(out, block, |o| {
                     o.text("type", "tool_use");

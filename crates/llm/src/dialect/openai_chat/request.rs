@@ -3,13 +3,13 @@
 use crate::dialect::read::{an_object, boolean, extras, json, list, needed, number, text, whole};
 use crate::json::Node;
 use crate::model::{
-    Body, Extra, Json, Message, Output, Part, Reasoning, Request, Role, Source, Tool, ToolCall, ToolChoice,
+    Body, Extra, Json, Message, Output, Part, Reasoning, Request, Role, Sampling, Source, Tool, ToolCall, ToolChoice,
 };
 use crate::{Dialect, RequestError};
 
 /// Members read here. What `reasoning`, `thinking` and the like say is read too, but they stay extras, so that the
 /// same dialect gets them back as they came.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 23] = [
     "model",
     "messages",
     "tools",
@@ -20,6 +20,12 @@ const KNOWN: [&str; 17] = [
     "temperature",
     "top_p",
     "top_k",
+    "n",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logprobs",
+    "top_logprobs",
     "stop",
     "response_format",
     "reasoning_effort",
@@ -54,6 +60,14 @@ pub(crate) fn request(root: &Node<'_>) -> Result<Request, RequestError> {
         temperature: number(root, "temperature", "")?,
         top_p: number(root, "top_p", "")?,
         top_k: whole(root, "top_k", "")?,
+        sampling: Sampling {
+            answers: whole(root, "n", "")?,
+            seed: number(root, "seed", "")?,
+            presence_penalty: number(root, "presence_penalty", "")?,
+            frequency_penalty: number(root, "frequency_penalty", "")?,
+            logprobs: boolean(root, "logprobs", "")?,
+            top_logprobs: whole(root, "top_logprobs", "")?,
+        },
         stop: stops(root)?,
         output: output(root)?,
         reasoning: reasoning(root)?,
@@ -290,12 +304,22 @@ fn part(node: &Node<'_>, path: &str) -> Result<Part, RequestError> {
             extra.clear();
             Body::Thinking { text: pieces.collect(), signature: None }
         }
+        "input_audio" => match audio(node.get("input_audio")) {
+            Some(audio) => audio,
+            None => Body::Other { kind, raw: Json::trusted(node.raw) },
+        },
         _ => Body::Other { kind, raw: Json::trusted(node.raw) },
     };
     if matches!(body, Body::Other { .. }) {
         extra.clear();
     }
     Ok(Part { body, cache_control: json(node, "cache_control"), citations: Vec::new(), extra })
+}
+
+/// `input_audio`: base64, and a `format` that is the media type's second half.
+fn audio(node: Option<&Node<'_>>) -> Option<Body> {
+    let (data, format) = (node?.text_of("data")?, node?.text_of("format")?);
+    Some(Body::Audio { media_type: format!("audio/{format}"), data: data.into_owned() })
 }
 
 /// A `data:` URL (RFC 2397) in base64 as data, any other URL as itself.

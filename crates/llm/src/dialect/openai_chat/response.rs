@@ -1,6 +1,6 @@
 //! Writing a complete answer.
 
-use super::{annotation, finish_reason, reasoning_detail, sealed_detail, usage};
+use super::{annotation, extra_content, finish_reason, logprobs, reasoning_detail, sealed_detail, usage};
 use crate::json::{Object, object};
 use crate::model::{Body, Choice, Json, Part, Response, Stop, ToolCall};
 
@@ -16,7 +16,7 @@ pub(crate) fn response(response: &Response, now: u64) -> String {
                 a.object(|o| {
                     o.number("index", u64::from(choice.index));
                     o.object("message", |o| message(o, choice));
-                    o.raw("logprobs", "null");
+                    logprobs(o, &choice.logprobs);
                     o.text("finish_reason", finish_reason(&choice.stop));
                 });
             }
@@ -74,6 +74,7 @@ fn message(o: &mut Object<'_>, choice: &Choice) {
                         o.text("name", &call.name);
                         o.text("arguments", &call.arguments);
                     });
+                    extra_content(o, call.signature.as_deref());
                 });
             }
         });

@@ -1,8 +1,8 @@
 //! Writing a streamed answer.
 
-use super::{annotation, finish_reason, reasoning_detail, sealed_detail, usage};
+use super::{annotation, extra_content, finish_reason, logprobs, reasoning_detail, sealed_detail, usage};
 use crate::json::{Limits, Object, node, object};
-use crate::model::{Event, Stop, Usage};
+use crate::model::{Event, Stop, TokenLogprob, Usage};
 
 /// Writes events as chunks.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl StreamWriter {
                 self.delta(*choice, out, |o| o.array("reasoning_details", |a| sealed_detail(a, data, index)));
             }
             Event::Refusal { choice, text } => self.delta(*choice, out, |o| o.text("refusal", text)),
-            Event::ToolCall { choice, call, id, name } => self.delta(*choice, out, |o| {
+            Event::ToolCall { choice, call, id, name, signature } => self.delta(*choice, out, |o| {
                 o.array("tool_calls", |a| {
                     a.object(|o| {
                         o.number("index", u64::from(*call));
@@ -84,6 +84,7 @@ impl StreamWriter {
                             o.text("name", name);
                             o.text("arguments", "");
                         });
+                        extra_content(o, signature.as_deref());
                     });
                 });
             }),
@@ -105,6 +106,10 @@ impl StreamWriter {
                 let raw = with_index(raw.as_str(), self.others);
                 self.others += 1;
                 self.delta(*choice, out, |o| o.array("provider_content", |a| a.raw(&raw)));
+            }
+            Event::Logprobs { choice, tokens } => {
+                self.begin(*choice, out);
+                self.choice((*choice, None, tokens), out, |_| {});
             }
             Event::Stop { choice, stop } => self.stop(*choice, stop, out),
             Event::Usage(usage) => self.usage = *usage,
@@ -135,13 +140,13 @@ impl StreamWriter {
             self.delta(choice, out, |o| o.text("refusal", explanation));
         }
         self.begin(choice, out);
-        self.choice(choice, Some(finish_reason(stop)), out, |_| {});
+        self.choice((choice, Some(finish_reason(stop)), &[]), out, |_| {});
     }
 
     fn begin(&mut self, choice: u32, out: &mut String) {
         if !self.begun.contains(&choice) {
             self.begun.push(choice);
-            self.choice(choice, None, out, |o| {
+            self.choice((choice, None, &[]), out, |o| {
                 o.text("role", "assistant");
                 o.text("content", "");
             });
@@ -150,16 +155,21 @@ impl StreamWriter {
 
     fn delta(&mut self, choice: u32, out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
         self.begin(choice, out);
-        self.choice(choice, None, out, fill);
+        self.choice((choice, None, &[]), out, fill);
     }
 
-    fn choice(&self, choice: u32, finish: Option<&str>, out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
+    fn choice(
+        &self,
+        (choice, finish, tokens): (u32, Option<&str>, &[TokenLogprob]),
+        out: &mut String,
+        fill: impl FnOnce(&mut Object<'_>),
+    ) {
         self.chunk(out, |o| {
             o.array("choices", |a| {
                 a.object(|o| {
                     o.number("index", u64::from(choice));
                     o.object("delta", fill);
-                    o.raw("logprobs", "null");
+                    logprobs(o, tokens);
                     o.text_or_null("finish_reason", finish);
                 });
             });

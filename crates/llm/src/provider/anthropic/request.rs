@@ -2,7 +2,9 @@
 
 use super::INVALID_JSON;
 use crate::json::{Array, Limits, Object, array, node, object};
-use crate::model::{Body, Extra, Json, Message, Output, Part, Reasoning, Request, Role, Source, Tool, ToolChoice};
+use crate::model::{
+    Body, Extra, GEMINI_SIGNATURE, Json, Message, Output, Part, Reasoning, Request, Role, Source, Tool, ToolChoice,
+};
 use crate::{Dialect, RequestError};
 
 /// What the model is told where JSON is asked for without a schema.
@@ -16,6 +18,9 @@ pub(crate) fn request(request: &Request) -> Result<String, RequestError> {
     let native = request.dialect == Dialect::AnthropicMessages;
     if !native {
         request.extra.iter().try_for_each(|extra| neutral(extra, "").map(drop))?;
+    }
+    if let Some((openai, gemini)) = request.sampling.asks() {
+        return Err(RequestError::unsupported(request.called(openai, gemini), "Anthropic has no such member"));
     }
     if !native && matches!(request.tool_choice, Some(ToolChoice::Other(_))) {
         return Err(RequestError::unsupported("tool_choice", "auto, none, required or one function"));
@@ -79,14 +84,14 @@ fn neutral(extra: &Extra, path: &str) -> Result<(), RequestError> {
             "metadata" | "prompt_cache_key" | "prompt_cache_retention" | "prediction" | "usage"
             // These are read into the canonical model where they came in.
             | "reasoning" | "thinking" | "enable_thinking" | "include_reasoning" | "safety_identifier" => true,
-            "store" | "logprobs" | "echo" | "clear_thinking" => value == "false",
+            "store" | "echo" | "clear_thinking" => value == "false",
             "service_tier" => matches!(value, r#""auto""# | r#""default""#),
             "verbosity" => value == r#""medium""#,
             "modalities" => node(value, &Limits::REQUEST)
                 .is_ok_and(|list| list.items().iter().all(|item| item.text().is_some_and(|text| text == "text"))),
-            "n" | "best_of" => value == "1",
+            "best_of" => value == "1",
             "repetition_penalty" => extra.value.as_f64() == Some(1.0),
-            "top_logprobs" | "presence_penalty" | "frequency_penalty" | "min_p" => zero(),
+            "min_p" => zero(),
             "logit_bias" | "functions" => {
                 node(value, &Limits::REQUEST).is_ok_and(|v| v.members().is_empty() && v.items().is_empty())
             }
@@ -204,7 +209,12 @@ fn supported<'a>(
     let refuse = |what: &str, why| Err(RequestError::unsupported(format!("{path}{what}"), why));
     match &part.body {
         Body::Thinking { signature: None, .. } => return Ok(None),
-        Body::Other { .. } if !native => return refuse(".type", "Anthropic has no such part"),
+        // Only its maker takes it back.
+        Body::Thinking { signature: Some(signature), .. } if signature.starts_with(GEMINI_SIGNATURE) => {
+            return Ok(None);
+        }
+        Body::Other { kind, .. } if !native => return refuse(&request.kind_of(kind), "Anthropic has no such part"),
+        Body::Audio { .. } => return refuse("", "Anthropic takes no audio"),
         Body::Image(source) | Body::Document { source, .. } => match source {
             Source::File(_) if !native => return refuse("", "a stored file lives at one provider only"),
             Source::Base64 { media_type, .. }
@@ -279,7 +289,7 @@ fn block(a: &mut Array<'_>, part: &Part) {
                 o.text("type", "redacted_thinking");
                 o.text("data", data);
             }
-            Body::Other { .. } => {}
+            Body::Audio { .. } | Body::Other { .. } => {}
         }
         if let Some(cache) = &part.cache_control {
             o.raw("cache_control", cache.as_str());

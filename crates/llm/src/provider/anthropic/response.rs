@@ -19,7 +19,7 @@ pub(crate) fn response(root: &Node<'_>) -> Result<Response, ResponseError> {
         id: root.text_of("id").map(std::borrow::Cow::into_owned),
         model: root.text_of("model").unwrap_or_default().into_owned(),
         created: None,
-        choices: vec![Choice { index: 0, parts, stop: stop(root).unwrap_or(Stop::EndTurn) }],
+        choices: vec![Choice { index: 0, parts, stop: stop(root).unwrap_or(Stop::EndTurn), logprobs: Vec::new() }],
         usage: usage.usage(),
     })
 }
@@ -34,7 +34,12 @@ fn part(block: &Node<'_>) -> Part {
             signature: block.text_of("signature").map(std::borrow::Cow::into_owned).filter(|s| !s.is_empty()),
         },
         "redacted_thinking" => Body::RedactedThinking(text("data")),
-        "tool_use" => Body::ToolCall(ToolCall { id: text("id"), name: text("name"), arguments: arguments(block) }),
+        "tool_use" => Body::ToolCall(ToolCall {
+            id: text("id"),
+            name: text("name"),
+            arguments: arguments(block),
+            signature: None,
+        }),
         _ => Body::Other { kind, raw: Json::trusted(block.raw) },
     };
     let citations = block.get("citations").map(Node::items).unwrap_or_default();
@@ -43,7 +48,11 @@ fn part(block: &Node<'_>) -> Part {
 
 /// `input` as it was written, or the text kept under [`INVALID_JSON`].
 pub(crate) fn arguments(block: &Node<'_>) -> String {
-    let Some(input) = block.get("input") else { return "{}".to_owned() };
+    block.get("input").map_or_else(|| "{}".to_owned(), as_written)
+}
+
+/// An argument object as it was written, or the text kept under [`INVALID_JSON`].
+pub(crate) fn as_written(input: &Node<'_>) -> String {
     match input.members() {
         [(name, text)] if name == INVALID_JSON && text.is_string() => text.text().unwrap_or_default().into_owned(),
         _ => input.raw.to_owned(),

@@ -136,7 +136,7 @@ impl Stream {
             "tool_use" => {
                 let call = self.calls;
                 self.calls += 1;
-                events.push(Event::ToolCall { choice: 0, call, id: text("id"), name: text("name") });
+                events.push(Event::ToolCall { choice: 0, call, id: text("id"), name: text("name"), signature: None });
                 Kind::Call { call, initial: super::response::arguments(block), any: false }
             }
             _ => Kind::Other { raw: block.raw.to_owned(), input: String::new() },

@@ -1,7 +1,9 @@
 //! A canonical request as OpenAI's.
 
 use crate::json::{Array, Limits, Object, array, node, object};
-use crate::model::{Body, Extra, Message, Output, Part, Reasoning, Request, Role, Source, Tool, ToolChoice};
+use crate::model::{
+    Body, Extra, Json, Message, Output, Part, Reasoning, Request, Role, Sampling, Source, Tool, ToolChoice,
+};
 use crate::provider::Flavour;
 use crate::{Dialect, RequestError};
 
@@ -31,6 +33,7 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
             o.raw("top_p", top_p.as_str());
         }
         o.maybe_number("top_k", request.top_k);
+        sampling(o, &request.sampling);
         if !request.stop.is_empty() {
             o.array("stop", |a| request.stop.iter().for_each(|stop| a.text(stop)));
         }
@@ -56,6 +59,18 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
             }
         }
     }))
+}
+
+fn sampling(o: &mut Object<'_>, sampling: &Sampling) {
+    let mut raw = |name: &str, value: Option<&Json>| value.into_iter().for_each(|value| o.raw(name, value.as_str()));
+    raw("seed", sampling.seed.as_ref());
+    raw("presence_penalty", sampling.presence_penalty.as_ref());
+    raw("frequency_penalty", sampling.frequency_penalty.as_ref());
+    o.maybe_number("n", sampling.answers);
+    if let Some(logprobs) = sampling.logprobs {
+        o.boolean("logprobs", logprobs);
+    }
+    o.maybe_number("top_logprobs", sampling.top_logprobs);
 }
 
 /// Whether a member that OpenAI does not have may be left out: it asks for nothing, or is only a hint.
@@ -114,7 +129,7 @@ fn messages(request: &Request, flavour: Flavour) -> Result<String, RequestError>
             if !belongs(message.role, &part.body) {
                 return Err(RequestError::unsupported(path, "a message of its role has no such part"));
             }
-            supported(part, native, &path)?;
+            supported(part, request, &path)?;
         }
     }
     Ok(array(|a| request.messages.iter().for_each(|m| message(a, m, flavour))))
@@ -124,18 +139,19 @@ fn messages(request: &Request, flavour: Flavour) -> Result<String, RequestError>
 fn belongs(role: Role, body: &Body) -> bool {
     match body {
         Body::Text(_) | Body::Refusal(_) | Body::Other { .. } => true,
-        Body::Image(_) | Body::Document { .. } | Body::ToolResult { .. } => role == Role::User,
+        Body::Image(_) | Body::Document { .. } | Body::Audio { .. } | Body::ToolResult { .. } => role == Role::User,
         Body::ToolCall(_) | Body::Thinking { .. } | Body::RedactedThinking(_) => role == Role::Assistant,
     }
 }
 
-fn supported(part: &Part, native: bool, path: &str) -> Result<(), RequestError> {
+fn supported(part: &Part, request: &Request, path: &str) -> Result<(), RequestError> {
+    let native = request.dialect == Dialect::OpenAiChat;
     let refuse = |what: &str, why| Err(RequestError::unsupported(format!("{path}{what}"), why));
     if !native {
         part.extra.iter().try_for_each(|extra| neutral(extra, &format!("{path}.")))?;
     }
     match &part.body {
-        Body::Other { .. } if !native => refuse(".type", "OpenAI's dialect has no such part"),
+        Body::Other { kind, .. } if !native => refuse(&request.kind_of(kind), "OpenAI's dialect has no such part"),
         Body::Image(Source::File(_)) => refuse(".source", "a stored file lives at one provider only"),
         Body::Document { source: Source::File(_), .. } if !native => {
             refuse(".source", "a stored file lives at one provider only")
@@ -144,7 +160,7 @@ fn supported(part: &Part, native: bool, path: &str) -> Result<(), RequestError> 
             refuse(".source", "documents must be in the request")
         }
         Body::ToolResult { parts, .. } => {
-            parts.iter().enumerate().try_for_each(|(i, part)| supported(part, native, &format!("{path}.content[{i}]")))
+            parts.iter().enumerate().try_for_each(|(i, part)| supported(part, request, &format!("{path}.content[{i}]")))
         }
         _ => Ok(()),
     }
@@ -256,8 +272,24 @@ fn piece(a: &mut Array<'_>, part: &Part) {
                 }
             });
         }),
+        Body::Audio { media_type, data } => a.object(|o| {
+            o.text("type", "input_audio");
+            o.object("input_audio", |o| {
+                o.text("data", data);
+                o.text("format", audio_format(media_type));
+            });
+        }),
         // Only the assistant's; see `assistant`.
         Body::ToolCall(_) | Body::ToolResult { .. } | Body::Thinking { .. } | Body::RedactedThinking(_) => {}
+    }
+}
+
+/// OpenAI knows `wav` and `mp3`, others more: what is no second name of these two stays.
+fn audio_format(media_type: &str) -> &str {
+    match media_type.strip_prefix("audio/").unwrap_or(media_type) {
+        "mpeg" | "x-mp3" => "mp3",
+        "x-wav" | "wave" => "wav",
+        other => other,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A complete answer of an OpenAI-compatible provider.
 
-use super::{citations, pieces, stop, thought, tool_call};
+use super::{citations, logprobs, pieces, stop, thought, tool_call};
 use crate::ResponseError;
 use crate::json::{Kind, Node};
 use crate::model::{Body, Choice, Part, Response, Stop, ToolCall, Usage};
@@ -58,12 +58,17 @@ fn choice(position: usize, node: &Node<'_>) -> Result<Choice, ResponseError> {
     let named = |function: &&Node<'_>| function.text_of("name").is_some_and(|name| !name.is_empty());
     if let Some(function) = message.get("function_call").filter(named) {
         let text = |name| function.text_of(name).unwrap_or_default().into_owned();
-        let call = ToolCall { id: format!("call_{index}_0"), name: text("name"), arguments: text("arguments") };
+        let call = ToolCall {
+            id: format!("call_{index}_0"),
+            name: text("name"),
+            arguments: text("arguments"),
+            signature: None,
+        };
         parts.push(Part::new(Body::ToolCall(call)));
     }
     // Where a call is forced OpenAI says `stop`, and some servers always do; the turn still waits for results.
     if parts.len() > before && stop == Stop::EndTurn {
         stop = Stop::ToolUse;
     }
-    Ok(Choice { index, parts, stop })
+    Ok(Choice { index, parts, stop, logprobs: logprobs(node) })
 }

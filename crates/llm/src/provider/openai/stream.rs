@@ -1,6 +1,6 @@
 //! A streamed answer of an OpenAI-compatible provider.
 
-use super::{citations, pieces, stop, thought};
+use super::{citations, google_signature, logprobs, pieces, stop, thought};
 use crate::ProviderError;
 use crate::codec::sse::SseEvent;
 use crate::json::{Limits, Node, node};
@@ -116,6 +116,10 @@ impl Stream {
         let Some(answer) = self.answers.get_mut(at) else { return };
         if let Some(delta) = node.get("delta").filter(|_| !answer.finished) {
             answer.delta(delta, events);
+            let tokens = logprobs(node);
+            if !tokens.is_empty() {
+                events.push(Event::Logprobs { choice: index, tokens });
+            }
         }
         let reason = node.text_of("finish_reason").unwrap_or_default();
         if reason.is_empty() || answer.finished {
@@ -163,7 +167,7 @@ impl Answer {
             self.call(position, call, events);
         }
         if let Some(function) = delta.get("function_call") {
-            self.function(0, "", function, events);
+            self.function((0, "", None), function, events);
         }
     }
 
@@ -171,13 +175,18 @@ impl Answer {
         let wire = node.get("index").and_then(Node::whole).unwrap_or(position as u64);
         let id = node.text_of("id").unwrap_or_default();
         match (node.get("function"), node.get("custom")) {
-            (Some(function), _) => self.function(wire, &id, function, events),
-            (None, Some(custom)) => self.function(wire, &id, custom, events),
+            (Some(function), _) => self.function((wire, &id, google_signature(node)), function, events),
+            (None, Some(custom)) => self.function((wire, &id, None), custom, events),
             (None, None) => {}
         }
     }
 
-    fn function(&mut self, wire: u64, id: &str, function: &Node<'_>, events: &mut Vec<Event>) {
+    fn function(
+        &mut self,
+        (wire, id, signature): (u64, &str, Option<String>),
+        function: &Node<'_>,
+        events: &mut Vec<Event>,
+    ) {
         let choice = self.index;
         let name = function.text_of("name").unwrap_or_default();
         let known = self.calls.iter().rev().find(|call| call.wire == wire);
@@ -191,7 +200,7 @@ impl Answer {
                 };
                 let id = if id.is_empty() { format!("call_{choice}_{call}") } else { id.to_owned() };
                 self.calls.push(Begun { wire, id: id.clone(), number: call });
-                events.push(Event::ToolCall { choice, call, id, name: name.into_owned() });
+                events.push(Event::ToolCall { choice, call, id, name: name.into_owned(), signature });
                 call
             }
         };
