@@ -32,7 +32,7 @@ pub struct Provider {
 
 impl Provider {
     /// The address requests are built on, without a slash at its end: `base_url` or the kind's own. For
-    /// Anthropic without `/v1`, whether or not it was written. `None` only if the kind has none of its own.
+    /// Anthropic without `/v1`, for Gemini without `/openai`, whether or not it was written. `None` only if the kind has none of its own.
     pub fn base(&self) -> Option<&str> {
         let base = match &self.base_url {
             Some(url) => url.trimmed(),
@@ -40,6 +40,7 @@ impl Provider {
         };
         Some(match self.kind {
             ProviderKind::Anthropic => base.strip_suffix("/v1").unwrap_or(base),
+            ProviderKind::Gemini => base.strip_suffix("/openai").unwrap_or(base),
             _ => base,
         })
     }
@@ -58,6 +59,8 @@ pub enum ProviderDialect {
     OpenAi,
     /// Anthropic: `POST {base}/v1/messages`; key in `x-api-key`, `anthropic-version` required.
     Anthropic,
+    /// Google: `POST {base}/models/{model}:generateContent`; key in `x-goog-api-key`.
+    Gemini,
 }
 
 macro_rules! kinds {
@@ -99,6 +102,7 @@ macro_rules! kinds {
 }
 
 const OPENAI: Option<ProviderDialect> = Some(ProviderDialect::OpenAi);
+const GEMINI: Option<ProviderDialect> = Some(ProviderDialect::Gemini);
 const ANTHROPIC: Option<ProviderDialect> = Some(ProviderDialect::Anthropic);
 
 kinds! {
@@ -106,9 +110,8 @@ kinds! {
     OpenAi "openai", true, OPENAI, Some("https://api.openai.com/v1"), Some("OPENAI_API_KEY");
     /// Anthropic.
     Anthropic "anthropic", true, ANTHROPIC, Some("https://api.anthropic.com"), Some("ANTHROPIC_API_KEY");
-    /// Google Gemini, through its OpenAI-compatible surface.
-    Gemini "gemini", true, OPENAI, Some("https://generativelanguage.googleapis.com/v1beta/openai"),
-        Some("GEMINI_API_KEY");
+    /// Google Gemini; for embeddings its OpenAI-compatible surface.
+    Gemini "gemini", true, GEMINI, Some("https://generativelanguage.googleapis.com/v1beta"), Some("GEMINI_API_KEY");
     /// Mistral.
     Mistral "mistral", true, OPENAI, Some("https://api.mistral.ai/v1"), Some("MISTRAL_API_KEY");
     /// Ollama, through its OpenAI-compatible surface; by default on this machine.

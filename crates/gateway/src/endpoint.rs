@@ -2,6 +2,7 @@
 
 mod attempts;
 mod echo;
+pub(crate) mod gemini;
 pub(crate) mod inference;
 pub(crate) mod models;
 pub(crate) mod native;

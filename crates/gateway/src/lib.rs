@@ -194,6 +194,7 @@ impl Gateway {
         match native.map(|provider| provider.dialect) {
             Some(ProviderDialect::Anthropic) => Surface::Anthropic,
             Some(ProviderDialect::OpenAi) => Surface::OpenAi,
+            Some(ProviderDialect::Gemini) => Surface::Gemini,
             None => Surface::of(path, request.headers()),
         }
     }
@@ -337,9 +338,10 @@ impl Gateway {
         }
         let asked = Asked { snapshot, head: &head, body };
         match &endpoint {
-            Endpoint::Chat => inference::answer(asked, Dialect::OpenAiChat, receipt).await,
-            Endpoint::Embeddings => inference::answer(asked, Dialect::OpenAiEmbeddings, receipt).await,
-            Endpoint::Messages => inference::answer(asked, Dialect::AnthropicMessages, receipt).await,
+            Endpoint::Chat => inference::answer(asked, (Dialect::OpenAiChat, None), receipt).await,
+            Endpoint::Embeddings => inference::answer(asked, (Dialect::OpenAiEmbeddings, None), receipt).await,
+            Endpoint::Messages => inference::answer(asked, (Dialect::AnthropicMessages, None), receipt).await,
+            Endpoint::Gemini(path) => inference::answer(asked, (Dialect::Gemini, Some(path)), receipt).await,
             Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),
             Endpoint::Model(id) => Ok((models::one(snapshot, &head.headers, id, receipt)?, None)),
             Endpoint::OpenApi => Ok((openapi::document(snapshot, receipt), None)),

@@ -145,6 +145,16 @@ const OF_EVERYBODY: &str = "*";
 /// A request has been measured by the limits of the configuration, which may be wide.
 const ALL_OF_IT: Limits = Limits { depth: 512, nodes: usize::MAX, unique_members: false };
 
+/// Members that name a file at Google by its address; others' addresses are pages anybody may read.
+const GOOGLE_FILES: [&str; 2] = ["fileUri", "file_uri"];
+
+/// The file an address at Google names.
+fn google_file(uri: &str) -> Option<&str> {
+    let lower = uri.to_ascii_lowercase();
+    let stored = !lower.starts_with("http") || !lower.contains("://") || lower.contains("googleapis.com");
+    Some(uri).filter(|_| stored).and_then(|uri| uri.rsplit('/').next()).filter(|id| !id.is_empty())
+}
+
 /// The stored objects a request names. Almost every request names none, which is seen without parsing it.
 pub(crate) fn references(body: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
@@ -167,7 +177,8 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
 fn may_name_object(body: &[u8]) -> bool {
     memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
         Some([b'"', text @ ..]) => {
-            let mut names = REFERENCES.iter().chain(&SPOKEN_OF).map(|name| name.as_bytes());
+            let names = REFERENCES.iter().chain(&SPOKEN_OF).chain(&GOOGLE_FILES);
+            let mut names = names.map(|name| name.as_bytes());
             // Almost no string begins with the same letter: compared before all of it is.
             names.any(|name| name.first() == text.first() && text.starts_with(name))
         }
@@ -262,6 +273,9 @@ fn collect(value: &Value, found: &mut Vec<String>) {
             for (name, value) in members {
                 if REFERENCES.contains(&name.as_str()) {
                     named(value, found);
+                }
+                if GOOGLE_FILES.contains(&name.as_str()) {
+                    found.extend(value.as_str().and_then(google_file).map(str::to_owned));
                 }
                 collect(value, found);
             }

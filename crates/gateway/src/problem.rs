@@ -31,7 +31,7 @@ impl Surface {
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if under("/v1/messages") || (under("/v1/models") && headers.contains_key("anthropic-version")) {
             Self::Anthropic
-        } else if under("/v1beta") {
+        } else if under("/v1beta") || crate::endpoint::gemini::Path::of(path).is_some() {
             Self::Gemini
         } else if under("/oauth") {
             Self::OAuth

@@ -197,6 +197,7 @@ pub(crate) fn provider_request(
             headers.insert(HeaderName::from_static("anthropic-version"), ANTHROPIC_VERSION);
             PASSED_ANTHROPIC.as_slice()
         }
+        ProviderDialect::Gemini => &[],
     };
     for name in passed.iter().map(|name| HeaderName::from_static(name)) {
         for (at, value) in caller.get_all(&name).iter().enumerate() {
@@ -215,8 +216,13 @@ pub(crate) fn provider_request(
     }
     // Last, so that nothing stands between opening the key and sending it.
     if let Some(credential) = &provider.credential {
+        // Google's OpenAI-compatible surface takes the key as OpenAI does.
+        let compatible = path.path().contains("/openai/");
         match provider.dialect {
-            ProviderDialect::OpenAi => {
+            ProviderDialect::Gemini if !compatible => {
+                headers.insert(HeaderName::from_static("x-goog-api-key"), credential.open(&provider.origin, "")?)
+            }
+            ProviderDialect::OpenAi | ProviderDialect::Gemini => {
                 headers.insert(header::AUTHORIZATION, credential.open(&provider.origin, "Bearer ")?)
             }
             ProviderDialect::Anthropic => {

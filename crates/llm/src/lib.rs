@@ -16,6 +16,7 @@ mod provider;
 mod roundtrip;
 mod translate;
 
+pub use codec::array::JsonArray;
 pub use codec::sse::{SseDecoder, SseError, SseEvent};
 pub use dialect::{Failure, error_body, stream_error_event};
 pub use error::{ProviderError, RequestError, ResponseError};

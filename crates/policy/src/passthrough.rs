@@ -28,6 +28,14 @@ const OPENAI_POST: &[&str] = &[
 const OPENAI_GET: &[&str] = &["/models", "/models/**"];
 const ANTHROPIC_POST: &[&str] = &["/messages", "/messages/count_tokens"];
 const ANTHROPIC_GET: &[&str] = &["/models", "/models/*"];
+const GEMINI_POST: &[&str] = &[
+    "/models/*:generateContent",
+    "/models/*:streamGenerateContent",
+    "/models/*:countTokens",
+    "/models/*:embedContent",
+    "/models/*:batchEmbedContents",
+];
+const GEMINI_GET: &[&str] = &["/models", "/models/*"];
 
 impl Opening {
     /// What a policy lists.
@@ -44,6 +52,7 @@ impl Opening {
         let (post, get) = match provider.dialect {
             Some(ProviderDialect::OpenAi) => (OPENAI_POST, OPENAI_GET),
             Some(ProviderDialect::Anthropic) => (ANTHROPIC_POST, ANTHROPIC_GET),
+            Some(ProviderDialect::Gemini) => (GEMINI_POST, GEMINI_GET),
             None => return Vec::new(),
         };
         let mut prefixes = vec!["", "/v1", provider.base_path.as_str()];

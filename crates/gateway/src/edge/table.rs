@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method};
 
 use super::path;
+use crate::endpoint::gemini;
 use crate::snapshot::{Provider, Service, Snapshot, Upstream};
 
 /// What a request is for.
@@ -16,6 +17,8 @@ pub(crate) enum Endpoint {
     Embeddings,
     /// `POST /v1/messages`
     Messages,
+    /// `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`, and under `/v1/models/`
+    Gemini(gemini::Path),
     /// `GET /v1/models`
     Models,
     /// `GET /v1/models/{id}`
@@ -37,6 +40,7 @@ impl Endpoint {
             Self::Chat => "chat",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
+            Self::Gemini(_) => "gemini",
             Self::Models | Self::Model(_) => "models",
             Self::OpenApi => "openapi",
             Self::Native(..) => "native",
@@ -47,7 +51,7 @@ impl Endpoint {
 
     /// Whether the endpoint takes a JSON body and nothing else.
     pub(crate) fn takes_json(&self) -> bool {
-        matches!(self, Self::Chat | Self::Embeddings | Self::Messages | Self::Service(_))
+        matches!(self, Self::Chat | Self::Embeddings | Self::Messages | Self::Gemini(_) | Self::Service(_))
     }
 }
 
@@ -68,6 +72,9 @@ pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, Head
 }
 
 fn declared(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> {
+    if let Some(path) = path.starts_with("/v1").then(|| gemini::Path::of(path)).flatten() {
+        return Some((Endpoint::Gemini(path), POST));
+    }
     if let Some(id) = path::model_id(path) {
         return Some((Endpoint::Model(id.into_owned()), GET));
     }

@@ -176,8 +176,10 @@ async fn one<E: Exchange>(
 ) -> Result<Answer, Failed> {
     let prepared = exchange.prepare(provider, model, reservation.permit()).map_err(Failed::Request)?;
     let content = upstream::Content::json(prepared.body, exchange.streams());
-    let path = provider.path(prepared.spoken);
-    let request = upstream::provider_request(provider, (Method::POST, path), exchange.head(), content)
+    let unnamed = || RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no such name" };
+    let path = provider.path(prepared.spoken, model, exchange.streams());
+    let path = path.ok_or_else(|| Failed::Request(unnamed()))?;
+    let request = upstream::provider_request(provider, (Method::POST, &path), exchange.head(), content)
         .map_err(UpstreamError::from)?;
     let call = Call { target: &provider.target, label: &provider.label, deadlines: plan.deadlines(provider), request };
     let response = upstream::send(reservation, receipt, call).await?;

@@ -1,4 +1,4 @@
-//! `/v1/chat/completions`, `/v1/embeddings` and `/v1/messages`: the same dialect passes through byte for byte, another is
+//! `/v1/chat/completions`, `/v1/embeddings`, `/v1/messages` and Gemini's `:generateContent`: the same dialect passes through byte for byte, another is
 //! translated.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use net::UpstreamBody;
 use policy::{Ask, Permit, Target, Tools};
 
 use super::attempts::{self, Exchange, Failed, Prepared};
-use super::{Answered, Asked, native, request_problem, within};
+use super::{Answered, Asked, gemini, native, request_problem, within};
 use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Watched};
@@ -22,9 +22,17 @@ use crate::snapshot::{Provider, Snapshot};
 use crate::upstream::{self, UpstreamError};
 
 /// Answer a request in `dialect`.
-pub(crate) async fn answer(asked: Asked<'_>, dialect: Dialect, receipt: &mut Receipt) -> Answered {
+pub(crate) async fn answer(
+    asked: Asked<'_>,
+    (dialect, path): (Dialect, Option<&gemini::Path>),
+    receipt: &mut Receipt,
+) -> Answered {
     let limits = json_limits(asked.snapshot, dialect);
-    let seen = peek(dialect, &asked.body, &limits).map_err(|error| Refusal::from(request_problem(&error)))?;
+    let seen = peek(dialect, &asked.body, &limits).and_then(|seen| match path {
+        Some(path) => seen.with_path(&path.model, path.stream),
+        None => Ok(seen),
+    });
+    let seen = seen.map_err(|error| Refusal::from(request_problem(&error)))?;
     let permit = permit(asked.snapshot, &seen, receipt)?;
     let reservation = receipt.reserve(permit).await?;
     let plan = route::plan(asked.snapshot, reservation.permit(), &seen.model).map_err(|unknown| unknown.problem())?;
@@ -38,7 +46,10 @@ pub(crate) async fn answer(asked: Asked<'_>, dialect: Dialect, receipt: &mut Rec
         limit: asked.snapshot.limits.response_body,
         now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
     };
-    let answer = attempts::run(&inference, &plan, &reservation, receipt).await?;
+    let mut answer = attempts::run(&inference, &plan, &reservation, receipt).await?;
+    if dialect == Dialect::Gemini && !gemini::wants_events(asked.head.uri.query()) {
+        answer = gemini::as_array(answer);
+    }
     Ok((answer, Some(reservation)))
 }
 
@@ -105,7 +116,7 @@ impl Exchange for Inference<'_> {
             let body = Bytes::from(self.seen.splice(self.dialect, self.body, &edits));
             return Ok(Prepared { spoken, body, translation: None });
         }
-        let options = Options { flavour, now: self.now, ..Options::default() };
+        let options = Options { flavour, stream: self.seen.stream, now: self.now, ..Options::default() };
         let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?;
         let body = Bytes::from(translation.request(self.body, &edits)?);
         Ok(Prepared { spoken, body, translation: Some(translation) })

@@ -14,7 +14,7 @@ use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, models, peek, pe
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
 
-use super::{Answered, Asked, request_problem, within};
+use super::{Answered, Asked, gemini, request_problem, within};
 use crate::authorize;
 use crate::edge;
 use crate::metrics::Label;
@@ -126,14 +126,23 @@ fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Diale
         "/chat/completions" => Dialect::OpenAiChat,
         "/embeddings" => Dialect::OpenAiEmbeddings,
         "/messages" => Dialect::AnthropicMessages,
+        _ if gemini::Path::of(below).is_some() => Dialect::Gemini,
         _ => return Ok(None),
     };
     if method != Method::POST {
         return Ok(None);
     }
+    let path = gemini::Path::of(below).filter(|_| dialect == Dialect::Gemini);
+    if path.as_ref().is_some_and(|path| path.stream) && !gemini::wants_events(asked.head.uri.query()) {
+        let message = "Ask for a stream with `alt=sse`.";
+        return Err(Problem::client(StatusCode::BAD_REQUEST, "invalid_request", message).into());
+    }
     let limits = super::inference::json_limits(asked.snapshot, dialect);
-    let seen = peek(dialect, &asked.body, &limits).map_err(|error| Refusal::from(request_problem(&error)))?;
-    Ok(Some((dialect, seen)))
+    let seen = peek(dialect, &asked.body, &limits).and_then(|seen| match path {
+        Some(path) => seen.with_path(&path.model, path.stream),
+        None => Ok(seen),
+    });
+    Ok(Some((dialect, seen.map_err(|error| Refusal::from(request_problem(&error)))?)))
 }
 
 /// The models another request names, if it is JSON, whatever it calls itself: some servers do not ask.

@@ -11,6 +11,10 @@ use super::SnapshotError;
 use crate::metrics::Label;
 use crate::upstream::{Credential, CredentialError};
 
+/// What of a model's name is written as it is in a path.
+const NAME: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+
 /// A provider, ready to be called.
 #[derive(Debug)]
 pub(crate) struct Provider {
@@ -60,10 +64,16 @@ impl Provider {
             |reason: &str| SnapshotError::Url { kind: "provider", name: name.clone(), reason: reason.to_owned() };
         let base = provider.base().ok_or_else(|| wrong("it needs a base_url"))?;
         let dialect = provider.kind.dialect().ok_or_else(|| wrong("this kind cannot be called"))?;
-        let (target, origin, path) = destination("provider", name, base, provider.may_be_private())?;
+        let (target, origin, mut path) = destination("provider", name, base, provider.may_be_private())?;
+        if dialect == ProviderDialect::Gemini && !["/v1beta", "/v1", "/v1alpha"].iter().any(|v| path.ends_with(v)) {
+            // As Google's own SDK takes it: without the version.
+            path.push_str("/v1beta");
+        }
         let (chat, embeddings) = match dialect {
             ProviderDialect::OpenAi => ("/chat/completions", "/embeddings"),
             ProviderDialect::Anthropic => ("/v1/messages", "/v1/embeddings"),
+            // Its own paths name the model.
+            ProviderDialect::Gemini => ("/openai/chat/completions", "/openai/embeddings"),
         };
         let join =
             |end: &str| PathAndQuery::try_from(format!("{path}{end}")).map_err(|_| wrong("its path cannot be sent"));
@@ -104,17 +114,34 @@ impl Provider {
             (_, Dialect::OpenAiEmbeddings) => Dialect::OpenAiEmbeddings,
             (ProviderDialect::OpenAi, _) => Dialect::OpenAiChat,
             (ProviderDialect::Anthropic, _) => Dialect::AnthropicMessages,
+            (ProviderDialect::Gemini, _) => Dialect::Gemini,
         }
     }
 
     /// Whether it has an endpoint for what a client of this dialect asks.
     pub(crate) fn answers(&self, client: Dialect) -> bool {
-        client != Dialect::OpenAiEmbeddings || self.dialect == ProviderDialect::OpenAi
+        client != Dialect::OpenAiEmbeddings || self.dialect != ProviderDialect::Anthropic
     }
 
-    /// Where requests in `dialect` go.
-    pub(crate) fn path(&self, dialect: Dialect) -> &PathAndQuery {
-        if dialect == Dialect::OpenAiEmbeddings { &self.embeddings } else { &self.chat }
+    /// Where requests in `dialect` for `model` go. `None`: its name cannot stand in a path.
+    pub(crate) fn path(&self, dialect: Dialect, model: &str, stream: bool) -> Option<PathAndQuery> {
+        match dialect {
+            Dialect::OpenAiEmbeddings => Some(self.embeddings.clone()),
+            Dialect::Gemini => {
+                // One name, one segment: nothing a caller writes leads to another path.
+                let known =
+                    |name: &&str| !name.is_empty() && !matches!(*name, "." | "..") && !name.contains(['/', '\\']);
+                let (collection, name) = match model.split_once('/') {
+                    Some((collection @ ("models" | "tunedModels"), name)) => (collection, name),
+                    _ => ("models", model),
+                };
+                let name = Some(name).filter(known)?;
+                let name = percent_encoding::utf8_percent_encode(name, NAME);
+                let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+                PathAndQuery::try_from(format!("{}/{collection}/{name}:{method}", self.base)).ok()
+            }
+            Dialect::OpenAiChat | Dialect::AnthropicMessages => Some(self.chat.clone()),
+        }
     }
 
     /// The provider's own path for what follows `/providers/NAME`, written with its whole base path, with `/v1`, or with
@@ -122,7 +149,7 @@ impl Provider {
     pub(crate) fn native_path(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
         let below = self.below(rest);
         match self.dialect {
-            ProviderDialect::OpenAi => join(&self.base, below, query),
+            ProviderDialect::OpenAi | ProviderDialect::Gemini => join(&self.base, below, query),
             ProviderDialect::Anthropic => join(&format!("{}/v1", self.base), below, query),
         }
     }

@@ -1,3 +1,4 @@
 //! Framing of streamed answers.
 
+pub(crate) mod array;
 pub(crate) mod sse;

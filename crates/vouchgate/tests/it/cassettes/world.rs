@@ -54,10 +54,9 @@ pub(super) struct World {
 }
 
 /// The kinds that have a name of their own; every other provider is one more `openai-compatible`.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 11] = [
     "cerebras",
     "deepseek",
-    "gemini",
     "groq",
     "huggingface",
     "llamacpp",

@@ -1,0 +1,124 @@
+//! `/v1beta/models/{model}:generateContent` and `:streamGenerateContent`, and the same under `/v1/models/`: what Google's
+//! form of a request has in its path, and its streams as one JSON array.
+
+use base::Problem;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use llm::{JsonArray, Usage};
+
+use crate::relay::{Answer, Before, Content, Pipe, State};
+
+/// What the path asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// The model.
+    pub(crate) model: String,
+    /// Whether the answer is streamed.
+    pub(crate) stream: bool,
+}
+
+impl Path {
+    /// What `path` asks for, below this gateway's root or a provider's base.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        let rest =
+            ["/v1beta/models/", "/v1/models/", "/models/"].iter().find_map(|prefix| path.strip_prefix(prefix))?;
+        let (model, method) = rest.rsplit_once(':')?;
+        let stream = match method {
+            "generateContent" => false,
+            "streamGenerateContent" => true,
+            _ => return None,
+        };
+        let model = percent_encoding::percent_decode_str(model).decode_utf8().ok()?;
+        (!model.is_empty()).then(|| Self { model: model.into_owned(), stream })
+    }
+}
+
+/// Whether the query asks for server-sent events (`alt=sse`); without it a stream is an array.
+pub(crate) fn wants_events(query: Option<&str>) -> bool {
+    let named = |query: &str| {
+        url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "alt" && value == "sse")
+    };
+    query.is_some_and(named)
+}
+
+/// A streamed answer as one array.
+pub(super) fn as_array(answer: Answer) -> Answer {
+    let Answer { status, mut headers, content } = answer;
+    let wrap = |pipe| Box::new(Arrayed { pipe, array: JsonArray::default() });
+    let content = match content {
+        Content::Stream(first, body, pipe) => Content::Stream(first, body, wrap(pipe)),
+        Content::Made(events, pipe) => {
+            let mut wrapped = wrap(pipe);
+            let events = events.into_iter().map(|event| Bytes::from(wrapped.array.feed(&event))).collect();
+            Content::Made(events, wrapped)
+        }
+        whole @ Content::Whole(..) => return Answer { status, headers, content: whole },
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    Answer { status, headers, content }
+}
+
+/// A stream of events that goes out as an array.
+struct Arrayed {
+    pipe: Box<dyn Pipe>,
+    array: JsonArray,
+}
+
+impl Arrayed {
+    fn last(&mut self, events: &Bytes) -> Bytes {
+        let mut out = self.array.feed(events);
+        out.extend(self.array.finish());
+        Bytes::from(out)
+    }
+}
+
+impl Pipe for Arrayed {
+    fn feed(&mut self, piece: &Bytes) -> Bytes {
+        let events = self.pipe.feed(piece);
+        Bytes::from(self.array.feed(&events))
+    }
+
+    fn finish(&mut self, clean: bool) -> Bytes {
+        let events = self.pipe.finish(clean);
+        self.last(&events)
+    }
+
+    fn interrupt(&mut self, problem: &Problem) -> Bytes {
+        let events = self.pipe.interrupt(problem);
+        self.last(&events)
+    }
+
+    fn before(&mut self) -> Option<Before> {
+        self.pipe.before()
+    }
+
+    fn state(&self) -> State {
+        self.pipe.state()
+    }
+
+    fn usage(&self) -> Usage {
+        self.pipe.usage()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_says_the_model_and_whether_it_streams() {
+        let path = |model: &str, stream| Some(Path { model: model.to_owned(), stream });
+        assert_eq!(Path::of("/v1beta/models/fast:generateContent"), path("fast", false));
+        assert_eq!(Path::of("/v1/models/vouchgate%2Fecho:streamGenerateContent"), path("vouchgate/echo", true));
+        assert_eq!(Path::of("/v1beta/models/llama:8b:generateContent"), path("llama:8b", false));
+        for other in [
+            "/v1beta/models/:generateContent",
+            "/v1beta/models/x",
+            "/v1beta/models/x:delete",
+            "/v2/models/x:generateContent",
+        ] {
+            assert_eq!(Path::of(other), None, "{other}");
+        }
+        assert!(wants_events(Some("a=b&alt=sse")) && !wants_events(Some("alt=json")) && !wants_events(None));
+    }
+}
