@@ -178,7 +178,7 @@ async fn errors_speak_the_dialect_of_the_endpoint() {
     assert_eq!(anthropic.json()["type"], "error");
     assert_eq!(anthropic.json()["error"]["type"], "authentication_error");
     assert_eq!(anthropic.header("request-id"), anthropic.header("x-request-id"));
-    let gemini = world.send("POST", "/v1beta/models/x:generateContent", &[], "{}").await;
+    let gemini = world.send("POST", "/v1beta/models/x:unknownMethod", &[], "{}").await;
     assert_eq!(gemini.json()["error"]["status"], "NOT_FOUND");
 }
 

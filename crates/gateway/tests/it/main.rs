@@ -12,7 +12,10 @@
 
 mod bound;
 mod cassettes;
+#[path = "../../../llm/tests/common/compare.rs"]
+mod compare;
 mod edge;
+mod gemini;
 mod harness;
 mod inference;
 mod limits;

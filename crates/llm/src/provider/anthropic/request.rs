@@ -23,7 +23,8 @@ pub(crate) fn request(request: &Request) -> Result<String, RequestError> {
         return Err(RequestError::unsupported(request.called(openai, gemini), "Anthropic has no such member"));
     }
     if !native && matches!(request.tool_choice, Some(ToolChoice::Other(_))) {
-        return Err(RequestError::unsupported("tool_choice", "auto, none, required or one function"));
+        let name = request.called("tool_choice", "toolConfig");
+        return Err(RequestError::unsupported(name, "auto, none, required or one function"));
     }
     let Some(max_tokens) = request.max_output_tokens else {
         return Err(RequestError::missing("max_tokens"));
@@ -354,8 +355,9 @@ fn tools(request: &Request) -> Result<Option<String>, RequestError> {
     }
     let native = request.dialect == Dialect::AnthropicMessages;
     for (i, tool) in request.tools.iter().enumerate() {
-        if tool.native.is_some() && !native {
-            return Err(RequestError::unsupported(format!("tools[{i}].type"), "only functions can be translated"));
+        if let Some((kind, _)) = tool.native.as_ref().filter(|_| !native) {
+            let kind = request.kind_of(kind);
+            return Err(RequestError::unsupported(format!("tools[{i}]{kind}"), "only functions can be translated"));
         }
         if !native {
             tool.extra.iter().try_for_each(|extra| neutral(extra, &format!("tools[{i}].")))?;

@@ -194,7 +194,7 @@ fn turn(a: &mut Array<'_>, request: &Request, parts: &[(usize, &Part)]) -> Resul
                 o.text("name", name);
                 o.raw("response", &result(&texts, *is_error));
                 if inside {
-                    o.array("parts", |a| media.iter().for_each(|part| piece(a, part, None)));
+                    o.array("parts", |a| media.iter().for_each(|part| piece(a, part)));
                 }
             });
         });
@@ -202,28 +202,13 @@ fn turn(a: &mut Array<'_>, request: &Request, parts: &[(usize, &Part)]) -> Resul
             beside.extend(media);
         }
     }
-    beside.into_iter().for_each(|part| piece(a, part, None));
-    let mut signature: Option<&str> = None;
+    beside.into_iter().for_each(|part| piece(a, part));
     for (_, part) in parts.iter().filter(|(_, part)| !is_result(part)) {
         match &part.body {
-            Body::Thinking { text, signature: Some(sealed) } if text.is_empty() => {
-                // The signature of a text or a call beside it; another maker's means nothing to Google.
-                signature = sealed.strip_prefix(GEMINI_SIGNATURE).or(signature);
-            }
             // An empty text says nothing beside other parts.
             Body::Text(said) if said.is_empty() && parts.len() > 1 => {}
-            Body::ToolCall(call) => {
-                let own = call.signature.as_deref().or_else(|| signature.take());
-                piece(a, part, own);
-            }
-            _ => piece(a, part, None),
+            _ => piece(a, part),
         }
-    }
-    if let Some(signature) = signature {
-        a.object(|o| {
-            o.text("text", "");
-            o.text("thoughtSignature", signature);
-        });
     }
     Ok(())
 }
@@ -253,7 +238,7 @@ fn result(texts: &[&Part], is_error: bool) -> String {
     }
 }
 
-fn piece(a: &mut Array<'_>, part: &Part, signature: Option<&str>) {
+fn piece(a: &mut Array<'_>, part: &Part) {
     match &part.body {
         Body::Text(text) | Body::Refusal(text) => a.object(|o| o.text("text", text)),
         Body::Image(at) => source(a, at, "image/jpeg"),
@@ -269,14 +254,17 @@ fn piece(a: &mut Array<'_>, part: &Part, signature: Option<&str>) {
                 o.text("name", &call.name);
                 o.raw("args", &input(&call.arguments));
             });
-            o.maybe_text("thoughtSignature", signature);
+            o.maybe_text("thoughtSignature", call.signature.as_deref());
         }),
         // Only Google's own thoughts go back to it.
         Body::Thinking { text, signature: Some(sealed) } => {
             if let Some(own) = sealed.strip_prefix(GEMINI_SIGNATURE) {
                 a.object(|o| {
                     o.text("text", text);
-                    o.boolean("thought", true);
+                    // Without a text it is the signature of what was said.
+                    if !text.is_empty() {
+                        o.boolean("thought", true);
+                    }
                     o.text("thoughtSignature", own);
                 });
             }

@@ -13,7 +13,8 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
     if !native {
         request.extra.iter().try_for_each(|extra| neutral(extra, ""))?;
         if matches!(request.tool_choice, Some(ToolChoice::Other(_))) {
-            return Err(RequestError::unsupported("tool_choice", "auto, none, any or one tool"));
+            let name = request.called("tool_choice", "toolConfig");
+            return Err(RequestError::unsupported(name, "auto, none, any or one tool"));
         }
         if request.top_k.is_some() {
             return Err(RequestError::unsupported("top_k", "OpenAI's dialect has no such member"));
@@ -355,8 +356,9 @@ fn tools(request: &Request) -> Result<Option<String>, RequestError> {
     }
     if request.dialect != Dialect::OpenAiChat {
         for (i, tool) in request.tools.iter().enumerate() {
-            if tool.native.is_some() {
-                return Err(RequestError::unsupported(format!("tools[{i}].type"), "only functions can be translated"));
+            if let Some((kind, _)) = &tool.native {
+                let kind = request.kind_of(kind);
+                return Err(RequestError::unsupported(format!("tools[{i}]{kind}"), "only functions can be translated"));
             }
             tool.extra.iter().try_for_each(|extra| neutral(extra, &format!("tools[{i}].")))?;
         }
