@@ -26,7 +26,8 @@ fn response(client: Dialect, provider: Dialect, body: &Value) -> Value {
 }
 
 fn stream(client: Dialect, provider: Dialect, events: &[Value]) -> String {
-    let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let framed = events.iter().flat_map(|event| ["data: ".to_owned(), event.to_string(), "\n\n".to_owned()]);
+    let text: String = framed.collect();
     let mut stream = between(client, provider).stream(true);
     let mut out = stream.feed(text.as_bytes());
     out.extend(stream.finish(true));

@@ -47,11 +47,7 @@ pub(super) fn as_array(answer: Answer) -> Answer {
     let wrap = |pipe| Box::new(Arrayed { pipe, array: JsonArray::default() });
     let content = match content {
         Content::Stream(first, body, pipe) => Content::Stream(first, body, wrap(pipe)),
-        Content::Made(events, pipe) => {
-            let mut wrapped = wrap(pipe);
-            let events = events.into_iter().map(|event| Bytes::from(wrapped.array.feed(&event))).collect();
-            Content::Made(events, wrapped)
-        }
+        Content::Made(events, pipe) => Content::Made(events, wrap(pipe)),
         whole @ Content::Whole(..) => return Answer { status, headers, content: whole },
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));

@@ -110,7 +110,9 @@ fn logprobs(o: &mut Object<'_>, tokens: &[TokenLogprob]) {
     };
     o.object("logprobsResult", |o| {
         o.array("chosenCandidates", |a| {
-            tokens.iter().for_each(|token| a.object(|o| one(o, &token.token, token.logprob.as_str())));
+            for token in tokens {
+                a.object(|o| one(o, &token.token, token.logprob.as_str()));
+            }
         });
         o.array("topCandidates", |a| {
             for token in tokens {

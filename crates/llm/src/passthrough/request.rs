@@ -292,7 +292,7 @@ impl Peek {
             (Some(at), _) => changes.push((at, 0, format!("\"maxOutputTokens\":{bound}{comma}"))),
             (None, Some((at, length))) => changes.push((at, length, format!("{{\"maxOutputTokens\":{bound}}}"))),
             // A request without contents is refused by its provider: what follows is never an empty object.
-            (None, None) => added.push_str(&format!("\"generationConfig\":{{\"maxOutputTokens\":{bound}}},")),
+            (None, None) => added.extend(["\"generationConfig\":{\"maxOutputTokens\":", &bound.to_string(), "},"]),
         }
     }
 

@@ -233,8 +233,8 @@ fn function_declaration(node: &Node<'_>, path: &str) -> Result<Tool, RequestErro
     let mut extra = others(an_object(node, path)?, &["name", "description", "parameters", "parametersJsonSchema"], "");
     // What a function gives is no part of how it is called.
     extra.retain(|extra| {
-        !matches!(extra.name.as_str(), "response" | "responseJsonSchema" | "response_json_schema")
-            && !(extra.name == "behavior" && extra.value.as_str() == r#""BLOCKING""#)
+        let usual = extra.name == "behavior" && extra.value.as_str() == r#""BLOCKING""#;
+        !usual && !matches!(extra.name.as_str(), "response" | "responseJsonSchema" | "response_json_schema")
     });
     Ok(Tool {
         name: needed(node, "name", path)?,

@@ -27,7 +27,9 @@ fn convert(schema: &Node<'_>) -> String {
                         [] => {}
                         [one] if !nullable && !value.is_array() => o.text("type", one),
                         several => o.array("type", |a: &mut Array<'_>| {
-                            several.iter().for_each(|kind| a.text(kind));
+                            for kind in several {
+                                a.text(kind);
+                            }
                             if nullable && !several.iter().any(|kind| *kind == "null") {
                                 a.text("null");
                             }

@@ -202,7 +202,9 @@ fn turn(a: &mut Array<'_>, request: &Request, parts: &[(usize, &Part)]) -> Resul
             beside.extend(media);
         }
     }
-    beside.into_iter().for_each(|part| piece(a, part));
+    for part in beside {
+        piece(a, part);
+    }
     for (_, part) in parts.iter().filter(|(_, part)| !is_result(part)) {
         match &part.body {
             // An empty text says nothing beside other parts.
