@@ -258,6 +258,67 @@ fn every_gemini_request_is_translated_or_refused_by_name() {
         }
     }
     eprintln!("gemini requests translated: {translated}");
-    refused.iter().for_each(|(why, count)| eprintln!("  {count:4} x {why}"));
+    for (why, count) in &refused {
+        eprintln!("  {count:4} x {why}");
+    }
     assert!(translated >= 200);
+}
+
+/// What the user and the model said in a request of OpenAI's or Anthropic's, where it is plain text.
+fn spoken(request: &Value) -> Vec<String> {
+    let messages = request["messages"].as_array().into_iter().flatten();
+    let of = |content: &Value| match content {
+        Value::String(text) => vec![text.clone()],
+        other => other.as_array().into_iter().flatten().filter_map(|p| p["text"].as_str().map(str::to_owned)).collect(),
+    };
+    messages.flat_map(|message| of(&message["content"])).filter(|text| !text.is_empty()).collect()
+}
+
+#[test]
+fn every_request_of_the_other_dialects_is_translated_for_gemini_or_refused_by_name() {
+    let Some(data) = vectors::data() else { return vectors::skipped("gemini: other requests") };
+    let (mut translated, mut refused) = (0, std::collections::BTreeMap::<String, usize>::new());
+    for folder in std::fs::read_dir(data.join("cassettes")).unwrap().flatten() {
+        for file in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
+            let Ok(recorded) = serde_json::from_str::<Value>(&text) else { continue };
+            let client = match recorded["endpoint"].as_str() {
+                Some("chat.completions") => Dialect::OpenAiChat,
+                Some("messages") => Dialect::AnthropicMessages,
+                _ => continue,
+            };
+            let request = &recorded["request_body"]["json"];
+            if !request.is_object() {
+                continue;
+            }
+            let name = file.file_name().to_string_lossy().into_owned();
+            let translation = Translation::new(client, Dialect::Gemini, Options::default()).unwrap();
+            match translation.request(&serde_json::to_vec(request).unwrap(), &Edits::default()) {
+                Ok(body) => {
+                    let body = String::from_utf8(body).unwrap();
+                    let after: Value = serde_json::from_str(&body).unwrap();
+                    let mut found = Vec::new();
+                    texts(&after, &mut found);
+                    let found = found.join("\n");
+                    for said in spoken(request) {
+                        // A tool's result may stand there as the object it is.
+                        let there = found.contains(&said) || serde_json::from_str::<Value>(&said).is_ok();
+                        assert!(there, "{name}: lost {said:.80}");
+                    }
+                    translated += 1;
+                }
+                Err(error @ RequestError::Unsupported { .. }) => {
+                    let param = error.param().unwrap_or("").replace(|c: char| c.is_ascii_digit(), "");
+                    *refused.entry(format!("{client:?} {param}")).or_default() += 1;
+                }
+                Err(_) if recorded["status"].as_u64().is_some_and(|status| status >= 400) => {}
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
+    }
+    eprintln!("requests translated for gemini: {translated}");
+    for (why, count) in &refused {
+        eprintln!("  {count:4} x {why}");
+    }
+    assert!(translated >= 500);
 }

@@ -181,8 +181,7 @@ fn turn(a: &mut Array<'_>, request: &Request, parts: &[(usize, &Part)]) -> Resul
     for (at, part) in parts.iter().filter(|(_, part)| is_result(part)) {
         let Body::ToolResult { call, parts, is_error } = &part.body else { continue };
         let Some(name) = called(request, *at, call) else {
-            let path = format!("{}: {call}", request.path(*at));
-            return Err(RequestError::unsupported(path, "no call with this id came before its result"));
+            return Err(RequestError::unsupported(request.path(*at), "no call with this id came before its result"));
         };
         let (texts, media): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| {
             matches!(part.body, Body::Text(_) | Body::Refusal(_) | Body::Thinking { .. } | Body::RedactedThinking(_))
