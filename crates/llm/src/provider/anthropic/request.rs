@@ -215,7 +215,7 @@ fn supported<'a>(
             return Ok(None);
         }
         Body::Other { kind, .. } if !native => return refuse(&request.kind_of(kind), "Anthropic has no such part"),
-        Body::Audio { .. } => return refuse("", "Anthropic takes no audio"),
+        Body::Audio { .. } => return refuse(&request.kind_of("inlineData"), "Anthropic takes no audio"),
         Body::Image(source) | Body::Document { source, .. } => match source {
             Source::File(_) if !native => return refuse("", "a stored file lives at one provider only"),
             Source::Base64 { media_type, .. }
