@@ -26,7 +26,7 @@ pub struct Client {
     #[serde(default = "default_token_ttl")]
     #[schemars(with = "SpanText")]
     pub token_ttl: Span,
-    /// Refuse it for now.
+    /// Refuse it, without forgetting it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
     /// The grants it may use. Absent: `client_credentials`, for a client that proves who it is.

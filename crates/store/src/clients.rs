@@ -22,7 +22,7 @@ pub struct Client {
     pub scopes: Vec<String>,
     /// How long its tokens live; absent: the default.
     pub token_ttl: Option<Duration>,
-    /// Whether it is refused for now.
+    /// Whether it is refused, though not forgotten.
     pub disabled: bool,
     /// When it was made.
     pub created_at: Timestamp,
