@@ -1,6 +1,7 @@
 //! Calling a provider: only for a permitted and admitted request, with its own key, and with nothing of the caller's but
 //! what is asked.
 
+mod authorize;
 mod credential;
 
 use base::Problem;
@@ -13,6 +14,8 @@ use http_body_util::BodyExt;
 use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 
 pub use self::credential::{Credential, CredentialError};
+
+use self::authorize::Scheme;
 
 use crate::Reservation;
 use crate::metrics::Label;
@@ -183,13 +186,40 @@ fn class(status: StatusCode) -> &'static str {
     }
 }
 
-/// A request to a provider: its key, its version, and of the caller's fields the few that may pass.
-pub(crate) fn provider_request(
-    provider: &Provider,
-    (method, path): (Method, &PathAndQuery),
-    caller: &HeaderMap,
-    content: Content,
-) -> Result<Request<OutBody>, CredentialError> {
+/// A request to be made to a provider.
+pub(crate) struct Asking<'a> {
+    pub(crate) provider: &'a Provider,
+    /// The key it is made with, where the provider takes one.
+    pub(crate) key: Option<&'a Credential>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) method: Method,
+    pub(crate) path: &'a PathAndQuery,
+    /// The caller's fields, of which the few that may pass are sent along.
+    pub(crate) caller: &'a HeaderMap,
+    pub(crate) content: Content,
+}
+
+/// Ask a provider, with its key. The reservation shows that the request was permitted and admitted, and is held until the
+/// answer's end.
+pub(crate) async fn ask(
+    reservation: &Reservation,
+    receipt: &mut Receipt,
+    asking: Asking<'_>,
+) -> Result<Response<UpstreamBody>, UpstreamError> {
+    let Asking { provider, key, deadlines, method, path, caller, content } = asking;
+    let headers = provider_headers(provider, caller, &content);
+    let mut request = request(method, path, headers, content.body);
+    if let Some(key) = key {
+        let scheme = Scheme::of(provider, path);
+        authorize::authorize(&scheme, key, &provider.origin, &mut request, receipt.shared()).await?;
+    }
+    let call =
+        Call { target: &provider.target, label: &provider.label, deadlines, request: request.map(OutBody::from) };
+    send(reservation, receipt, call).await
+}
+
+/// The fields of a request to a provider but for its key: its version, and of the caller's the few that may pass.
+fn provider_headers(provider: &Provider, caller: &HeaderMap, content: &Content) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     let passed = match provider.dialect {
         ProviderDialect::OpenAi => PASSED_OPENAI.as_slice(),
@@ -209,28 +239,12 @@ pub(crate) fn provider_request(
         }
     }
     headers.insert(header::USER_AGENT, USER_AGENT);
-    headers.insert(header::ACCEPT, content.accept);
+    headers.insert(header::ACCEPT, content.accept.clone());
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some(kind) = content.kind {
-        headers.insert(header::CONTENT_TYPE, kind);
+    if let Some(kind) = &content.kind {
+        headers.insert(header::CONTENT_TYPE, kind.clone());
     }
-    // Last, so that nothing stands between opening the key and sending it.
-    if let Some(credential) = &provider.credential {
-        // Google's OpenAI-compatible surface takes the key as OpenAI does.
-        let compatible = path.path().contains("/openai/");
-        match provider.dialect {
-            ProviderDialect::Gemini if !compatible => {
-                headers.insert(HeaderName::from_static("x-goog-api-key"), credential.open(&provider.origin, "")?)
-            }
-            ProviderDialect::OpenAi | ProviderDialect::Gemini => {
-                headers.insert(header::AUTHORIZATION, credential.open(&provider.origin, "Bearer ")?)
-            }
-            ProviderDialect::Anthropic => {
-                headers.insert(HeaderName::from_static("x-api-key"), credential.open(&provider.origin, "")?)
-            }
-        };
-    }
-    Ok(request(method, path, headers, content.body))
+    headers
 }
 
 /// What a request carries and what it asks for.
@@ -259,11 +273,11 @@ pub(crate) fn proxied_request(
     if let Some(inject) = inject {
         headers.insert(inject.header.clone(), inject.credential.open(origin, &inject.prefix)?);
     }
-    Ok(request(method, path, headers, body))
+    Ok(request(method, path, headers, body).map(OutBody::from))
 }
 
-fn request(method: Method, path: &PathAndQuery, headers: HeaderMap, body: Bytes) -> Request<OutBody> {
-    let mut request = Request::new(OutBody::from(body));
+fn request(method: Method, path: &PathAndQuery, headers: HeaderMap, body: Bytes) -> Request<Bytes> {
+    let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(path.clone());
     *request.headers_mut() = headers;

@@ -14,7 +14,7 @@ use crate::relay::{Answer, Content};
 use crate::route::Plan;
 use crate::settle::{Outcome, Receipt};
 use crate::snapshot::{ModelTarget, Provider};
-use crate::upstream::{self, Call, UpstreamError};
+use crate::upstream::{self, Asking, UpstreamError};
 
 /// A request that any of several targets may answer.
 pub(crate) trait Exchange: Sync {
@@ -179,10 +179,16 @@ async fn one<E: Exchange>(
     let unnamed = || RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no such name" };
     let path = provider.path(prepared.spoken, model, exchange.streams());
     let path = path.ok_or_else(|| Failed::Request(unnamed()))?;
-    let request = upstream::provider_request(provider, (Method::POST, &path), exchange.head(), content)
-        .map_err(UpstreamError::from)?;
-    let call = Call { target: &provider.target, label: &provider.label, deadlines: plan.deadlines(provider), request };
-    let response = upstream::send(reservation, receipt, call).await?;
+    let asking = Asking {
+        provider,
+        key: provider.credential.as_ref(),
+        deadlines: plan.deadlines(provider),
+        method: Method::POST,
+        path: &path,
+        caller: exchange.head(),
+        content,
+    };
+    let response = upstream::ask(reservation, receipt, asking).await?;
     if !last && plan.retries_on(response.status()) {
         return Err(UpstreamError::Status(response.status()).into());
     }

@@ -24,7 +24,7 @@ use crate::relay::{Answer, Content, Opaque, Pipe, Watched};
 use crate::route::Plan;
 use crate::settle::{Outcome, Receipt};
 use crate::snapshot::{ModelTarget, Provider};
-use crate::upstream::{self, Call, UpstreamError};
+use crate::upstream::{self, Asking, UpstreamError};
 
 /// Query parameters that would bring another credential.
 const CREDENTIALS: [&str; 4] = ["key", "api_key", "api-key", "access_token"];
@@ -78,11 +78,16 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
     let path = provider.native_path(rest, query).ok_or_else(bad_path)?;
     let kind = asked.head.headers.get(header::CONTENT_TYPE).cloned().filter(|_| !body.is_empty());
     let accept = asked.head.headers.get(header::ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*"));
-    let content = upstream::Content { body, kind, accept };
-    let request = upstream::provider_request(provider, (method.clone(), &path), &asked.head.headers, content)
-        .map_err(|error| UpstreamError::from(error).problem())?;
-    let call = Call { target: &provider.target, label: &provider.label, deadlines: provider.deadlines, request };
-    let response = upstream::send(&reservation, receipt, call).await.map_err(|error| error.problem())?;
+    let asking = Asking {
+        provider,
+        key: provider.credential.as_ref(),
+        deadlines: provider.deadlines,
+        method: method.clone(),
+        path: &path,
+        caller: &asked.head.headers,
+        content: upstream::Content { body, kind, accept },
+    };
+    let response = upstream::ask(&reservation, receipt, asking).await.map_err(|error| error.problem())?;
     upstream::check_head(&response).map_err(|error| error.problem())?;
     let answer = native.finish(response, stripped, &asked.body, receipt).await?;
     if let Content::Whole(body, _) = &answer.content

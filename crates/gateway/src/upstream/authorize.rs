@@ -1,0 +1,52 @@
+//! How a finished request shows the key it is made with. Which key that is has been decided before.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request};
+
+use super::{Credential, UpstreamError};
+use config::ProviderDialect;
+
+use crate::Shared;
+use crate::snapshot::Provider;
+
+/// How a provider takes its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// `Authorization: Bearer KEY` (RFC 6750 section 2.1).
+    Bearer,
+    /// The key alone, in a field of the provider's own.
+    Field(HeaderName),
+}
+
+impl Scheme {
+    /// What `provider` expects of a request to `path`.
+    pub(crate) fn of(provider: &Provider, path: &PathAndQuery) -> Self {
+        match provider.dialect {
+            // Google's OpenAI-compatible surface takes the key as OpenAI does.
+            ProviderDialect::Gemini if path.path().contains("/openai/") => Self::Bearer,
+            ProviderDialect::Gemini => Self::Field(HeaderName::from_static("x-goog-api-key")),
+            ProviderDialect::Anthropic => Self::Field(HeaderName::from_static("x-api-key")),
+            ProviderDialect::OpenAi => Self::Bearer,
+        }
+    }
+}
+
+/// Put what `credential` proves into a request to `origin` that is otherwise as it will be sent: method, path, fields and
+/// body are final, since some schemes sign them. Nothing stands between opening the key and sending it.
+#[allow(clippy::unused_async)] // Some schemes ask for a token first.
+pub(crate) async fn authorize(
+    scheme: &Scheme,
+    credential: &Credential,
+    origin: &str,
+    request: &mut Request<Bytes>,
+    _shared: &Shared,
+) -> Result<(), UpstreamError> {
+    let (name, value): (HeaderName, HeaderValue) = match scheme {
+        Scheme::Bearer => (header::AUTHORIZATION, credential.open(origin, "Bearer ")?),
+        Scheme::Field(name) => (name.clone(), credential.open(origin, "")?),
+    };
+    request.headers_mut().insert(name, value);
+    Ok(())
+}
