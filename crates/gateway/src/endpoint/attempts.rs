@@ -1,9 +1,9 @@
 //! Trying the targets of a plan in their order until one answers. Once an answer has begun it stands.
 
 use base::Problem;
-use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response};
-use llm::{Dialect, RequestError, Translation};
+use llm::{Dialect, RequestError};
 use net::UpstreamBody;
 use policy::Permit;
 
@@ -18,35 +18,45 @@ use crate::upstream::{self, Asking, UpstreamError};
 
 /// A request that any of several targets may answer.
 pub(crate) trait Exchange: Sync {
-    /// Whether a stream is asked for.
-    fn streams(&self) -> bool;
+    /// What [`Self::finish`] needs to know of the request that was sent.
+    type Sent: Send;
 
-    /// Whether a provider that speaks `spoken` may make something that the answer tells the caller of.
-    fn makes(&self, spoken: Dialect) -> bool;
+    /// Whether the provider may make something that its answer to this tells the caller of.
+    fn makes(&self, sent: &Self::Sent) -> bool;
 
     /// The caller's header fields, of which a few are passed on.
     fn head(&self) -> &HeaderMap;
 
     /// The request as this target takes it.
-    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared, RequestError>;
+    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError>;
 
     /// The built-in model's answer.
     fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed>;
 
-    /// Turn a provider's response, in the dialect it speaks, into the caller's answer. Its status and encoding have been looked at.
+    /// Turn a provider's response into the caller's answer. Its status and encoding have been looked at.
     fn finish(
         &self,
         response: Response<UpstreamBody>,
-        prepared: (Dialect, Option<Translation>),
+        sent: Self::Sent,
         receipt: &mut Receipt,
     ) -> impl Future<Output = Result<Answer, Failed>> + Send;
 }
 
 /// A request ready for one target.
-pub(crate) struct Prepared {
-    pub(crate) spoken: Dialect,
-    pub(crate) body: Bytes,
-    pub(crate) translation: Option<Translation>,
+pub(crate) struct Prepared<S> {
+    pub(crate) path: PathAndQuery,
+    pub(crate) content: upstream::Content,
+    pub(crate) sent: S,
+}
+
+/// Where a chat request in `spoken` goes.
+pub(crate) fn path(
+    provider: &Provider,
+    spoken: Dialect,
+    (model, stream): (&str, bool),
+) -> Result<PathAndQuery, RequestError> {
+    let unnamed = || RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no such name" };
+    provider.path(spoken, model, stream).ok_or_else(unnamed)
 }
 
 /// Why a target gave no answer.
@@ -175,10 +185,7 @@ async fn one<E: Exchange>(
     receipt: &mut Receipt,
 ) -> Result<Answer, Failed> {
     let prepared = exchange.prepare(provider, model, reservation.permit()).map_err(Failed::Request)?;
-    let content = upstream::Content::json(prepared.body, exchange.streams());
-    let unnamed = || RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no such name" };
-    let path = provider.path(prepared.spoken, model, exchange.streams());
-    let path = path.ok_or_else(|| Failed::Request(unnamed()))?;
+    let Prepared { path, content, sent } = prepared;
     let asking = Asking {
         provider,
         key: provider.credential.as_ref(),
@@ -196,8 +203,8 @@ async fn one<E: Exchange>(
     if upstream::is_encoded(response.headers()) {
         return Err(UpstreamError::Encoding.into());
     }
-    let makes = prepared.translation.is_none() && exchange.makes(prepared.spoken);
-    let mut answer = exchange.finish(response, (prepared.spoken, prepared.translation), receipt).await?;
+    let makes = exchange.makes(&sent);
+    let mut answer = exchange.finish(response, sent, receipt).await?;
     if makes {
         answer = within::claimed(answer, provider, receipt).await.map_err(Failed::Answer)?;
     }

@@ -85,20 +85,31 @@ struct Inference<'a> {
     now: u64,
 }
 
-impl Exchange for Inference<'_> {
-    fn streams(&self) -> bool {
-        self.seen.stream
+impl Inference<'_> {
+    fn prepared<S>(
+        &self,
+        provider: &Provider,
+        model: &str,
+        body: Bytes,
+        sent: (Dialect, S),
+    ) -> Result<Prepared<(Dialect, S)>, RequestError> {
+        let path = attempts::path(provider, sent.0, (model, self.seen.stream))?;
+        Ok(Prepared { path, content: upstream::Content::json(body, self.seen.stream), sent })
     }
+}
 
-    fn makes(&self, spoken: Dialect) -> bool {
-        within::may_make(spoken, self.seen)
+impl Exchange for Inference<'_> {
+    type Sent = (Dialect, Option<Translation>);
+
+    fn makes(&self, (spoken, translation): &Self::Sent) -> bool {
+        translation.is_none() && within::may_make(*spoken, self.seen)
     }
 
     fn head(&self) -> &HeaderMap {
         self.head
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared, RequestError> {
+    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
         let spoken = provider.speaks(self.dialect);
         let flavour = provider.flavour();
         let edits = Edits {
@@ -114,12 +125,12 @@ impl Exchange for Inference<'_> {
         }
         if spoken == self.dialect {
             let body = Bytes::from(self.seen.splice(self.dialect, self.body, &edits));
-            return Ok(Prepared { spoken, body, translation: None });
+            return self.prepared(provider, model, body, (spoken, None));
         }
         let options = Options { flavour, stream: self.seen.stream, now: self.now, ..Options::default() };
         let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?;
         let body = Bytes::from(translation.request(self.body, &edits)?);
-        Ok(Prepared { spoken, body, translation: Some(translation) })
+        self.prepared(provider, model, body, (spoken, Some(translation)))
     }
 
     fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
@@ -129,7 +140,7 @@ impl Exchange for Inference<'_> {
     async fn finish(
         &self,
         response: Response<UpstreamBody>,
-        (_, translation): (Dialect, Option<Translation>),
+        (_, translation): Self::Sent,
         receipt: &mut Receipt,
     ) -> Result<Answer, Failed> {
         let (head, mut body) = response.into_parts();

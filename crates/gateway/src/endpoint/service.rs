@@ -168,12 +168,10 @@ struct ServiceCall {
 }
 
 impl Exchange for ServiceCall {
-    fn streams(&self) -> bool {
-        self.request.stream
-    }
+    type Sent = (Dialect, Translation);
 
     /// A service's answer is its text.
-    fn makes(&self, _: Dialect) -> bool {
+    fn makes(&self, _: &Self::Sent) -> bool {
         false
     }
 
@@ -182,7 +180,7 @@ impl Exchange for ServiceCall {
         &self.head
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared, RequestError> {
+    fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
         let spoken = provider.speaks(Dialect::OpenAiChat);
         let options = Options { flavour: provider.flavour(), now: self.now, ..Options::default() };
         let translation = Translation::new(Dialect::OpenAiChat, spoken, options)
@@ -197,7 +195,9 @@ impl Exchange for ServiceCall {
             }
             other => other?,
         };
-        Ok(Prepared { spoken, body: Bytes::from(body), translation: Some(translation) })
+        let path = attempts::path(provider, spoken, (model, self.request.stream))?;
+        let content = upstream::Content::json(Bytes::from(body), self.request.stream);
+        Ok(Prepared { path, content, sent: (spoken, translation) })
     }
 
     fn echo(&self, _: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
@@ -213,10 +213,9 @@ impl Exchange for ServiceCall {
     async fn finish(
         &self,
         response: Response<UpstreamBody>,
-        (spoken, translation): (Dialect, Option<Translation>),
+        (spoken, translation): Self::Sent,
         receipt: &mut Receipt,
     ) -> Result<Answer, Failed> {
-        let Some(translation) = translation else { return Err(UpstreamError::Kind.into()) };
         let (head, body) = response.into_parts();
         let streamed = upstream::is_event_stream(&head.headers);
         if !head.status.is_success() {
