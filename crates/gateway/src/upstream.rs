@@ -11,6 +11,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
+use llm::Framing;
 use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 
 pub use self::credential::{Credential, CredentialError};
@@ -256,8 +257,8 @@ pub(crate) struct Content {
 
 impl Content {
     /// JSON, to be answered by JSON or by a stream.
-    pub(crate) fn json(body: Bytes, stream: bool) -> Self {
-        let accept = if stream { "text/event-stream" } else { "application/json" };
+    pub(crate) fn json(body: Bytes, stream: Option<Framing>) -> Self {
+        let accept = stream.map_or("application/json", Framing::media_type);
         let kind = Some(HeaderValue::from_static("application/json"));
         Self { body, kind, accept: HeaderValue::from_static(accept) }
     }
@@ -306,16 +307,16 @@ pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// Whether an answer is an event stream.
+/// How an answer is framed, where it is a stream.
+pub(crate) fn framing(headers: &HeaderMap) -> Option<Framing> {
+    let essence = headers.get(header::CONTENT_TYPE)?.as_bytes().split(|b| *b == b';').next()?;
+    Framing::of_media_type(essence.trim_ascii())
+}
+
+/// Whether an answer is an event stream as browsers know it. Other framings are streams only where one was asked for: files
+/// come in them too.
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-    let essence = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .split(|b| *b == b';')
-            .next()
-            .is_some_and(|e| e.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
-    };
-    headers.get(header::CONTENT_TYPE).is_some_and(essence)
+    framing(headers) == Some(Framing::Sse)
 }
 
 /// The fields of a provider's answer that reach the caller.
@@ -340,9 +341,9 @@ pub(crate) async fn first_piece(body: &mut UpstreamBody) -> Result<Option<Bytes>
     Ok(None)
 }
 
-/// Whether a body begins as an event stream does and JSON never.
-pub(crate) fn begins_events(first: &Bytes) -> bool {
-    [b"data:".as_slice(), b"event:", b": "].iter().any(|start| first.starts_with(start))
+/// Whether a body begins as a stream of this framing does and a JSON document never.
+pub(crate) fn begins_events(framing: Framing, first: &Bytes) -> bool {
+    framing == Framing::Sse && [b"data:".as_slice(), b"event:", b": "].iter().any(|start| first.starts_with(start))
 }
 
 /// Read an answer whole, of which the `first` piece may have been read already; without copying when it came in one.

@@ -17,6 +17,7 @@ mod roundtrip;
 mod translate;
 
 pub use codec::array::JsonArray;
+pub use codec::frames::Framing;
 pub use codec::sse::{SseDecoder, SseError, SseEvent};
 pub use dialect::{Failure, error_body, stream_error_event};
 pub use error::{ProviderError, RequestError, ResponseError};
@@ -52,6 +53,13 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// How its streamed answers are framed.
+    pub const fn framing(self) -> Framing {
+        match self {
+            Self::OpenAiChat | Self::OpenAiEmbeddings | Self::AnthropicMessages | Self::Gemini => Framing::Sse,
+        }
+    }
+
     /// A short stable name for logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

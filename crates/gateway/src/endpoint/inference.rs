@@ -94,7 +94,8 @@ impl Inference<'_> {
         sent: (Dialect, S),
     ) -> Result<Prepared<(Dialect, S)>, RequestError> {
         let path = attempts::path(provider, sent.0, (model, self.seen.stream))?;
-        Ok(Prepared { path, content: upstream::Content::json(body, self.seen.stream), sent })
+        let content = upstream::Content::json(body, self.seen.stream.then(|| sent.0.framing()));
+        Ok(Prepared { path, content, sent })
     }
 }
 
@@ -140,20 +141,24 @@ impl Exchange for Inference<'_> {
     async fn finish(
         &self,
         response: Response<UpstreamBody>,
-        (_, translation): Self::Sent,
+        (spoken, translation): Self::Sent,
         receipt: &mut Receipt,
     ) -> Result<Answer, Failed> {
         let (head, mut body) = response.into_parts();
         let status = head.status;
         let mut headers = upstream::returned(&head.headers);
         let mut ready = VecDeque::new();
-        let mut streamed = upstream::is_event_stream(&head.headers);
+        let labelled = upstream::framing(&head.headers);
+        if status.is_success() && labelled.is_some_and(|framing| framing != spoken.framing()) {
+            return Err(UpstreamError::Kind.into());
+        }
+        let mut streamed = labelled.is_some();
         if self.seen.stream && status.is_success() && !streamed {
             // Some servers stream and call it JSON.
             ready = upstream::first_piece(&mut body).await?.into_iter().collect();
-            streamed = ready.front().is_some_and(upstream::begins_events);
+            streamed = ready.front().is_some_and(|first| upstream::begins_events(spoken.framing(), first));
         }
-        if translation.is_some() || (streamed && !upstream::is_event_stream(&head.headers)) {
+        if translation.is_some() || (streamed && labelled.is_none()) {
             headers.remove(header::CONTENT_TYPE);
         }
         match translation {

@@ -9,8 +9,8 @@ use base::{Name, Problem};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use llm::Dialect;
 use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, models, peek, peek_response};
+use llm::{Dialect, Framing};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
 
@@ -245,7 +245,9 @@ impl Native<'_> {
         let headers = returned(&head.headers);
         let outcome = if status.is_success() { Outcome::Ok } else { Outcome::ProviderError };
         let encoded = upstream::is_encoded(&head.headers);
-        let streamed = status.is_success() && upstream::is_event_stream(&head.headers);
+        let framing = upstream::framing(&head.headers)
+            .filter(|framing| status.is_success() && (*framing == Framing::Sse || self.seen.is_some()));
+        let streamed = framing.is_some();
         let makes = status.is_success() && created::is_made(self.method, self.below, self.resource, sent);
         let lists = status.is_success() && self.method == Method::GET && self.resource == Resource::Collection;
         let tells = status.is_success() && within::may_make_below(self.below, self.seen.as_ref());
@@ -257,9 +259,11 @@ impl Native<'_> {
             return Err(UpstreamError::Kind.problem().into());
         }
         if streamed && !encoded {
-            let pipe: Box<dyn Pipe> = match &self.seen {
-                Some((dialect, _)) => Box::new(Watched::new(StreamTap::new(*dialect, strip))),
-                None => Box::new(Opaque::new(true)),
+            let pipe: Box<dyn Pipe> = match (&self.seen, framing) {
+                (Some((dialect, _)), Some(framing)) => {
+                    Box::new(Watched::new(StreamTap::framed((*dialect, framing), strip)))
+                }
+                _ => Box::new(Opaque::new(true)),
             };
             let (first, body) = if makes {
                 created::claim_streamed(body, self.provider, receipt).await?

@@ -196,7 +196,7 @@ impl Exchange for ServiceCall {
             other => other?,
         };
         let path = attempts::path(provider, spoken, (model, self.request.stream))?;
-        let content = upstream::Content::json(Bytes::from(body), self.request.stream);
+        let content = upstream::Content::json(Bytes::from(body), self.request.stream.then(|| spoken.framing()));
         Ok(Prepared { path, content, sent: (spoken, translation) })
     }
 
@@ -217,7 +217,7 @@ impl Exchange for ServiceCall {
         receipt: &mut Receipt,
     ) -> Result<Answer, Failed> {
         let (head, body) = response.into_parts();
-        let streamed = upstream::is_event_stream(&head.headers);
+        let streamed = upstream::framing(&head.headers) == Some(spoken.framing());
         if !head.status.is_success() {
             let bytes = upstream::read(None, body, self.limit).await?;
             let mut answer = Answer::json(translation.error(head.status.as_u16(), &bytes));

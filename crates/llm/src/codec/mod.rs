@@ -1,4 +1,6 @@
 //! Framing of streamed answers.
 
 pub(crate) mod array;
+pub(crate) mod frames;
+pub(crate) mod lines;
 pub(crate) mod sse;

@@ -1,9 +1,9 @@
 //! Server-sent events (WHATWG HTML, section 9.2), incremental and bounded: any chunking gives the same events.
 
-/// One event.
+/// One event, whatever the framing it came in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SseEvent {
-    /// The `event` field; empty if absent.
+    /// The `event` field; empty if absent, as in framings that have none.
     pub event: String,
     /// The `data` fields, joined by line feeds.
     pub data: String,
@@ -37,12 +37,9 @@ pub struct SseDecoder {
     first_line: bool,
 }
 
-/// The largest event taken by default: a whole picture in base64 fits.
-const LIMIT: usize = 16 << 20;
-
 impl Default for SseDecoder {
     fn default() -> Self {
-        Self::new(LIMIT)
+        Self::new(super::frames::LIMIT)
     }
 }
 

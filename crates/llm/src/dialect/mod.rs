@@ -8,7 +8,7 @@ mod read;
 use base::Problem;
 
 use crate::json::object;
-use crate::{Dialect, ProviderError};
+use crate::{Dialect, Framing, ProviderError};
 
 /// An error to be told to a client, whatever it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,12 +121,17 @@ pub fn error_body(dialect: Dialect, failure: &Failure) -> Vec<u8> {
 
 /// An error event for the middle of a stream. It is the last: no dialect goes on after it, none ends cleanly.
 pub fn stream_error_event(dialect: Dialect, failure: &Failure) -> Vec<u8> {
-    let body = error_body(dialect, failure);
-    let mut out =
-        if dialect == Dialect::AnthropicMessages { b"event: error\ndata: ".to_vec() } else { b"data: ".to_vec() };
-    out.extend_from_slice(&body);
-    out.extend_from_slice(b"\n\n");
-    out
+    framed_error_event(dialect, dialect.framing(), failure)
+}
+
+/// [`stream_error_event`] in this framing.
+pub(crate) fn framed_error_event(dialect: Dialect, framing: Framing, failure: &Failure) -> Vec<u8> {
+    let (before, after) = match (framing, dialect) {
+        (Framing::Sse, Dialect::AnthropicMessages) => ("event: error\ndata: ", "\n\n"),
+        (Framing::Sse, _) => ("data: ", "\n\n"),
+        (Framing::Lines, _) => ("", "\n"),
+    };
+    [before.as_bytes(), &error_body(dialect, failure), after.as_bytes()].concat()
 }
 
 /// The error types Anthropic documents.

@@ -4,8 +4,9 @@ use std::mem;
 
 use bytes::Bytes;
 
-use crate::codec::sse::{SseDecoder, SseEvent};
-use crate::dialect::{Failure, stream_error_event};
+use crate::codec::frames::{Frames, Framing};
+use crate::codec::sse::SseEvent;
+use crate::dialect::{Failure, framed_error_event};
 use crate::json::{Limits, Node, node};
 use crate::model::Usage;
 use crate::provider::usage::{AnthropicUsage, gemini, openai};
@@ -21,7 +22,8 @@ const ANSWERS: usize = 256;
 pub struct StreamTap {
     dialect: Dialect,
     strip_usage: bool,
-    sse: SseDecoder,
+    framing: Framing,
+    frames: Frames,
     /// The start of an event that is not whole yet.
     held: Vec<u8>,
     /// The last event ended in a CR at the end of a chunk; whether it was forwarded.
@@ -82,10 +84,16 @@ impl StreamTap {
     /// Watch a stream. `strip_usage`: the caller asked for no usage chunk ([`super::Edits::include_usage`] did), so
     /// the chunk that holds nothing else is taken out.
     pub fn new(dialect: Dialect, strip_usage: bool) -> Self {
+        Self::framed((dialect, dialect.framing()), strip_usage)
+    }
+
+    /// The same for a stream whose framing is not the dialect's usual one.
+    pub fn framed((dialect, framing): (Dialect, Framing), strip_usage: bool) -> Self {
         Self {
             dialect,
             strip_usage: strip_usage && dialect == Dialect::OpenAiChat,
-            sse: SseDecoder::default(),
+            framing,
+            frames: Frames::new(framing),
             held: Vec::new(),
             split_end: None,
             usage: Usage::default(),
@@ -103,14 +111,14 @@ impl StreamTap {
         if chunk.is_empty() || matches!(self.outcome, Outcome::Garbage) {
             return Bytes::new();
         }
-        let mut sse = mem::take(&mut self.sse);
+        let mut frames = mem::replace(&mut self.frames, Frames::new(self.framing));
         let mut passed = Passed { before: Vec::new(), from: 0, through: 0, copied: None };
         // The second half of a CRLF goes where the event went that the first half ended.
         if let Some(was_kept) = self.split_end.take().filter(|_| chunk.first() == Some(&b'\n')) {
             passed.through = 1;
             passed.from = usize::from(!was_kept);
         }
-        let result = sse.feed(chunk, |event, end| {
+        let result = frames.feed(chunk, |event, end| {
             let drop = self.watch(&event) && self.strip_usage;
             let held = mem::take(&mut self.held);
             passed.event(chunk, (held, end), drop);
@@ -124,14 +132,14 @@ impl StreamTap {
             out.extend(self.error_event());
             return Bytes::from(out);
         }
-        if sse.is_between_events() {
+        if frames.is_between_events() {
             // Empty lines that belong to no event are signs of life.
             let held = mem::take(&mut self.held);
             passed.event(chunk, (held, chunk.len()), false);
         } else {
             self.held.extend_from_slice(chunk.get(passed.through..).unwrap_or_default());
         }
-        self.sse = sse;
+        self.frames = frames;
         passed.finish(chunk)
     }
 
@@ -139,7 +147,7 @@ impl StreamTap {
     /// after a complete answer, an error event after one that was cut.
     pub fn finish(&mut self, clean: bool) -> Vec<u8> {
         if clean && self.outcome == Outcome::Open {
-            let last = self.sse.finish().filter(provider::is_whole);
+            let last = self.frames.finish().filter(provider::is_whole);
             if last.is_some_and(|event| self.watch(&event)) && self.strip_usage {
                 self.held.clear();
             }
@@ -167,7 +175,7 @@ impl StreamTap {
         }
         self.outcome = Outcome::Cut;
         self.held.clear();
-        stream_error_event(self.dialect, failure)
+        framed_error_event(self.dialect, self.framing, failure)
     }
 
     /// What the stream has come to.
@@ -259,6 +267,6 @@ impl StreamTap {
 
     fn error_event(&self) -> Vec<u8> {
         let failure = if matches!(self.outcome, Outcome::Garbage) { Failure::garbage() } else { Failure::cut() };
-        stream_error_event(self.dialect, &failure)
+        framed_error_event(self.dialect, self.framing, &failure)
     }
 }

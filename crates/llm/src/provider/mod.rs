@@ -5,7 +5,8 @@ pub(crate) mod gemini;
 pub(crate) mod openai;
 pub(crate) mod usage;
 
-use crate::codec::sse::{SseDecoder, SseError, SseEvent};
+use crate::codec::frames::Frames;
+use crate::codec::sse::{SseError, SseEvent};
 use crate::json::{Kind, Limits, Node, node};
 use crate::model::{Event, Request, Response, Usage};
 use crate::passthrough::CapName;
@@ -88,7 +89,7 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
 /// Reads a provider's stream into canonical events. Any chunking gives the same events.
 #[derive(Debug)]
 pub struct Decoder {
-    sse: SseDecoder,
+    frames: Frames,
     inner: Inner,
     failed: bool,
 }
@@ -100,6 +101,16 @@ enum Inner {
     Gemini(gemini::Stream),
 }
 
+impl Inner {
+    fn take(&mut self, event: &SseEvent, events: &mut Vec<Event>) {
+        match self {
+            Self::OpenAi(stream) => stream.take(event, events),
+            Self::Anthropic(stream) => stream.take(event, events),
+            Self::Gemini(stream) => stream.take(event, events),
+        }
+    }
+}
+
 impl Decoder {
     /// A decoder for a provider of `dialect`.
     pub fn new(dialect: Dialect) -> Self {
@@ -108,7 +119,7 @@ impl Decoder {
             Dialect::Gemini => Inner::Gemini(gemini::Stream::default()),
             Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => Inner::OpenAi(openai::Stream::default()),
         };
-        Self { sse: SseDecoder::default(), inner, failed: false }
+        Self { frames: Frames::new(dialect.framing()), inner, failed: false }
     }
 
     /// Take `chunk`, append its events. An error means that the stream cannot be read on; later bytes are ignored.
@@ -117,11 +128,7 @@ impl Decoder {
             return Ok(());
         }
         let inner = &mut self.inner;
-        let result = self.sse.feed(chunk, |event, _| match inner {
-            Inner::OpenAi(stream) => stream.take(&event, events),
-            Inner::Anthropic(stream) => stream.take(&event, events),
-            Inner::Gemini(stream) => stream.take(&event, events),
-        });
+        let result = self.frames.feed(chunk, |event, _| inner.take(&event, events));
         self.failed = result.is_err();
         result
     }
@@ -129,26 +136,15 @@ impl Decoder {
     /// The provider has closed the stream, `clean`ly or not: appends [`Event::End`] where what came was a complete
     /// answer without its terminal event. Says whether the answer is complete.
     pub fn finish(&mut self, clean: bool, events: &mut Vec<Event>) -> bool {
-        let last = if clean && !self.failed { self.sse.finish().filter(is_whole) } else { None };
+        let last = if clean && !self.failed { self.frames.finish().filter(is_whole) } else { None };
+        if let Some(event) = &last {
+            self.inner.take(event, events);
+        }
+        let clean = clean && !self.failed;
         match &mut self.inner {
-            Inner::OpenAi(stream) => {
-                if let Some(event) = &last {
-                    stream.take(event, events);
-                }
-                stream.finish(clean && !self.failed, events)
-            }
-            Inner::Anthropic(stream) => {
-                if let Some(event) = &last {
-                    stream.take(event, events);
-                }
-                stream.is_ended()
-            }
-            Inner::Gemini(stream) => {
-                if let Some(event) = &last {
-                    stream.take(event, events);
-                }
-                stream.finish(clean && !self.failed, events)
-            }
+            Inner::OpenAi(stream) => stream.finish(clean, events),
+            Inner::Anthropic(stream) => stream.is_ended(),
+            Inner::Gemini(stream) => stream.finish(clean, events),
         }
     }
 
