@@ -33,16 +33,16 @@ pub struct Provider {
 impl Provider {
     /// The address requests are built on, without a slash at its end: `base_url` or the kind's own. For
     /// Anthropic without `/v1`, for Gemini without `/openai`, whether or not it was written. `None` only if the kind has none of its own.
-    pub fn base(&self) -> Option<&str> {
+    pub fn base(&self) -> Option<Cow<'_, str>> {
         let base = match &self.base_url {
             Some(url) => url.trimmed(),
             None => self.kind.default_base_url()?,
         };
-        Some(match self.kind {
+        Some(Cow::Borrowed(match self.kind {
             ProviderKind::Anthropic => base.strip_suffix("/v1").unwrap_or(base),
             ProviderKind::Gemini => base.strip_suffix("/openai").unwrap_or(base),
             _ => base,
-        })
+        }))
     }
 
     /// Whether private addresses may be connected to: said so, or a kind that usually runs on this machine and

@@ -33,7 +33,7 @@ impl World {
         let providers = config.providers.iter().map(|provider| KnownProvider {
             name: provider.name.clone(),
             dialect: provider.kind.dialect(),
-            base_path: provider.base().map(path_of).unwrap_or_default(),
+            base_path: provider.base().map(|base| path_of(&base)).unwrap_or_default(),
         });
         Self {
             providers: providers.collect(),

@@ -265,7 +265,7 @@ async fn providers(config: &Config, egress: &Egress, findings: &mut Findings) {
     let deadlines = Deadlines { connect: PATIENCE, tls: PATIENCE, first_byte: PATIENCE, idle: PATIENCE };
     for provider in &config.providers {
         let what = format!("provider {}", provider.name);
-        let Some(url) = provider.base().and_then(|base| url::Url::parse(base).ok()) else { continue };
+        let Some(url) = provider.base().and_then(|base| url::Url::parse(&base).ok()) else { continue };
         let reach = if provider.may_be_private() { Reach::Private } else { Reach::Public };
         let path = format!("{}/models", url.path().trim_end_matches('/'));
         let request = Request::builder().method(Method::GET).uri(path).body(OutBody::empty());

@@ -78,7 +78,7 @@ pub fn uses(config: &Config) -> Vec<Use<'_>> {
     let mut uses = Vec::new();
     for provider in &config.providers {
         if let Some(reference) = &provider.api_key {
-            let origin = provider.base().and_then(origin_of);
+            let origin = provider.base().and_then(|base| origin_of(&base));
             uses.push(Use { kind: "provider", by: &provider.name, reference, origin });
         }
     }

@@ -64,7 +64,7 @@ impl Provider {
             |reason: &str| SnapshotError::Url { kind: "provider", name: name.clone(), reason: reason.to_owned() };
         let base = provider.base().ok_or_else(|| wrong("it needs a base_url"))?;
         let dialect = provider.kind.dialect().ok_or_else(|| wrong("this kind cannot be called"))?;
-        let (target, origin, mut path) = destination("provider", name, base, provider.may_be_private())?;
+        let (target, origin, mut path) = destination("provider", name, &base, provider.may_be_private())?;
         if dialect == ProviderDialect::Gemini && !["/v1beta", "/v1", "/v1alpha"].iter().any(|v| path.ends_with(v)) {
             // As Google's own SDK takes it: without the version.
             path.push_str("/v1beta");

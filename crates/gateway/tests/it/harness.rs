@@ -364,7 +364,7 @@ fn compiled(config: &str, source: &Arc<Source>) -> Snapshot {
         .providers
         .iter()
         .filter(|p| p.api_key.is_some())
-        .map(|provider| (provider.name.clone(), sealed(&vault, provider.name.as_str(), provider.base().unwrap())));
+        .map(|provider| (provider.name.clone(), sealed(&vault, provider.name.as_str(), &provider.base().unwrap())));
     let upstream_keys = config
         .upstreams
         .iter()

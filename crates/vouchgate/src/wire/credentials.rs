@@ -54,7 +54,7 @@ impl Credentials {
         let mut all = Self::default();
         for provider in &config.providers {
             if let (Some(reference), Some(base)) = (&provider.api_key, provider.base()) {
-                let of = Of { kind: "provider", name: &provider.name, url: base };
+                let of = Of { kind: "provider", name: &provider.name, url: &base };
                 all.providers.insert(provider.name.clone(), of.credential(reference, store, vault).await?);
             }
         }
