@@ -17,6 +17,7 @@ mod roundtrip;
 mod translate;
 
 pub use codec::array::JsonArray;
+pub use codec::event_stream::{EventStreamDecoder, EventStreamMessage, EventStreamValue, event_stream_message};
 pub use codec::frames::Framing;
 pub use codec::sse::{SseDecoder, SseError, SseEvent};
 pub use dialect::{Failure, error_body, stream_error_event};

@@ -1,5 +1,6 @@
 //! How a streamed answer is cut into events: each framing's events come out in one form.
 
+use super::event_stream::{self, EventStreamDecoder};
 use super::lines::LineDecoder;
 use super::sse::{SseDecoder, SseError, SseEvent};
 
@@ -13,6 +14,8 @@ pub enum Framing {
     Sse,
     /// One JSON text per line.
     Lines,
+    /// AWS's event stream.
+    EventStream,
 }
 
 impl Framing {
@@ -23,6 +26,8 @@ impl Framing {
             Some(Self::Sse)
         } else if ["application/x-ndjson", "application/ndjson", "application/stream+json"].into_iter().any(is) {
             Some(Self::Lines)
+        } else if is(event_stream::MEDIA_TYPE) {
+            Some(Self::EventStream)
         } else {
             None
         }
@@ -33,6 +38,7 @@ impl Framing {
         match self {
             Self::Sse => "text/event-stream",
             Self::Lines => "application/x-ndjson",
+            Self::EventStream => event_stream::MEDIA_TYPE,
         }
     }
 }
@@ -42,6 +48,7 @@ impl Framing {
 pub(crate) enum Frames {
     Sse(SseDecoder),
     Lines(LineDecoder),
+    EventStream(EventStreamDecoder),
 }
 
 impl Frames {
@@ -49,6 +56,7 @@ impl Frames {
         match framing {
             Framing::Sse => Self::Sse(SseDecoder::new(LIMIT)),
             Framing::Lines => Self::Lines(LineDecoder::new(LIMIT)),
+            Framing::EventStream => Self::EventStream(EventStreamDecoder::new(LIMIT)),
         }
     }
 
@@ -57,6 +65,7 @@ impl Frames {
         match self {
             Self::Sse(decoder) => decoder.feed(chunk, each),
             Self::Lines(decoder) => decoder.feed(chunk, each),
+            Self::EventStream(decoder) => decoder.feed(chunk, each),
         }
     }
 
@@ -66,6 +75,7 @@ impl Frames {
         match self {
             Self::Sse(decoder) => decoder.finish(),
             Self::Lines(decoder) => decoder.finish(),
+            Self::EventStream(_) => None,
         }
     }
 
@@ -74,6 +84,7 @@ impl Frames {
         match self {
             Self::Sse(decoder) => decoder.is_between_events(),
             Self::Lines(decoder) => decoder.is_between_lines(),
+            Self::EventStream(decoder) => decoder.is_between_events(),
         }
     }
 }
@@ -88,7 +99,7 @@ mod tests {
         assert_eq!(Framing::of_media_type(b"application/x-ndjson"), Some(Framing::Lines));
         assert_eq!(Framing::of_media_type(b"application/stream+json"), Some(Framing::Lines));
         assert_eq!(Framing::of_media_type(b"application/json"), None);
-        for framing in [Framing::Sse, Framing::Lines] {
+        for framing in [Framing::Sse, Framing::Lines, Framing::EventStream] {
             assert_eq!(Framing::of_media_type(framing.media_type().as_bytes()), Some(framing));
         }
     }

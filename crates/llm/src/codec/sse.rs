@@ -20,6 +20,9 @@ pub enum SseError {
     /// Not UTF-8.
     #[error("the stream is not UTF-8")]
     Utf8,
+    /// A frame that cannot be one.
+    #[error("a frame of the stream cannot be read: {0}")]
+    Frame(&'static str),
 }
 
 /// Cuts a byte stream into events. CR, LF and CRLF end a line; a byte order mark at the start is skipped; an event

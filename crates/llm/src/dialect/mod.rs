@@ -7,6 +7,7 @@ mod read;
 
 use base::Problem;
 
+use crate::codec::event_stream::event_stream_message;
 use crate::json::object;
 use crate::{Dialect, Framing, ProviderError};
 
@@ -126,12 +127,21 @@ pub fn stream_error_event(dialect: Dialect, failure: &Failure) -> Vec<u8> {
 
 /// [`stream_error_event`] in this framing.
 pub(crate) fn framed_error_event(dialect: Dialect, framing: Framing, failure: &Failure) -> Vec<u8> {
+    let body = error_body(dialect, failure);
     let (before, after) = match (framing, dialect) {
         (Framing::Sse, Dialect::AnthropicMessages) => ("event: error\ndata: ", "\n\n"),
         (Framing::Sse, _) => ("data: ", "\n\n"),
         (Framing::Lines, _) => ("", "\n"),
+        (Framing::EventStream, _) => {
+            let headers = [
+                (":exception-type", aws_exception(failure.status)),
+                (":content-type", "application/json"),
+                (":message-type", "exception"),
+            ];
+            return event_stream_message(&headers, &body);
+        }
     };
-    [before.as_bytes(), &error_body(dialect, failure), after.as_bytes()].concat()
+    [before.as_bytes(), &body, after.as_bytes()].concat()
 }
 
 /// The error types Anthropic documents.
@@ -167,6 +177,17 @@ const GOOGLE_CODES: [&str; 16] = [
     "UNAVAILABLE",
     "DATA_LOSS",
 ];
+
+/// What Bedrock Runtime calls an error of this status in a stream.
+fn aws_exception(status: u16) -> &'static str {
+    match status {
+        429 => "throttlingException",
+        408 | 504 => "modelTimeoutException",
+        503 => "serviceUnavailableException",
+        400..=499 => "validationException",
+        _ => "internalServerException",
+    }
+}
 
 fn anthropic_type(status: u16) -> &'static str {
     match status {

@@ -2,6 +2,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod gemini;
+pub(crate) mod neutral;
 pub(crate) mod openai;
 pub(crate) mod usage;
 

@@ -5,6 +5,7 @@ use crate::model::{
     Body, Extra, GEMINI_SIGNATURE, Json, Message, Output, Part, Reasoning, Request, Role, Source, Tool, ToolChoice,
 };
 use crate::provider::anthropic::input;
+use crate::provider::neutral::is_echo;
 use crate::{Dialect, RequestError};
 
 /// `request` as the body of `:generateContent` or `:streamGenerateContent`; the model and whether it streams go into the path.
@@ -47,37 +48,9 @@ pub(crate) fn request(request: &Request) -> Result<String, RequestError> {
     }))
 }
 
-/// Whether a member that Gemini does not have may be left out: it asks for nothing, or is only a hint.
+/// See [`crate::provider::neutral::neutral`].
 fn neutral(extra: &Extra, path: &str) -> Result<(), RequestError> {
-    let value = extra.value.as_str();
-    let parsed = || node(value, &Limits::REQUEST);
-    let fine = value == "null"
-        || match extra.name.as_str() {
-            "metadata" | "prompt_cache_key" | "prompt_cache_retention" | "prediction" | "usage" | "safety_identifier"
-            // These are read into the canonical model where they came in.
-            | "reasoning" | "thinking" | "enable_thinking" | "include_reasoning" | "output_format"
-            // Anthropic's hints.
-            | "cache_control" | "anthropic_version" | "betas" | "anthropic_beta" | "eager_input_streaming"
-            | "input_examples" | "caller" | "detail" => true,
-            "store" | "echo" | "clear_thinking" => value == "false",
-            "service_tier" => matches!(value, r#""auto""# | r#""default""#),
-            "verbosity" => value == r#""medium""#,
-            "speed" => value == r#""standard""#,
-            "modalities" => parsed().is_ok_and(|list| list.items().iter().all(|item| item.text().as_deref() == Some("text"))),
-            "best_of" => value == "1",
-            "repetition_penalty" => extra.value.as_f64() == Some(1.0),
-            "min_p" => extra.value.as_f64() == Some(0.0),
-            "logit_bias" | "functions" | "mcp_servers" => parsed().is_ok_and(|v| v.members().is_empty() && v.items().is_empty()),
-            "citations" => parsed().is_ok_and(|v| v.get("enabled").and_then(crate::json::Node::boolean) != Some(true)),
-            "allowed_callers" => value.split_whitespace().collect::<String>() == r#"["direct"]"#,
-            "output_config" => parsed().is_ok_and(|v| v.members().iter().all(|(name, _)| name == "effort" || name == "format")),
-            _ => false,
-        };
-    if fine {
-        Ok(())
-    } else {
-        Err(RequestError::unsupported(format!("{path}{}", extra.name), "Gemini has no such member"))
-    }
+    crate::provider::neutral::neutral(extra, path, "Gemini has no such member")
 }
 
 fn is_instruction(message: &Message) -> bool {
@@ -109,11 +82,7 @@ fn message_extras(request: &Request, message: &Message, index: usize) -> Result<
         return Err(RequestError::unsupported(format!("{path}name"), "Gemini's contents have no names"));
     }
     for extra in message.extra.iter().filter(|_| request.dialect != Dialect::Gemini) {
-        let hint = matches!(
-            extra.name.as_str(),
-            "annotations" | "provider_metadata" | "extra_content" | "index" | "padding" | "provider_content" | "prefix"
-        );
-        if !hint {
+        if !is_echo(extra) {
             neutral(extra, &path)?;
         }
     }
