@@ -52,18 +52,31 @@ pub struct Answer {
 }
 
 /// Between a client of one chat dialect and a provider of another (or the same: then through the canonical model).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Translation {
     client: Dialect,
     provider: Dialect,
     options: Options,
+    model: String,
 }
 
 impl Translation {
     /// Between two chat dialects; `None` where one of them is not chat.
     pub fn new(client: Dialect, provider: Dialect, options: Options) -> Option<Self> {
         let chat = |dialect| dialect != Dialect::OpenAiEmbeddings;
-        (chat(client) && chat(provider)).then_some(Self { client, provider, options })
+        (chat(client) && chat(provider)).then(|| Self { client, provider, options, model: String::new() })
+    }
+
+    /// The same, where the provider is asked for `model`: answers that do not say which model they are of (Cohere's, Bedrock's)
+    /// are said to be of this one.
+    #[must_use]
+    pub fn naming(self, model: &str) -> Self {
+        Self { model: model.to_owned(), ..self }
+    }
+
+    /// The model that was named, or empty.
+    pub fn model(&self) -> &str {
+        &self.model
     }
 
     /// The client's request as the provider's, with `edits` applied.
@@ -97,7 +110,11 @@ impl Translation {
 
     /// The provider's complete answer in the canonical model.
     pub fn decode(&self, body: &[u8]) -> Result<Response, ResponseError> {
-        provider::decode(self.provider, body)
+        let mut response = provider::decode(self.provider, body)?;
+        if response.model.is_empty() {
+            response.model.clone_from(&self.model);
+        }
+        Ok(response)
     }
 
     /// A canonical answer in the client's dialect.
@@ -121,6 +138,7 @@ impl Translation {
             decoder: Decoder::new(self.provider),
             encoder: Encoder::new(self.client, include_usage, self.options.now),
             client: self.client,
+            model: self.model.clone(),
             outcome: Outcome::Open,
         }
     }
@@ -181,6 +199,7 @@ pub struct StreamTranslation {
     decoder: Decoder,
     encoder: Encoder,
     client: Dialect,
+    model: String,
     outcome: Outcome,
 }
 
@@ -253,6 +272,11 @@ impl StreamTranslation {
                     self.encoder.write(event, &mut out);
                     self.outcome = Outcome::Complete;
                 }
+                Event::Start { id, model, created } if model.is_empty() => {
+                    let named =
+                        Event::Start { id: id.clone(), model: std::mem::take(&mut self.model), created: *created };
+                    self.encoder.write(&named, &mut out);
+                }
                 other => self.encoder.write(other, &mut out),
             }
             if self.outcome == Outcome::Open && self.encoder.overflowed() {
@@ -265,5 +289,27 @@ impl StreamTranslation {
     fn fail(&mut self, error: ProviderError, out: &mut String) {
         out.push_str(&String::from_utf8_lossy(&stream_error_event(self.client, &Failure::from(&error))));
         self.outcome = Outcome::Failed(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_names_no_model_is_of_the_one_that_was_asked() {
+        let told = |translation: &Translation, named: &str| {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"a"}},"finish_reason":"stop"}}]{named}}}"#);
+            translation.response(body.as_bytes()).unwrap().model
+        };
+        let translation =
+            Translation::new(Dialect::AnthropicMessages, Dialect::OpenAiChat, Options::default()).unwrap();
+        let translation = translation.naming("asked");
+        assert_eq!(told(&translation, ""), "asked");
+        assert_eq!(told(&translation, r#","model":"other""#), "other");
+        let chunk = br#"data: {"choices":[{"delta":{"content":"a"}}]}"#;
+        let mut stream = translation.stream(true);
+        let out = stream.feed(&[chunk.as_slice(), b"\n\n"].concat());
+        assert!(String::from_utf8(out).unwrap().contains(r#""model":"asked""#));
     }
 }

@@ -129,7 +129,7 @@ impl Exchange for Inference<'_> {
             return self.prepared(provider, model, body, (spoken, None));
         }
         let options = Options { flavour, stream: self.seen.stream, now: self.now, ..Options::default() };
-        let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?;
+        let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?.naming(model);
         let body = Bytes::from(translation.request(self.body, &edits)?);
         self.prepared(provider, model, body, (spoken, Some(translation)))
     }

@@ -184,7 +184,8 @@ impl Exchange for ServiceCall {
         let spoken = provider.speaks(Dialect::OpenAiChat);
         let options = Options { flavour: provider.flavour(), now: self.now, ..Options::default() };
         let translation = Translation::new(Dialect::OpenAiChat, spoken, options)
-            .ok_or_else(|| RequestError::Unsupported { param: "model".to_owned(), why: "it is not a chat model" })?;
+            .ok_or_else(|| RequestError::Unsupported { param: "model".to_owned(), why: "it is not a chat model" })?
+            .naming(model);
         let mut request = self.request.clone();
         model.clone_into(&mut request.model);
         let body = match translation.encode(&request) {
@@ -236,7 +237,7 @@ impl Exchange for ServiceCall {
             return Err(UpstreamError::Kind.into());
         }
         if streamed {
-            return Ok(Deltas::relayed(body, spoken, self.format, receipt.id()));
+            return Ok(Deltas::relayed(body, (spoken, translation.model()), self.format, receipt.id()));
         }
         let bytes = upstream::read(None, body, self.limit).await?;
         let response = translation.decode(&bytes).map_err(UpstreamError::from)?;

@@ -29,22 +29,25 @@ pub(super) struct Deltas {
 }
 
 impl Deltas {
-    fn new(dialect: Dialect, format: ResponseFormat, id: RequestId) -> Self {
-        let (text, model, usage) = (String::new(), String::new(), Usage::default());
+    fn new(dialect: Dialect, model: String, format: ResponseFormat, id: RequestId) -> Self {
+        let (text, usage) = (String::new(), Usage::default());
         Self { decoder: Decoder::new(dialect), format, id, text, model, usage, state: State::Open }
     }
 
-    /// The stream of a provider that speaks `dialect`.
-    pub(super) fn relayed(body: UpstreamBody, dialect: Dialect, format: ResponseFormat, id: RequestId) -> Answer {
-        Answer::events(
-            HeaderMap::new(),
-            Content::Stream(VecDeque::new(), body, Box::new(Self::new(dialect, format, id))),
-        )
+    /// The stream of a provider that speaks `dialect` and was asked for `model`.
+    pub(super) fn relayed(
+        body: UpstreamBody,
+        (dialect, model): (Dialect, &str),
+        format: ResponseFormat,
+        id: RequestId,
+    ) -> Answer {
+        let deltas = Self::new(dialect, model.to_owned(), format, id);
+        Answer::events(HeaderMap::new(), Content::Stream(VecDeque::new(), body, Box::new(deltas)))
     }
 
     /// These events.
     pub(super) fn made(events: &[Event], format: ResponseFormat, id: RequestId) -> Answer {
-        let mut deltas = Self::new(Dialect::OpenAiChat, format, id);
+        let mut deltas = Self::new(Dialect::OpenAiChat, String::new(), format, id);
         let pieces: VecDeque<Bytes> =
             events.iter().map(|event| Bytes::from(deltas.take(event))).filter(|p| !p.is_empty()).collect();
         Answer::events(HeaderMap::new(), Content::Made(pieces, Box::new(Finished(deltas.usage))))
@@ -56,7 +59,9 @@ impl Deltas {
         }
         match event {
             Event::Start { model, .. } => {
-                self.model.clone_from(model);
+                if !model.is_empty() {
+                    self.model.clone_from(model);
+                }
                 Vec::new()
             }
             Event::Text { choice: 0, text } if !text.is_empty() => {
