@@ -81,7 +81,9 @@ fn declared(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> 
     if let Some(native) = path.strip_prefix("/providers/") {
         let (name, rest) = native.split_at_checked(native.find('/')?)?;
         let provider = snapshot.provider(name)?;
-        return (rest.len() > 1).then(|| (Endpoint::Native(Arc::clone(provider), rest.to_owned()), ANY));
+        // AWS's clients write a colon so; it means itself in a path (RFC 3986 section 3.3), and only one spelling goes on.
+        let rest = rest.replace("%3A", ":").replace("%3a", ":");
+        return (rest.len() > 1).then(|| (Endpoint::Native(Arc::clone(provider), rest), ANY));
     }
     if let Some(service) = snapshot.service_at(path) {
         return Some((Endpoint::Service(Arc::clone(service)), POST));

@@ -233,6 +233,26 @@ impl Native<'_> {
         (Bytes::from(seen.splice(*dialect, body, &edits)), include_usage)
     }
 
+    /// Some servers stream and call it JSON: the first piece of an answer to a request for a stream tells.
+    async fn begins(
+        &self,
+        body: &mut UpstreamBody,
+        framing: &mut Option<Framing>,
+        headers: &mut HeaderMap,
+    ) -> Result<VecDeque<Bytes>, Problem> {
+        let mut ready = VecDeque::new();
+        if let Some((dialect, seen)) = &self.seen
+            && seen.stream
+        {
+            ready.extend(upstream::first_piece(body).await.map_err(|error| error.problem())?);
+            if ready.front().is_some_and(|first| upstream::begins_events(dialect.framing(), first)) {
+                *framing = Some(dialect.framing());
+                headers.remove(header::CONTENT_TYPE);
+            }
+        }
+        Ok(ready)
+    }
+
     async fn finish(
         &self,
         response: Response<UpstreamBody>,
@@ -240,24 +260,28 @@ impl Native<'_> {
         sent: &[u8],
         receipt: &mut Receipt,
     ) -> Result<Answer, Refusal> {
-        let (head, body) = response.into_parts();
+        let (head, mut body) = response.into_parts();
         let status = head.status;
-        let headers = returned(&head.headers);
+        let mut headers = returned(&head.headers);
         let outcome = if status.is_success() { Outcome::Ok } else { Outcome::ProviderError };
         let encoded = upstream::is_encoded(&head.headers);
-        let framing = upstream::framing(&head.headers)
+        let mut framing = upstream::framing(&head.headers)
             .filter(|framing| status.is_success() && (*framing == Framing::Sse || self.seen.is_some()));
-        let streamed = framing.is_some();
         let makes = status.is_success() && created::is_made(self.method, self.below, self.resource, sent);
         let lists = status.is_success() && self.method == Method::GET && self.resource == Resource::Collection;
         let tells = status.is_success() && within::may_make_below(self.below, self.seen.as_ref());
         if encoded && (makes || lists || tells) {
             return Err(UpstreamError::Encoding.problem().into());
         }
-        if lists && streamed {
+        if lists && framing.is_some() {
             // Whose each item is could not be told.
             return Err(UpstreamError::Kind.problem().into());
         }
+        let mut ready = VecDeque::new();
+        if framing.is_none() && status.is_success() && !(encoded || makes) {
+            ready = self.begins(&mut body, &mut framing, &mut headers).await?;
+        }
+        let streamed = framing.is_some();
         if streamed && !encoded {
             let pipe: Box<dyn Pipe> = match (&self.seen, framing) {
                 (Some((dialect, _)), Some(framing)) => {
@@ -265,11 +289,8 @@ impl Native<'_> {
                 }
                 _ => Box::new(Opaque::new(true)),
             };
-            let (first, body) = if makes {
-                created::claim_streamed(body, self.provider, receipt).await?
-            } else {
-                (VecDeque::new(), body)
-            };
+            let (first, body) =
+                if makes { created::claim_streamed(body, self.provider, receipt).await? } else { (ready, body) };
             let answer = Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) };
             return Ok(if tells { within::claimed(answer, self.provider, receipt).await? } else { answer });
         }
@@ -284,7 +305,7 @@ impl Native<'_> {
             let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::new(streamed)));
             return Ok(Answer { status, headers, content });
         }
-        let mut bytes = upstream::read(None, body, self.limit).await.map_err(|error| error.problem())?;
+        let mut bytes = upstream::read(ready.pop_front(), body, self.limit).await.map_err(|error| error.problem())?;
         if makes {
             created::claim(&bytes, self.provider, receipt).await?;
         }

@@ -22,6 +22,8 @@ pub struct Cassette {
     pub method: String,
     /// The path of the request, without the host.
     pub path: String,
+    /// The type of the request's body, where it was recorded.
+    pub request_type: Option<String>,
     /// The body of the request; empty if there was none.
     pub request_body: Vec<u8>,
     /// The status of the answer.
@@ -97,6 +99,11 @@ impl Cassette {
             endpoint: wire.endpoint,
             method: wire.method,
             path: wire.path,
+            request_type: wire
+                .request_headers
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+                .and_then(|(_, value)| value.as_str().map(str::to_owned)),
             request_body: wire.request_body.bytes(),
             status: wire.status.unwrap_or(200),
             content_type: recorded.unwrap_or_else(|| default.to_owned()),
@@ -118,6 +125,8 @@ struct Wire {
     endpoint: String,
     method: String,
     path: String,
+    #[serde(default)]
+    request_headers: serde_json::Map<String, Value>,
     request_body: Body,
     status: Option<u16>,
     response_headers: serde_json::Map<String, Value>,

@@ -102,6 +102,11 @@ impl Mock {
         self.state.queue.lock().unwrap().push_back(answer);
     }
 
+    /// Take back the answers that are queued and were not asked for.
+    pub fn forget(&self) {
+        self.state.queue.lock().unwrap().clear();
+    }
+
     /// Have these recordings ready to be picked.
     pub fn load(&self, cassettes: impl IntoIterator<Item = Arc<Cassette>>) {
         self.state.cassettes.lock().unwrap().extend(cassettes);

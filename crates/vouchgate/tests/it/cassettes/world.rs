@@ -146,7 +146,7 @@ impl World {
 }
 
 /// The stored objects a recorded request names.
-fn stored(request: &Value) -> Vec<String> {
+pub(super) fn stored(request: &Value) -> Vec<String> {
     match request {
         Value::Array(items) => items.iter().flat_map(stored).collect(),
         Value::Object(members) => {
