@@ -80,7 +80,11 @@ pub(super) fn homes(all: &[Arc<Cassette>]) -> BTreeMap<String, Home> {
 
 impl Home {
     fn of(cassette: &Cassette) -> Self {
-        let (path, query) = path(&cassette.path);
+        let (path, mut query) = path(&cassette.path);
+        if cassette.is_stream && path.ends_with(":streamGenerateContent") && query.is_none() {
+            // Events were recorded, and without this the answer is an array.
+            query = Some("alt=sse".to_owned());
+        }
         let kind = kind(cassette, &path);
         let base = base(kind, &path).to_owned();
         let own = match kind {

@@ -175,43 +175,6 @@ pub(super) fn name(cassette: &Cassette) -> String {
     }
 }
 
-/// The recorded request as a client of the gateway sends it: its model is named by provider, and not one other byte is
-/// different. A recording without a request gets a plain one.
-pub(super) fn request(cassette: &Cassette) -> (Vec<u8>, Vec<u8>) {
-    let recorded = cassette.request_json();
-    if !recorded.is_object() {
-        let body = |model: &str| match Spoken::of(cassette) {
-            Some(Spoken::Embeddings) => json!({"model": model, "input": "hello"}),
-            _ => plain(model, cassette.is_stream),
-        };
-        let sent = body(&format!("{}/unknown", name(cassette)));
-        return (sent.to_string().into_bytes(), body("unknown").to_string().into_bytes());
-    }
-    let text = String::from_utf8(cassette.request_body.clone()).unwrap();
-    let Some(model) = recorded.get("model").and_then(Value::as_str) else {
-        // Azure names the model in the path.
-        let with = |model: &str| text.replacen('{', &format!("{{\"model\":\"{model}\","), 1).into_bytes();
-        return (with(&format!("{}/unknown", name(cassette))), with("unknown"));
-    };
-    let sent = with_model(&text, &recorded, &format!("{}/{model}", name(cassette)));
-    (sent.into_bytes(), text.into_bytes())
-}
-
-/// `text` with another value of its top-level `model`, found by trying each place that looks like it.
-fn with_model(text: &str, recorded: &Value, model: &str) -> String {
-    let mut wanted = recorded.clone();
-    wanted["model"] = model.into();
-    let old = recorded["model"].to_string();
-    for (at, _) in text.match_indices("\"model\"") {
-        let Some(start) = text[at + 7..].find(&old).map(|offset| at + 7 + offset) else { continue };
-        let candidate = format!("{}{}{}", &text[..start], Value::from(model), &text[start + old.len()..]);
-        if serde_json::from_str::<Value>(&candidate).is_ok_and(|value| value == wanted) {
-            return candidate;
-        }
-    }
-    panic!("no top-level model in {text}");
-}
-
 /// A plain request, valid in both dialects.
 pub(super) fn plain(model: &str, stream: bool) -> Value {
     let mut body = json!({"model": model, "max_tokens": 1000, "messages": [{"role": "user", "content": "Go on."}]});
