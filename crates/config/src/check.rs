@@ -8,8 +8,8 @@ use crate::fault::{Code, Faults};
 use crate::resource::Resource;
 use crate::values::Pattern;
 use crate::{
-    Bound, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Provider, Server, Service, Signin, Transmitter,
-    Upstream, routes, suggest,
+    Bound, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Server, Service, Signin,
+    Transmitter, Upstream, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -23,6 +23,8 @@ pub(crate) struct World<'a> {
     pub(crate) services: Placed<'a, Service>,
     pub(crate) upstreams: Placed<'a, Upstream>,
     pub(crate) transmitters: Placed<'a, Transmitter>,
+    /// The prices that could be read, with their index.
+    pub(crate) prices: Vec<(usize, &'a Price)>,
     /// Where Vouchgate listens, if that could be read.
     pub(crate) server: Option<&'a Server>,
     pub(crate) signin: Sign<'a>,
@@ -114,6 +116,7 @@ impl<'a> World<'a> {
             services: Placed::all(&config.services),
             upstreams: Placed::all(&config.upstreams),
             transmitters: Placed::all(&config.transmitters),
+            prices: config.prices.iter().enumerate().collect(),
             server: Some(&config.server),
             signin: config.signin.as_ref().map_or(Sign::Nowhere, Sign::In),
         }
@@ -132,6 +135,7 @@ impl<'a> World<'a> {
         self.issuers_apart(faults);
         self.paths_apart(faults);
         self.targets(faults);
+        self.prices(faults);
         self.token_service(faults);
         for (path, policy) in self.policies.iter() {
             self.policy(&path, policy, faults);
@@ -194,6 +198,29 @@ impl<'a> World<'a> {
         }
         for (path, service) in self.services.iter() {
             self.need_model(&service.model, format!("{path}.model"), faults);
+        }
+    }
+
+    /// Prices are of providers there are, and no model has two.
+    fn prices(&self, faults: &mut Faults) {
+        let mut first: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (index, price) in &self.prices {
+            let provider = price.provider.as_str();
+            self.providers.need(provider, format!("{}[{index}].provider", Price::KIND), faults);
+            match first.get(&(provider, price.model.as_str())) {
+                Some(before) => {
+                    faults
+                        .add(
+                            format!("{}[{index}].model", Price::KIND),
+                            Code::DuplicateName,
+                            "a second price of this model",
+                        )
+                        .see(format!("{}[{before}].model", Price::KIND));
+                }
+                None => {
+                    first.insert((provider, &price.model), *index);
+                }
+            }
         }
     }
 

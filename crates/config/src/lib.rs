@@ -14,6 +14,7 @@ mod not_built;
 mod oauth;
 mod parse;
 mod policy;
+mod price;
 mod provider;
 mod redirect;
 mod resource;
@@ -42,6 +43,7 @@ pub use model::{Model, Retry, Strategy, Target, Timeout};
 pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
 pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
+pub use price::{Price, PriceTier};
 pub use provider::{Provider, ProviderDialect, ProviderKind};
 pub use redirect::RedirectUri;
 pub use resource::{Resource, read};
@@ -107,6 +109,9 @@ pub struct Config {
     /// Names clients use for models.
     #[serde(rename = "model", skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Model>,
+    /// What models cost and how much fits in them, where the table of this version does not say it.
+    #[serde(rename = "price", skip_serializing_if = "Vec::is_empty")]
+    pub prices: Vec<Price>,
     /// Who may do what.
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,

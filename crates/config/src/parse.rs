@@ -8,7 +8,7 @@ use crate::check::{Placed, Sign, World};
 use crate::fault::{Code, Fault, Faults};
 use crate::resource::{Alone, Resource};
 use crate::tree::{Node, line_and_column};
-use crate::{Config, MAX_TEXT, walk};
+use crate::{Config, MAX_TEXT, Price, walk};
 
 /// Read a configuration, or say everything that is wrong with it, in the order of the text.
 pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
@@ -96,6 +96,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     let services = resources(root, faults);
     let upstreams = resources(root, faults);
     let transmitters = resources(root, faults);
+    let prices = prices(root, faults);
     World {
         issuers: placed(root, &issuers),
         clients: placed(root, &clients),
@@ -105,6 +106,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         services: placed(root, &services),
         upstreams: placed(root, &upstreams),
         transmitters: placed(root, &transmitters),
+        prices: prices.iter().map(|(index, price)| (*index, price)).collect(),
         server: (!faults.touch("server")).then_some(&config.server),
         signin: match (&config.signin, root.entry("signin")) {
             (Some(signin), _) => Sign::In(signin),
@@ -122,6 +124,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         services: values(services),
         upstreams: values(upstreams),
         transmitters: values(transmitters),
+        prices: values(prices),
         ..config
     }
 }
@@ -163,6 +166,16 @@ fn resources<R: Resource>(root: &Node, faults: &mut Faults) -> Vec<(usize, R)> {
             alone(&resource, &path, faults);
         }
         Some((index, resource))
+    };
+    items.iter().enumerate().filter_map(one).collect()
+}
+
+/// The prices, with their indices. They have no names; one that has faults says nothing to the others.
+fn prices(root: &Node, faults: &mut Faults) -> Vec<(usize, Price)> {
+    let items = root.entry(Price::KIND).map(|entry| entry.node.items()).unwrap_or_default();
+    let one = |(index, node): (usize, &Node)| {
+        let path = format!("{}[{index}]", Price::KIND);
+        if faults.touch(&path) { None } else { Some((index, typed(node, &path, faults)?)) }
     };
     items.iter().enumerate().filter_map(one).collect()
 }

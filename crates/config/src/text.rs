@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use base::{ByteSize, Name, Span};
+use base::{ByteSize, Money, Name, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::fault::Code;
@@ -70,6 +70,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         NameText,
         SpanText,
         SizeText,
+        MoneyText,
         values::HttpUrl,
         values::Origin,
         values::Cidr,
@@ -204,3 +205,4 @@ macro_rules! base_value {
 base_value!(NameText, Name, "name", "A name: letters, digits and . _ - / :, at most 128.", "openai");
 base_value!(SpanText, Span, "duration", "A duration: a whole number and ms, s, m, h or d.", "30s");
 base_value!(SizeText, ByteSize, "size", "A size: a whole number and B, KiB, MiB or GiB.", "10MiB");
+base_value!(MoneyText, Money, "money", "An amount of money: a number and USD, to a nano-USD.", "0.25 USD");

@@ -47,7 +47,7 @@ pub use policy::Permit;
 pub use problem::Surface;
 pub use settle::Records;
 pub use single_use::SingleUse;
-pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable};
+pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable, own_figures};
 pub use trace::TARGET as SPAN_TARGET;
 pub use upstream::{Credential, CredentialError};
 

@@ -1,6 +1,7 @@
 //! Everything a request is judged by, compiled once, never changed: a reload makes a new one and swaps it whole.
 
 mod destination;
+mod figures;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use proof::token::Issuers;
 use vault::{HashPurpose, Vault};
 
 pub(crate) use self::destination::{Inject, Provider, Upstream};
+pub use self::figures::own_figures;
 
 use crate::edge::{Authorities, Cors};
 use crate::endpoint::service::Prompt;
@@ -198,7 +200,9 @@ impl Snapshot {
         let mut providers = HashMap::with_capacity(config.providers.len());
         for provider in &config.providers {
             let key = provider_keys.remove(&provider.name);
-            providers.insert(provider.name.clone(), Arc::new(Provider::build(provider, key, deadlines)?));
+            let mut built = Provider::build(provider, key, deadlines)?;
+            built.own = own_figures(&config.prices, provider.name.as_str());
+            providers.insert(provider.name.clone(), Arc::new(built));
         }
         let mut models = HashMap::with_capacity(config.models.len());
         for model in &config.models {

@@ -2,6 +2,7 @@
 
 use base::Problem;
 use http::{HeaderMap, StatusCode};
+use llm::catalogue::TokenLimits;
 use policy::{Ask, Target};
 use serde_json::{Value, json};
 
@@ -9,13 +10,13 @@ use crate::problem::{Refusal, Surface};
 use crate::relay::Answer;
 use crate::route;
 use crate::settle::Receipt;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ModelTarget, Snapshot};
 
 /// List the models with names of their own.
 pub(crate) fn list(snapshot: &Snapshot, headers: &HeaderMap, receipt: &Receipt) -> Answer {
     let names = snapshot.policies.visible_models(&receipt.caller().facts(), receipt.at());
     let anthropic = speaks_anthropic(headers);
-    let data: Vec<Value> = names.iter().map(|name| entry(name.as_str(), anthropic)).collect();
+    let data: Vec<Value> = names.iter().map(|name| entry(snapshot, name.as_str(), anthropic)).collect();
     let body = if anthropic {
         let id = |entry: Option<&Value>| entry.map_or(Value::Null, |entry| entry["id"].clone());
         json!({"first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data})
@@ -33,7 +34,7 @@ pub(crate) fn one(snapshot: &Snapshot, headers: &HeaderMap, id: &str, receipt: &
     let direct =
         || snapshot.policies.decide(&facts, &ask).is_ok_and(|permit| route::plan(snapshot, &permit, id).is_ok());
     if known || direct() {
-        return Ok(Answer::json(entry(id, speaks_anthropic(headers)).to_string()));
+        return Ok(Answer::json(entry(snapshot, id, speaks_anthropic(headers)).to_string()));
     }
     let problem = Problem::client(StatusCode::NOT_FOUND, "model_not_found", "There is no such model here.");
     Err(Refusal::from(problem.param("model")))
@@ -43,10 +44,37 @@ fn speaks_anthropic(headers: &HeaderMap) -> bool {
     Surface::of("/v1/models", headers) == Surface::Anthropic
 }
 
-fn entry(id: &str, anthropic: bool) -> Value {
-    if anthropic {
-        json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"})
-    } else {
-        json!({"id": id, "object": "model", "created": 0, "owned_by": config::OWN_NAME})
+fn entry(snapshot: &Snapshot, id: &str, anthropic: bool) -> Value {
+    if !anthropic {
+        // There is no place for limits in this shape.
+        return json!({"id": id, "object": "model", "created": 0, "owned_by": config::OWN_NAME});
     }
+    let mut entry = json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"});
+    let (input, output) = fits(snapshot, id);
+    for (name, tokens) in [("max_input_tokens", input), ("max_tokens", output)] {
+        if let Some((tokens, entry)) = tokens.zip(entry.as_object_mut()) {
+            entry.insert(name.to_owned(), tokens.into());
+        }
+    }
+    entry
+}
+
+/// How many tokens of input and of output fit into whichever target answers; `None` where one of them is not known.
+fn fits(snapshot: &Snapshot, id: &str) -> (Option<u64>, Option<u64>) {
+    let limits = |target: &ModelTarget| match target {
+        ModelTarget::Remote(provider, model) => provider.figures(model).limits,
+        ModelTarget::Echo => TokenLimits::default(),
+    };
+    let all: Vec<TokenLimits> = match snapshot.model(id) {
+        Some(model) => model.targets.iter().map(limits).collect(),
+        None => {
+            let direct = id.split_once('/').and_then(|(name, model)| Some((snapshot.provider(name)?, model)));
+            direct.map(|(provider, model)| provider.figures(model).limits).into_iter().collect()
+        }
+    };
+    let least = |of: fn(&TokenLimits) -> Option<u64>| {
+        let all: Option<Vec<u64>> = all.iter().map(of).collect();
+        all?.into_iter().min()
+    };
+    (least(TokenLimits::input), least(|limits| limits.max_output))
 }

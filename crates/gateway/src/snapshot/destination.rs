@@ -4,6 +4,7 @@ use base::Name;
 use config::{ProviderDialect, ProviderKind};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
+use llm::catalogue::{Figures, Own};
 use llm::{Dialect, Flavour};
 use net::{Deadlines, Reach, Target};
 
@@ -26,6 +27,8 @@ pub(crate) struct Provider {
     pub(crate) origin: String,
     pub(crate) credential: Option<Credential>,
     pub(crate) deadlines: Deadlines,
+    /// What the configuration says of its models.
+    pub(super) own: Vec<Own>,
     base: String,
     chat: PathAndQuery,
     embeddings: PathAndQuery,
@@ -87,6 +90,7 @@ impl Provider {
             origin,
             credential: key,
             deadlines,
+            own: Vec::new(),
             base: path,
             chat,
             embeddings,
@@ -96,6 +100,11 @@ impl Provider {
     /// Why it cannot be called until somebody sets its key again.
     pub(super) fn trouble(&self) -> Option<CredentialError> {
         self.credential.as_ref()?.trouble(&self.origin)
+    }
+
+    /// What is known of its model of this name: what it costs, how much fits in it.
+    pub(crate) fn figures(&self, model: &str) -> Figures {
+        Figures::of(self.kind.as_str(), model, &self.own)
     }
 
     /// How its dialect differs from what `OpenAI` itself speaks.

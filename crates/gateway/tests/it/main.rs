@@ -20,6 +20,7 @@ mod harness;
 mod inference;
 mod limits;
 mod made;
+mod models;
 mod native;
 mod proxy;
 mod revoked;

@@ -167,6 +167,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate policy explain --config vouchgate.toml --claims - --service analyzing --ip 192.0.2.1",
         ],
     ),
+    (
+        "models",
+        &[
+            "vouchgate models --config vouchgate.toml",
+            "vouchgate models --all --provider openai",
+            "vouchgate models --all --json",
+        ],
+    ),
     ("openapi", &["vouchgate openapi > openapi-admin.json"]),
     ("schema", &["vouchgate schema > vouchgate.schema.json"]),
     (

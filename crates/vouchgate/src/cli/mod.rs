@@ -10,6 +10,7 @@ mod examples;
 mod io;
 mod jwt;
 mod manage;
+mod models;
 mod place;
 mod policy;
 mod print;
@@ -41,6 +42,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Apikey(command) => manage::apikey(command, io).await,
         Command::Admin(command) => manage::admin(command, io).await,
         Command::Policy(command) => policy::run(command, io).await,
+        Command::Models(args) => models::run(&args, io).await,
         Command::Openapi => io.json(&control::admin::openapi_document()).map(|()| Exit::Done),
         Command::Schema => io.json(&config::schema()).map(|()| Exit::Done),
         Command::Completions { shell } => completions(shell, io),

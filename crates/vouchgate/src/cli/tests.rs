@@ -1,5 +1,6 @@
 //! Commands as a user types them: arguments in, output and exit status out.
 
+mod models;
 mod tokens;
 
 use std::io::Cursor;

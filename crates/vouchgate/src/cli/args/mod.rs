@@ -66,6 +66,8 @@ pub enum Command {
     /// Why a request would be allowed or refused
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// The models that are configured, with prices and limits; every model known, with --all
+    Models(ModelsArgs),
     /// Print the OpenAPI document of the admin API
     Openapi,
     /// Print the JSON Schema of the configuration file
@@ -312,6 +314,20 @@ pub enum RoleArg {
     Auditor,
     /// Reads the configuration only
     Viewer,
+}
+
+/// `models`
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// Only models of this provider, by its name or its kind
+    #[arg(long, value_name = "PROVIDER")]
+    pub provider: Option<String>,
+    /// Every model of the built-in table instead
+    #[arg(long)]
+    pub all: bool,
+    /// Where the models are.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `policy ...`
