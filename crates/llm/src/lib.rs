@@ -13,6 +13,7 @@ mod json;
 pub mod model;
 pub mod passthrough;
 mod provider;
+pub mod realtime;
 #[cfg(test)]
 mod roundtrip;
 mod translate;

@@ -14,6 +14,7 @@ use crate::model::Usage;
 use crate::provider::usage::{AnthropicUsage, gemini, openai};
 
 pub use request::{CapName, Edits, Models, Peek, models, peek, splice};
+pub(crate) use request::{apply, refuse_steering};
 pub use tap::StreamTap;
 
 /// What a complete answer (not streamed) says of itself.

@@ -36,6 +36,11 @@ impl<'a> Node<'a> {
         self.members().iter().rev().find(|(key, _)| key == name).map(|(_, value)| value).filter(|v| !v.is_null())
     }
 
+    /// Where it begins in `text`, which it was read from.
+    pub(crate) fn offset_in(&self, text: &str) -> usize {
+        self.raw.as_ptr().addr().saturating_sub(text.as_ptr().addr())
+    }
+
     /// The members of an object; none for anything else.
     pub(crate) fn members(&self) -> &[(Cow<'a, str>, Node<'a>)] {
         match &self.kind {

@@ -35,6 +35,22 @@ impl Usage {
         self.output_tokens.max(rest)
     }
 
+    /// Add what another answer took.
+    pub fn add(&mut self, other: &Self) {
+        let sum = |now: &mut Option<u64>, more: Option<u64>| {
+            *now = if now.is_none() { more } else { Some(now.unwrap_or(0).saturating_add(more.unwrap_or(0))) };
+        };
+        sum(&mut self.input_tokens, other.input_tokens);
+        sum(&mut self.output_tokens, other.output_tokens);
+        sum(&mut self.total_tokens, other.total_tokens);
+        sum(&mut self.cache_read_tokens, other.cache_read_tokens);
+        sum(&mut self.cache_write_tokens, other.cache_write_tokens);
+        sum(&mut self.reasoning_tokens, other.reasoning_tokens);
+        sum(&mut self.audio_input_tokens, other.audio_input_tokens);
+        sum(&mut self.audio_output_tokens, other.audio_output_tokens);
+        self.suspect |= other.suspect;
+    }
+
     /// Take over what `later` says. A later zero does not undo a count: some servers repeat the block with zeros.
     pub fn merge(&mut self, later: &Self) {
         let take = |now: &mut Option<u64>, then: Option<u64>| match (*now, then) {

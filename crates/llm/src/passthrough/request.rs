@@ -218,7 +218,7 @@ pub fn models(body: &[u8], limits: &Limits) -> Result<Models, RequestError> {
 }
 
 impl Models {
-    fn collect(&mut self, value: &Node<'_>) -> Result<(), RequestError> {
+    pub(crate) fn collect(&mut self, value: &Node<'_>) -> Result<(), RequestError> {
         for (name, value) in value.members() {
             match value.text() {
                 Some(model) if fold(name) == "model" => self.add(model)?,
@@ -326,7 +326,7 @@ impl Peek {
 }
 
 /// Refuse a member that steers, or whose name only differs from an important one in a way some readers ignore.
-fn refuse_steering(name: &str) -> Result<(), RequestError> {
+pub(crate) fn refuse_steering(name: &str) -> Result<(), RequestError> {
     let folded = fold(name);
     let forbidden = |why| Err(RequestError::Forbidden { param: name.chars().take(64).collect(), why });
     if STEERING.contains(&&*folded) {
@@ -385,7 +385,7 @@ fn with_usage(options: &str) -> String {
 }
 
 /// `body` with each `(offset, length, text)` replaced.
-fn apply(body: &[u8], mut changes: Vec<(usize, usize, String)>) -> Vec<u8> {
+pub(crate) fn apply(body: &[u8], mut changes: Vec<(usize, usize, String)>) -> Vec<u8> {
     changes.sort_by_key(|(at, _, _)| *at);
     let grown: usize = changes.iter().map(|(_, _, text)| text.len()).sum();
     let mut out = Vec::with_capacity(body.len() + grown);

@@ -22,8 +22,10 @@ fn count(node: &Node<'_>, name: &str, suspect: &mut bool) -> Option<u64> {
 pub(crate) fn openai(node: &Node<'_>) -> Usage {
     let mut bad = false;
     let suspect = &mut bad;
-    let prompt = node.get("prompt_tokens_details").or_else(|| node.get("input_tokens_details"));
-    let completion = node.get("completion_tokens_details").or_else(|| node.get("output_tokens_details"));
+    let details = |names: [&str; 3]| names.into_iter().find_map(|name| node.get(name));
+    // Chat completions, responses and images, realtime and transcriptions.
+    let prompt = details(["prompt_tokens_details", "input_tokens_details", "input_token_details"]);
+    let completion = details(["completion_tokens_details", "output_tokens_details", "output_token_details"]);
     let inside = |of: Option<&Node<'_>>, name: &str, suspect: &mut bool| of.and_then(|n| count(n, name, suspect));
     let usage = Usage {
         input_tokens: count(node, "prompt_tokens", suspect).or_else(|| count(node, "input_tokens", suspect)),
