@@ -177,7 +177,8 @@ mod tests {
         assert_eq!(update.tool_names, ["weather", "docs"]);
         assert_eq!(update.other_models, ["gpt-4o-transcribe"]);
         assert_eq!(update.max_output_tokens, Some(u64::MAX));
-        let create = read(r#"{"type":"response.create","response":{"max_output_tokens":200,"instructions":"Be brief."}}"#);
+        let create =
+            read(r#"{"type":"response.create","response":{"max_output_tokens":200,"instructions":"Be brief."}}"#);
         assert!(create.asks());
         assert_eq!(create.max_output_tokens, Some(200));
         assert_eq!(read(r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#).other_models, [""; 0]);

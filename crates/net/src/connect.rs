@@ -16,6 +16,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::address::judge;
 use crate::pool::{Driver, H1, Lease, Slot};
@@ -28,6 +29,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 pub(crate) struct Connector {
     tls: TlsConnector,
+    /// Offers HTTP/1.1 only: HTTP/2 has no upgrades (RFC 9113 section 8.6).
+    tls_http1: TlsConnector,
     resolver: Arc<dyn Resolver>,
     listed: Vec<IpNet>,
     max_head: usize,
@@ -37,8 +40,11 @@ pub(crate) struct Connector {
 impl Connector {
     pub(crate) fn new(config: EgressConfig, resolver: Arc<dyn Resolver>) -> Result<Self, EgressError> {
         let tls = client_tls(config.extra_roots, config.http2)?;
+        let mut http1 = tls.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             tls: TlsConnector::from(Arc::new(tls)),
+            tls_http1: TlsConnector::from(Arc::new(http1)),
             resolver,
             listed: config.reachable,
             max_head: config.max_head.max(8 * 1024),
@@ -52,25 +58,41 @@ impl Connector {
         slot: &Arc<Slot>,
         deadlines: &Deadlines,
     ) -> Result<Lease, EgressError> {
-        let host = || to.host().to_owned();
-        let tcp = tokio::time::timeout(deadlines.connect, self.reach(to))
-            .await
-            .map_err(|_| EgressError::ConnectTimeout { host: host() })??;
-        // Requests and stream chunks are small and must not wait for one another.
-        let _ = tcp.set_nodelay(true);
+        let tcp = self.tcp(to, deadlines).await?;
         let Some(name) = to.server_name() else {
-            return self.http1(tcp, slot).await;
+            return self.http1(tcp, slot, false).await;
         };
-        let handshake = self.tls.connect(name.clone(), tcp);
-        let stream = tokio::time::timeout(deadlines.tls, handshake)
-            .await
-            .map_err(|_| EgressError::TlsTimeout { host: host() })?
-            .map_err(|error| EgressError::Tls { host: host(), detail: error.to_string() })?;
+        let stream = handshake(self.tls.connect(name.clone(), tcp), to, deadlines).await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream, slot).await
         } else {
-            self.http1(stream, slot).await
+            self.http1(stream, slot, false).await
         }
+    }
+
+    /// An HTTP/1.1 connection whose one exchange may switch protocols.
+    pub(crate) async fn connect_once(
+        &self,
+        to: &Target,
+        slot: &Arc<Slot>,
+        deadlines: &Deadlines,
+    ) -> Result<Lease, EgressError> {
+        let tcp = self.tcp(to, deadlines).await?;
+        match to.server_name() {
+            None => self.http1(tcp, slot, true).await,
+            Some(name) => {
+                let stream = handshake(self.tls_http1.connect(name.clone(), tcp), to, deadlines).await?;
+                self.http1(stream, slot, true).await
+            }
+        }
+    }
+
+    async fn tcp(&self, to: &Target, deadlines: &Deadlines) -> Result<TcpStream, EgressError> {
+        let late = |_| EgressError::ConnectTimeout { host: to.host().to_owned() };
+        let tcp = tokio::time::timeout(deadlines.connect, self.reach(to)).await.map_err(late)??;
+        // Requests and stream chunks are small and must not wait for one another.
+        let _ = tcp.set_nodelay(true);
+        Ok(tcp)
     }
 
     /// A connection to an address of `to` that `to` may reach.
@@ -92,7 +114,7 @@ impl Connector {
             .map_err(|error| EgressError::Connect { host: to.host().to_owned(), kind: error.kind() })
     }
 
-    async fn http1<S>(&self, stream: S, slot: &Arc<Slot>) -> Result<Lease, EgressError>
+    async fn http1<S>(&self, stream: S, slot: &Arc<Slot>, upgrades: bool) -> Result<Lease, EgressError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -103,7 +125,8 @@ impl Connector {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| EgressError::Closed { reused: false })?;
-        Ok(slot.lease_h1(H1 { sender, _driver: drive(connection) }))
+        let driver = if upgrades { drive(connection.with_upgrades()) } else { drive(connection) };
+        Ok(slot.lease_h1(H1 { sender, _driver: driver }))
     }
 
     async fn http2<S>(&self, stream: S, slot: &Arc<Slot>) -> Result<Lease, EgressError>
@@ -131,6 +154,18 @@ impl Connector {
         }));
         slot.lease_h2(sender, room, driver).ok_or(EgressError::Busy)
     }
+}
+
+async fn handshake(
+    connect: tokio_rustls::Connect<TcpStream>,
+    to: &Target,
+    deadlines: &Deadlines,
+) -> Result<TlsStream<TcpStream>, EgressError> {
+    let host = || to.host().to_owned();
+    tokio::time::timeout(deadlines.tls, connect)
+        .await
+        .map_err(|_| EgressError::TlsTimeout { host: host() })?
+        .map_err(|error| EgressError::Tls { host: host(), detail: error.to_string() })
 }
 
 /// Run a connection beside the requests it carries, until it ends or its [`Driver`] is dropped.

@@ -169,6 +169,14 @@ impl Egress {
         slots.retain(|_, slot| slot.sweep() || Arc::strong_count(slot) > 1);
     }
 
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.0.connector
+    }
+
+    pub(crate) fn pool_limits(&self) -> PoolLimits {
+        self.0.limits
+    }
+
     fn slot(&self, to: &Target) -> Arc<Slot> {
         if let Some(slot) = self.0.slots.read().unwrap_or_else(PoisonError::into_inner).get(to.key()) {
             return Arc::clone(slot);
@@ -179,7 +187,7 @@ impl Egress {
     }
 }
 
-async fn exchange(
+pub(crate) async fn exchange(
     lease: &mut Lease,
     request: Request<OutBody>,
 ) -> Result<Response<Incoming>, TrySendError<Request<OutBody>>> {
@@ -191,7 +199,7 @@ async fn exchange(
 
 /// Headers that speak of a connection, not of the message (RFC 9110 section 7.6.1), and the length, which hyper
 /// sets from the body itself: two lengths that differ are how requests are smuggled.
-fn strip(request: &mut Request<OutBody>) {
+pub(crate) fn strip(request: &mut Request<OutBody>) {
     const CONNECTION: [HeaderName; 8] = [
         header::CONNECTION,
         header::TRANSFER_ENCODING,
@@ -211,7 +219,7 @@ fn strip(request: &mut Request<OutBody>) {
 }
 
 /// HTTP/1 wants the path and a `Host` header (RFC 9112 section 3.2), HTTP/2 the whole URI (RFC 9113 section 8.3.1).
-fn address(request: &mut Request<OutBody>, to: &Target, path: &PathAndQuery, wire: &Wire) {
+pub(crate) fn address(request: &mut Request<OutBody>, to: &Target, path: &PathAndQuery, wire: &Wire) {
     match wire {
         Wire::H1(_) => {
             *request.uri_mut() = Uri::from(path.clone());
@@ -232,7 +240,7 @@ fn address(request: &mut Request<OutBody>, to: &Target, path: &PathAndQuery, wir
     }
 }
 
-fn explain(error: &hyper::Error, reused: bool) -> EgressError {
+pub(crate) fn explain(error: &hyper::Error, reused: bool) -> EgressError {
     let h2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
     if h2.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM) {
         EgressError::Busy

@@ -16,6 +16,7 @@ mod pool;
 mod resolve;
 mod target;
 mod task;
+mod upgrade;
 
 pub use address::{Class, Reach, classify};
 pub use body::{BodyError, BoxError, IdleBody, OutBody, UpstreamBody};
@@ -24,3 +25,4 @@ pub use error::EgressError;
 pub use fetch::{FetchError, FetchLimits, Fetched, FormPost, Posted, fetch_json, post_form};
 pub use resolve::{BoxFuture, FixedResolver, Resolver, SystemResolver};
 pub use target::{Target, TargetError};
+pub use upgrade::{Duplex, Tunnel, Upgraded};

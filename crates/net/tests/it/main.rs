@@ -7,3 +7,4 @@ mod fetch;
 mod reach;
 mod support;
 mod tls;
+mod upgrade;
