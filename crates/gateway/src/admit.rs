@@ -127,13 +127,23 @@ impl Limiter {
 
     /// Count the request against every limit of its permit, or against none.
     pub(crate) fn reserve(&self, permit: Permit, caller: &Caller, now: Instant) -> Result<Reservation, AdmitError> {
+        let slots = self.take(&permit, caller, now, true)?;
+        Ok(Reservation { permit, _slots: slots })
+    }
+
+    /// Count another request within one that is in progress already: a session's, for each answer it asks for.
+    pub(crate) fn again(&self, permit: &Permit, caller: &Caller, now: Instant) -> Result<(), AdmitError> {
+        self.take(permit, caller, now, false).map(drop)
+    }
+
+    fn take(&self, permit: &Permit, caller: &Caller, now: Instant, concurrent: bool) -> Result<Vec<Slot>, AdmitError> {
         let now = u64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
         let mut slots = Vec::new();
         let mut taken = Vec::new();
         let mut whom: Option<(Per, Key)> = None;
         let mut key = |per: Per| match whom {
             Some((last, key)) if last == per => key,
-            _ => whom.insert((per, self.key(&permit, caller, per))).1,
+            _ => whom.insert((per, self.key(permit, caller, per))).1,
         };
         for rate in permit.rates() {
             let outcome = match rate {
@@ -147,6 +157,7 @@ impl Limiter {
                             Full::Table => AdmitError::Table,
                         })
                 }
+                Rate::Concurrent { .. } if !concurrent => Ok(()),
                 Rate::Concurrent { concurrent, per } => {
                     let slot = self.slots.take(key(*per), u64::from(*concurrent));
                     slot.map(|slot| slots.push(slot)).ok_or(AdmitError::Concurrency)
@@ -159,7 +170,7 @@ impl Limiter {
                 return Err(error);
             }
         }
-        Ok(Reservation { permit, _slots: slots })
+        Ok(slots)
     }
 
     fn key(&self, permit: &Permit, caller: &Caller, per: Per) -> Key {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 
 /// Why an answer ended before its end; the connection is then closed so that nobody takes it for complete.
@@ -24,9 +25,46 @@ enum Inner {
     Empty,
     Full(Bytes),
     Stream(Stream),
+    Tunnel(Option<Tunnel>),
+}
+
+/// What happens on a connection that speaks another protocol once its last HTTP answer (101) is out. Dropping it ends
+/// what it was for.
+pub struct Tunnel(Begin);
+
+type Begin = Box<dyn FnOnce(net::Tunnel) -> BoxFuture<'static, ()> + Send>;
+
+impl Tunnel {
+    pub(crate) fn new(begin: impl FnOnce(net::Tunnel) -> BoxFuture<'static, ()> + Send + 'static) -> Self {
+        Self(Box::new(begin))
+    }
+
+    /// Serve the client behind this connection until one side ends it.
+    pub async fn run(self, client: net::Tunnel) {
+        (self.0)(client).await;
+    }
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tunnel")
+    }
 }
 
 impl GatewayBody {
+    /// None: what follows on the connection is not HTTP.
+    pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
+        Self(Inner::Tunnel(Some(tunnel)))
+    }
+
+    /// What to do with the connection once this answer is out.
+    pub fn take_tunnel(&mut self) -> Option<Tunnel> {
+        match &mut self.0 {
+            Inner::Tunnel(tunnel) => tunnel.take(),
+            _ => None,
+        }
+    }
+
     /// No body.
     pub fn empty() -> Self {
         Self(Inner::Empty)
@@ -50,6 +88,7 @@ impl std::fmt::Debug for GatewayBody {
             Inner::Empty => "GatewayBody(empty)",
             Inner::Full(_) => "GatewayBody(full)",
             Inner::Stream(_) => "GatewayBody(stream)",
+            Inner::Tunnel(_) => "GatewayBody(tunnel)",
         })
     }
 }
@@ -60,7 +99,7 @@ impl Body for GatewayBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Inner::Empty => Poll::Ready(None),
+            Inner::Empty | Inner::Tunnel(_) => Poll::Ready(None),
             Inner::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.0 = Inner::Empty;
@@ -72,7 +111,7 @@ impl Body for GatewayBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Inner::Empty => true,
+            Inner::Empty | Inner::Tunnel(_) => true,
             Inner::Full(_) => false,
             Inner::Stream(stream) => stream.is_end_stream(),
         }
@@ -80,7 +119,7 @@ impl Body for GatewayBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Empty | Inner::Tunnel(_) => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Stream(stream) => stream.size_hint(),
         }

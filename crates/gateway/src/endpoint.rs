@@ -8,6 +8,7 @@ pub(crate) mod models;
 pub(crate) mod native;
 pub(crate) mod openapi;
 pub(crate) mod proxy;
+pub(crate) mod realtime;
 pub(crate) mod service;
 mod within;
 

@@ -39,7 +39,7 @@ use tokio::sync::watch;
 
 pub use admit::Reservation;
 pub use authenticate::{Caller, KEY_PREFIX, KeyRefresh, NoRefresh, Revocations};
-pub use body::{BodyError, GatewayBody};
+pub use body::{BodyError, GatewayBody, Tunnel};
 pub use edge::{Authorities, Cors, Peer};
 pub use metrics::Metrics;
 pub use objects::Objects;
@@ -54,7 +54,7 @@ pub use upstream::{Credential, CredentialError};
 use admit::Limiter;
 use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};
 use edge::{EdgeError, Endpoint, Inbound, Received};
-use endpoint::{Answered, Asked, inference, models, native, openapi, proxy, service};
+use endpoint::{Answered, Asked, inference, models, native, openapi, proxy, realtime, service};
 use problem::Refusal;
 use settle::{Opening, Receipt};
 
@@ -88,6 +88,8 @@ pub struct Deps {
 
 /// What outlives every request.
 struct Shared {
+    /// What is in force now: for whoever outlives the snapshot it began with.
+    snapshot: Arc<ArcSwap<Snapshot>>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     egress: Egress,
@@ -119,13 +121,12 @@ pub enum Forwarded {
 /// The data plane. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
-    snapshot: Arc<ArcSwap<Snapshot>>,
     shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("snapshot", &self.snapshot.load().generation()).finish_non_exhaustive()
+        f.debug_struct("Gateway").field("snapshot", &self.shared.snapshot.load().generation()).finish_non_exhaustive()
     }
 }
 
@@ -133,6 +134,7 @@ impl Gateway {
     /// A data plane over whatever snapshot is current when a request comes.
     pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, deps: Deps) -> Self {
         let shared = Shared {
+            snapshot,
             limiter: Limiter::new(deps.clock.monotonic()),
             failures: Failures::new(),
             lifetimes: Lifetimes::default(),
@@ -151,7 +153,7 @@ impl Gateway {
             metrics: deps.metrics,
             drain: deps.drain,
         };
-        Self { snapshot, shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared) }
     }
 
     /// Answer one request. A request that is dropped midway, because its client has gone, drops its upstream call.
@@ -159,7 +161,7 @@ impl Gateway {
     where
         B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
     {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.shared.snapshot.load_full();
         let id = RequestId::new(self.shared.rng.as_ref());
         let surface = Self::surface(&snapshot, &request);
         let origin = snapshot.cors.origin(request.headers()).cloned();
@@ -202,7 +204,7 @@ impl Gateway {
     /// Whether a request is for this gateway at all, for the surfaces of the same listener that are not the data plane: the
     /// problem to answer with if it is not.
     pub fn misdirected(&self, uri: &Uri, headers: &HeaderMap, version: Version) -> Option<base::Problem> {
-        let checked = self.snapshot.load().authorities.check(uri, headers, version);
+        let checked = self.shared.snapshot.load().authorities.check(uri, headers, version);
         checked.err().map(|error| EdgeError::from(error).problem())
     }
 
@@ -223,7 +225,7 @@ impl Gateway {
         peer: std::net::SocketAddr,
         headers: &HeaderMap,
     ) -> Result<Forwarded, base::Problem> {
-        if !edge::is_trusted(peer, &self.snapshot.load().trusted) {
+        if !edge::is_trusted(peer, &self.shared.snapshot.load().trusted) {
             return Ok(Forwarded::Direct);
         }
         match edge::client_cert(headers) {
@@ -235,7 +237,7 @@ impl Gateway {
     /// The client's address, as far as the proxies in between are trusted: for the surfaces of the same listener that are
     /// not the data plane.
     pub fn client_address(&self, peer: std::net::SocketAddr, headers: &HeaderMap) -> std::net::IpAddr {
-        edge::client_ip(peer, headers, &self.snapshot.load().trusted)
+        edge::client_ip(peer, headers, &self.shared.snapshot.load().trusted)
     }
 
     /// The stages, in their order.
@@ -342,6 +344,7 @@ impl Gateway {
             Endpoint::Embeddings => inference::answer(asked, (Dialect::OpenAiEmbeddings, None), receipt).await,
             Endpoint::Messages => inference::answer(asked, (Dialect::AnthropicMessages, None), receipt).await,
             Endpoint::Gemini(path) => inference::answer(asked, (Dialect::Gemini, Some(path)), receipt).await,
+            Endpoint::Realtime => realtime::answer(asked, receipt).await,
             Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),
             Endpoint::Model(id) => Ok((models::one(snapshot, &head.headers, id, receipt)?, None)),
             Endpoint::OpenApi => Ok((openapi::document(snapshot, receipt), None)),

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use base::Problem;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -21,7 +22,8 @@ use llm::{Failure, Usage};
 use net::UpstreamBody;
 
 use crate::authenticate::Caller;
-use crate::body::{BodyError, GatewayBody};
+use crate::body::{BodyError, GatewayBody, Tunnel};
+use crate::endpoint::realtime;
 use crate::settle::{Outcome, Receipt};
 use crate::{Reservation, Shared};
 
@@ -43,6 +45,8 @@ pub(crate) enum Content {
     Stream(VecDeque<Bytes>, UpstreamBody, Box<dyn Pipe>),
     /// It is made here, event by event.
     Made(VecDeque<Bytes>, Box<dyn Pipe>),
+    /// The connection speaks another protocol from here on.
+    Session(Box<realtime::Session>),
 }
 
 /// What a stream goes through.
@@ -131,6 +135,9 @@ pub(crate) fn respond(answer: Answer, mut receipt: Receipt, reservation: Option<
         }
         Content::Stream(first, body, pipe) => relay((first, Some(body)), pipe, receipt, reservation),
         Content::Made(events, pipe) => relay((events, None), pipe, receipt, reservation),
+        Content::Session(session) => {
+            GatewayBody::tunnel(Tunnel::new(|client| session.run(client, receipt, reservation).boxed()))
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
@@ -167,7 +174,7 @@ fn relay(
 
 /// Why this gateway ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub(crate) enum Ending {
     /// The server stops.
     Draining,
     /// The policy wants streams cut when their token is revoked, and it was.
@@ -175,7 +182,7 @@ enum Ending {
 }
 
 impl Ending {
-    fn problem(self) -> Problem {
+    pub(crate) fn problem(self) -> Problem {
         match self {
             Self::Draining => {
                 Problem::us(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is stopping; ask again.")
@@ -198,7 +205,7 @@ async fn draining(shared: Arc<Shared>) -> Ending {
 }
 
 /// Ends also when what let the caller in has been revoked.
-async fn draining_or_revoked(shared: Arc<Shared>, caller: Caller) -> Ending {
+pub(crate) async fn draining_or_revoked(shared: Arc<Shared>, caller: Caller) -> Ending {
     let mut changes = shared.revoked.watch();
     let revoked = async {
         while !caller.is_revoked(shared.revoked.as_ref()) {

@@ -156,6 +156,8 @@ pub(crate) struct Call<'a> {
     pub(crate) label: &'a Label,
     pub(crate) deadlines: Deadlines,
     pub(crate) request: Request<OutBody>,
+    /// The protocol to be spoken from then on, where it is not HTTP.
+    pub(crate) upgrade: Option<&'static str>,
 }
 
 /// Make the call. The reservation shows that the request was permitted and admitted, and is held until the answer's end.
@@ -166,7 +168,10 @@ pub(crate) async fn send(
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let shared = std::sync::Arc::clone(receipt.shared());
     let begun = shared.clock.monotonic();
-    let sent = shared.egress.send(call.target, call.request, &call.deadlines).await;
+    let sent = match call.upgrade {
+        None => shared.egress.send(call.target, call.request, &call.deadlines).await,
+        Some(protocol) => shared.egress.upgrade(call.target, call.request, protocol, &call.deadlines).await,
+    };
     let took = shared.clock.monotonic().saturating_duration_since(begun);
     let result = match &sent {
         Ok(response) => class(response.status()),
@@ -180,7 +185,7 @@ pub(crate) async fn send(
 fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         429 => "rate_limited",
-        200..=299 => "ok",
+        101 | 200..=299 => "ok",
         300..=399 => "redirect",
         400..=499 => "client_error",
         _ => "server_error",
@@ -208,14 +213,18 @@ pub(crate) async fn ask(
     asking: Asking<'_>,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let Asking { provider, key, deadlines, method, path, caller, content } = asking;
-    let headers = provider_headers(provider, caller, &content);
+    let mut headers = provider_headers(provider, caller, &content);
+    let upgrade = content.websocket.map(|handshake| {
+        headers.extend(handshake);
+        "websocket"
+    });
     let mut request = request(method, path, headers, content.body);
     if let Some(key) = key {
         let scheme = Scheme::of(provider, path);
         authorize::authorize(&scheme, key, &provider.origin, &mut request, receipt.shared()).await?;
     }
-    let call =
-        Call { target: &provider.target, label: &provider.label, deadlines, request: request.map(OutBody::from) };
+    let request = request.map(OutBody::from);
+    let call = Call { target: &provider.target, label: &provider.label, deadlines, request, upgrade };
     send(reservation, receipt, call).await
 }
 
@@ -253,14 +262,26 @@ pub(crate) struct Content {
     pub(crate) body: Bytes,
     pub(crate) kind: Option<HeaderValue>,
     pub(crate) accept: HeaderValue,
+    /// The fields that ask for a WebSocket, where that is what is wanted.
+    pub(crate) websocket: Option<HeaderMap>,
 }
 
 impl Content {
+    /// Nothing, to be answered by a WebSocket: `handshake` are the fields that ask for one (RFC 6455 section 4.1).
+    pub(crate) fn websocket(handshake: HeaderMap) -> Self {
+        Self { body: Bytes::new(), kind: None, accept: HeaderValue::from_static("*/*"), websocket: Some(handshake) }
+    }
+
+    /// The method that goes with it.
+    pub(crate) fn method(&self) -> Method {
+        if self.websocket.is_some() { Method::GET } else { Method::POST }
+    }
+
     /// JSON, to be answered by JSON or by a stream.
     pub(crate) fn json(body: Bytes, stream: Option<Framing>) -> Self {
         let accept = stream.map_or("application/json", Framing::media_type);
         let kind = Some(HeaderValue::from_static("application/json"));
-        Self { body, kind, accept: HeaderValue::from_static(accept) }
+        Self { body, kind, accept: HeaderValue::from_static(accept), websocket: None }
     }
 }
 
@@ -288,7 +309,8 @@ fn request(method: Method, path: &PathAndQuery, headers: HeaderMap, body: Bytes)
 /// Refuse what must not be passed on of a provider's answer, before its body is looked at.
 pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), UpstreamError> {
     let status = response.status();
-    if status.is_redirection() || status.is_informational() {
+    let switched = status == StatusCode::SWITCHING_PROTOCOLS && response.body().is_tunnel();
+    if status.is_redirection() || (status.is_informational() && !switched) {
         return Err(UpstreamError::Redirect);
     }
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::json::{Kind, Limits, Node, node, object, quoted};
+use crate::json::{Limits, Node, node, object, quoted};
 use crate::model::Usage;
 use crate::passthrough::{Models, apply, refuse_steering};
 use crate::provider::usage;
@@ -27,8 +27,10 @@ pub struct ClientEvent {
     pub has_tools: bool,
     /// The names of those tools, or their `type` where they have no name.
     pub tool_names: Vec<String>,
-    /// The largest bound on the tokens of an answer; [`u64::MAX`] for `"inf"`.
+    /// The largest bound on the tokens of an answer. `"inf"` is none.
     pub max_output_tokens: Option<u64>,
+    /// Where `"inf"` stands.
+    unbound_at: Option<(usize, usize)>,
     /// Where the model's name stands: offset and length.
     model_at: Option<(usize, usize)>,
     /// Where a bound would be added: just inside `session` or `response`, and whether that object is empty.
@@ -76,10 +78,15 @@ impl ClientEvent {
         if let Some((at, length)) = self.model_at {
             changes.push((at, length, quoted(model)));
         }
-        let unbound = self.max_output_tokens.is_none();
-        if let (Some((at, empty)), Some((name, bound))) = (self.open_at, bound.filter(|_| unbound)) {
-            let comma = if empty { "" } else { "," };
-            changes.push((at, 0, format!("{}:{bound}{comma}", quoted(name))));
+        if let Some((name, bound)) = bound.filter(|_| self.max_output_tokens.is_none()) {
+            match (self.unbound_at, self.open_at) {
+                (Some((at, length)), _) => changes.push((at, length, bound.to_string())),
+                (None, Some((at, empty))) => {
+                    let comma = if empty { "" } else { "," };
+                    changes.push((at, 0, format!("{}:{bound}{comma}", quoted(name))));
+                }
+                (None, None) => {}
+            }
         }
         if changes.is_empty() {
             return Cow::Borrowed(text);
@@ -99,12 +106,12 @@ impl ClientEvent {
                     self.model = Some(model.into_owned());
                     self.model_at = Some((value.offset_in(text), value.raw.len()));
                 }
+                "max_output_tokens" | "max_response_output_tokens" if value.text().as_deref() == Some("inf") => {
+                    self.unbound_at = Some((value.offset_in(text), value.raw.len()));
+                }
                 "max_output_tokens" | "max_response_output_tokens" if !value.is_null() => {
-                    let bound = match &value.kind {
-                        Kind::String { .. } if value.text().as_deref() == Some("inf") => Some(u64::MAX),
-                        _ => value.whole(),
-                    };
-                    let bound = bound.ok_or_else(|| RequestError::wrong(name.as_ref(), "a whole number or \"inf\""))?;
+                    let wrong = || RequestError::wrong(name.as_ref(), "a whole number or \"inf\"");
+                    let bound = value.whole().ok_or_else(wrong)?;
                     self.max_output_tokens = self.max_output_tokens.max(Some(bound));
                 }
                 "tools" => {
@@ -176,7 +183,7 @@ mod tests {
         assert_eq!((update.id.as_deref(), update.model.as_deref()), (Some("e1"), Some("voice")));
         assert_eq!(update.tool_names, ["weather", "docs"]);
         assert_eq!(update.other_models, ["gpt-4o-transcribe"]);
-        assert_eq!(update.max_output_tokens, Some(u64::MAX));
+        assert_eq!(update.max_output_tokens, None);
         let create =
             read(r#"{"type":"response.create","response":{"max_output_tokens":200,"instructions":"Be brief."}}"#);
         assert!(create.asks());
@@ -194,6 +201,12 @@ mod tests {
         let empty = r#"{"type":"response.create","response":{}}"#;
         let bound = read(empty).splice(empty, "x", Some(("max_output_tokens", 50))).into_owned();
         assert_eq!(bound, r#"{"type":"response.create","response":{"max_output_tokens":50}}"#);
+        let endless = r#"{"type":"response.create","response":{"max_output_tokens": "inf" }}"#;
+        assert_eq!(
+            read(endless).splice(endless, "x", Some(("max_output_tokens", 50))),
+            r#"{"type":"response.create","response":{"max_output_tokens": 50 }}"#
+        );
+        assert_eq!(read(endless).splice(endless, "x", None), endless);
         let bare = r#"{"type":"response.create"}"#;
         assert_eq!(read(bare).splice(bare, "x", Some(("max_output_tokens", 50))), bare);
         let set = r#"{"type":"response.create","response":{"max_output_tokens":7}}"#;

@@ -13,6 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::Tunnel;
 use crate::pool::Lease;
 
 /// Any error, boxed.
@@ -196,17 +197,38 @@ where
 
 /// A response body. Read to its end, its connection serves the next request; dropped before, the exchange is
 /// cancelled at once (HTTP/1: the connection closes; HTTP/2: the stream is reset).
-#[derive(Debug)]
 pub struct UpstreamBody {
     body: IdleBody<Incoming>,
     lease: Option<Lease>,
+    tunnel: Option<Tunnel>,
+}
+
+impl fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamBody").field("body", &self.body).finish_non_exhaustive()
+    }
 }
 
 impl UpstreamBody {
     pub(crate) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
-        let mut body = Self { body: IdleBody::new(incoming, idle), lease: Some(lease) };
+        let mut body = Self { body: IdleBody::new(incoming, idle), lease: Some(lease), tunnel: None };
         body.release_at_end();
         body
+    }
+
+    /// Of a response after which the connection speaks another protocol.
+    pub(crate) fn switched(incoming: Incoming, idle: Duration, tunnel: Tunnel) -> Self {
+        Self { body: IdleBody::new(incoming, idle), lease: None, tunnel: Some(tunnel) }
+    }
+
+    /// Whether the connection speaks another protocol from here on.
+    pub const fn is_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    /// The connection, where it speaks another protocol from here on.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        self.tunnel
     }
 
     /// The connection goes back only when nothing of this exchange is left on it.

@@ -25,4 +25,4 @@ pub use error::EgressError;
 pub use fetch::{FetchError, FetchLimits, Fetched, FormPost, Posted, fetch_json, post_form};
 pub use resolve::{BoxFuture, FixedResolver, Resolver, SystemResolver};
 pub use target::{Target, TargetError};
-pub use upgrade::{Duplex, Tunnel, Upgraded};
+pub use upgrade::{Duplex, Tunnel};

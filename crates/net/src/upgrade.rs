@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -19,33 +19,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A connection that speaks something else from now on.
 pub type Tunnel = Box<dyn Duplex>;
 
-/// What came of asking for another protocol.
-pub enum Upgraded {
-    /// The peer switches (101): what its headers say, and the connection.
-    Switched(HeaderMap, Tunnel),
-    /// The peer answers as if nothing had been asked.
-    Answered(Response<UpstreamBody>),
-}
-
-impl std::fmt::Debug for Upgraded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Switched(..) => "Upgraded::Switched",
-            Self::Answered(_) => "Upgraded::Answered",
-        })
-    }
-}
-
 impl Egress {
-    /// Send a request that asks to switch to `protocol`, over a new HTTP/1.1 connection. Otherwise as [`Egress::send`]; the
-    /// caller judges the protocol's own headers.
+    /// Send a request that asks to switch to `protocol`, over a new HTTP/1.1 connection. Where the peer does (101), the
+    /// response's body holds the [`Tunnel`]; the caller judges the protocol's own headers. Otherwise as [`Egress::send`].
     pub async fn upgrade(
         &self,
         to: &Target,
         mut request: Request<OutBody>,
         protocol: &'static str,
         deadlines: &Deadlines,
-    ) -> Result<Upgraded, EgressError> {
+    ) -> Result<Response<UpstreamBody>, EgressError> {
         let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         strip(&mut request);
         request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -59,14 +42,15 @@ impl Egress {
             .map_err(|_| EgressError::FirstByteTimeout)?;
         let response = sent.map_err(|failed| explain(&failed.into_error(), false))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Upgraded::Answered(response.map(|body| UpstreamBody::new(body, deadlines.idle, lease))));
+            return Ok(response.map(|body| UpstreamBody::new(body, deadlines.idle, lease)));
         }
         let named = response.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
         if !named.is_some_and(|named| named.eq_ignore_ascii_case(protocol)) {
             return Err(EgressError::Malformed);
         }
-        let headers = response.headers().clone();
-        let stream = hyper::upgrade::on(response).await.map_err(|error| explain(&error, false))?;
-        Ok(Upgraded::Switched(headers, Box::new(TokioIo::new(stream))))
+        let mut response = response;
+        let stream = hyper::upgrade::on(&mut response).await.map_err(|error| explain(&error, false))?;
+        let tunnel: Tunnel = Box::new(TokioIo::new(stream));
+        Ok(response.map(|body| UpstreamBody::switched(body, deadlines.idle, tunnel)))
     }
 }

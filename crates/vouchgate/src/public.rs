@@ -122,6 +122,13 @@ impl Service for Public {
         self.gateway.handle(request, &peer).await.map(Either::Left)
     }
 
+    fn tunnel(body: &mut Self::Body) -> Option<gateway::Tunnel> {
+        match body {
+            Either::Left(body) => body.take_tunnel(),
+            Either::Right(_) => None,
+        }
+    }
+
     fn refuse(&self, problem: Problem) -> Response<Self::Body> {
         self.gateway.refuse(problem).map(Either::Left)
     }

@@ -19,6 +19,8 @@ pub(crate) enum Endpoint {
     Messages,
     /// `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`, and under `/v1/models/`
     Gemini(gemini::Path),
+    /// `GET /v1/realtime` (WebSocket)
+    Realtime,
     /// `GET /v1/models`
     Models,
     /// `GET /v1/models/{id}`
@@ -42,6 +44,7 @@ impl Endpoint {
             Self::Messages => "messages",
             Self::Gemini(_) => "gemini",
             Self::Models | Self::Model(_) => "models",
+            Self::Realtime => "realtime",
             Self::OpenApi => "openapi",
             Self::Native(..) => "native",
             Self::Service(_) => "service",
@@ -66,6 +69,7 @@ pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, Head
         "/v1/embeddings" => (Endpoint::Embeddings, POST),
         "/v1/messages" => (Endpoint::Messages, POST),
         "/v1/models" => (Endpoint::Models, GET),
+        "/v1/realtime" => (Endpoint::Realtime, HeaderValue::from_static("GET")),
         "/openapi.json" => (Endpoint::OpenApi, GET),
         _ => return declared(snapshot, path),
     })

@@ -2,7 +2,7 @@
 
 use base::Problem;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Response};
 use llm::{Dialect, RequestError};
 use net::UpstreamBody;
 use policy::Permit;
@@ -190,7 +190,7 @@ async fn one<E: Exchange>(
         provider,
         key: provider.credential.as_ref(),
         deadlines: plan.deadlines(provider),
-        method: Method::POST,
+        method: content.method(),
         path: &path,
         caller: exchange.head(),
         content,

@@ -48,7 +48,7 @@ pub(super) fn as_array(answer: Answer) -> Answer {
     let content = match content {
         Content::Stream(first, body, pipe) => Content::Stream(first, body, wrap(pipe)),
         Content::Made(events, pipe) => Content::Made(events, wrap(pipe)),
-        whole @ Content::Whole(..) => return Answer { status, headers, content: whole },
+        other @ (Content::Whole(..) | Content::Session(_)) => return Answer { status, headers, content: other },
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     Answer { status, headers, content }

@@ -85,7 +85,7 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
         method: method.clone(),
         path: &path,
         caller: &asked.head.headers,
-        content: upstream::Content { body, kind, accept },
+        content: upstream::Content { body, kind, accept, websocket: None },
     };
     let response = upstream::ask(&reservation, receipt, asking).await.map_err(|error| error.problem())?;
     upstream::check_head(&response).map_err(|error| error.problem())?;

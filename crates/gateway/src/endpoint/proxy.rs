@@ -29,7 +29,7 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let method = asked.head.method.clone();
     let request = upstream::proxied_request(to.inject.as_ref(), &to.origin, (method, &path), (headers, asked.body))
         .map_err(|error| UpstreamError::from(error).problem())?;
-    let call = Call { target: &to.target, label: &to.label, deadlines: to.deadlines, request };
+    let call = Call { target: &to.target, label: &to.label, deadlines: to.deadlines, request, upgrade: None };
     let response = upstream::send(&reservation, receipt, call).await.map_err(|error| error.problem())?;
     let (head, body) = response.into_parts();
     let mut returned = edge::returnable(&head.headers);

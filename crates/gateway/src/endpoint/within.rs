@@ -59,7 +59,7 @@ pub(super) async fn claimed(answer: Answer, provider: &Provider, receipt: &Recei
             let (decoder, made) = (SseDecoder::default(), Made::default());
             Content::Stream(first, body, Box::new(Claiming { pipe, decoder, made, claims, lost: false }))
         }
-        made @ Content::Made(..) => made,
+        made @ (Content::Made(..) | Content::Session(_)) => made,
     };
     Ok(Answer { status, headers, content })
 }

@@ -153,6 +153,13 @@ impl Provider {
         }
     }
 
+    /// Where a realtime session with `model` is opened, where the provider speaks OpenAI's Realtime API.
+    pub(crate) fn realtime(&self, model: &str) -> Option<PathAndQuery> {
+        let speaks = matches!(self.kind, ProviderKind::OpenAi | ProviderKind::Xai | ProviderKind::OpenAiCompatible);
+        let model = percent_encoding::utf8_percent_encode(model, NAME);
+        PathAndQuery::try_from(format!("{}/realtime?model={model}", self.base)).ok().filter(|_| speaks)
+    }
+
     /// The provider's own path for what follows `/providers/NAME`, written with its whole base path, with `/v1`, or with
     /// neither: `/openai/v1/files`, `/v1/files` and `/files` are the same.
     pub(crate) fn native_path(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {

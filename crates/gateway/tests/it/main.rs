@@ -23,6 +23,7 @@ mod made;
 mod models;
 mod native;
 mod proxy;
+mod realtime;
 mod revoked;
 mod server;
 mod service;

@@ -4,17 +4,18 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::Problem;
 use futures_util::FutureExt;
+use gateway::Tunnel;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use net::IdleBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -71,7 +72,7 @@ where
     };
     peer.http2 = first.http2;
     watch.opened(first.http2);
-    let session = Session { watch, peer: Arc::new(peer), context };
+    let session = Session { watch, peer: Arc::new(peer), context, switch: Mutex::default() };
     session.run(stream, first).await;
 }
 
@@ -80,6 +81,8 @@ struct Session<S> {
     watch: Arc<Watch>,
     peer: Arc<Peer>,
     context: Arc<Context<S>>,
+    /// What takes the connection over when HTTP is done with it.
+    switch: Mutex<Option<(OnUpgrade, Tunnel)>>,
 }
 
 impl<S: Service> Session<S> {
@@ -110,7 +113,7 @@ impl<S: Service> Session<S> {
                 .keep_alive_interval(Duration::from_secs(20))
                 .keep_alive_timeout(Duration::from_secs(20))
                 .serve_connection(io, service);
-            session.drive(Box::pin(connection), false).await;
+            session.drive(Box::pin(connection), http2::Connection::graceful_shutdown, false).await;
         } else {
             let draining = session.context.edge.drain.phase() >= Phase::Draining;
             let connection = http1::Builder::new()
@@ -120,13 +123,18 @@ impl<S: Service> Session<S> {
                 .max_headers(limits.headers)
                 // Room for a long target beside the largest header section, so that each gets its own answer.
                 .max_buf_size((limits.header_bytes + limits.uri).saturating_add(24 * 1024).max(64 * 1024))
-                .serve_connection(io, service);
-            session.drive(Box::pin(connection), draining).await;
+                .serve_connection(io, service)
+                .with_upgrades();
+            session.drive(Box::pin(connection), http1::UpgradeableConnection::graceful_shutdown, draining).await;
+            session.switched().await;
         }
     }
 
-    /// Run hyper's part until it ends, the watch ends it, or the listener shuts down.
-    async fn drive<C: GracefulConnection>(&self, mut connection: Pin<Box<C>>, mut leaving: bool) {
+    /// Run hyper's part until it ends, the watch ends it, or the listener shuts down. `retire` has it take no more requests.
+    async fn drive<C>(&self, mut connection: Pin<Box<C>>, retire: impl Fn(Pin<&mut C>), mut leaving: bool)
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
         let mut look = tokio::time::interval(self.watch.period());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut phase = self.context.edge.drain.follow();
@@ -140,10 +148,10 @@ impl<S: Service> Session<S> {
                 }
                 _ = look.tick() => match self.watch.verdict(self.watch.now()) {
                     Verdict::Cut(reason) => return tracing::debug!(reason, "a connection was cut"),
-                    Verdict::Retire => connection.as_mut().graceful_shutdown(),
+                    Verdict::Retire => retire(connection.as_mut()),
                     Verdict::Keep if self.context.edge.pressure.load() >= Load::High && !leaving => {
                         leaving = true;
-                        connection.as_mut().graceful_shutdown();
+                        retire(connection.as_mut());
                     }
                     Verdict::Keep => {}
                 },
@@ -154,16 +162,32 @@ impl<S: Service> Session<S> {
                     }
                     if phase >= Phase::Draining && !leaving {
                         leaving = true;
-                        connection.as_mut().graceful_shutdown();
+                        retire(connection.as_mut());
                     }
                 }
             }
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, active: Active) -> Response<Tracked<S::Body>> {
+    /// Serve whoever took the connection over. It is the connection still: counted, and cut when the listener is over.
+    async fn switched(&self) {
+        let switch = self.switch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((upgrade, tunnel)) = switch else { return };
+        let Ok(stream) = upgrade.await else { return };
+        let mut phase = self.context.edge.drain.follow();
+        let tunnel = AssertUnwindSafe(tunnel.run(Box::new(TokioIo::new(stream)))).catch_unwind();
+        tokio::select! {
+            ended = tunnel => if ended.is_err() {
+                tracing::error!("a session's handler panicked");
+            },
+            _ = phase.wait_for(|phase| *phase == Phase::Over) => {}
+        }
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>, active: Active) -> Response<Tracked<S::Body>> {
         let version = request.version();
-        let response = if let Some(problem) = self.objection(&request) {
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let mut response = if let Some(problem) = self.objection(&request) {
             close(self.context.service.refuse(problem), version)
         } else {
             let request = request.map(|body| IdleBody::new(body, self.context.edge.limits.body_idle));
@@ -171,6 +195,10 @@ impl<S: Service> Session<S> {
             let answer = AssertUnwindSafe(call).catch_unwind().await;
             answer.unwrap_or_else(|_| close(self.panicked(), version))
         };
+        if let (Some(tunnel), Some(upgrade)) = (S::tunnel(response.body_mut()), upgrade) {
+            self.watch.switch();
+            *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, tunnel));
+        }
         response.map(|body| Tracked::new(body, active))
     }
 

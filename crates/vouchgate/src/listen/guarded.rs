@@ -47,6 +47,8 @@ impl<I> Guarded<I> {
         }
         self.watch.read();
         match &mut self.judge {
+            // What comes before the switch is still judged: a client waits for the answer (RFC 6455 section 4.1).
+            Judge::Http1(_) if self.watch.is_switched() => {}
             Judge::Http1(framing) => {
                 if let Err(passed) = framing.follow(new) {
                     tracing::debug!("a request that could be read in two ways was refused");

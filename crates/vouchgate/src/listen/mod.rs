@@ -66,6 +66,11 @@ pub trait Service: Send + Sync + 'static {
     fn call(&self, request: Request<RequestBody>, peer: Arc<Peer>)
     -> impl Future<Output = Response<Self::Body>> + Send;
 
+    /// What takes the connection over once this answer (101) is out.
+    fn tunnel(_: &mut Self::Body) -> Option<gateway::Tunnel> {
+        None
+    }
+
     /// Render what the listener itself has to say: 414, 431, 500, 503.
     fn refuse(&self, problem: Problem) -> Response<Self::Body>;
 }

@@ -33,6 +33,8 @@ pub(super) struct Watch {
     /// Since when the socket has taken nothing of what is to be written.
     blocked: AtomicU64,
     retired: AtomicU64,
+    /// What is read from now on is no HTTP.
+    switched: AtomicBool,
     /// HTTP/2: since when each stream has not asked for more of its answer.
     streams: Mutex<Vec<Arc<AtomicU64>>>,
 }
@@ -56,6 +58,7 @@ impl Watch {
             idle: AtomicU64::new(1),
             blocked: zero(),
             retired: zero(),
+            switched: AtomicBool::new(false),
             streams: Mutex::default(),
         })
     }
@@ -77,6 +80,16 @@ impl Watch {
         if !http2 {
             self.head.store(1, Ordering::Relaxed);
         }
+    }
+
+    /// The connection speaks another protocol once the answer that says so is out.
+    pub(super) fn switch(&self) {
+        self.switched.store(true, Ordering::Release);
+    }
+
+    /// Whether it does.
+    pub(super) fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Acquire)
     }
 
     /// Bytes were read.
