@@ -29,6 +29,7 @@ mod oauth;
 mod oauth_clients;
 mod real;
 mod real_model;
+mod realtime;
 mod replay;
 mod revocation;
 mod sdk;
