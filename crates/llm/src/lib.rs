@@ -53,6 +53,12 @@ pub enum Dialect {
     /// Google's `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`. The path says which model is
     /// asked for and whether the answer is streamed; the body does not.
     Gemini,
+    /// Amazon Bedrock's `POST /model/{model}/converse` and `/converse-stream`. The path says which model is asked for and
+    /// whether the answer is streamed; the body does not.
+    BedrockConverse,
+    /// Amazon Bedrock's `POST /model/{model}/invoke` and `/invoke-with-response-stream`: the body is in the form of the model's
+    /// maker. It is passed on, never translated.
+    BedrockInvoke,
 }
 
 impl Dialect {
@@ -60,7 +66,14 @@ impl Dialect {
     pub const fn framing(self) -> Framing {
         match self {
             Self::OpenAiChat | Self::OpenAiEmbeddings | Self::AnthropicMessages | Self::Gemini => Framing::Sse,
+            Self::BedrockConverse | Self::BedrockInvoke => Framing::EventStream,
         }
+    }
+
+    /// Whether its streamed answers may be framed so. Converse's are also written one event a line, by those who record them or
+    /// answer in Amazon's place.
+    pub fn comes_in(self, framing: Framing) -> bool {
+        framing == self.framing() || (self == Self::BedrockConverse && framing == Framing::Lines)
     }
 
     /// A short stable name for logs and metrics.
@@ -70,6 +83,8 @@ impl Dialect {
             Self::OpenAiEmbeddings => "openai.embeddings",
             Self::AnthropicMessages => "anthropic.messages",
             Self::Gemini => "gemini.generate_content",
+            Self::BedrockConverse => "bedrock.converse",
+            Self::BedrockInvoke => "bedrock.invoke",
         }
     }
 }

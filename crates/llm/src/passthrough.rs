@@ -11,9 +11,9 @@ mod tap;
 use crate::Dialect;
 use crate::json::{Limits, members, node};
 use crate::model::Usage;
-use crate::provider::usage::{AnthropicUsage, gemini, openai};
+use crate::provider::usage::{AnthropicUsage, bedrock, by_shape, gemini, openai};
 
-pub use request::{CapName, Edits, Models, Peek, models, peek, splice};
+pub use request::{CapName, Edits, Models, Peek, is_familiar, models, peek, splice};
 pub(crate) use request::{apply, refuse_steering};
 pub use tap::StreamTap;
 
@@ -39,7 +39,9 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
     seen.is_object = found.is_ok();
     for member in found.unwrap_or_default() {
         let name = member.name.as_ref();
-        if !matches!(name, "usage" | "model" | "id" | "usageMetadata" | "modelVersion" | "responseId") {
+        let counts = matches!(name, "prompt_token_count" | "generation_token_count" | "inputTextTokenCount");
+        let known = matches!(name, "usage" | "model" | "id" | "usageMetadata" | "modelVersion" | "responseId");
+        if !(known || (counts && dialect == Dialect::BedrockInvoke)) {
             continue;
         }
         let Ok(value) = node(member.raw, &Limits::RESPONSE) else { continue };
@@ -50,6 +52,11 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
                 seen.usage = usage.usage();
             }
             "usageMetadata" => seen.usage = gemini(&value),
+            "usage" if dialect == Dialect::BedrockConverse => seen.usage = bedrock(&value),
+            "usage" if dialect == Dialect::BedrockInvoke => seen.usage = by_shape(&value),
+            // Llama's and Titan's own forms.
+            "prompt_token_count" | "inputTextTokenCount" => seen.usage.input_tokens = value.whole(),
+            "generation_token_count" => seen.usage.output_tokens = value.whole(),
             "usage" => seen.usage = openai(&value),
             "model" | "modelVersion" => seen.model = value.text().map(std::borrow::Cow::into_owned),
             _ => seen.id = value.text().map(std::borrow::Cow::into_owned),

@@ -4,7 +4,7 @@ use crate::dialect::{Failure, anthropic, error_body, gemini, openai_chat, stream
 use crate::model::{Event, Request, Response, Usage};
 use crate::passthrough::Edits;
 use crate::provider::{self, Decoder, Flavour};
-use crate::{Dialect, Limits, ProviderError, RequestError, ResponseError};
+use crate::{Dialect, Framing, Limits, ProviderError, RequestError, ResponseError};
 
 /// What a stream has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +63,14 @@ pub struct Translation {
 impl Translation {
     /// Between two chat dialects; `None` where one of them is not chat.
     pub fn new(client: Dialect, provider: Dialect, options: Options) -> Option<Self> {
-        let chat = |dialect| dialect != Dialect::OpenAiEmbeddings;
-        (chat(client) && chat(provider)).then(|| Self { client, provider, options, model: String::new() })
+        let chat = |dialect| !matches!(dialect, Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke);
+        // Nobody is spoken to in Converse, only providers are.
+        (chat(client) && client != Dialect::BedrockConverse && chat(provider)).then(|| Self {
+            client,
+            provider,
+            options,
+            model: String::new(),
+        })
     }
 
     /// The same, where the provider is asked for `model`: answers that do not say which model they are of (Cohere's, Bedrock's)
@@ -134,8 +140,13 @@ impl Translation {
 
     /// For a streamed answer. `include_usage`: the client asked for a usage chunk (OpenAI clients only).
     pub fn stream(&self, include_usage: bool) -> StreamTranslation {
+        self.framed_stream(self.provider.framing(), include_usage)
+    }
+
+    /// The same for an answer whose framing is not the dialect's usual one.
+    pub fn framed_stream(&self, framing: Framing, include_usage: bool) -> StreamTranslation {
         StreamTranslation {
-            decoder: Decoder::new(self.provider),
+            decoder: Decoder::framed(self.provider, framing),
             encoder: Encoder::new(self.client, include_usage, self.options.now),
             client: self.client,
             model: self.model.clone(),
@@ -154,7 +165,9 @@ pub(crate) fn decode_request(dialect: Dialect, body: &[u8], stream: bool) -> Res
         Dialect::AnthropicMessages => anthropic::request(&root),
         Dialect::OpenAiChat => openai_chat::request(&root),
         Dialect::Gemini => gemini::request(&root, "", stream),
-        Dialect::OpenAiEmbeddings => Err(RequestError::unsupported("input", "it is not a chat request")),
+        Dialect::OpenAiEmbeddings | Dialect::BedrockConverse | Dialect::BedrockInvoke => {
+            Err(RequestError::unsupported("input", "it is not a chat request"))
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl Exchange for Inference<'_> {
         let mut headers = upstream::returned(&head.headers);
         let mut ready = VecDeque::new();
         let labelled = upstream::framing(&head.headers);
-        if status.is_success() && labelled.is_some_and(|framing| framing != spoken.framing()) {
+        if status.is_success() && labelled.is_some_and(|framing| !spoken.comes_in(framing)) {
             return Err(UpstreamError::Kind.into());
         }
         let mut streamed = labelled.is_some();
@@ -182,7 +182,8 @@ impl Exchange for Inference<'_> {
             }
             Some(_) if status.is_success() && streamed != self.seen.stream => Err(UpstreamError::Kind.into()),
             Some(translation) if status.is_success() && streamed => {
-                let pipe = translation.stream(self.seen.include_usage);
+                let framing = labelled.unwrap_or(spoken.framing());
+                let pipe = translation.framed_stream(framing, self.seen.include_usage);
                 Ok(Answer::events(headers, Content::Stream(ready, body, Box::new(pipe))))
             }
             Some(translation) => {

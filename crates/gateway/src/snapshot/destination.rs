@@ -16,6 +16,10 @@ use crate::upstream::{Credential, CredentialError};
 const NAME: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
+/// What AWS writes as it is in a path: the unreserved characters (RFC 3986 section 2.3).
+const ARN: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// A provider, ready to be called.
 #[derive(Debug)]
 pub(crate) struct Provider {
@@ -148,6 +152,18 @@ impl Provider {
                 let name = percent_encoding::utf8_percent_encode(name, NAME);
                 let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
                 PathAndQuery::try_from(format!("{}/{collection}/{name}:{method}", self.base)).ok()
+            }
+            Dialect::BedrockConverse | Dialect::BedrockInvoke => {
+                // One segment, ARNs too: AWS takes everything else in it encoded.
+                let call = match (dialect, stream) {
+                    (Dialect::BedrockConverse, false) => "converse",
+                    (Dialect::BedrockConverse, true) => "converse-stream",
+                    (_, false) => "invoke",
+                    (_, true) => "invoke-with-response-stream",
+                };
+                let name = Some(model).filter(|name| !name.is_empty() && !matches!(*name, "." | ".."))?;
+                let name = percent_encoding::utf8_percent_encode(name, ARN);
+                PathAndQuery::try_from(format!("{}/model/{name}/{call}", self.base)).ok()
             }
             Dialect::OpenAiChat | Dialect::AnthropicMessages => Some(self.chat.clone()),
         }

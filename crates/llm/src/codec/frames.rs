@@ -24,7 +24,10 @@ impl Framing {
         let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
         if is("text/event-stream") {
             Some(Self::Sse)
-        } else if ["application/x-ndjson", "application/ndjson", "application/stream+json"].into_iter().any(is) {
+        } else if ["application/x-ndjson", "application/ndjson", "application/stream+json"].into_iter().any(is)
+            // `application/jsonl`, `application/x-..+jsonl`.
+            || essence.to_ascii_lowercase().ends_with(b"jsonl")
+        {
             Some(Self::Lines)
         } else if is(event_stream::MEDIA_TYPE) {
             Some(Self::EventStream)
@@ -98,6 +101,7 @@ mod tests {
         assert_eq!(Framing::of_media_type(b"Text/Event-Stream"), Some(Framing::Sse));
         assert_eq!(Framing::of_media_type(b"application/x-ndjson"), Some(Framing::Lines));
         assert_eq!(Framing::of_media_type(b"application/stream+json"), Some(Framing::Lines));
+        assert_eq!(Framing::of_media_type(b"application/x-events+jsonl"), Some(Framing::Lines));
         assert_eq!(Framing::of_media_type(b"application/json"), None);
         for framing in [Framing::Sse, Framing::Lines, Framing::EventStream] {
             assert_eq!(Framing::of_media_type(framing.media_type().as_bytes()), Some(framing));

@@ -107,6 +107,13 @@ pub fn error_body(dialect: Dialect, failure: &Failure) -> Vec<u8> {
                 }
             });
         }),
+        // As AWS's SDKs read it (smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html#operation-error-serialization).
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => object(|o| {
+            o.text("__type", aws_error(failure.status));
+            o.text("message", &failure.message);
+            o.maybe_text("code", failure.code.as_deref());
+            o.maybe_text("param", failure.param.as_deref());
+        }),
         Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => object(|o| {
             o.object("error", |o| {
                 o.text("message", &failure.message);
@@ -178,7 +185,20 @@ const GOOGLE_CODES: [&str; 16] = [
     "DATA_LOSS",
 ];
 
-/// What Bedrock Runtime calls an error of this status in a stream.
+/// What Bedrock Runtime calls an error of this status.
+fn aws_error(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "AccessDeniedException",
+        404 => "ResourceNotFoundException",
+        408 | 504 => "ModelTimeoutException",
+        429 => "ThrottlingException",
+        503 => "ServiceUnavailableException",
+        400..=499 => "ValidationException",
+        _ => "InternalServerException",
+    }
+}
+
+/// The same in a stream.
 fn aws_exception(status: u16) -> &'static str {
     match status {
         429 => "throttlingException",

@@ -1,11 +1,14 @@
 //! Looking at a request, and replacing values in it.
 
+mod bedrock;
 mod gemini;
 
 use std::borrow::Cow;
 
 use crate::json::{Limits, Member, Node, members, node, quoted};
 use crate::{Dialect, RequestError};
+
+pub use bedrock::is_familiar;
 
 /// Members that tell other gateways and SDKs where to send a request, with which key, or which other model to use.
 /// Destinations, keys and fallbacks come from this gateway's configuration only.
@@ -87,10 +90,10 @@ struct Spans {
     stream_options: Option<(usize, usize)>,
     max_tokens: Option<(usize, usize)>,
     max_completion_tokens: Option<(usize, usize)>,
-    /// Gemini: where the first member of `generationConfig` is or would be.
+    /// Gemini, Bedrock: where the first member of `generationConfig` or `inferenceConfig` is or would be.
     config: Option<usize>,
     config_is_empty: bool,
-    /// Gemini: `generationConfig` is there, and null.
+    /// It is there, and null.
     null_config: Option<(usize, usize)>,
 }
 
@@ -129,8 +132,10 @@ pub struct Edits<'a> {
 
 /// Look at a request. The body must be a JSON object within `limits`.
 pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
-    if dialect == Dialect::Gemini {
-        return gemini::peek(body, limits);
+    match dialect {
+        Dialect::Gemini => return gemini::peek(body, limits),
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => return bedrock::peek(body, limits),
+        _ => {}
     }
     let members = members(body, limits)?;
     let mut seen = Peek {
@@ -246,6 +251,15 @@ pub fn splice(dialect: Dialect, body: &[u8], edits: &Edits<'_>) -> Result<Vec<u8
     Ok(peek(dialect, body, &limits)?.splice(dialect, body, edits))
 }
 
+/// The object a bound stands in, and its name there, where it is not a member of the request itself.
+const fn config_names(dialect: Dialect) -> Option<(&'static str, &'static str)> {
+    match dialect {
+        Dialect::Gemini => Some(("generationConfig", "maxOutputTokens")),
+        Dialect::BedrockConverse | Dialect::BedrockInvoke => Some(("inferenceConfig", "maxTokens")),
+        _ => None,
+    }
+}
+
 impl Peek {
     /// [`splice`] for the very body that was looked at, without walking it again.
     pub fn splice(&self, dialect: Dialect, body: &[u8], edits: &Edits<'_>) -> Vec<u8> {
@@ -272,8 +286,8 @@ impl Peek {
                     changes.push((at, length, bound.to_string()));
                 }
             }
-            if present == [None, None] && dialect == Dialect::Gemini {
-                self.bound_in_config(bound, &mut changes, &mut added);
+            if let (Some(names), [None, None]) = (config_names(dialect), present) {
+                self.bound_in_config(names, bound, (&mut changes, &mut added));
             } else if present == [None, None] {
                 let name = edits.cap_name.as_str();
                 added.extend(["\"", name, "\":", &bound.to_string(), ","]);
@@ -285,14 +299,19 @@ impl Peek {
         apply(body, changes)
     }
 
-    /// Gemini's bound, where there is none yet.
-    fn bound_in_config(&self, bound: u64, changes: &mut Vec<(usize, usize, String)>, added: &mut String) {
+    /// A bound that stands in an object of its own, where there is none yet.
+    fn bound_in_config(
+        &self,
+        (config, name): (&str, &str),
+        bound: u64,
+        (changes, added): (&mut Vec<(usize, usize, String)>, &mut String),
+    ) {
         let comma = if self.spans.config_is_empty { "" } else { "," };
         match (self.spans.config, self.spans.null_config) {
-            (Some(at), _) => changes.push((at, 0, format!("\"maxOutputTokens\":{bound}{comma}"))),
-            (None, Some((at, length))) => changes.push((at, length, format!("{{\"maxOutputTokens\":{bound}}}"))),
+            (Some(at), _) => changes.push((at, 0, format!("\"{name}\":{bound}{comma}"))),
+            (None, Some((at, length))) => changes.push((at, length, format!("{{\"{name}\":{bound}}}"))),
             // A request without contents is refused by its provider: what follows is never an empty object.
-            (None, None) => added.extend(["\"generationConfig\":{\"maxOutputTokens\":", &bound.to_string(), "},"]),
+            (None, None) => added.extend(["\"", config, "\":{\"", name, "\":", &bound.to_string(), "},"]),
         }
     }
 

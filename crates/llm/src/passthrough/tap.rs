@@ -9,7 +9,7 @@ use crate::codec::sse::SseEvent;
 use crate::dialect::{Failure, framed_error_event};
 use crate::json::{Limits, Node, node};
 use crate::model::Usage;
-use crate::provider::usage::{AnthropicUsage, gemini, openai};
+use crate::provider::usage::{AnthropicUsage, bedrock, gemini, openai};
 use crate::translate::Outcome;
 use crate::{Dialect, provider};
 
@@ -206,6 +206,7 @@ impl StreamTap {
         let usage_only = match self.dialect {
             Dialect::AnthropicMessages => self.watch_anthropic(&data),
             Dialect::Gemini => self.watch_gemini(&data),
+            Dialect::BedrockConverse | Dialect::BedrockInvoke => return self.watch_bedrock(&event.event, &data),
             _ => self.watch_openai(&data),
         };
         if event.event == "error" || data.get("error").is_some() {
@@ -240,6 +241,36 @@ impl StreamTap {
         let blocked = data.get("promptFeedback").is_some_and(|feedback| feedback.get("blockReason").is_some());
         self.finished |= blocked && candidates.is_empty();
         false
+    }
+
+    fn watch_bedrock(&mut self, event: &str, data: &Node<'_>) -> bool {
+        let (name, data) = provider::bedrock::named(event, data);
+        if let Some(error) = provider::bedrock::failure(name, data) {
+            if matches!(self.outcome, Outcome::Open) {
+                self.outcome = Outcome::Failed(error);
+            }
+        } else if name == "chunk" {
+            self.watch_chunk(data);
+        } else if name == "messageStop" {
+            self.finished = true;
+        } else if let Some(usage) = data.get("usage").filter(|_| name == "metadata") {
+            self.usage.merge(&bedrock(usage));
+            // It is the last event, except where somebody else answers in Amazon's place.
+            self.ended |= self.finished;
+        }
+        false
+    }
+
+    /// A piece of an answer in the form of the model's maker: the last one tells the tokens, whoever made the model.
+    fn watch_chunk(&mut self, data: &Node<'_>) {
+        use base64::Engine as _;
+        let bytes = data.text_of("bytes").map(|text| base64::engine::general_purpose::STANDARD.decode(text.as_bytes()));
+        let Some(text) = bytes.and_then(Result::ok).and_then(|bytes| String::from_utf8(bytes).ok()) else { return };
+        let Ok(inner) = node(&text, &Limits::RESPONSE) else { return };
+        if let Some(metrics) = inner.get("amazon-bedrock-invocationMetrics") {
+            self.usage.merge(&bedrock(metrics));
+            self.ended = true;
+        }
     }
 
     /// A piece of an answer, the last or not.

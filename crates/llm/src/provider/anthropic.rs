@@ -24,7 +24,7 @@ mod request;
 mod response;
 mod stream;
 
-pub(crate) use request::{input, request};
+pub(crate) use request::{Thinking, input, request, schema, thinking};
 pub(crate) use response::{arguments, as_written, response};
 pub(crate) use stream::Stream;
 

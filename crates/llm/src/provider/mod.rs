@@ -1,6 +1,7 @@
 //! The side providers answer on: requests are written, answers, streams and errors read.
 
 pub(crate) mod anthropic;
+pub(crate) mod bedrock;
 pub(crate) mod gemini;
 pub(crate) mod neutral;
 pub(crate) mod openai;
@@ -11,7 +12,7 @@ use crate::codec::sse::{SseError, SseEvent};
 use crate::json::{Kind, Limits, Node, node};
 use crate::model::{Event, Request, Response, Usage};
 use crate::passthrough::CapName;
-use crate::{Dialect, ProviderError, RequestError, ResponseError};
+use crate::{Dialect, Framing, ProviderError, RequestError, ResponseError};
 
 /// How a provider of OpenAI's dialect differs from the others: some refuse every member they do not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -64,7 +65,10 @@ pub(crate) fn encode(dialect: Dialect, flavour: Flavour, request: &Request) -> R
         Dialect::AnthropicMessages => anthropic::request(request).map(String::into_bytes),
         Dialect::OpenAiChat => openai::request(request, flavour).map(String::into_bytes),
         Dialect::Gemini => gemini::request(request).map(String::into_bytes),
-        Dialect::OpenAiEmbeddings => Err(RequestError::unsupported("model", "it is not a chat model")),
+        Dialect::BedrockConverse => bedrock::request(request).map(String::into_bytes),
+        Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke => {
+            Err(RequestError::unsupported("model", "it is not a chat model"))
+        }
     }
 }
 
@@ -83,7 +87,8 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
         Dialect::AnthropicMessages => anthropic::response(&root),
         Dialect::OpenAiChat => openai::response(&root),
         Dialect::Gemini => gemini::response(&root),
-        Dialect::OpenAiEmbeddings => Err(ResponseError::Shape("choices")),
+        Dialect::BedrockConverse => bedrock::response(&root),
+        Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke => Err(ResponseError::Shape("choices")),
     }
 }
 
@@ -100,6 +105,7 @@ enum Inner {
     OpenAi(openai::Stream),
     Anthropic(anthropic::Stream),
     Gemini(gemini::Stream),
+    Bedrock(bedrock::Stream),
 }
 
 impl Inner {
@@ -108,6 +114,7 @@ impl Inner {
             Self::OpenAi(stream) => stream.take(event, events),
             Self::Anthropic(stream) => stream.take(event, events),
             Self::Gemini(stream) => stream.take(event, events),
+            Self::Bedrock(stream) => stream.take(event, events),
         }
     }
 }
@@ -115,12 +122,20 @@ impl Inner {
 impl Decoder {
     /// A decoder for a provider of `dialect`.
     pub fn new(dialect: Dialect) -> Self {
+        Self::framed(dialect, dialect.framing())
+    }
+
+    /// The same for a stream whose framing is not the dialect's usual one.
+    pub fn framed(dialect: Dialect, framing: Framing) -> Self {
         let inner = match dialect {
             Dialect::AnthropicMessages => Inner::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Inner::Gemini(gemini::Stream::default()),
-            Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => Inner::OpenAi(openai::Stream::default()),
+            Dialect::BedrockConverse => Inner::Bedrock(bedrock::Stream::default()),
+            Dialect::OpenAiChat | Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke => {
+                Inner::OpenAi(openai::Stream::default())
+            }
         };
-        Self { frames: Frames::new(dialect.framing()), inner, failed: false }
+        Self { frames: Frames::new(framing), inner, failed: false }
     }
 
     /// Take `chunk`, append its events. An error means that the stream cannot be read on; later bytes are ignored.
@@ -146,6 +161,7 @@ impl Decoder {
             Inner::OpenAi(stream) => stream.finish(clean, events),
             Inner::Anthropic(stream) => stream.is_ended(),
             Inner::Gemini(stream) => stream.finish(clean, events),
+            Inner::Bedrock(stream) => stream.finish(clean, events),
         }
     }
 
@@ -155,6 +171,7 @@ impl Decoder {
             Inner::OpenAi(stream) => stream.usage(),
             Inner::Anthropic(stream) => stream.usage(),
             Inner::Gemini(stream) => stream.usage(),
+            Inner::Bedrock(stream) => stream.usage(),
         }
     }
 }

@@ -76,6 +76,43 @@ pub(crate) fn gemini(node: &Node<'_>) -> Usage {
     Usage { suspect: bad, ..usage }
 }
 
+/// Bedrock's `usage`: the input leaves out what was read from and written into the cache. Nova's own form has other names.
+pub(crate) fn bedrock(node: &Node<'_>) -> Usage {
+    let mut bad = false;
+    let suspect = &mut bad;
+    let mut named = |names: &[&str]| names.iter().find_map(|name| count(node, name, suspect));
+    let fresh = named(&["inputTokens", "inputTokenCount"]);
+    let output_tokens = named(&["outputTokens", "outputTokenCount"]);
+    let total = named(&["totalTokens"]);
+    let cache_read_tokens = named(&["cacheReadInputTokens", "cacheReadInputTokenCount"]);
+    let cache_write_tokens = named(&["cacheWriteInputTokens", "cacheWriteInputTokenCount"]);
+    let cached = cache_read_tokens.unwrap_or(0).saturating_add(cache_write_tokens.unwrap_or(0));
+    let input_tokens = fresh.map(|fresh| fresh.saturating_add(cached));
+    let sum = || input_tokens.zip(output_tokens).map(|(input, output)| input.saturating_add(output));
+    Usage {
+        input_tokens,
+        output_tokens,
+        total_tokens: total.or_else(sum),
+        cache_read_tokens,
+        cache_write_tokens,
+        suspect: bad,
+        ..Usage::default()
+    }
+}
+
+/// The `usage` of a model's own form, whichever maker's it is.
+pub(crate) fn by_shape(node: &Node<'_>) -> Usage {
+    if node.get("prompt_tokens").is_some() {
+        openai(node)
+    } else if node.get("input_tokens").is_some() {
+        let mut usage = AnthropicUsage::default();
+        usage.take(node);
+        usage.usage()
+    } else {
+        bedrock(node)
+    }
+}
+
 /// Anthropic's counts: `input_tokens` leaves out what was read from and written into the cache, and a stream
 /// tells them in two events, so they are kept apart until asked for.
 #[derive(Debug, Clone, Copy, Default)]

@@ -388,7 +388,7 @@ fn tool(a: &mut Array<'_>, tool: &Tool) {
 }
 
 /// `input_schema`, which must say that it is an object; OpenAI's may leave that out, or the whole schema.
-fn schema(schema: Option<&Json>) -> String {
+pub(crate) fn schema(schema: Option<&Json>) -> String {
     let Some(text) = schema.map(Json::as_str) else {
         return r#"{"type":"object","properties":{}}"#.to_owned();
     };
@@ -426,22 +426,29 @@ fn tool_choice(o: &mut Object<'_>, request: &Request) {
     });
 }
 
+/// How a request has the model think.
 #[derive(Default)]
-struct Thinking {
+pub(crate) struct Thinking {
     json: Option<String>,
     effort: Option<String>,
 }
 
 impl Thinking {
-    fn write(&self, o: &mut Object<'_>) {
+    /// `thinking`.
+    pub(crate) fn write(&self, o: &mut Object<'_>) {
         if let Some(json) = &self.json {
             o.raw("thinking", json);
         }
     }
+
+    /// `output_config.effort`.
+    pub(crate) fn effort(&self) -> Option<&str> {
+        self.effort.as_deref()
+    }
 }
 
 /// Thinking: adaptive with an effort where the model knows it, else a token budget below `max_tokens`.
-fn thinking(request: &Request, max_tokens: u64) -> Result<Thinking, RequestError> {
+pub(crate) fn thinking(request: &Request, max_tokens: u64) -> Result<Thinking, RequestError> {
     let enabled = |budget: u64| {
         let budget = budget.min(max_tokens.saturating_sub(1));
         if budget < LEAST_BUDGET {
