@@ -10,6 +10,9 @@ pub enum RequestError {
     /// Not JSON we take.
     #[error("{0}")]
     Json(#[from] JsonError),
+    /// Not a form we take.
+    #[error("{0}")]
+    Form(crate::passthrough::FormError),
     /// A member that must be there is not.
     #[error("{param} is required")]
     Missing {
@@ -47,6 +50,7 @@ impl RequestError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Json(error) => error.reason(),
+            Self::Form(error) => error.reason(),
             Self::Missing { .. } => "missing_parameter",
             Self::Wrong { .. } => "invalid_parameter",
             Self::Forbidden { .. } => "forbidden_parameter",
@@ -58,7 +62,7 @@ impl RequestError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Json(JsonError::Duplicate(name)) => Some(name),
-            Self::Json(_) => None,
+            Self::Json(_) | Self::Form(_) => None,
             Self::Missing { param }
             | Self::Wrong { param, .. }
             | Self::Forbidden { param, .. }

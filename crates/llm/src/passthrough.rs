@@ -5,6 +5,8 @@
 //! place ([`splice`]); every other byte stays. A streamed answer goes through a [`StreamTap`], which forwards the
 //! very bytes it gets, except for a usage chunk nobody asked for.
 
+mod direct;
+mod form;
 mod request;
 mod tap;
 
@@ -13,8 +15,10 @@ use crate::json::{Limits, members, node};
 use crate::model::Usage;
 use crate::provider::usage::{AnthropicUsage, bedrock, by_shape, gemini, openai};
 
-pub use request::{CapName, Edits, Models, Peek, is_familiar, models, peek, splice};
+pub use request::{CapName, Edits, Models, Peek, is_familiar, models, peek, peek_or, splice};
 pub(crate) use request::{apply, refuse_steering};
+pub use direct::{AnswerTap, media_usage, peek_completions};
+pub use form::{Form, FormError};
 pub use tap::StreamTap;
 
 /// What a complete answer (not streamed) says of itself.

@@ -19,6 +19,10 @@ pub struct Usage {
     pub audio_input_tokens: Option<u64>,
     /// Of the output: audio.
     pub audio_output_tokens: Option<u64>,
+    /// Audio heard, in milliseconds, where the provider counts it so.
+    pub audio_ms: Option<u64>,
+    /// Pictures made.
+    pub images: Option<u64>,
     /// The provider sent a count that cannot be one.
     pub suspect: bool,
 }
@@ -66,6 +70,8 @@ impl Usage {
         take(&mut self.reasoning_tokens, later.reasoning_tokens);
         take(&mut self.audio_input_tokens, later.audio_input_tokens);
         take(&mut self.audio_output_tokens, later.audio_output_tokens);
+        take(&mut self.audio_ms, later.audio_ms);
+        take(&mut self.images, later.images);
         self.suspect |= later.suspect;
     }
 }

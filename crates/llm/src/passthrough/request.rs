@@ -95,6 +95,8 @@ struct Spans {
     config_is_empty: bool,
     /// It is there, and null.
     null_config: Option<(usize, usize)>,
+    /// There is no member at all.
+    is_bare: bool,
 }
 
 /// The member that bounds the output, where a request has none yet.
@@ -137,6 +139,21 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
         Dialect::BedrockConverse | Dialect::BedrockInvoke => return bedrock::peek(body, limits),
         _ => {}
     }
+    let seen = look(dialect, body, limits)?;
+    if seen.model.is_empty() { Err(RequestError::missing("model")) } else { Ok(seen) }
+}
+
+/// Look at a request that may name no model: then `default` is the one it means.
+pub fn peek_or(default: &str, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
+    let mut seen = look(Dialect::OpenAiChat, body, limits)?;
+    if seen.model.is_empty() {
+        default.clone_into(&mut seen.model);
+    }
+    Ok(seen)
+}
+
+/// What a request in a dialect that says everything in its body says; the model is empty if it names none.
+fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
     let members = members(body, limits)?;
     let mut seen = Peek {
         model: String::new(),
@@ -149,7 +166,7 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
         other_models: Vec::new(),
         spans: Spans { open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1), ..Spans::default() },
     };
-    let mut model = None;
+    seen.spans.is_bare = members.is_empty();
     for member in &members {
         refuse_steering(&member.name)?;
         let span = Some((member.at, member.raw.len()));
@@ -157,7 +174,7 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
         match member.name.as_ref() {
             "model" => {
                 let name = node(member.raw, limits)?.text().filter(|name| !name.is_empty());
-                model = Some(name.ok_or_else(|| RequestError::wrong("model", "a non-empty string"))?.into_owned());
+                seen.model = name.ok_or_else(|| RequestError::wrong("model", "a non-empty string"))?.into_owned();
                 seen.spans.model = span;
             }
             "stream" if !null => seen.stream = boolean(member, limits)?,
@@ -189,7 +206,6 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
             _ => {}
         }
     }
-    seen.model = model.ok_or_else(|| RequestError::missing("model"))?;
     Ok(seen)
 }
 
@@ -269,6 +285,9 @@ impl Peek {
             let named = if dialect == Dialect::Gemini { format!("models/{model}") } else { model.to_owned() };
             changes.push((at, length, quoted(&named)));
         }
+        if let (None, Some(model), true) = (self.spans.model, edits.model, dialect == Dialect::OpenAiChat) {
+            added.extend(["\"model\":", &quoted(model), ","]);
+        }
         if edits.include_usage && self.stream && dialect == Dialect::OpenAiChat && !self.include_usage {
             match self.spans.stream_options {
                 Some((at, length)) => {
@@ -294,6 +313,9 @@ impl Peek {
             }
         }
         if !added.is_empty() {
+            if self.spans.is_bare {
+                added.pop();
+            }
             changes.push((self.spans.open, 0, added));
         }
         apply(body, changes)
@@ -358,7 +380,7 @@ pub(crate) fn refuse_steering(name: &str) -> Result<(), RequestError> {
 }
 
 /// Names that readers which ignore case (Go's encoding/json) hold equal get the same form.
-fn fold(name: &str) -> Cow<'_, str> {
+pub(super) fn fold(name: &str) -> Cow<'_, str> {
     if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         return Cow::Borrowed(name);
     }

@@ -21,6 +21,8 @@ const ANSWERS: usize = 256;
 #[allow(clippy::struct_excessive_bools)] // independent observations
 pub struct StreamTap {
     dialect: Dialect,
+    /// Events of speech, transcription and images, which say by their type what they are.
+    media: bool,
     strip_usage: bool,
     framing: Framing,
     frames: Frames,
@@ -91,6 +93,7 @@ impl StreamTap {
     pub fn framed((dialect, framing): (Dialect, Framing), strip_usage: bool) -> Self {
         Self {
             dialect,
+            media: false,
             strip_usage: strip_usage && dialect == Dialect::OpenAiChat,
             framing,
             frames: Frames::new(framing),
@@ -103,6 +106,12 @@ impl StreamTap {
             finished: false,
             ended: false,
         }
+    }
+
+    /// Watch a stream of speech, a transcription or pictures (OpenAI's `speech.audio.*`, `transcript.text.*`,
+    /// `image_generation.*`, `image_edit.*`).
+    pub fn media() -> Self {
+        Self { media: true, ..Self::new(Dialect::OpenAiChat, false) }
     }
 
     /// Take bytes from the provider; what comes back goes to the caller now: every event as soon as it is whole, so
@@ -204,6 +213,7 @@ impl StreamTap {
         }
         let Ok(data) = node(&event.data, &Limits::RESPONSE) else { return false };
         let usage_only = match self.dialect {
+            _ if self.media => self.watch_media(&data),
             Dialect::AnthropicMessages => self.watch_anthropic(&data),
             Dialect::Gemini => self.watch_gemini(&data),
             Dialect::BedrockConverse | Dialect::BedrockInvoke => return self.watch_bedrock(&event.event, &data),
@@ -226,6 +236,21 @@ impl StreamTap {
             self.usage = self.anthropic.usage();
         }
         self.ended |= data.text_of("type").is_some_and(|kind| kind == "message_stop");
+        false
+    }
+
+    fn watch_media(&mut self, data: &Node<'_>) -> bool {
+        if let Some(usage) = data.get("usage") {
+            self.usage.merge(&super::direct::told(usage));
+        }
+        let kind = data.text_of("type").unwrap_or_default();
+        let made = matches!(kind.as_ref(), "image_generation.completed" | "image_edit.completed");
+        if made {
+            self.usage.images = Some(self.usage.images.unwrap_or(0).saturating_add(1));
+        }
+        // Each picture has its own end.
+        self.finished |= made;
+        self.ended |= matches!(kind.as_ref(), "transcript.text.done" | "speech.audio.done" | "transcription.done");
         false
     }
 

@@ -42,7 +42,7 @@ pub(crate) fn openai(node: &Node<'_>) -> Usage {
             .or_else(|| count(node, "reasoning_tokens", suspect)),
         audio_input_tokens: inside(prompt, "audio_tokens", suspect),
         audio_output_tokens: inside(completion, "audio_tokens", suspect),
-        suspect: false,
+        ..Usage::default()
     };
     Usage { suspect: bad, ..usage }
 }
@@ -71,7 +71,7 @@ pub(crate) fn gemini(node: &Node<'_>) -> Usage {
         reasoning_tokens: thought,
         audio_input_tokens: heard,
         audio_output_tokens: spoken,
-        suspect: false,
+        ..Usage::default()
     };
     Usage { suspect: bad, ..usage }
 }
