@@ -365,6 +365,7 @@ impl Alone for Limits {
             ("header_bytes", self.header_bytes, 8 * KIB, 1024 * KIB),
             ("uri", self.uri, KIB, 64 * KIB),
             ("body", self.body, KIB, GIB),
+            ("upload", self.upload, KIB, GIB),
             ("token_body", self.token_body, KIB, 1024 * KIB),
             ("admin_body", self.admin_body, KIB, 16 * 1024 * KIB),
             ("response_body", self.response_body, KIB, GIB),

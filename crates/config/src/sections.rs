@@ -142,6 +142,10 @@ pub struct Limits {
     /// Largest request body of the data plane; beyond it 413.
     #[schemars(with = "SizeText")]
     pub body: ByteSize,
+    /// Largest request body of the endpoints that take files (audio to be written down, pictures to be changed), where that
+    /// is more than `body`; beyond it 413.
+    #[schemars(with = "SizeText")]
+    pub upload: ByteSize,
     /// Largest request body of the OAuth endpoints.
     #[schemars(with = "SizeText")]
     pub token_body: ByteSize,
@@ -209,6 +213,7 @@ impl Default for Limits {
             headers: 100,
             uri: kib(8),
             body: mib(10),
+            upload: mib(32),
             token_body: kib(64),
             admin_body: kib(64),
             response_body: mib(32),

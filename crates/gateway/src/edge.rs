@@ -96,7 +96,9 @@ pub(crate) enum EdgeError {
     #[error("Compressed request bodies are not accepted; send the body as it is.")]
     Encoding,
     /// A body that is not JSON by its own account.
-    #[error("Send the body as `Content-Type: application/json`.")]
+    #[error(
+        "Send the body as `Content-Type: application/json`, or files as `multipart/form-data` where they are taken."
+    )]
     MediaType,
     /// A body over the limit, in bytes.
     #[error("The request body is larger than {0} bytes.")]
@@ -190,7 +192,7 @@ pub(crate) fn receive<B>(snapshot: &Snapshot, request: Request<B>, peer: &Peer) 
     if !table::accepts(&allow, &head.method) {
         return Err(EdgeError::Method(allow));
     }
-    check_content(&head.headers, &endpoint, snapshot.limits.body)?;
+    check_content(&head.headers, &endpoint, endpoint.most(&snapshot.limits))?;
     let ip = headers::client_ip(peer.addr, &head.headers, &snapshot.trusted);
     let certificate = if headers::is_trusted(peer.addr, &snapshot.trusted) {
         // The connection's own certificate is the proxy's.
@@ -207,7 +209,7 @@ fn check_content(headers: &HeaderMap, endpoint: &Endpoint, limit: usize) -> Resu
     if !headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
         return Err(EdgeError::Encoding);
     }
-    if endpoint.takes_json() && !headers.get(header::CONTENT_TYPE).is_none_or(is_json) {
+    if !headers.get(header::CONTENT_TYPE).is_none_or(|kind| endpoint.takes(kind)) {
         return Err(EdgeError::MediaType);
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -251,7 +253,7 @@ where
     /// Read the body: within the size limit, without pauses longer than allowed, in one piece and without copying when
     /// it came in one.
     pub(crate) async fn read(self, limits: &Limits) -> Result<(Parts, Endpoint, Bytes), EdgeError> {
-        let bytes = read(self.body, limits.body, limits.body_idle).await?;
+        let bytes = read(self.body, self.endpoint.most(limits), limits.body_idle).await?;
         Ok((self.head, self.endpoint, bytes))
     }
 }

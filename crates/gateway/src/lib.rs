@@ -54,7 +54,7 @@ pub use upstream::{Credential, CredentialError};
 use admit::Limiter;
 use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};
 use edge::{EdgeError, Endpoint, Inbound, Received};
-use endpoint::{Answered, Asked, inference, models, native, openapi, proxy, realtime, service};
+use endpoint::{Answered, Asked, direct, inference, models, native, openapi, proxy, realtime, service};
 use problem::Refusal;
 use settle::{Opening, Receipt};
 
@@ -345,6 +345,7 @@ impl Gateway {
             Endpoint::Messages => inference::answer(asked, (Dialect::AnthropicMessages, None), receipt).await,
             Endpoint::Gemini(path) => inference::answer(asked, (Dialect::Gemini, Some(path)), receipt).await,
             Endpoint::Realtime => realtime::answer(asked, receipt).await,
+            Endpoint::Direct(direct) => direct::answer(asked, *direct, receipt).await,
             Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),
             Endpoint::Model(id) => Ok((models::one(snapshot, &head.headers, id, receipt)?, None)),
             Endpoint::OpenApi => Ok((openapi::document(snapshot, receipt), None)),

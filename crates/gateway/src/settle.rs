@@ -287,6 +287,8 @@ impl Receipt {
             model = self.requested.as_deref(),
             input_tokens = self.usage.input_tokens,
             output_tokens = self.usage.output_tokens,
+            audio_ms = self.usage.audio_ms,
+            images = self.usage.images,
             duration_ms,
             trace_id = self.trace.as_ref().map(TraceParent::trace_id),
             "request"
@@ -355,7 +357,7 @@ fn operation(route: &str) -> &'static str {
     match route {
         "chat" | "messages" => "chat",
         "embeddings" => "embeddings",
-        "service" => "text_completion",
+        "service" | "completions" => "text_completion",
         _ => "other",
     }
 }

@@ -2,6 +2,7 @@
 
 mod destination;
 mod figures;
+mod surface;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -103,6 +104,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) body: usize,
+    pub(crate) upload: usize,
     pub(crate) body_idle: Duration,
     pub(crate) response_body: usize,
     pub(crate) uri: usize,
@@ -305,6 +307,7 @@ impl Limits {
     fn of(limits: &config::Limits) -> Self {
         Self {
             body: limits.body.as_usize(),
+            upload: limits.upload.as_usize(),
             body_idle: limits.body_idle.duration(),
             response_body: limits.response_body.as_usize(),
             uri: limits.uri.as_usize(),

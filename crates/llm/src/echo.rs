@@ -1,6 +1,8 @@
 //! The built-in model `vouchgate/echo`: repeats the last thing the user said, so that everything works with no
 //! provider at all. Deterministic. A token is a word, or each four bytes of a longer one.
 
+pub mod completions;
+
 use base64::Engine as _;
 
 use crate::json::{Limits, Node, node, object};
@@ -97,18 +99,7 @@ fn said(request: &Request) -> (Vec<String>, Stop, Usage) {
     if request.output != Output::Text {
         text = object(|o| o.text("echo", &text));
     }
-    let mut stop = Stop::EndTurn;
-    let met = request.stop.iter().filter(|stop| !stop.is_empty());
-    if let Some((at, sequence)) = met.filter_map(|stop| text.find(stop.as_str()).map(|at| (at, stop))).min() {
-        text.truncate(at);
-        stop = Stop::StopSequence(Some(sequence.clone()));
-    }
-    let mut pieces = tokens(&text);
-    let most = request.max_output_tokens.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-    if pieces.len() > most {
-        pieces.truncate(most);
-        stop = Stop::MaxTokens;
-    }
+    let (pieces, stop) = repeated(text, &request.stop, request.max_output_tokens);
     let heard = |part: &Part| match &part.body {
         Body::Text(text) => tokens(text).len() as u64,
         _ => 0,
@@ -122,6 +113,23 @@ fn said(request: &Request) -> (Vec<String>, Stop, Usage) {
         ..Usage::default()
     };
     (pieces, stop, usage)
+}
+
+/// `text` up to a stop text and a number of tokens, and why it ends there.
+fn repeated(mut text: String, stops: &[String], most: Option<u64>) -> (Vec<String>, Stop) {
+    let mut stop = Stop::EndTurn;
+    let met = stops.iter().filter(|stop| !stop.is_empty());
+    if let Some((at, sequence)) = met.filter_map(|stop| text.find(stop.as_str()).map(|at| (at, stop))).min() {
+        text.truncate(at);
+        stop = Stop::StopSequence(Some(sequence.clone()));
+    }
+    let mut pieces = tokens(&text);
+    let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    if pieces.len() > most {
+        pieces.truncate(most);
+        stop = Stop::MaxTokens;
+    }
+    (pieces, stop)
 }
 
 /// `text` in tokens that together are `text`: a word with the white space before it, cut every four bytes.

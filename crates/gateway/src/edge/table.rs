@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
-use super::path;
+use super::{is_json, path};
+use crate::endpoint::direct::Direct;
 use crate::endpoint::gemini;
-use crate::snapshot::{Provider, Service, Snapshot, Upstream};
+use crate::snapshot::{Limits, Provider, Service, Snapshot, Upstream};
 
 /// What a request is for.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(crate) enum Endpoint {
     Gemini(gemini::Path),
     /// `GET /v1/realtime` (WebSocket)
     Realtime,
+    /// `POST /v1/completions`, `/v1/moderations`, `/v1/images/...`, `/v1/audio/...`
+    Direct(Direct),
     /// `GET /v1/models`
     Models,
     /// `GET /v1/models/{id}`
@@ -43,6 +46,7 @@ impl Endpoint {
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
             Self::Gemini(_) => "gemini",
+            Self::Direct(direct) => direct.label(),
             Self::Models | Self::Model(_) => "models",
             Self::Realtime => "realtime",
             Self::OpenApi => "openapi",
@@ -52,9 +56,23 @@ impl Endpoint {
         }
     }
 
-    /// Whether the endpoint takes a JSON body and nothing else.
-    pub(crate) fn takes_json(&self) -> bool {
-        matches!(self, Self::Chat | Self::Embeddings | Self::Messages | Self::Gemini(_) | Self::Service(_))
+    /// Whether the endpoint takes a body of this type.
+    pub(crate) fn takes(&self, kind: &HeaderValue) -> bool {
+        match self {
+            Self::Direct(direct) if direct.takes_files() => is_json(kind) || is_form(kind),
+            Self::Chat | Self::Embeddings | Self::Messages | Self::Gemini(_) | Self::Direct(_) | Self::Service(_) => {
+                is_json(kind)
+            }
+            _ => true,
+        }
+    }
+
+    /// How large its body may be.
+    pub(crate) fn most(&self, limits: &Limits) -> usize {
+        match self {
+            Self::Direct(direct) if direct.takes_files() => limits.upload.max(limits.body),
+            _ => limits.body,
+        }
     }
 }
 
@@ -71,6 +89,7 @@ pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, Head
         "/v1/models" => (Endpoint::Models, GET),
         "/v1/realtime" => (Endpoint::Realtime, HeaderValue::from_static("GET")),
         "/openapi.json" => (Endpoint::OpenApi, GET),
+        path if let Some(direct) = Direct::of(path) => (Endpoint::Direct(direct), POST),
         _ => return declared(snapshot, path),
     })
 }
@@ -95,6 +114,12 @@ fn declared(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> 
     let (upstream, rest) = snapshot.upstream_at(path)?;
     let allow = upstream.allow().clone();
     Some((Endpoint::Upstream(Arc::clone(upstream), rest), allow))
+}
+
+/// Whether a body is a form with files, by its type.
+fn is_form(kind: &HeaderValue) -> bool {
+    let essence = kind.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
 }
 
 /// Whether `method` is among `allow`.

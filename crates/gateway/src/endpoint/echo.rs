@@ -31,3 +31,22 @@ pub(super) fn answer(
     receipt.usage(answer.usage);
     Ok(Answer::json(answer.body))
 }
+
+/// Answer a request for completions, each with at most `most` tokens if it asks for no number of its own.
+pub(super) fn completion(
+    (body, seen): (&Bytes, &Peek),
+    most: Option<u64>,
+    receipt: &mut Receipt,
+) -> Result<Answer, Failed> {
+    let now = u64::try_from(receipt.at().as_secs()).unwrap_or(0);
+    let id = receipt.id();
+    if seen.stream {
+        let made = llm::echo::completions::stream(body, most, (id.as_str(), now), seen.include_usage);
+        let (events, usage) = made.map_err(Failed::Request)?;
+        let events = events.into_iter().map(Bytes::from).collect();
+        return Ok(Answer::events(HeaderMap::new(), Content::Made(events, Box::new(Finished(usage)))));
+    }
+    let answer = llm::echo::completions::complete(body, most, id.as_str(), now).map_err(Failed::Request)?;
+    receipt.usage(answer.usage);
+    Ok(Answer::json(answer.body))
+}

@@ -33,7 +33,7 @@ pub(crate) struct Provider {
     pub(crate) deadlines: Deadlines,
     /// What the configuration says of its models.
     pub(super) own: Vec<Own>,
-    base: String,
+    pub(super) base: String,
     chat: PathAndQuery,
     embeddings: PathAndQuery,
 }

@@ -14,6 +14,7 @@ mod bound;
 mod cassettes;
 #[path = "../../../llm/tests/common/compare.rs"]
 mod compare;
+mod direct;
 mod edge;
 mod gemini;
 mod harness;

@@ -37,11 +37,7 @@ pub fn media_usage(body: &[u8]) -> Option<Usage> {
     for member in members(body, &Limits { nodes: usize::MAX, ..Limits::RESPONSE }).ok()? {
         let value = || node(member.raw, &Limits::RESPONSE).ok();
         match member.name.as_ref() {
-            "usage" => {
-                let (said, before) = (value().map(|usage| told(&usage)).unwrap_or_default(), usage);
-                usage = said;
-                usage.merge(&before);
-            }
+            "usage" => usage.merge(&value().map(|usage| told(&usage)).unwrap_or_default()),
             // In seconds: a transcription that tells everything, and providers that tell nothing else.
             "duration" => usage.audio_ms = usage.audio_ms.or_else(|| value().as_ref().and_then(millis)),
             "data" => usage.images = value().filter(Node::is_array).map(|data| data.items().len() as u64),
@@ -98,7 +94,7 @@ impl AnswerTap {
                     match (self.escape, byte) {
                         (0, b'"') => self.text = None,
                         (0, b'\\') => self.escape = 1,
-                        (1, b'u') => self.escape = 5,
+                        (1, b'u') => self.escape = 4,
                         (0, _) => {}
                         _ => self.escape -= 1,
                     }

@@ -361,7 +361,10 @@ mod tests {
         assert_eq!((read.model(), read.stream()), (Some("whisper-1"), true));
         assert_eq!(read.names().collect::<Vec<_>>(), ["file", "model", "stream"]);
         let changed = read.with_model(&body, "gpt-4o-transcribe").unwrap();
-        assert_eq!(changed, form(&[file("R\0I\r\nFF--b"), field("model", "gpt-4o-transcribe"), field("stream", "True")]));
+        assert_eq!(
+            changed,
+            form(&[file("R\0I\r\nFF--b"), field("model", "gpt-4o-transcribe"), field("stream", "True")])
+        );
         assert_eq!(Form::read(TYPE, &changed).unwrap().model(), Some("gpt-4o-transcribe"));
     }
 
@@ -454,7 +457,9 @@ mod tests {
 
     #[test]
     fn a_second_model_in_any_disguise_is_refused() {
-        for name in ["model", "Model", "MODEL", "model[]", "model[0]", "model.name", "stream[]", "base_url", "_charset_"] {
+        for name in
+            ["model", "Model", "MODEL", "model[]", "model[0]", "model.name", "stream[]", "base_url", "_charset_"]
+        {
             let body = form(&[field("model", "m"), field(name, "other")]);
             assert_eq!(Form::read(TYPE, &body).unwrap_err().reason(), "forbidden_parameter", "{name}");
         }
@@ -465,7 +470,11 @@ mod tests {
             assert!(Form::read(TYPE, &form(&[part(header, "m")])).is_err(), "{header}");
         }
         for value in ["", "a\r\nb", "a\nb", &"x".repeat(257)] {
-            assert_eq!(Form::read(TYPE, &form(&[field("model", value)])).unwrap_err().param(), Some("model"), "{value:?}");
+            assert_eq!(
+                Form::read(TYPE, &form(&[field("model", value)])).unwrap_err().param(),
+                Some("model"),
+                "{value:?}"
+            );
         }
         assert!(Form::read(TYPE, &form(&[field("image[]", "a"), field("timestamp_granularities[]", "word")])).is_ok());
     }
