@@ -15,10 +15,10 @@ use crate::json::{Limits, members, node};
 use crate::model::Usage;
 use crate::provider::usage::{AnthropicUsage, bedrock, by_shape, gemini, openai};
 
-pub use request::{CapName, Edits, Models, Peek, is_familiar, models, peek, peek_or, splice};
-pub(crate) use request::{apply, refuse_steering};
 pub use direct::{AnswerTap, media_usage, peek_completions};
 pub use form::{Form, FormError};
+pub use request::{CapName, Edits, Models, Peek, is_familiar, models, peek, peek_or, splice};
+pub(crate) use request::{apply, refuse_steering};
 pub use tap::StreamTap;
 
 /// What a complete answer (not streamed) says of itself.

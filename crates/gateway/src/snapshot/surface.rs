@@ -33,18 +33,15 @@ fn has(kind: Kind, direct: Direct) -> bool {
         Kind::Xai => &[Completions, ImageGenerations, ImageEdits],
         // docs.together.ai/reference
         Kind::Together => &[Completions, ImageGenerations, Speech, Transcriptions, Translations],
-        // docs.fireworks.ai/api-reference: audio and pictures are at other addresses.
-        Kind::Fireworks => &[Completions],
         // openrouter.ai/docs/api
         Kind::OpenRouter => &[Completions, Speech, Transcriptions],
-        // inference-docs.cerebras.ai/api-reference
-        Kind::Cerebras => &[Completions],
         // ai.google.dev/gemini-api/docs/openai
         Kind::Gemini => &[ImageGenerations],
         // docs.vllm.ai/en/latest/serving/openai_compatible_server
         Kind::Vllm => &[Completions, Transcriptions, Translations],
+        // inference-docs.cerebras.ai/api-reference, docs.fireworks.ai/api-reference (audio and pictures are at other addresses),
         // github.com/ggml-org/llama.cpp/tree/master/tools/server, docs.ollama.com/api/openai-compatibility
-        Kind::LlamaCpp | Kind::Ollama => &[Completions],
+        Kind::Cerebras | Kind::Fireworks | Kind::LlamaCpp | Kind::Ollama => &[Completions],
         // learn.microsoft.com/azure/ai-foundry/openai/reference
         Kind::Azure => &[Completions, ImageGenerations, ImageEdits, Speech, Transcriptions, Translations],
         // Anthropic, Bedrock, Cohere, DeepSeek, Hugging Face, Perplexity, Vertex AI: chat, embeddings and what is theirs alone.

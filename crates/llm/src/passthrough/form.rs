@@ -124,19 +124,16 @@ impl Form {
             return None;
         }
         let mut out = Vec::with_capacity(body.len() + model.len() + 128);
-        match &self.model {
-            Some((_, at)) => {
-                out.extend_from_slice(body.get(..at.start)?);
-                out.extend_from_slice(model.as_bytes());
-                out.extend_from_slice(body.get(at.end..)?);
-            }
-            None => {
-                out.extend_from_slice(&self.delimiter);
-                out.extend_from_slice(b"\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n");
-                out.extend_from_slice(model.as_bytes());
-                out.extend_from_slice(b"\r\n");
-                out.extend_from_slice(body);
-            }
+        if let Some((_, at)) = &self.model {
+            out.extend_from_slice(body.get(..at.start)?);
+            out.extend_from_slice(model.as_bytes());
+            out.extend_from_slice(body.get(at.end..)?);
+        } else {
+            out.extend_from_slice(&self.delimiter);
+            out.extend_from_slice(b"\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n");
+            out.extend_from_slice(model.as_bytes());
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(body);
         }
         Some(out)
     }
@@ -189,23 +186,16 @@ fn parameters_of(text: &str) -> Option<Vec<(String, Cow<'_, str>)>> {
         if name.is_empty() || !name.bytes().all(is_token) || found.iter().any(|(known, _)| *known == name) {
             return None;
         }
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => {
-                let (value, after) = quoted.split_once('"')?;
-                // One reader ends the value here, another goes on.
-                if value.ends_with('\\') {
-                    return None;
-                }
-                (value, after)
+        let (value, after) = if let Some(quoted) = after.strip_prefix('"') {
+            // One reader ends the value at an escaped quote, another goes on.
+            quoted.split_once('"').filter(|(value, _)| !value.ends_with('\\'))?
+        } else {
+            let (value, after) = after.split_at(after.find(';').unwrap_or(after.len()));
+            let value = value.trim_end();
+            if value.is_empty() || !value.bytes().all(is_token) {
+                return None;
             }
-            None => {
-                let (value, after) = after.split_at(after.find(';').unwrap_or(after.len()));
-                let value = value.trim_end();
-                if value.is_empty() || !value.bytes().all(is_token) {
-                    return None;
-                }
-                (value, after)
-            }
+            (value, after)
         };
         found.push((name, Cow::Borrowed(value)));
         match after.trim() {
