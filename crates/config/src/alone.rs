@@ -9,8 +9,8 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
-    Algorithm, Bound, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, Rate, Scalar,
-    SecretRef, Server, Service, StoreSection, Upstream, VariableKind, VaultSection, routes,
+    Algorithm, Bound, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, ProviderKind,
+    Rate, Scalar, SecretRef, Server, Service, StoreSection, Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -145,15 +145,16 @@ impl Alone for Provider {
         if !self.kind.is_built() {
             return; // the schema walk has said so
         }
+        self.cloud_alone(faults);
         let env = self.kind.env_key();
         match &self.base_url {
             Some(url) => destination(url, self.allow_private, "base_url", faults),
-            None if self.kind.default_base_url().is_none() => {
+            None if self.kind.default_base_url().is_none() && self.kind != ProviderKind::Vertex => {
                 faults
                     .add("", Code::MissingKey, "the key base_url is missing")
                     .hint(format!("{} has no address of its own", self.kind));
             }
-            None if self.api_key.is_none() && !self.kind.is_local() => {
+            None if self.api_key.is_none() && !self.kind.is_local() && self.kind != ProviderKind::Vertex => {
                 let hint = env.map(|env| format!("api_key = {{ env = \"{env}\" }}"));
                 let fault = faults.add("", Code::MissingKey, "the key api_key is missing");
                 if let Some(hint) = hint {

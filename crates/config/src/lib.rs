@@ -7,6 +7,7 @@ mod alone;
 mod check;
 mod client;
 mod client_auth;
+mod cloud;
 mod fault;
 mod issuer;
 mod model;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use client::{Client, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
+pub use cloud::{Entra, FieldText, FieldValue, PathName};
 pub use fault::{Code, Fault};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
 pub use model::{Model, Retry, Strategy, Target, Timeout};
@@ -147,13 +149,16 @@ impl Config {
             refs.push(("signin.client_secret".to_owned(), secret));
         }
         let issuers = self.issuers.iter().map(|i| (Issuer::KIND, &i.name, "hs256_secret", i.hs256_secret.as_ref()));
-        let providers = self.providers.iter().map(|p| (Provider::KIND, &p.name, "api_key", p.api_key.as_ref()));
         let upstreams = self
             .upstreams
             .iter()
             .map(|u| (Upstream::KIND, &u.name, "inject.value", u.inject.as_ref().map(|i| &i.value)));
         let transmitters = self.transmitters.iter().map(|t| (Transmitter::KIND, &t.name, "bearer", t.bearer.as_ref()));
-        for (kind, name, key, secret) in issuers.chain(providers).chain(upstreams).chain(transmitters) {
+        for provider in &self.providers {
+            let place = |key: &str| format!("{}.{}.{key}", Provider::KIND, provider.name);
+            refs.extend(provider.secrets().map(|(key, secret)| (place(&key), secret)));
+        }
+        for (kind, name, key, secret) in issuers.chain(upstreams).chain(transmitters) {
             if let Some(secret) = secret {
                 refs.push((format!("{kind}.{name}.{key}"), secret));
             }

@@ -11,10 +11,12 @@ const KEYS: &[(&str, &str)] = &[
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),
-    ("provider.deployment", "Azure"),
+    ("provider.entra", "Entra ID"),
+    ("provider.express", "Vertex AI"),
     ("provider.location", "Vertex AI"),
     ("provider.project", "Vertex AI"),
     ("provider.region", "Bedrock"),
+    ("provider.token_url", "access tokens"),
     ("risk", "risk signals"),
     ("store.shared", "shared state"),
 ];
@@ -23,7 +25,7 @@ const KEYS: &[(&str, &str)] = &[
 const VALUES: &[(&str, &[&str])] = &[
     ("client.auth.method", &["attestation"]),
     ("model.strategy", &["weighted", "latency", "cost"]),
-    ("provider.kind", &["azure", "bedrock", "vertex", "cohere", "portkey", "llmgateway", "apipark"]),
+    ("provider.kind", &["bedrock", "vertex", "cohere"]),
 ];
 
 /// What the key at `path` would be for, if it is one of a later version's.

@@ -1,11 +1,13 @@
 //! `[[provider]]`: where models run.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cloud::{Entra, FieldValue, PathName};
 use crate::secret_ref::SecretRef;
 use crate::text::NameText;
 use crate::values::HttpUrl;
@@ -28,19 +30,52 @@ pub struct Provider {
     /// Allow loopback and private addresses, there also plain HTTP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
+    /// Azure: the deployment every request goes to. Absent: the one called as the target's model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<PathName>,
+    /// Azure: the version of its API, `2024-10-21`. Absent: the surface without versions, `/openai/v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<PathName>,
+    /// Azure: ask with access tokens of Entra ID instead of a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub entra: Option<Entra>,
+    /// Vertex AI: the project's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub project: Option<PathName>,
+    /// Vertex AI: where its models run. Absent: `global`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub location: Option<PathName>,
+    /// Vertex AI: express mode, where `api_key` is an API key and there is no project.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(skip)]
+    pub express: bool,
+    /// Where access tokens are asked for, if not at Google's or Microsoft's usual place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub token_url: Option<HttpUrl>,
+    /// Header fields sent with every request: texts, or references to secrets. What a caller sends under these names is dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, FieldValue>,
 }
 
 impl Provider {
     /// The address requests are built on, without a slash at its end: `base_url` or the kind's own. For
-    /// Anthropic without `/v1`, for Gemini without `/openai`, whether or not it was written. `None` only if the kind has none of its own.
+    /// Anthropic without `/v1`, for Gemini without `/openai`, for Azure without `/openai/v1`, whether or not it was written. `None` only if the kind has none of its own.
     pub fn base(&self) -> Option<Cow<'_, str>> {
         let base = match &self.base_url {
             Some(url) => url.trimmed(),
+            None if self.kind == ProviderKind::Vertex => return Some(self.vertex_base()),
             None => self.kind.default_base_url()?,
         };
         Some(Cow::Borrowed(match self.kind {
             ProviderKind::Anthropic => base.strip_suffix("/v1").unwrap_or(base),
             ProviderKind::Gemini => base.strip_suffix("/openai").unwrap_or(base),
+            ProviderKind::Azure => {
+                ["/openai/v1", "/openai"].iter().find_map(|end| base.strip_suffix(end)).unwrap_or(base)
+            }
             _ => base,
         }))
     }
@@ -117,11 +152,11 @@ kinds! {
     /// Ollama, through its OpenAI-compatible surface; by default on this machine.
     Ollama "ollama", true, OPENAI, Some("http://127.0.0.1:11434/v1"), None;
     /// Azure `OpenAI`.
-    Azure "azure", false, None, None, Some("AZURE_OPENAI_API_KEY");
+    Azure "azure", true, OPENAI, None, Some("AZURE_OPENAI_API_KEY");
     /// Amazon Bedrock.
     Bedrock "bedrock", false, None, None, None;
-    /// Google Vertex AI.
-    Vertex "vertex", false, None, None, None;
+    /// Google Vertex AI: Google's own models, Anthropic's, and others' by its OpenAI-compatible surface.
+    Vertex "vertex", false, GEMINI, None, None;
     /// Groq.
     Groq "groq", true, OPENAI, Some("https://api.groq.com/openai/v1"), Some("GROQ_API_KEY");
     /// Cohere.
@@ -147,11 +182,11 @@ kinds! {
     /// llama.cpp's server; by default on this machine, at its own default port.
     LlamaCpp "llamacpp", true, OPENAI, None, None;
     /// Portkey.
-    Portkey "portkey", false, None, None, Some("PORTKEY_API_KEY");
+    Portkey "portkey", true, OPENAI, Some("https://api.portkey.ai/v1"), Some("PORTKEY_API_KEY");
     /// LLM Gateway.
-    LlmGateway "llmgateway", false, None, None, None;
+    LlmGateway "llmgateway", true, OPENAI, Some("https://api.llmgateway.io/v1"), Some("LLM_GATEWAY_API_KEY");
     /// `APIPark`.
-    ApiPark "apipark", false, None, None, None;
+    ApiPark "apipark", true, OPENAI, None, None;
     /// Anything else that speaks the dialect of `OpenAI`, at `base_url`.
     OpenAiCompatible "openai-compatible", true, OPENAI, None, None;
 }

@@ -82,6 +82,8 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         values::EnvName,
         values::StoreUrl,
         crate::client::Scope,
+        crate::cloud::PathName,
+        crate::cloud::FieldText,
         crate::redirect::RedirectUri,
         crate::time_window::TimeWindow,
     )

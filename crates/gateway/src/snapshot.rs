@@ -1,5 +1,6 @@
 //! Everything a request is judged by, compiled once, never changed: a reload makes a new one and swaps it whole.
 
+mod cloud;
 mod destination;
 mod figures;
 mod surface;
@@ -15,7 +16,7 @@ use net::Deadlines;
 use proof::token::Issuers;
 use vault::{HashPurpose, Vault};
 
-pub(crate) use self::destination::{Inject, Provider, Upstream};
+pub(crate) use self::destination::{Field, Inject, Provider, Upstream};
 pub use self::figures::own_figures;
 
 use crate::edge::{Authorities, Cors};
@@ -36,6 +37,8 @@ pub struct Parts {
     pub keys: KeyRing,
     /// The key of each provider that has one, by the provider's name.
     pub provider_keys: HashMap<Name, Credential>,
+    /// The header fields of providers whose values are secrets, by the provider's name and the field's.
+    pub provider_fields: HashMap<(Name, String), Credential>,
     /// The injected value of each upstream that has one, by the upstream's name.
     pub upstream_keys: HashMap<Name, Credential>,
     /// How often this configuration has changed since start: names it in logs.
@@ -196,14 +199,15 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     /// Compile a configuration and what belongs to it. No I/O.
     pub fn build(parts: Parts) -> Result<Self, SnapshotError> {
-        let Parts { config, listening, issuers, policies, keys, mut provider_keys, mut upstream_keys, generation } =
-            parts;
+        let Parts { config, listening, issuers, policies, keys, generation, .. } = parts;
+        let (mut provider_keys, mut upstream_keys) = (parts.provider_keys, parts.upstream_keys);
         let deadlines = deadlines(&config.limits);
         let mut providers = HashMap::with_capacity(config.providers.len());
         for provider in &config.providers {
             let key = provider_keys.remove(&provider.name);
             let mut built = Provider::build(provider, key, deadlines)?;
             built.own = own_figures(&config.prices, provider.name.as_str());
+            built.set_fields(provider, &parts.provider_fields)?;
             providers.insert(provider.name.clone(), Arc::new(built));
         }
         let mut models = HashMap::with_capacity(config.models.len());

@@ -219,6 +219,7 @@ pub(crate) async fn ask(
         "websocket"
     });
     let mut request = request(method, path, headers, content.body);
+    authorize::set_fields(provider, request.headers_mut())?;
     if let Some(key) = key {
         let scheme = Scheme::of(provider, path);
         authorize::authorize(&scheme, key, &provider.origin, &mut request, receipt.shared()).await?;
@@ -321,7 +322,7 @@ pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), Upstre
 
 /// Whether an error of a provider repeats the key it was sent: such a text is the operator's to see, nobody else's.
 pub(crate) fn repeats_key(provider: &Provider, error: &[u8]) -> bool {
-    provider.credential.as_ref().is_some_and(|credential| credential.is_repeated_in(error))
+    provider.secrets().any(|secret| secret.is_repeated_in(error))
 }
 
 /// Whether an answer is compressed, so that nothing can be seen of it.

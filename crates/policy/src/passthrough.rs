@@ -1,6 +1,6 @@
 //! What of a provider's own API a policy opens.
 
-use config::{Passthrough, ProviderDialect};
+use config::{Passthrough, ProviderDialect, ProviderKind};
 
 use crate::glob::{Glob, PathGlob};
 use crate::world::KnownProvider;
@@ -35,6 +35,21 @@ const GEMINI_POST: &[&str] = &[
     "/models/*:embedContent",
     "/models/*:batchEmbedContents",
 ];
+const VERTEX_POST: &[&str] = &[
+    "/models/*:generateContent",
+    "/models/*:streamGenerateContent",
+    "/models/*:countTokens",
+    "/models/*:embedContent",
+    "/publishers/google/models/*:generateContent",
+    "/publishers/google/models/*:streamGenerateContent",
+    "/publishers/google/models/*:countTokens",
+    "/publishers/google/models/*:embedContent",
+    "/publishers/google/models/*:predict",
+    "/publishers/anthropic/models/*:rawPredict",
+    "/publishers/anthropic/models/*:streamRawPredict",
+    "/chat/completions",
+    "/endpoints/openapi/chat/completions",
+];
 const GEMINI_GET: &[&str] = &["/models", "/models/*"];
 
 impl Opening {
@@ -52,10 +67,12 @@ impl Opening {
         let (post, get) = match provider.dialect {
             Some(ProviderDialect::OpenAi) => (OPENAI_POST, OPENAI_GET),
             Some(ProviderDialect::Anthropic) => (ANTHROPIC_POST, ANTHROPIC_GET),
+            Some(ProviderDialect::Gemini) if provider.kind == ProviderKind::Vertex => (VERTEX_POST, [].as_slice()),
             Some(ProviderDialect::Gemini) => (GEMINI_POST, GEMINI_GET),
             None => return Vec::new(),
         };
-        let mut prefixes = vec!["", "/v1", provider.base_path.as_str()];
+        let mut prefixes = vec!["", "/v1"];
+        prefixes.extend(provider.prefixes.iter().map(String::as_str));
         prefixes.sort_unstable();
         prefixes.dedup();
         let paths = |list: &[&str]| {

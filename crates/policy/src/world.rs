@@ -1,7 +1,7 @@
 //! What policies speak about.
 
 use base::Name;
-use config::{Config, ECHO_MODEL, ProviderDialect};
+use config::{Config, ECHO_MODEL, ProviderDialect, ProviderKind};
 
 /// The names policies are about: what there is to allow.
 #[derive(Debug, Clone, Default)]
@@ -21,10 +21,12 @@ pub struct World {
 pub struct KnownProvider {
     /// Its name.
     pub name: Name,
+    /// Whose API it is.
+    pub kind: ProviderKind,
     /// What it speaks.
     pub dialect: Option<ProviderDialect>,
-    /// The path of its base URL, without a slash at its end: `/openai/v1`.
-    pub base_path: String,
+    /// What may stand before the paths of its API: the path of its base URL (`/openai/v1`), and what its cloud has there.
+    pub prefixes: Vec<String>,
 }
 
 impl World {
@@ -32,8 +34,9 @@ impl World {
     pub fn of(config: &Config) -> Self {
         let providers = config.providers.iter().map(|provider| KnownProvider {
             name: provider.name.clone(),
+            kind: provider.kind,
             dialect: provider.kind.dialect(),
-            base_path: provider.base().map(|base| path_of(&base)).unwrap_or_default(),
+            prefixes: prefixes(provider),
         });
         Self {
             providers: providers.collect(),
@@ -41,6 +44,21 @@ impl World {
             services: config.services.iter().map(|s| s.name.clone()).collect(),
             upstreams: config.upstreams.iter().map(|u| u.name.clone()).collect(),
         }
+    }
+}
+
+fn prefixes(provider: &config::Provider) -> Vec<String> {
+    let base = provider.base().map(|base| path_of(&base)).unwrap_or_default();
+    match provider.kind {
+        ProviderKind::Azure => ["/openai/v1", "/openai", "/openai/deployments/*"].map(str::to_owned).into(),
+        ProviderKind::Vertex => {
+            let location = provider.location.as_ref().map_or("global", config::PathName::as_str);
+            let resource = provider.project.as_ref().map(|project| format!("/projects/{project}/locations/{location}"));
+            let resource = resource.unwrap_or_default();
+            let versions = ["", "/v1", "/v1beta1"].iter();
+            versions.flat_map(|version| [format!("{version}{resource}"), (*version).to_owned()]).collect()
+        }
+        _ => vec![base],
     }
 }
 

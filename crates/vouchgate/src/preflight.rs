@@ -41,8 +41,10 @@ fn faults(config: &Config) -> Vec<Fault> {
         }
     }
     for (index, provider) in config.providers.iter().enumerate() {
-        if let Some(message) = provider.api_key.as_ref().and_then(missing) {
-            add(format!("provider[{index}].api_key"), "missing_secret", message);
+        for (key, reference) in provider.secrets() {
+            if let Some(message) = missing(reference) {
+                add(format!("provider[{index}].{key}"), "missing_secret", message);
+            }
         }
     }
     for (index, upstream) in config.upstreams.iter().enumerate() {

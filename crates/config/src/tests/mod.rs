@@ -1,5 +1,6 @@
 //! What a configuration says, and what is said about one that is wrong.
 
+mod cloud;
 mod faults;
 mod files;
 mod oauth;

@@ -77,8 +77,9 @@ pub struct Use<'a> {
 pub fn uses(config: &Config) -> Vec<Use<'_>> {
     let mut uses = Vec::new();
     for provider in &config.providers {
-        if let Some(reference) = &provider.api_key {
-            let origin = provider.base().and_then(|base| origin_of(&base));
+        let origin = provider.base().and_then(|base| origin_of(&base));
+        for (_, reference) in provider.secrets() {
+            let origin = origin.clone();
             uses.push(Use { kind: "provider", by: &provider.name, reference, origin });
         }
     }

@@ -90,10 +90,11 @@ impl Inference<'_> {
         &self,
         provider: &Provider,
         model: &str,
-        body: Bytes,
+        body: Vec<u8>,
         sent: (Dialect, S),
     ) -> Result<Prepared<(Dialect, S)>, RequestError> {
         let path = attempts::path(provider, sent.0, (model, self.seen.stream))?;
+        let body = Bytes::from(provider.body(sent.0, body)?);
         let content = upstream::Content::json(body, self.seen.stream.then(|| sent.0.framing()));
         Ok(Prepared { path, content, sent })
     }
@@ -111,10 +112,10 @@ impl Exchange for Inference<'_> {
     }
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
-        let spoken = provider.speaks(self.dialect);
+        let spoken = provider.speaks(self.dialect, model);
         let flavour = provider.flavour();
         let edits = Edits {
-            model: Some(model),
+            model: Some(provider.called(model)),
             include_usage: provider.takes_stream_options(),
             max_output_tokens: permit.max_output_tokens().filter(|_| self.seen.max_output_tokens.is_none()),
             cap_name: CapName::from(flavour),
@@ -125,12 +126,12 @@ impl Exchange for Inference<'_> {
             return Err(no_endpoint());
         }
         if spoken == self.dialect {
-            let body = Bytes::from(self.seen.splice(self.dialect, self.body, &edits));
+            let body = self.seen.splice(self.dialect, self.body, &edits);
             return self.prepared(provider, model, body, (spoken, None));
         }
         let options = Options { flavour, stream: self.seen.stream, now: self.now, ..Options::default() };
         let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?.naming(model);
-        let body = Bytes::from(translation.request(self.body, &edits)?);
+        let body = translation.request(self.body, &edits)?;
         self.prepared(provider, model, body, (spoken, Some(translation)))
     }
 

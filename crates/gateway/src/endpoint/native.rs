@@ -52,10 +52,15 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
         );
     }
     let seen = look(&asked, method, below)?;
-    let named = match &seen {
+    let mut named = match &seen {
         Some((_, seen)) => Models { own: Some(seen.model.clone()), others: seen.other_models.clone() },
         None => models_of(&asked)?,
     };
+    if let Some(model) = provider.named(rest) {
+        // The path decides which model answers; what the body names besides is asked for too.
+        let body = named.own.replace(model).filter(|body| Some(body) != named.own.as_ref());
+        named.others.extend(body);
+    }
     let permit = permit(&asked, provider, rest, (seen.as_ref().map(|(_, seen)| seen), &named), receipt)?;
     let model = named.own;
     receipt.permitted(permit.policy());

@@ -181,13 +181,13 @@ impl Exchange for ServiceCall {
     }
 
     fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
-        let spoken = provider.speaks(Dialect::OpenAiChat);
+        let spoken = provider.speaks(Dialect::OpenAiChat, model);
         let options = Options { flavour: provider.flavour(), now: self.now, ..Options::default() };
         let translation = Translation::new(Dialect::OpenAiChat, spoken, options)
             .ok_or_else(|| RequestError::Unsupported { param: "model".to_owned(), why: "it is not a chat model" })?
             .naming(model);
         let mut request = self.request.clone();
-        model.clone_into(&mut request.model);
+        provider.called(model).clone_into(&mut request.model);
         let body = match translation.encode(&request) {
             // The instructions ask for JSON too, so a provider without a switch for it can still answer.
             Err(RequestError::Unsupported { .. }) if request.output != Output::Text => {
@@ -197,7 +197,8 @@ impl Exchange for ServiceCall {
             other => other?,
         };
         let path = attempts::path(provider, spoken, (model, self.request.stream))?;
-        let content = upstream::Content::json(Bytes::from(body), self.request.stream.then(|| spoken.framing()));
+        let body = Bytes::from(provider.body(spoken, body)?);
+        let content = upstream::Content::json(body, self.request.stream.then(|| spoken.framing()));
         Ok(Prepared { path, content, sent: (spoken, translation) })
     }
 

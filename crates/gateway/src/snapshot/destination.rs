@@ -1,19 +1,22 @@
 //! Where requests go: providers and reverse-proxied APIs, ready to be called.
 
+use std::collections::HashMap;
+
 use base::Name;
 use config::{ProviderDialect, ProviderKind};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use llm::catalogue::{Figures, Own};
-use llm::{Dialect, Flavour};
+use llm::{Dialect, Flavour, RequestError};
 use net::{Deadlines, Reach, Target};
 
 use super::SnapshotError;
+use super::cloud::Cloud;
 use crate::metrics::Label;
 use crate::upstream::{Credential, CredentialError};
 
 /// What of a model's name is written as it is in a path.
-const NAME: &percent_encoding::AsciiSet =
+pub(super) const NAME: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
 /// What AWS writes as it is in a path: the unreserved characters (RFC 3986 section 2.3).
@@ -33,9 +36,21 @@ pub(crate) struct Provider {
     pub(crate) deadlines: Deadlines,
     /// What the configuration says of its models.
     pub(super) own: Vec<Own>,
+    /// Sent with every request.
+    pub(crate) fields: Vec<(HeaderName, Field)>,
+    cloud: Option<Cloud>,
     pub(super) base: String,
     chat: PathAndQuery,
     embeddings: PathAndQuery,
+}
+
+/// The value of a header field that is sent with every request.
+#[derive(Debug)]
+pub(crate) enum Field {
+    /// As configured.
+    Text(HeaderValue),
+    /// A secret, bound to the provider's origin.
+    Secret(Credential),
 }
 
 /// A reverse-proxied API.
@@ -72,7 +87,7 @@ impl Provider {
         let base = provider.base().ok_or_else(|| wrong("it needs a base_url"))?;
         let dialect = provider.kind.dialect().ok_or_else(|| wrong("this kind cannot be called"))?;
         let (target, origin, mut path) = destination("provider", name, &base, provider.may_be_private())?;
-        if dialect == ProviderDialect::Gemini && !["/v1beta", "/v1", "/v1alpha"].iter().any(|v| path.ends_with(v)) {
+        if provider.kind == ProviderKind::Gemini && !["/v1beta", "/v1", "/v1alpha"].iter().any(|v| path.ends_with(v)) {
             // As Google's own SDK takes it: without the version.
             path.push_str("/v1beta");
         }
@@ -95,15 +110,52 @@ impl Provider {
             credential: key,
             deadlines,
             own: Vec::new(),
+            fields: Vec::new(),
+            cloud: Cloud::of(provider, &path),
             base: path,
             chat,
             embeddings,
         })
     }
 
+    /// Take the header fields that are configured, those that are secrets from `secrets`.
+    pub(super) fn set_fields(
+        &mut self,
+        provider: &config::Provider,
+        secrets: &HashMap<(Name, String), Credential>,
+    ) -> Result<(), SnapshotError> {
+        for (name, value) in &provider.headers {
+            let wrong = |reason: &str| SnapshotError::Resource {
+                kind: "provider",
+                name: provider.name.clone(),
+                reason: format!("its header {name} {reason}"),
+            };
+            let field = HeaderName::try_from(name.as_str()).map_err(|_| wrong("has no valid name"))?;
+            let value = match value {
+                config::FieldValue::Text(text) => {
+                    Field::Text(HeaderValue::from_str(text.as_str()).map_err(|_| wrong("cannot be sent"))?)
+                }
+                config::FieldValue::Secret(_) => {
+                    let secret = secrets.get(&(provider.name.clone(), name.clone()));
+                    Field::Secret(secret.cloned().ok_or_else(|| wrong("is missing"))?)
+                }
+            };
+            self.fields.push((field, value));
+        }
+        Ok(())
+    }
+
+    /// Every secret it is called with.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Credential> {
+        self.credential.iter().chain(self.fields.iter().filter_map(|(_, value)| match value {
+            Field::Secret(credential) => Some(credential),
+            Field::Text(_) => None,
+        }))
+    }
+
     /// Why it cannot be called until somebody sets its key again.
     pub(super) fn trouble(&self) -> Option<CredentialError> {
-        self.credential.as_ref()?.trouble(&self.origin)
+        self.secrets().find_map(|credential| credential.trouble(&self.origin))
     }
 
     /// What is known of its model of this name: what it costs, how much fits in it.
@@ -113,16 +165,26 @@ impl Provider {
 
     /// How its dialect differs from what `OpenAI` itself speaks.
     pub(crate) fn flavour(&self) -> Flavour {
-        Flavour::of_kind(self.kind.as_str())
+        match &self.cloud {
+            Some(cloud) => cloud.flavour(),
+            None => Flavour::of_kind(self.kind.as_str()),
+        }
     }
 
     /// Whether a stream may be asked for its usage; the others refuse the member and tell the usage unasked.
     pub(crate) fn takes_stream_options(&self) -> bool {
-        !matches!(self.kind, ProviderKind::Mistral | ProviderKind::Perplexity)
+        match &self.cloud {
+            Some(cloud) => cloud.takes_stream_options(),
+            None => !matches!(self.kind, ProviderKind::Mistral | ProviderKind::Perplexity),
+        }
     }
 
-    /// What the provider speaks on the endpoint that answers `client`'s dialect.
-    pub(crate) fn speaks(&self, client: Dialect) -> Dialect {
+    /// What the provider speaks on the endpoint where `model` answers `client`'s dialect.
+    pub(crate) fn speaks(&self, client: Dialect, model: &str) -> Dialect {
+        let chat = client != Dialect::OpenAiEmbeddings;
+        if let Some(spoken) = self.cloud.as_ref().filter(|_| chat).and_then(|cloud| cloud.speaks(model)) {
+            return spoken;
+        }
         match (self.dialect, client) {
             (_, Dialect::OpenAiEmbeddings) => Dialect::OpenAiEmbeddings,
             (ProviderDialect::OpenAi, _) => Dialect::OpenAiChat,
@@ -133,11 +195,35 @@ impl Provider {
 
     /// Whether it has an endpoint for what a client of this dialect asks.
     pub(crate) fn answers(&self, client: Dialect) -> bool {
-        client != Dialect::OpenAiEmbeddings || self.dialect != ProviderDialect::Anthropic
+        let embeds = self.dialect != ProviderDialect::Anthropic && self.kind != ProviderKind::Vertex;
+        client != Dialect::OpenAiEmbeddings || embeds
+    }
+
+    /// What the body of a request calls `model`.
+    pub(crate) fn called<'m>(&'m self, model: &'m str) -> &'m str {
+        self.cloud.as_ref().map_or(model, |cloud| cloud.called(model))
+    }
+
+    /// A request's body as it is sent: where a cloud has Anthropic's models, the path names the model and the body the version.
+    pub(crate) fn body(&self, spoken: Dialect, body: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+        let version = self.cloud.as_ref().filter(|_| spoken == Dialect::AnthropicMessages);
+        match version.and_then(Cloud::anthropic_version) {
+            Some(version) => llm::passthrough::anthropic_in_a_cloud(&body, version),
+            None => Ok(body),
+        }
+    }
+
+    /// The model that a native path names, whatever the body says.
+    pub(crate) fn named(&self, rest: &str) -> Option<String> {
+        self.cloud.as_ref()?.named(rest)
     }
 
     /// Where requests in `dialect` for `model` go. `None`: its name cannot stand in a path.
     pub(crate) fn path(&self, dialect: Dialect, model: &str, stream: bool) -> Option<PathAndQuery> {
+        if let Some(cloud) = &self.cloud {
+            let end = if dialect == Dialect::OpenAiEmbeddings { "/embeddings" } else { "/chat/completions" };
+            return cloud.path(end, model, stream);
+        }
         match dialect {
             Dialect::OpenAiEmbeddings => Some(self.embeddings.clone()),
             Dialect::Gemini => {
@@ -179,6 +265,9 @@ impl Provider {
     /// The provider's own path for what follows `/providers/NAME`, written with its whole base path, with `/v1`, or with
     /// neither: `/openai/v1/files`, `/v1/files` and `/files` are the same.
     pub(crate) fn native_path(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
+        if let Some(cloud) = &self.cloud {
+            return cloud.native(rest, query);
+        }
         let below = self.below(rest);
         match self.dialect {
             ProviderDialect::OpenAi | ProviderDialect::Gemini => join(&self.base, below, query),
@@ -188,6 +277,9 @@ impl Provider {
 
     /// The part of such a path that names the resource: `/files`.
     pub(crate) fn below<'p>(&self, rest: &'p str) -> &'p str {
+        if let Some(cloud) = &self.cloud {
+            return cloud.below(rest);
+        }
         let without = |prefix: &str| rest.strip_prefix(prefix).filter(|below| below.starts_with('/'));
         let whole = if self.base.is_empty() { None } else { without(&self.base) };
         match whole {

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request};
 
-use super::{Credential, UpstreamError};
-use config::ProviderDialect;
+use super::{Credential, CredentialError, UpstreamError};
+use config::{ProviderDialect, ProviderKind};
 
 use crate::Shared;
-use crate::snapshot::Provider;
+use crate::snapshot::{Field, Provider};
 
 /// How a provider takes its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,13 @@ pub(crate) enum Scheme {
 impl Scheme {
     /// What `provider` expects of a request to `path`.
     pub(crate) fn of(provider: &Provider, path: &PathAndQuery) -> Self {
+        match provider.kind {
+            ProviderKind::Azure => return Self::Field(HeaderName::from_static("api-key")),
+            ProviderKind::Portkey => return Self::Field(HeaderName::from_static("x-portkey-api-key")),
+            // The key as it is, without a scheme before it.
+            ProviderKind::ApiPark => return Self::Field(header::AUTHORIZATION),
+            _ => {}
+        }
         match provider.dialect {
             // Google's OpenAI-compatible surface takes the key as OpenAI does.
             ProviderDialect::Gemini if path.path().contains("/openai/") => Self::Bearer,
@@ -31,6 +38,18 @@ impl Scheme {
             ProviderDialect::OpenAi => Self::Bearer,
         }
     }
+}
+
+/// Set the fields that are configured for every request to `provider`.
+pub(crate) fn set_fields(provider: &Provider, headers: &mut HeaderMap) -> Result<(), CredentialError> {
+    for (name, value) in &provider.fields {
+        let value = match value {
+            Field::Text(text) => text.clone(),
+            Field::Secret(secret) => secret.open(&provider.origin, "")?,
+        };
+        headers.insert(name.clone(), value);
+    }
+    Ok(())
 }
 
 /// Put what `credential` proves into a request to `origin` that is otherwise as it will be sent: method, path, fields and

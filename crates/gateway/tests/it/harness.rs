@@ -365,6 +365,11 @@ fn compiled(config: &str, source: &Arc<Source>) -> Snapshot {
         .iter()
         .filter(|p| p.api_key.is_some())
         .map(|provider| (provider.name.clone(), sealed(&vault, provider.name.as_str(), &provider.base().unwrap())));
+    let fields = config.providers.iter().flat_map(|provider| {
+        let base = provider.base().unwrap();
+        let sealed = |(name, _): (&str, _)| ((provider.name.clone(), name.to_owned()), sealed(&vault, name, &base));
+        provider.secret_headers().map(sealed).collect::<Vec<_>>()
+    });
     let upstream_keys = config
         .upstreams
         .iter()
@@ -376,6 +381,7 @@ fn compiled(config: &str, source: &Arc<Source>) -> Snapshot {
         policies,
         keys: KeyRing::new(Arc::clone(&vault), [api_key(&vault)]),
         provider_keys: provider_keys.collect(),
+        provider_fields: fields.collect(),
         upstream_keys: upstream_keys.collect(),
         generation: 1,
         config,

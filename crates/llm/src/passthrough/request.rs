@@ -261,6 +261,19 @@ impl Models {
     }
 }
 
+/// A request to Anthropic's messages as clouds take it: the path names the model, the body `anthropic_version`
+/// (docs.anthropic.com/en/api/claude-on-vertex-ai). Every other member stays as it is.
+pub fn anthropic_in_a_cloud(body: &[u8], version: &str) -> Result<Vec<u8>, RequestError> {
+    let mut out = format!("{{\"anthropic_version\":{}", quoted(version));
+    for member in members(body, &Limits { nodes: usize::MAX, ..Limits::REQUEST })? {
+        if !matches!(member.name.as_ref(), "model" | "anthropic_version") {
+            out.extend([",", &quoted(&member.name), ":", member.raw]);
+        }
+    }
+    out.push('}');
+    Ok(out.into_bytes())
+}
+
 /// `body` with the values of `edits` set in place.
 pub fn splice(dialect: Dialect, body: &[u8], edits: &Edits<'_>) -> Result<Vec<u8>, RequestError> {
     let limits = if dialect == Dialect::OpenAiEmbeddings { Limits::EMBEDDINGS } else { Limits::REQUEST };

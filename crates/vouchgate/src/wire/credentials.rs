@@ -44,6 +44,8 @@ pub enum CredentialsError {
 pub struct Credentials {
     /// Of providers.
     pub providers: HashMap<Name, Credential>,
+    /// Of header fields of providers, by the field's name as the configuration writes it.
+    pub fields: HashMap<(Name, String), Credential>,
     /// Of upstreams.
     pub upstreams: HashMap<Name, Credential>,
 }
@@ -53,8 +55,13 @@ impl Credentials {
     pub async fn collect(config: &Config, store: &Store, vault: &Arc<Vault>) -> Result<Self, CredentialsError> {
         let mut all = Self::default();
         for provider in &config.providers {
-            if let (Some(reference), Some(base)) = (&provider.api_key, provider.base()) {
-                let of = Of { kind: "provider", name: &provider.name, url: &base };
+            let Some(base) = provider.base() else { continue };
+            let of = Of { kind: "provider", name: &provider.name, url: &base };
+            for (field, reference) in provider.secret_headers() {
+                let credential = of.credential(reference, store, vault).await?;
+                all.fields.insert((provider.name.clone(), field.to_owned()), credential);
+            }
+            if let Some(reference) = &provider.api_key {
                 all.providers.insert(provider.name.clone(), of.credential(reference, store, vault).await?);
             }
         }

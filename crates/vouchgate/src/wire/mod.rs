@@ -172,7 +172,7 @@ impl Builder {
             expires_at: key.expires_at,
         });
         let keys = KeyRing::new(Arc::clone(&self.vault), keys);
-        let Credentials { providers, upstreams } = Credentials::collect(&config, store, &self.vault).await?;
+        let Credentials { providers, fields, upstreams } = Credentials::collect(&config, store, &self.vault).await?;
         let signin = SigninInForce::of(&config);
         let parts = Parts {
             config,
@@ -181,6 +181,7 @@ impl Builder {
             policies,
             keys,
             provider_keys: providers,
+            provider_fields: fields,
             upstream_keys: upstreams,
             generation,
         };
