@@ -9,8 +9,9 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
-    Algorithm, Bound, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider, ProviderKind,
-    Rate, Scalar, SecretRef, Server, Service, StoreSection, Upstream, VariableKind, VaultSection, routes,
+    Algorithm, Bound, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider,
+    ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreSection, Upstream, VariableKind,
+    VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -146,6 +147,11 @@ impl Alone for Provider {
             return; // the schema walk has said so
         }
         self.cloud_alone(faults);
+        if self.api.is_some() && self.kind.dialect() != Some(ProviderDialect::OpenAi) {
+            faults
+                .add("api", Code::Conflict, format!("{} has neither of OpenAI's APIs", self.kind))
+                .hint("leave it out: its own API is used");
+        }
         let env = self.kind.env_key();
         match &self.base_url {
             Some(url) => destination(url, self.allow_private, "base_url", faults),

@@ -46,7 +46,7 @@ pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
 pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
 pub use price::{Price, PriceTier};
-pub use provider::{Provider, ProviderDialect, ProviderKind};
+pub use provider::{OpenAiApi, Provider, ProviderDialect, ProviderKind};
 pub use redirect::RedirectUri;
 pub use resource::{Resource, read};
 pub use secret_ref::SecretRef;

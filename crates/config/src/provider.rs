@@ -27,6 +27,10 @@ pub struct Provider {
     /// Where its API begins, as the provider's own SDK takes it. Absent: the provider's public address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<HttpUrl>,
+    /// Which of OpenAI's two APIs requests that have to be translated are asked on: `chat` (chat completions) or `responses`.
+    /// Absent: `chat`. Clients of the Responses API reach a provider that has it without translation, whatever stands here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<OpenAiApi>,
     /// Allow loopback and private addresses, there also plain HTTP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
@@ -61,6 +65,16 @@ pub struct Provider {
     pub headers: BTreeMap<String, FieldValue>,
 }
 
+/// One of `OpenAI`'s APIs for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenAiApi {
+    /// `POST {base}/chat/completions`.
+    Chat,
+    /// `POST {base}/responses`.
+    Responses,
+}
+
 impl Provider {
     /// The address requests are built on, without a slash at its end: `base_url` or the kind's own. For
     /// Anthropic without `/v1`, for Gemini without `/openai`, for Azure without `/openai/v1`, whether or not it was written. `None` only if the kind has none of its own.
@@ -78,6 +92,16 @@ impl Provider {
             }
             _ => base,
         }))
+    }
+
+    /// Whether requests in other dialects are asked on the Responses API.
+    pub fn prefers_responses(&self) -> bool {
+        self.api == Some(OpenAiApi::Responses)
+    }
+
+    /// Whether it has an endpoint for the Responses API: its kind does, or the operator says so.
+    pub fn has_responses(&self) -> bool {
+        self.prefers_responses() || self.kind.has_responses()
     }
 
     /// Whether private addresses may be connected to: said so, or a kind that usually runs on this machine and
@@ -192,6 +216,38 @@ kinds! {
 }
 
 impl ProviderKind {
+    /// Whether it has `OpenAI`'s Responses API, `POST {base}/responses`, by its documentation:
+    ///
+    /// | Kind | Where that is said |
+    /// |---|---|
+    /// | `openai` | platform.openai.com/docs/api-reference/responses |
+    /// | `azure` | learn.microsoft.com/azure/ai-foundry/openai/how-to/responses (below `/openai/v1`) |
+    /// | `xai` | docs.x.ai/docs/api-reference, "Create new response" |
+    /// | `openrouter` | openrouter.ai/docs/api/reference/responses/overview |
+    /// | `groq` | console.groq.com/docs/responses-api |
+    /// | `ollama` | docs.ollama.com/api/openai-compatibility, from version 0.13.3 |
+    /// | `vllm` | docs.vllm.ai, "OpenAI-Compatible Server", "Responses API" |
+    /// | `deepseek` | api-docs.deepseek.com/guides/responses_api |
+    /// | `llamacpp` | tools/server/README.md of llama.cpp, "POST /v1/responses" |
+    /// | `huggingface` | huggingface.co/docs/inference-providers/guides/responses-api |
+    /// | `fireworks` | docs.fireworks.ai/guides/response-api |
+    pub const fn has_responses(self) -> bool {
+        matches!(
+            self,
+            Self::OpenAi
+                | Self::Azure
+                | Self::Xai
+                | Self::OpenRouter
+                | Self::Groq
+                | Self::Ollama
+                | Self::Vllm
+                | Self::LlamaCpp
+                | Self::HuggingFace
+                | Self::Fireworks
+                | Self::DeepSeek
+        )
+    }
+
     /// Whether it usually runs on this machine, at a default address.
     pub const fn is_local(self) -> bool {
         matches!(self, Self::Ollama | Self::Vllm)

@@ -341,6 +341,8 @@ impl Gateway {
         let asked = Asked { snapshot, head: &head, body };
         match &endpoint {
             Endpoint::Chat => inference::answer(asked, (Dialect::OpenAiChat, None), receipt).await,
+            Endpoint::Responses => inference::answer(asked, (Dialect::OpenAiResponses, None), receipt).await,
+            Endpoint::StoredResponse(path) => native::stored(asked, path, receipt).await,
             Endpoint::Embeddings => inference::answer(asked, (Dialect::OpenAiEmbeddings, None), receipt).await,
             Endpoint::Messages => inference::answer(asked, (Dialect::AnthropicMessages, None), receipt).await,
             Endpoint::Gemini(path) => inference::answer(asked, (Dialect::Gemini, Some(path)), receipt).await,

@@ -311,17 +311,27 @@ pub(crate) async fn is_owned(
     object: &str,
     caller: &Caller,
 ) -> Result<bool, Problem> {
+    Ok(!holders(objects, providers, object, caller).await?.is_empty())
+}
+
+/// Those of these providers at which the caller made the object: none if somebody else did at another.
+pub(crate) async fn holders(
+    objects: &dyn Objects,
+    providers: &[&Name],
+    object: &str,
+    caller: &Caller,
+) -> Result<Vec<Name>, Problem> {
     let asking = owner_of(caller);
-    let mut owned = false;
+    let mut held = Vec::new();
     for provider in providers {
         match objects.owner(provider, object).await {
-            Ok(Some(maker)) if maker == asking => owned = true,
-            Ok(Some(_)) => return Ok(false),
+            Ok(Some(maker)) if maker == asking => held.push((*provider).clone()),
+            Ok(Some(_)) => return Ok(Vec::new()),
             Ok(None) => {}
             Err(error) => return Err(unavailable(&error)),
         }
     }
-    Ok(owned)
+    Ok(held)
 }
 
 /// There is no such object, or it is somebody else's: the answer is the same.

@@ -289,6 +289,10 @@ impl Snapshot {
         self.providers.get(name)
     }
 
+    pub(crate) fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.values()
+    }
+
     pub(crate) fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.get(name)
     }

@@ -46,6 +46,8 @@ pub fn read_json(body: &[u8], limits: &Limits) -> Result<serde_json::Value, Json
 pub enum Dialect {
     /// OpenAI's `POST /v1/chat/completions`.
     OpenAiChat,
+    /// OpenAI's `POST /v1/responses`.
+    OpenAiResponses,
     /// OpenAI's `POST /v1/embeddings`.
     OpenAiEmbeddings,
     /// Anthropic's `POST /v1/messages`.
@@ -65,7 +67,11 @@ impl Dialect {
     /// How its streamed answers are framed.
     pub const fn framing(self) -> Framing {
         match self {
-            Self::OpenAiChat | Self::OpenAiEmbeddings | Self::AnthropicMessages | Self::Gemini => Framing::Sse,
+            Self::OpenAiChat
+            | Self::OpenAiResponses
+            | Self::OpenAiEmbeddings
+            | Self::AnthropicMessages
+            | Self::Gemini => Framing::Sse,
             Self::BedrockConverse | Self::BedrockInvoke => Framing::EventStream,
         }
     }
@@ -80,6 +86,7 @@ impl Dialect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai.chat",
+            Self::OpenAiResponses => "openai.responses",
             Self::OpenAiEmbeddings => "openai.embeddings",
             Self::AnthropicMessages => "anthropic.messages",
             Self::Gemini => "gemini.generate_content",

@@ -63,7 +63,8 @@ pub struct Translation {
 impl Translation {
     /// Between two chat dialects; `None` where one of them is not chat.
     pub fn new(client: Dialect, provider: Dialect, options: Options) -> Option<Self> {
-        let chat = |dialect| !matches!(dialect, Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke);
+        let chat =
+            |dialect| !matches!(dialect, Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke);
         // Nobody is spoken to in Converse, only providers are.
         (chat(client) && client != Dialect::BedrockConverse && chat(provider)).then(|| Self {
             client,
@@ -165,7 +166,7 @@ pub(crate) fn decode_request(dialect: Dialect, body: &[u8], stream: bool) -> Res
         Dialect::AnthropicMessages => anthropic::request(&root),
         Dialect::OpenAiChat => openai_chat::request(&root),
         Dialect::Gemini => gemini::request(&root, "", stream),
-        Dialect::OpenAiEmbeddings | Dialect::BedrockConverse | Dialect::BedrockInvoke => {
+        Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockConverse | Dialect::BedrockInvoke => {
             Err(RequestError::unsupported("input", "it is not a chat request"))
         }
     }

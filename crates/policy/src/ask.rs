@@ -113,6 +113,16 @@ pub enum Target<'a> {
         /// The model the body names, where it could be read.
         model: Option<&'a str>,
     },
+    /// What the caller itself had a provider store, by an answer that a policy allowed: for whoever may ask any model, or
+    /// make the call to the provider's own API.
+    Own {
+        /// The provider's name.
+        name: &'a str,
+        /// The request method.
+        method: &'a str,
+        /// The path, as in [`Target::Provider`].
+        path: &'a str,
+    },
 }
 
 /// The tools a request brings.

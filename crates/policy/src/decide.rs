@@ -183,7 +183,7 @@ impl Policies {
             Target::Model(name) => ("model_not_allowed", format!("use the model {:?}", shown(name))),
             Target::Service(name) => ("service_not_allowed", format!("use the service {:?}", shown(name))),
             Target::Upstream(name) => ("upstream_not_allowed", format!("use {:?}", shown(name))),
-            Target::Provider { name, .. } => {
+            Target::Provider { name, .. } | Target::Own { name, .. } => {
                 ("path_not_allowed", format!("make this call to the provider {:?}", shown(name)))
             }
         };

@@ -121,7 +121,7 @@ fn key(condition: Condition, target: Target<'_>) -> &'static str {
             Target::Model(_) => "may.models",
             Target::Service(_) => "may.services",
             Target::Upstream(_) => "may.upstreams",
-            Target::Provider { .. } => "may.passthrough",
+            Target::Provider { .. } | Target::Own { .. } => "may.passthrough",
         },
         Condition::Tools => "may.tools",
         Condition::MaxOutputTokens => "may.max_output_tokens",
@@ -145,7 +145,7 @@ fn wants(rule: &Rule, condition: Condition, target: Target<'_>) -> Option<serde_
             Target::Model(_) => list(&may.models),
             Target::Service(_) => list(&may.services),
             Target::Upstream(_) => list(&may.upstreams),
-            Target::Provider { .. } => {
+            Target::Provider { .. } | Target::Own { .. } => {
                 Some(serde_json::json!({ "providers": *may.providers, "passthrough": may.passthrough }))
             }
         },
@@ -172,6 +172,9 @@ fn has(condition: Condition, caller: &Caller<'_>, ask: &Ask<'_>) -> serde_json::
         Condition::Bound => caller.bound.iter().map(Bound::as_str).collect(),
         Condition::Target => match ask.target {
             Target::Model(name) | Target::Service(name) | Target::Upstream(name) => name.into(),
+            Target::Own { name, method, path } => {
+                serde_json::json!({ "provider": name, "method": method, "path": path })
+            }
             Target::Provider { name, method, path, model } => {
                 serde_json::json!({ "provider": name, "method": method, "path": path, "model": model })
             }

@@ -183,6 +183,10 @@ impl Rule {
             Target::Model(model) => any(&self.models, model),
             Target::Service(service) => any(&self.services, service),
             Target::Upstream(upstream) => any(&self.upstreams, upstream),
+            Target::Own { .. } if !self.models.is_empty() => true,
+            Target::Own { name, method, path } => {
+                self.allows_target(Target::Provider { name, method, path, model: None })
+            }
             Target::Provider { name, method, path, model } => {
                 is_normal(path)
                     && self

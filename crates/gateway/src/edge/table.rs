@@ -7,6 +7,7 @@ use http::{HeaderValue, Method};
 use super::{is_json, path};
 use crate::endpoint::direct::Direct;
 use crate::endpoint::gemini;
+use crate::objects;
 use crate::snapshot::{Limits, Provider, Service, Snapshot, Upstream};
 
 /// What a request is for.
@@ -14,6 +15,10 @@ use crate::snapshot::{Limits, Provider, Service, Snapshot, Upstream};
 pub(crate) enum Endpoint {
     /// `POST /v1/chat/completions`
     Chat,
+    /// `POST /v1/responses`
+    Responses,
+    /// `GET` and `DELETE /v1/responses/{id}`, `POST .../cancel`, `GET .../input_items`: what follows `/v1`
+    StoredResponse(String),
     /// `POST /v1/embeddings`
     Embeddings,
     /// `POST /v1/messages`
@@ -43,6 +48,7 @@ impl Endpoint {
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Chat => "chat",
+            Self::Responses | Self::StoredResponse(_) => "responses",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
             Self::Gemini(_) => "gemini",
@@ -60,9 +66,13 @@ impl Endpoint {
     pub(crate) fn takes(&self, kind: &HeaderValue) -> bool {
         match self {
             Self::Direct(direct) if direct.takes_files() => is_json(kind) || is_form(kind),
-            Self::Chat | Self::Embeddings | Self::Messages | Self::Gemini(_) | Self::Direct(_) | Self::Service(_) => {
-                is_json(kind)
-            }
+            Self::Chat
+            | Self::Responses
+            | Self::Embeddings
+            | Self::Messages
+            | Self::Gemini(_)
+            | Self::Direct(_)
+            | Self::Service(_) => is_json(kind),
             _ => true,
         }
     }
@@ -77,6 +87,7 @@ impl Endpoint {
 }
 
 const GET: HeaderValue = HeaderValue::from_static("GET, HEAD");
+const GET_DELETE: HeaderValue = HeaderValue::from_static("GET, HEAD, DELETE");
 const POST: HeaderValue = HeaderValue::from_static("POST");
 const ANY: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
@@ -84,6 +95,7 @@ const ANY: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, 
 pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> {
     Some(match path {
         "/v1/chat/completions" => (Endpoint::Chat, POST),
+        "/v1/responses" => (Endpoint::Responses, POST),
         "/v1/embeddings" => (Endpoint::Embeddings, POST),
         "/v1/messages" => (Endpoint::Messages, POST),
         "/v1/models" => (Endpoint::Models, GET),
@@ -97,6 +109,15 @@ pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, Head
 fn declared(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> {
     if let Some(path) = path.starts_with("/v1").then(|| gemini::Path::of(path)).flatten() {
         return Some((Endpoint::Gemini(path), POST));
+    }
+    if let Some(rest) = path.strip_prefix("/v1/responses/") {
+        let allow = match rest.split_once('/') {
+            None if objects::resource(path.strip_prefix("/v1")?) == objects::Resource::Object(rest) => GET_DELETE,
+            Some((_, "cancel")) => POST,
+            Some((_, "input_items")) => GET,
+            _ => return None,
+        };
+        return Some((Endpoint::StoredResponse(path.strip_prefix("/v1")?.to_owned()), allow));
     }
     if let Some(id) = path::model_id(path) {
         return Some((Endpoint::Model(id.into_owned()), GET));

@@ -7,7 +7,8 @@ use llm::{Dialect, RequestError};
 use net::UpstreamBody;
 use policy::Permit;
 
-use super::{request_problem, within};
+use super::request_problem;
+use super::within::{self, Makes};
 use crate::Reservation;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
@@ -21,8 +22,8 @@ pub(crate) trait Exchange: Sync {
     /// What [`Self::finish`] needs to know of the request that was sent.
     type Sent: Send;
 
-    /// Whether the provider may make something that its answer to this tells the caller of.
-    fn makes(&self, sent: &Self::Sent) -> bool;
+    /// What the provider may make that its answer to this tells the caller of.
+    fn makes(&self, sent: &Self::Sent) -> Option<Makes>;
 
     /// The caller's header fields, of which a few are passed on.
     fn head(&self) -> &HeaderMap;
@@ -205,8 +206,8 @@ async fn one<E: Exchange>(
     }
     let makes = exchange.makes(&sent);
     let mut answer = exchange.finish(response, sent, receipt).await?;
-    if makes {
-        answer = within::claimed(answer, provider, receipt).await.map_err(Failed::Answer)?;
+    if let Some(makes) = makes {
+        answer = within::claimed(answer, makes, provider, receipt).await.map_err(Failed::Answer)?;
     }
     match &answer.content {
         Content::Whole(body, Outcome::ProviderError) if upstream::repeats_key(provider, body) => {

@@ -16,6 +16,7 @@ use policy::{Ask, Permit, Target};
 
 use self::pipe::Large;
 use super::attempts::{self, Exchange, Failed, Prepared};
+use super::within::Makes;
 use super::{Answered, Asked, native, request_problem};
 use crate::authorize;
 use crate::edge;
@@ -236,8 +237,8 @@ impl DirectCall<'_> {
 impl Exchange for DirectCall<'_> {
     type Sent = ();
 
-    fn makes(&self, (): &()) -> bool {
-        false
+    fn makes(&self, (): &()) -> Option<Makes> {
+        None
     }
 
     fn head(&self) -> &HeaderMap {

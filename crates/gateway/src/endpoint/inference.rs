@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use base::Name;
 use bytes::Bytes;
 use http::Response;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -12,7 +13,8 @@ use net::UpstreamBody;
 use policy::{Ask, Permit, Target, Tools};
 
 use super::attempts::{self, Exchange, Failed, Prepared};
-use super::{Answered, Asked, gemini, native, request_problem, within};
+use super::within::{self, Makes};
+use super::{Answered, Asked, gemini, native, request_problem};
 use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Watched};
@@ -37,12 +39,13 @@ pub(crate) async fn answer(
     let reservation = receipt.reserve(permit).await?;
     let plan = route::plan(asked.snapshot, reservation.permit(), &seen.model).map_err(|unknown| unknown.problem())?;
     receipt.model(&seen.model, plan.label());
-    native::check_references(&plan, &asked.body, receipt).await?;
+    let holders = native::check_references(&plan, &asked.body, receipt).await?;
     let inference = Inference {
         dialect,
         head: &asked.head.headers,
         body: &asked.body,
         seen: &seen,
+        holders: holders.as_deref(),
         limit: asked.snapshot.limits.response_body,
         now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
     };
@@ -81,6 +84,8 @@ struct Inference<'a> {
     head: &'a HeaderMap,
     body: &'a Bytes,
     seen: &'a Peek,
+    /// The providers that hold all that the request names, if it names anything stored.
+    holders: Option<&'a [Name]>,
     limit: usize,
     now: u64,
 }
@@ -103,8 +108,8 @@ impl Inference<'_> {
 impl Exchange for Inference<'_> {
     type Sent = (Dialect, Option<Translation>);
 
-    fn makes(&self, (spoken, translation): &Self::Sent) -> bool {
-        translation.is_none() && within::may_make(*spoken, self.seen)
+    fn makes(&self, (spoken, translation): &Self::Sent) -> Option<Makes> {
+        if translation.is_some() { None } else { within::may_make(*spoken, self.seen) }
     }
 
     fn head(&self) -> &HeaderMap {
@@ -112,6 +117,10 @@ impl Exchange for Inference<'_> {
     }
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
+        if self.holders.is_some_and(|holders| !holders.contains(&provider.name)) {
+            let why = "what it names is stored at another provider";
+            return Err(RequestError::Unsupported { param: "model".to_owned(), why });
+        }
         let spoken = provider.speaks(self.dialect, model);
         let flavour = provider.flavour();
         let edits = Edits {

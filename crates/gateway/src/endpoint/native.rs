@@ -4,6 +4,7 @@
 mod created;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use base::{Name, Problem};
 use bytes::Bytes;
@@ -14,7 +15,9 @@ use llm::{Dialect, Framing};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
 
-use super::{Answered, Asked, gemini, request_problem, within};
+use super::within::{self, Makes};
+use super::{Answered, Asked, gemini, request_problem};
+use crate::Reservation;
 use crate::authorize;
 use crate::edge;
 use crate::metrics::Label;
@@ -62,12 +65,41 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
         named.others.extend(body);
     }
     let permit = permit(&asked, provider, rest, (seen.as_ref().map(|(_, seen)| seen), &named), receipt)?;
-    let model = named.own;
     receipt.permitted(permit.policy());
     let reservation = receipt.reserve(permit).await?;
-    if let Some(model) = &model {
+    if let Some(model) = &named.own {
         receipt.model(model, &Label::Fixed("direct"));
     }
+    pass_on(&asked, (provider, rest), seen, reservation, receipt).await
+}
+
+/// `/v1/responses/{id}` and what is below it, at the provider that holds it: its maker's alone.
+pub(crate) async fn stored(asked: Asked<'_>, rest: &str, receipt: &mut Receipt) -> Answered {
+    check_form(&asked)?;
+    let Resource::Object(id) = objects::resource(rest) else { return Err(objects::not_found().into()) };
+    let providers: Vec<&Arc<Provider>> =
+        asked.snapshot.providers().filter(|provider| provider.has_responses()).collect();
+    let names: Vec<&Name> = providers.iter().map(|provider| &provider.name).collect();
+    let held = objects::holders(receipt.shared().objects.as_ref(), &names, id, receipt.caller()).await?;
+    let holder = providers.iter().find(|provider| held.contains(&provider.name));
+    let provider = holder.ok_or_else(objects::not_found)?;
+    let method = asked.head.method.as_str();
+    let target = Target::Own { name: provider.name.as_str(), method, path: rest };
+    let permit = authorize::permit(asked.snapshot, receipt.caller(), &Ask::new(target, receipt.at()))?;
+    receipt.permitted(permit.policy());
+    let reservation = receipt.reserve(permit).await?;
+    pass_on(&asked, (provider, rest), None, reservation, receipt).await
+}
+
+/// Make a permitted call.
+async fn pass_on(
+    asked: &Asked<'_>,
+    (provider, rest): (&Provider, &str),
+    seen: Option<(Dialect, Peek)>,
+    reservation: Reservation,
+    receipt: &mut Receipt,
+) -> Answered {
+    let (below, method, query) = (provider.below(rest), &asked.head.method, asked.head.uri.query());
     let native = Native {
         provider,
         method,
@@ -78,7 +110,6 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
     };
     native.check_path(receipt).await?;
     check(&[&provider.name], &asked.body, receipt).await?;
-
     let (body, stripped) = native.body(&asked.body, reservation.permit().max_output_tokens());
     let path = provider.native_path(rest, query).ok_or_else(bad_path)?;
     let kind = asked.head.headers.get(header::CONTENT_TYPE).cloned().filter(|_| !body.is_empty());
@@ -136,6 +167,10 @@ fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Diale
         "/chat/completions" => Dialect::OpenAiChat,
         "/embeddings" => Dialect::OpenAiEmbeddings,
         "/messages" => Dialect::AnthropicMessages,
+        // A stored prompt may say which model it is for: then nothing can be told.
+        "/responses" if models(&asked.body, &asked.snapshot.limits.json).is_ok_and(|named| named.own.is_some()) => {
+            Dialect::OpenAiResponses
+        }
         _ if gemini::Path::of(below).is_some() => Dialect::Gemini,
         _ => return Ok(None),
     };
@@ -189,8 +224,12 @@ fn permit(
     Ok(permit)
 }
 
-/// Refuse a request that names what the caller did not store.
-pub(crate) async fn check_references(plan: &Plan, body: &[u8], receipt: &Receipt) -> Result<(), Refusal> {
+/// Refuse a request that names what the caller did not store. Where it names anything: the providers that hold it all.
+pub(crate) async fn check_references(
+    plan: &Plan,
+    body: &[u8],
+    receipt: &Receipt,
+) -> Result<Option<Vec<Name>>, Refusal> {
     let names: Vec<&Name> = plan
         .targets()
         .iter()
@@ -199,17 +238,24 @@ pub(crate) async fn check_references(plan: &Plan, body: &[u8], receipt: &Receipt
             ModelTarget::Remote(provider, _) => Some(&provider.name),
         })
         .collect();
-    if names.is_empty() { Ok(()) } else { check(&names, body, receipt).await }
+    if names.is_empty() { Ok(None) } else { check(&names, body, receipt).await }
 }
 
-async fn check(providers: &[&Name], body: &[u8], receipt: &Receipt) -> Result<(), Refusal> {
+async fn check(providers: &[&Name], body: &[u8], receipt: &Receipt) -> Result<Option<Vec<Name>>, Refusal> {
+    let mut holders: Option<Vec<Name>> = None;
     for object in objects::references(body) {
         let objects = receipt.shared().objects.as_ref();
-        if !objects::is_owned(objects, providers, &object, receipt.caller()).await? {
+        let held = objects::holders(objects, providers, &object, receipt.caller()).await?;
+        let all = match holders.take() {
+            Some(before) => before.into_iter().filter(|provider| held.contains(provider)).collect(),
+            None => held,
+        };
+        if all.is_empty() {
             return Err(objects::not_found().into());
         }
+        holders = Some(all);
     }
-    Ok(())
+    Ok(holders)
 }
 
 impl Native<'_> {
@@ -274,8 +320,10 @@ impl Native<'_> {
             .filter(|framing| status.is_success() && (*framing == Framing::Sse || self.seen.is_some()));
         let makes = status.is_success() && created::is_made(self.method, self.below, self.resource, sent);
         let lists = status.is_success() && self.method == Method::GET && self.resource == Resource::Collection;
-        let tells = status.is_success() && within::may_make_below(self.below, self.seen.as_ref());
-        if encoded && (makes || lists || tells) {
+        // What is deleted speaks of itself once more.
+        let tells = within::may_make_below(self.below, self.seen.as_ref());
+        let tells = tells.filter(|_| status.is_success() && self.method != Method::DELETE);
+        if encoded && (makes || lists || tells.is_some()) {
             return Err(UpstreamError::Encoding.problem().into());
         }
         if lists && framing.is_some() {
@@ -297,7 +345,7 @@ impl Native<'_> {
             let (first, body) =
                 if makes { created::claim_streamed(body, self.provider, receipt).await? } else { (ready, body) };
             let answer = Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) };
-            return Ok(if tells { within::claimed(answer, self.provider, receipt).await? } else { answer });
+            return self.told(answer, tells, receipt).await;
         }
         if status.is_success()
             && self.method == Method::DELETE
@@ -306,7 +354,7 @@ impl Native<'_> {
         {
             created::forget(self.provider, id, receipt).await;
         }
-        if !(makes || lists || tells || self.seen.is_some()) || encoded {
+        if !(makes || lists || tells.is_some() || self.seen.is_some()) || encoded {
             let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::new(streamed)));
             return Ok(Answer { status, headers, content });
         }
@@ -321,7 +369,14 @@ impl Native<'_> {
             receipt.usage(peek_response(*dialect, &bytes).usage);
         }
         let answer = Answer { status, headers, content: Content::Whole(bytes, outcome) };
-        Ok(if tells { within::claimed(answer, self.provider, receipt).await? } else { answer })
+        self.told(answer, tells, receipt).await
+    }
+
+    async fn told(&self, answer: Answer, tells: Option<Makes>, receipt: &Receipt) -> Result<Answer, Refusal> {
+        match tells {
+            Some(makes) => Ok(within::claimed(answer, makes, self.provider, receipt).await?),
+            None => Ok(answer),
+        }
     }
 }
 

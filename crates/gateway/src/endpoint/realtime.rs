@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 pub(crate) use self::session::Session;
 
 use super::attempts::{self, Exchange, Failed, Prepared};
+use super::within::Makes;
 use super::{Answered, Asked};
 use crate::authorize;
 use crate::problem::Refusal;
@@ -124,8 +125,8 @@ struct Sent {
 impl Exchange for Opening<'_> {
     type Sent = Sent;
 
-    fn makes(&self, _: &Sent) -> bool {
-        false
+    fn makes(&self, _: &Sent) -> Option<Makes> {
+        None
     }
 
     fn head(&self) -> &HeaderMap {

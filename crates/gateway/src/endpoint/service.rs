@@ -25,6 +25,7 @@ pub(crate) use self::stream::Finished;
 
 use self::stream::Deltas;
 use super::attempts::{self, Exchange, Failed, Prepared};
+use super::within::Makes;
 use super::{Answered, Asked};
 use crate::authorize;
 use crate::problem::Refusal;
@@ -171,8 +172,8 @@ impl Exchange for ServiceCall {
     type Sent = (Dialect, Translation);
 
     /// A service's answer is its text.
-    fn makes(&self, _: &Self::Sent) -> bool {
-        false
+    fn makes(&self, _: &Self::Sent) -> Option<Makes> {
+        None
     }
 
     /// Nothing of the caller's header means anything to the provider here.

@@ -24,22 +24,42 @@ use crate::snapshot::Provider;
 /// An answer to one request makes no more than this.
 const MOST: usize = 1000;
 
-/// Whether the answer to a request in this dialect may speak of something made for it: only tools make something.
-pub(super) fn may_make(dialect: Dialect, seen: &Peek) -> bool {
-    dialect == Dialect::AnthropicMessages && seen.has_tools
+/// What an answer may speak of that was made for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Makes {
+    /// What tools made.
+    Files,
+    /// The answer itself is stored, too, and each item of it can be referred to.
+    Items,
 }
 
-/// Whether an answer of a provider's own API, below its base, may.
-pub(super) fn may_make_below(below: &str, seen: Option<&(Dialect, Peek)>) -> bool {
-    match seen {
-        Some((dialect, seen)) => may_make(*dialect, seen),
-        None => below.strip_prefix("/responses").is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+/// What the answer to a request in this dialect may speak of: tools make something, and the Responses API stores what it is
+/// not asked not to.
+pub(super) fn may_make(dialect: Dialect, seen: &Peek) -> Option<Makes> {
+    match dialect {
+        Dialect::OpenAiResponses if seen.store != Some(false) => Some(Makes::Items),
+        Dialect::OpenAiResponses | Dialect::AnthropicMessages => seen.has_tools.then_some(Makes::Files),
+        _ => None,
     }
+}
+
+/// The same for an answer of a provider's own API, below its base.
+pub(super) fn may_make_below(below: &str, seen: Option<&(Dialect, Peek)>) -> Option<Makes> {
+    if let Some((dialect, seen)) = seen {
+        return may_make(*dialect, seen);
+    }
+    let responses = below.strip_prefix("/responses").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    responses.then_some(Makes::Items)
 }
 
 /// Note whose is what an answer speaks of, before the caller learns of it: of a whole answer now, of a stream as it
 /// goes by.
-pub(super) async fn claimed(answer: Answer, provider: &Provider, receipt: &Receipt) -> Result<Answer, Problem> {
+pub(super) async fn claimed(
+    answer: Answer,
+    makes: Makes,
+    provider: &Provider,
+    receipt: &Receipt,
+) -> Result<Answer, Problem> {
     let claims = Claims {
         shared: Arc::clone(receipt.shared()),
         provider: provider.name.clone(),
@@ -48,7 +68,7 @@ pub(super) async fn claimed(answer: Answer, provider: &Provider, receipt: &Recei
     let Answer { status, headers, content } = answer;
     let content = match content {
         Content::Whole(bytes, outcome) => {
-            let mut made = Made::default();
+            let mut made = Made::of(makes);
             if status.is_success() {
                 made.see(&bytes);
             }
@@ -56,7 +76,7 @@ pub(super) async fn claimed(answer: Answer, provider: &Provider, receipt: &Recei
             Content::Whole(bytes, outcome)
         }
         Content::Stream(first, body, pipe) => {
-            let (decoder, made) = (SseDecoder::default(), Made::default());
+            let (decoder, made) = (SseDecoder::default(), Made::of(makes));
             Content::Stream(first, body, Box::new(Claiming { pipe, decoder, made, claims, lost: false }))
         }
         made @ (Content::Made(..) | Content::Session(_)) => made,
@@ -87,18 +107,25 @@ impl Claims {
 struct Made {
     known: HashSet<String>,
     new: Vec<String>,
+    items: bool,
 }
 
 impl Made {
+    fn of(makes: Makes) -> Self {
+        Self { items: makes == Makes::Items, ..Self::default() }
+    }
+
     /// Look at an answer, or an event of one.
     fn see(&mut self, json: &[u8]) {
         let told = |name: &str| memchr::memmem::find(json, name.as_bytes()).is_some();
         // An escape could hide a name.
-        if !(told("container") || told("file_id") || told("\\u00")) {
+        let stored = self.items && (told("\"item\"") || told("\"response\""));
+        if !(stored || told("container") || told("file_id") || told("\\u00")) {
             return;
         }
         let Ok(value) = serde_json::from_slice::<Value>(json) else { return };
-        for id in made_in(&value) {
+        let items = if self.items { stored_in(&value) } else { Vec::new() };
+        for id in made_in(&value).into_iter().chain(items) {
             if self.known.len() < MOST && self.known.insert(id.to_owned()) {
                 self.new.push(id.to_owned());
             }
@@ -123,6 +150,18 @@ fn made_in(value: &Value) -> Vec<&str> {
         block_in(block, &mut found);
     }
     annotation_in(value.get("annotation"), &mut found);
+    found
+}
+
+/// The response that an answer is, or an event speaks of, and its items.
+fn stored_in(value: &Value) -> Vec<&str> {
+    let whole = |of: &&Value| of.get("object").and_then(Value::as_str) == Some("response");
+    let mut found: Vec<&str> = text(value.get("item"), "id").into_iter().collect();
+    for response in [Some(value), value.get("response")].into_iter().flatten().filter(whole) {
+        found.extend(text(Some(response), "id"));
+        found.extend(items(response.get("output")).filter_map(|item| text(Some(item), "id")));
+    }
+    found.retain(|id| !id.is_empty());
     found
 }
 
@@ -259,6 +298,26 @@ mod tests {
             json!({"item": victim}),
         ] {
             assert_eq!(made_in(&value), [""; 0], "{value}");
+        }
+    }
+
+    #[test]
+    fn a_stored_response_and_its_items_are_found_and_only_where_they_are_stored() {
+        let whole = json!({"object": "response", "id": "resp_1", "output": [{"type": "message", "id": "msg_1",
+            "content": [{"type": "output_text", "text": "{\"item\":{\"id\":\"msg_v\"}}"}]}]});
+        for (value, expected) in [
+            (whole.clone(), vec!["resp_1", "msg_1"]),
+            (json!({"type": "response.created", "response": {"object": "response", "id": "resp_1"}}), vec!["resp_1"]),
+            (json!({"type": "response.output_item.added", "item": {"type": "reasoning", "id": "rs_1"}}), vec!["rs_1"]),
+            (json!({"object": "list", "data": [whole]}), vec![]),
+            (json!({"type": "response.output_text.delta", "item_id": "msg_1", "delta": "\"item\""}), vec![]),
+        ] {
+            let mut made = Made::of(Makes::Items);
+            made.see(value.to_string().as_bytes());
+            assert_eq!(made.take(), expected, "{value}");
+            let mut made = Made::of(Makes::Files);
+            made.see(value.to_string().as_bytes());
+            assert!(made.take().is_empty(), "{value}");
         }
     }
 

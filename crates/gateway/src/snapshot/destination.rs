@@ -39,6 +39,8 @@ pub(crate) struct Provider {
     /// Sent with every request.
     pub(crate) fields: Vec<(HeaderName, Field)>,
     cloud: Option<Cloud>,
+    /// Whether it has the Responses API, and whether other dialects are asked there.
+    responses: (bool, bool),
     pub(super) base: String,
     chat: PathAndQuery,
     embeddings: PathAndQuery,
@@ -112,6 +114,7 @@ impl Provider {
             own: Vec::new(),
             fields: Vec::new(),
             cloud: Cloud::of(provider, &path),
+            responses: (provider.has_responses(), provider.prefers_responses()),
             base: path,
             chat,
             embeddings,
@@ -187,10 +190,17 @@ impl Provider {
         }
         match (self.dialect, client) {
             (_, Dialect::OpenAiEmbeddings) => Dialect::OpenAiEmbeddings,
+            (ProviderDialect::OpenAi, Dialect::OpenAiResponses) if self.responses.0 => Dialect::OpenAiResponses,
+            (ProviderDialect::OpenAi, _) if self.responses.1 => Dialect::OpenAiResponses,
             (ProviderDialect::OpenAi, _) => Dialect::OpenAiChat,
             (ProviderDialect::Anthropic, _) => Dialect::AnthropicMessages,
             (ProviderDialect::Gemini, _) => Dialect::Gemini,
         }
+    }
+
+    /// Whether it has the Responses API.
+    pub(crate) fn has_responses(&self) -> bool {
+        self.responses.0
     }
 
     /// Whether it has an endpoint for what a client of this dialect asks.
@@ -221,11 +231,16 @@ impl Provider {
     /// Where requests in `dialect` for `model` go. `None`: its name cannot stand in a path.
     pub(crate) fn path(&self, dialect: Dialect, model: &str, stream: bool) -> Option<PathAndQuery> {
         if let Some(cloud) = &self.cloud {
-            let end = if dialect == Dialect::OpenAiEmbeddings { "/embeddings" } else { "/chat/completions" };
+            let end = match dialect {
+                Dialect::OpenAiEmbeddings => "/embeddings",
+                Dialect::OpenAiResponses => "/responses",
+                _ => "/chat/completions",
+            };
             return cloud.path(end, model, stream);
         }
         match dialect {
             Dialect::OpenAiEmbeddings => Some(self.embeddings.clone()),
+            Dialect::OpenAiResponses => PathAndQuery::try_from(format!("{}/responses", self.base)).ok(),
             Dialect::Gemini => {
                 // One name, one segment: nothing a caller writes leads to another path.
                 let known =

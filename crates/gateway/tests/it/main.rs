@@ -26,6 +26,7 @@ mod models;
 mod native;
 mod proxy;
 mod realtime;
+mod responses;
 mod revoked;
 mod server;
 mod service;

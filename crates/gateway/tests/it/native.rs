@@ -133,8 +133,11 @@ async fn limits_on_tokens_and_tools_hold_for_bodies_that_cannot_be_seen_into() {
     assert_eq!(mock.request(0).await.json()["max_completion_tokens"], 10);
     let greedy = json!({"model": "m", "messages": [], "max_tokens": 11});
     assert_eq!(world.post("/providers/openai/v1/chat/completions", &greedy).await.status, 403);
-    assert_eq!(world.post("/providers/openai/v1/responses", &json!({"model": "m", "input": "x"})).await.status, 403);
+    let picture = json!({"model": "m", "prompt": "x"});
+    assert_eq!(world.post("/providers/openai/v1/images/generations", &picture).await.status, 403);
     assert_eq!(mock.count(), 1);
+    assert_eq!(world.post("/providers/openai/v1/responses", &json!({"model": "m", "input": "x"})).await.status, 200);
+    assert_eq!(mock.request(1).await.json()["max_output_tokens"], 10);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 pub(crate) mod anthropic;
 pub(crate) mod gemini;
 pub(crate) mod openai_chat;
+pub(crate) mod openai_responses;
 mod read;
 
 use base::Problem;
@@ -114,7 +115,7 @@ pub fn error_body(dialect: Dialect, failure: &Failure) -> Vec<u8> {
             o.maybe_text("code", failure.code.as_deref());
             o.maybe_text("param", failure.param.as_deref());
         }),
-        Dialect::OpenAiChat | Dialect::OpenAiEmbeddings => object(|o| {
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => object(|o| {
             o.object("error", |o| {
                 o.text("message", &failure.message);
                 let kind = failure.kind.as_deref().filter(|kind| !GOOGLE_CODES.contains(kind));
@@ -134,6 +135,9 @@ pub fn stream_error_event(dialect: Dialect, failure: &Failure) -> Vec<u8> {
 
 /// [`stream_error_event`] in this framing.
 pub(crate) fn framed_error_event(dialect: Dialect, framing: Framing, failure: &Failure) -> Vec<u8> {
+    if (framing, dialect) == (Framing::Sse, Dialect::OpenAiResponses) {
+        return openai_responses::error_event(failure, 0);
+    }
     let body = error_body(dialect, failure);
     let (before, after) = match (framing, dialect) {
         (Framing::Sse, Dialect::AnthropicMessages) => ("event: error\ndata: ", "\n\n"),

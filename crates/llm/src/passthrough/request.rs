@@ -2,6 +2,7 @@
 
 mod bedrock;
 mod gemini;
+mod responses;
 
 use std::borrow::Cow;
 
@@ -77,6 +78,8 @@ pub struct Peek {
     pub has_tools: bool,
     /// The names of those tools, or their `type` where they have no name.
     pub tool_names: Vec<String>,
+    /// Whether the provider is to store the answer, where the request says so (`store`).
+    pub store: Option<bool>,
     /// Further models the request would have the provider use (an advisor tool's `model`): a policy decides on each.
     pub other_models: Vec<String>,
     spans: Spans,
@@ -163,6 +166,7 @@ fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestE
         answers: 1,
         has_tools: false,
         tool_names: Vec::new(),
+        store: None,
         other_models: Vec::new(),
         spans: Spans { open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1), ..Spans::default() },
     };
@@ -177,15 +181,22 @@ fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestE
                 seen.model = name.ok_or_else(|| RequestError::wrong("model", "a non-empty string"))?.into_owned();
                 seen.spans.model = span;
             }
+            "store" if !null => seen.store = node(member.raw, limits)?.boolean(),
             "stream" if !null => seen.stream = boolean(member, limits)?,
             "stream_options" => {
                 seen.spans.stream_options = span;
                 seen.include_usage = include_usage(member, limits)?;
             }
-            "max_tokens" => {
+            "max_tokens" if dialect != Dialect::OpenAiResponses => {
                 seen.spans.max_tokens = span;
                 seen.bound(member, limits)?;
             }
+            // Its one bound; what other dialects call theirs means nothing there.
+            "max_output_tokens" if dialect == Dialect::OpenAiResponses => {
+                seen.spans.max_tokens = span;
+                seen.bound(member, limits)?;
+            }
+            "input" | "prompt" if dialect == Dialect::OpenAiResponses && !null => seen.brought(member, limits)?,
             "max_completion_tokens" if dialect == Dialect::OpenAiChat => {
                 seen.spans.max_completion_tokens = span;
                 seen.bound(member, limits)?;
@@ -206,6 +217,8 @@ fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestE
             _ => {}
         }
     }
+    // Its streams tell the usage unasked.
+    seen.include_usage |= dialect == Dialect::OpenAiResponses;
     Ok(seen)
 }
 
@@ -321,7 +334,8 @@ impl Peek {
             if let (Some(names), [None, None]) = (config_names(dialect), present) {
                 self.bound_in_config(names, bound, (&mut changes, &mut added));
             } else if present == [None, None] {
-                let name = edits.cap_name.as_str();
+                let responses = dialect == Dialect::OpenAiResponses;
+                let name = if responses { "max_output_tokens" } else { edits.cap_name.as_str() };
                 added.extend(["\"", name, "\":", &bound.to_string(), ","]);
             }
         }
@@ -363,19 +377,23 @@ impl Peek {
         if !list.is_array() {
             return Err(RequestError::wrong(member.name.as_ref(), "an array"));
         }
-        for tool in list.items() {
-            self.has_tools = true;
-            let function = tool.get("function").or_else(|| tool.get("custom")).unwrap_or(tool);
-            let name = function.text_of("name").or_else(|| tool.text_of("name")).or_else(|| tool.text_of("type"));
-            self.tool_names.extend(name.map(Cow::into_owned));
-            let models = [Some(tool), tool.get("parameters")];
-            let native = tool.text_of("type").is_some_and(|kind| kind != "function" && kind != "custom");
-            if native {
-                let models = models.into_iter().flatten().filter_map(|of: &Node<'_>| of.text_of("model"));
-                self.other_models.extend(models.map(Cow::into_owned));
-            }
-        }
+        list.items().iter().for_each(|tool| self.named_tool(tool));
         Ok(())
+    }
+
+    fn named_tool(&mut self, tool: &Node<'_>) {
+        self.has_tools = true;
+        let function = tool.get("function").or_else(|| tool.get("custom")).unwrap_or(tool);
+        let name = function.text_of("name").or_else(|| tool.text_of("name")).or_else(|| tool.text_of("type"));
+        self.tool_names.extend(name.map(Cow::into_owned));
+        let models = [Some(tool), tool.get("parameters")];
+        let native = tool.text_of("type").is_some_and(|kind| kind != "function" && kind != "custom");
+        if native {
+            let models = models.into_iter().flatten().filter_map(|of: &Node<'_>| of.text_of("model"));
+            self.other_models.extend(models.map(Cow::into_owned));
+            // A namespace of OpenAI's holds tools.
+            tool.get("tools").map(Node::items).unwrap_or_default().iter().for_each(|inner| self.named_tool(inner));
+        }
     }
 }
 

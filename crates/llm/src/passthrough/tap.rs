@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::frames::{Frames, Framing};
 use crate::codec::sse::SseEvent;
-use crate::dialect::{Failure, framed_error_event};
+use crate::dialect::{Failure, framed_error_event, openai_responses};
 use crate::json::{Limits, Node, node};
 use crate::model::Usage;
 use crate::provider::usage::{AnthropicUsage, bedrock, gemini, openai};
@@ -37,6 +37,8 @@ pub struct StreamTap {
     running: Vec<u64>,
     finished: bool,
     ended: bool,
+    /// Responses: the number of the next event.
+    sequence: u64,
 }
 
 /// What of a chunk goes out: without a copy unless something before it was held or something in it is taken out.
@@ -105,6 +107,7 @@ impl StreamTap {
             running: Vec::new(),
             finished: false,
             ended: false,
+            sequence: 0,
         }
     }
 
@@ -184,7 +187,7 @@ impl StreamTap {
         }
         self.outcome = Outcome::Cut;
         self.held.clear();
-        framed_error_event(self.dialect, self.framing, failure)
+        self.told(failure)
     }
 
     /// What the stream has come to.
@@ -211,12 +214,19 @@ impl StreamTap {
             self.ended = true;
             return false;
         }
-        let Ok(data) = node(&event.data, &Limits::RESPONSE) else { return false };
+        let Ok(data) = node(&event.data, &Limits::RESPONSE) else {
+            // The terminal event is one also where its JSON is not right: the caller gets it as it is.
+            let kinds = [r#"{"type":"response.completed""#, r#"{"type":"response.incomplete""#];
+            let ends = kinds.iter().any(|kind| event.data.starts_with(kind));
+            self.ended |= self.dialect == Dialect::OpenAiResponses && ends;
+            return false;
+        };
         let usage_only = match self.dialect {
             _ if self.media => self.watch_media(&data),
             Dialect::AnthropicMessages => self.watch_anthropic(&data),
             Dialect::Gemini => self.watch_gemini(&data),
             Dialect::BedrockConverse | Dialect::BedrockInvoke => return self.watch_bedrock(&event.event, &data),
+            Dialect::OpenAiResponses => self.watch_responses(&data),
             _ => self.watch_openai(&data),
         };
         if event.event == "error" || data.get("error").is_some() {
@@ -308,6 +318,32 @@ impl StreamTap {
         }
     }
 
+    /// The terminal events hold the whole response, with its usage.
+    fn watch_responses(&mut self, data: &Node<'_>) -> bool {
+        self.sequence =
+            data.get("sequence_number").and_then(Node::whole).map_or(self.sequence, |n| n.saturating_add(1));
+        let kind = data.text_of("type").unwrap_or_default();
+        let response = data.get("response");
+        if let Some(usage) = response.and_then(|response| response.get("usage")) {
+            self.usage.merge(&openai(usage));
+        }
+        match kind.as_ref() {
+            "response.completed" | "response.incomplete" => self.ended = true,
+            "response.failed" | "response.cancelled" => {
+                self.ended = true;
+                if self.outcome == Outcome::Open {
+                    self.outcome = Outcome::Failed(provider::error_of(response.unwrap_or(data)));
+                }
+            }
+            // Without a member `error`, as its documentation has it.
+            "error" if data.get("error").is_none() && self.outcome == Outcome::Open => {
+                self.outcome = Outcome::Failed(provider::error_of(data));
+            }
+            _ => {}
+        }
+        false
+    }
+
     fn watch_openai(&mut self, data: &Node<'_>) -> bool {
         let usage = data.get("usage").or_else(|| data.get("x_groq")?.get("usage"));
         if let Some(usage) = usage {
@@ -323,6 +359,13 @@ impl StreamTap {
 
     fn error_event(&self) -> Vec<u8> {
         let failure = if matches!(self.outcome, Outcome::Garbage) { Failure::garbage() } else { Failure::cut() };
-        framed_error_event(self.dialect, self.framing, &failure)
+        self.told(&failure)
+    }
+
+    fn told(&self, failure: &Failure) -> Vec<u8> {
+        match self.dialect {
+            Dialect::OpenAiResponses => openai_responses::error_event(failure, self.sequence),
+            dialect => framed_error_event(dialect, self.framing, failure),
+        }
     }
 }

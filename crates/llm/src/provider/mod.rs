@@ -66,7 +66,7 @@ pub(crate) fn encode(dialect: Dialect, flavour: Flavour, request: &Request) -> R
         Dialect::OpenAiChat => openai::request(request, flavour).map(String::into_bytes),
         Dialect::Gemini => gemini::request(request).map(String::into_bytes),
         Dialect::BedrockConverse => bedrock::request(request).map(String::into_bytes),
-        Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke => {
+        Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke => {
             Err(RequestError::unsupported("model", "it is not a chat model"))
         }
     }
@@ -88,7 +88,9 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
         Dialect::OpenAiChat => openai::response(&root),
         Dialect::Gemini => gemini::response(&root),
         Dialect::BedrockConverse => bedrock::response(&root),
-        Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke => Err(ResponseError::Shape("choices")),
+        Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke => {
+            Err(ResponseError::Shape("choices"))
+        }
     }
 }
 
@@ -131,7 +133,7 @@ impl Decoder {
             Dialect::AnthropicMessages => Inner::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Inner::Gemini(gemini::Stream::default()),
             Dialect::BedrockConverse => Inner::Bedrock(bedrock::Stream::default()),
-            Dialect::OpenAiChat | Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke => {
+            Dialect::OpenAiChat | Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke => {
                 Inner::OpenAi(openai::Stream::default())
             }
         };

@@ -42,6 +42,7 @@ pub(super) fn peek(body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
         answers: 1,
         has_tools: false,
         tool_names: Vec::new(),
+        store: None,
         other_models: Vec::new(),
         spans: Spans { open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1), ..Spans::default() },
     };
