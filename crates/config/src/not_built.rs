@@ -25,7 +25,7 @@ const KEYS: &[(&str, &str)] = &[
 const VALUES: &[(&str, &[&str])] = &[
     ("client.auth.method", &["attestation"]),
     ("model.strategy", &["weighted", "latency", "cost"]),
-    ("provider.kind", &["bedrock", "vertex", "cohere"]),
+    ("provider.kind", &["bedrock", "vertex"]),
 ];
 
 /// What the key at `path` would be for, if it is one of a later version's.

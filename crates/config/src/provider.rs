@@ -77,7 +77,8 @@ pub enum OpenAiApi {
 
 impl Provider {
     /// The address requests are built on, without a slash at its end: `base_url` or the kind's own. For
-    /// Anthropic without `/v1`, for Gemini without `/openai`, for Azure without `/openai/v1`, whether or not it was written. `None` only if the kind has none of its own.
+    /// Anthropic without `/v1`, for Gemini without `/openai`, for Azure without `/openai/v1`, for Cohere without `/v2`, whether or not
+    /// it was written. `None` only if the kind has none of its own.
     pub fn base(&self) -> Option<Cow<'_, str>> {
         let base = match &self.base_url {
             Some(url) => url.trimmed(),
@@ -90,6 +91,7 @@ impl Provider {
             ProviderKind::Azure => {
                 ["/openai/v1", "/openai"].iter().find_map(|end| base.strip_suffix(end)).unwrap_or(base)
             }
+            ProviderKind::Cohere => base.strip_suffix("/v2").or_else(|| base.strip_suffix("/v1")).unwrap_or(base),
             _ => base,
         }))
     }
@@ -120,6 +122,8 @@ pub enum ProviderDialect {
     Anthropic,
     /// Google: `POST {base}/models/{model}:generateContent`; key in `x-goog-api-key`.
     Gemini,
+    /// Cohere: `POST {base}/v2/chat`; key as a Bearer token.
+    Cohere,
 }
 
 macro_rules! kinds {
@@ -162,6 +166,7 @@ macro_rules! kinds {
 
 const OPENAI: Option<ProviderDialect> = Some(ProviderDialect::OpenAi);
 const GEMINI: Option<ProviderDialect> = Some(ProviderDialect::Gemini);
+const COHERE: Option<ProviderDialect> = Some(ProviderDialect::Cohere);
 const ANTHROPIC: Option<ProviderDialect> = Some(ProviderDialect::Anthropic);
 
 kinds! {
@@ -183,8 +188,8 @@ kinds! {
     Vertex "vertex", false, GEMINI, None, None;
     /// Groq.
     Groq "groq", true, OPENAI, Some("https://api.groq.com/openai/v1"), Some("GROQ_API_KEY");
-    /// Cohere.
-    Cohere "cohere", false, None, None, Some("COHERE_API_KEY");
+    /// Cohere; for embeddings of OpenAI clients its OpenAI-compatible surface.
+    Cohere "cohere", true, COHERE, Some("https://api.cohere.com"), Some("COHERE_API_KEY");
     /// `DeepSeek`.
     DeepSeek "deepseek", true, OPENAI, Some("https://api.deepseek.com/v1"), Some("DEEPSEEK_API_KEY");
     /// xAI.

@@ -193,10 +193,14 @@ impl Gateway {
     fn surface<B>(snapshot: &Snapshot, request: &Request<B>) -> Surface {
         let path = request.uri().path();
         let native = path.strip_prefix("/providers/").and_then(|rest| snapshot.provider(rest.split('/').next()?));
+        let below = path.strip_prefix("/providers/").and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
+        let own = native.zip(below).is_some_and(|(provider, below)| provider.is_own(below));
         match native.map(|provider| provider.dialect) {
             Some(ProviderDialect::Anthropic) => Surface::Anthropic,
+            Some(ProviderDialect::OpenAi) if own => Surface::Ollama,
             Some(ProviderDialect::OpenAi) => Surface::OpenAi,
             Some(ProviderDialect::Gemini) => Surface::Gemini,
+            Some(ProviderDialect::Cohere) => Surface::Cohere,
             None => Surface::of(path, request.headers()),
         }
     }

@@ -47,7 +47,7 @@ impl Objects for store::Store {
 }
 
 /// Collections in which providers keep what callers make.
-const COLLECTIONS: [&str; 17] = [
+const COLLECTIONS: [&str; 21] = [
     "/responses",
     "/files",
     "/batches",
@@ -65,6 +65,11 @@ const COLLECTIONS: [&str; 17] = [
     "/skills",
     "/cachedContents",
     "/realtime/sessions",
+    // Cohere's.
+    "/datasets",
+    "/embed-jobs",
+    "/connectors",
+    "/finetuning/finetuned-models",
 ];
 
 /// Below a collection, but no object of it.
@@ -113,7 +118,7 @@ pub(crate) fn resource(below: &str) -> Resource<'_> {
 }
 
 /// Members that name a stored object, wherever they stand in a request.
-const REFERENCES: [&str; 20] = [
+const REFERENCES: [&str; 22] = [
     "previous_response_id",
     "response_id",
     "file_id",
@@ -134,6 +139,8 @@ const REFERENCES: [&str; 20] = [
     "skill_id",
     "cached_content",
     "cachedContent",
+    "dataset_id",
+    "input_dataset_id",
 ];
 
 /// What stands in `type` where a member `id`, or nothing at all, says which.

@@ -20,6 +20,10 @@ pub enum Surface {
     Anthropic,
     /// `{"error":{"code","message","status"}}` (`google.rpc.Status`)
     Gemini,
+    /// `{"message"}`
+    Cohere,
+    /// `{"error"}`, a text
+    Ollama,
     /// `{"error","error_description"}` (RFC 6749 section 5.2)
     OAuth,
 }
@@ -134,6 +138,8 @@ pub(crate) fn body(problem: &Problem, surface: Surface) -> Vec<u8> {
     match surface {
         Surface::OpenAi => error_body(Dialect::OpenAiChat, &Failure::from(problem)),
         Surface::Anthropic => error_body(Dialect::AnthropicMessages, &Failure::from(problem)),
+        Surface::Cohere => error_body(Dialect::CohereChat, &Failure::from(problem)),
+        Surface::Ollama => error_body(Dialect::OllamaChat, &Failure::from(problem)),
         Surface::Gemini => json!({"error": {
             "code": problem.status.as_u16(), "message": message, "status": rpc_status(problem.status),
             "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": problem.code, "domain": "vouchgate"}],

@@ -238,7 +238,7 @@ fn provider_headers(provider: &Provider, caller: &HeaderMap, content: &Content) 
             headers.insert(HeaderName::from_static("anthropic-version"), ANTHROPIC_VERSION);
             PASSED_ANTHROPIC.as_slice()
         }
-        ProviderDialect::Gemini => &[],
+        ProviderDialect::Gemini | ProviderDialect::Cohere => &[],
     };
     for name in passed.iter().map(|name| HeaderName::from_static(name)) {
         for (at, value) in caller.get_all(&name).iter().enumerate() {

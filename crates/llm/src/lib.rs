@@ -61,18 +61,23 @@ pub enum Dialect {
     /// Amazon Bedrock's `POST /model/{model}/invoke` and `/invoke-with-response-stream`: the body is in the form of the model's
     /// maker. It is passed on, never translated.
     BedrockInvoke,
+    /// Cohere's `POST /v2/chat`. Providers speak it; clients of theirs do below `/providers`.
+    CohereChat,
+    /// Cohere's `POST /v1/chat`, which may leave the model out and streams one JSON text a line.
+    CohereChatV1,
+    /// Cohere's `POST /v2/embed`, `/v2/rerank` and their kin of v1: nothing is generated.
+    CohereEmbed,
+    /// Ollama's `POST /api/chat`, and its `/api/generate` and `/api/embed`, whose frame is the same.
+    OllamaChat,
 }
 
 impl Dialect {
     /// How its streamed answers are framed.
     pub const fn framing(self) -> Framing {
         match self {
-            Self::OpenAiChat
-            | Self::OpenAiResponses
-            | Self::OpenAiEmbeddings
-            | Self::AnthropicMessages
-            | Self::Gemini => Framing::Sse,
             Self::BedrockConverse | Self::BedrockInvoke => Framing::EventStream,
+            Self::CohereChatV1 | Self::OllamaChat => Framing::Lines,
+            _ => Framing::Sse,
         }
     }
 
@@ -92,6 +97,10 @@ impl Dialect {
             Self::Gemini => "gemini.generate_content",
             Self::BedrockConverse => "bedrock.converse",
             Self::BedrockInvoke => "bedrock.invoke",
+            Self::CohereChat => "cohere.chat",
+            Self::CohereChatV1 => "cohere.chat.v1",
+            Self::CohereEmbed => "cohere.embed",
+            Self::OllamaChat => "ollama.chat",
         }
     }
 }

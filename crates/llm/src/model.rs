@@ -129,6 +129,19 @@ impl Request {
         }
     }
 
+    /// The JSON path of message `index` itself, for members beside its content.
+    pub(crate) fn message_path(&self, index: usize) -> String {
+        let content = self.path(index);
+        content.rsplit_once('.').map_or(content.clone(), |(message, _)| message.to_owned())
+    }
+
+    /// The function whose call `id` stands nearest before message `at`.
+    pub(crate) fn function_of(&self, at: usize, id: &str) -> Option<&str> {
+        let before = self.messages.get(..at)?.iter().rev().flat_map(|message| message.parts.iter().rev());
+        let mut calls = before.filter_map(|part| if let Body::ToolCall(call) = &part.body { Some(call) } else { None });
+        calls.find(|call| call.id == id).map(|call| call.name.as_str())
+    }
+
     /// What the dialect it came in calls a member, given `OpenAI`'s name and Gemini's.
     pub(crate) fn called(&self, openai: &'static str, gemini: &'static str) -> &'static str {
         if self.dialect == Dialect::Gemini { gemini } else { openai }

@@ -13,7 +13,7 @@ mod tap;
 use crate::Dialect;
 use crate::json::{Limits, members, node};
 use crate::model::Usage;
-use crate::provider::usage::{AnthropicUsage, bedrock, by_shape, gemini, openai};
+use crate::provider::usage::{AnthropicUsage, bedrock, by_shape, cohere, gemini, openai};
 
 pub use direct::{AnswerTap, media_usage, peek_completions};
 pub use form::{Form, FormError};
@@ -40,12 +40,19 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
     // Embeddings hold millions of numbers; they are walked, not built.
     let limits = Limits { nodes: usize::MAX, ..Limits::RESPONSE };
     let found = members(body, &limits);
+    let is_cohere = matches!(dialect, Dialect::CohereChat | Dialect::CohereChatV1 | Dialect::CohereEmbed);
     seen.is_object = found.is_ok();
     for member in found.unwrap_or_default() {
         let name = member.name.as_ref();
-        let counts = matches!(name, "prompt_token_count" | "generation_token_count" | "inputTextTokenCount");
+        let counts = match dialect {
+            Dialect::BedrockInvoke => {
+                ["prompt_token_count", "generation_token_count", "inputTextTokenCount"].contains(&name)
+            }
+            Dialect::OllamaChat => matches!(name, "prompt_eval_count" | "eval_count"),
+            _ => false,
+        };
         let known = matches!(name, "usage" | "model" | "id" | "usageMetadata" | "modelVersion" | "responseId");
-        if !(known || (counts && dialect == Dialect::BedrockInvoke)) {
+        if !(known || counts || (is_cohere && name == "meta")) {
             continue;
         }
         let Ok(value) = node(member.raw, &Limits::RESPONSE) else { continue };
@@ -55,12 +62,15 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
                 usage.take(&value);
                 seen.usage = usage.usage();
             }
+            "usage" | "meta" if is_cohere => seen.usage = cohere(&value),
             "usageMetadata" => seen.usage = gemini(&value),
             "usage" if dialect == Dialect::BedrockConverse => seen.usage = bedrock(&value),
             "usage" if dialect == Dialect::BedrockInvoke => seen.usage = by_shape(&value),
-            // Llama's and Titan's own forms.
-            "prompt_token_count" | "inputTextTokenCount" => seen.usage.input_tokens = value.whole(),
-            "generation_token_count" => seen.usage.output_tokens = value.whole(),
+            // Llama's, Titan's and Ollama's own forms.
+            "prompt_token_count" | "inputTextTokenCount" | "prompt_eval_count" => {
+                seen.usage.input_tokens = value.whole();
+            }
+            "generation_token_count" | "eval_count" => seen.usage.output_tokens = value.whole(),
             "usage" => seen.usage = openai(&value),
             "model" | "modelVersion" => seen.model = value.text().map(std::borrow::Cow::into_owned),
             _ => seen.id = value.text().map(std::borrow::Cow::into_owned),

@@ -63,15 +63,10 @@ pub struct Translation {
 impl Translation {
     /// Between two chat dialects; `None` where one of them is not chat.
     pub fn new(client: Dialect, provider: Dialect, options: Options) -> Option<Self> {
-        let chat =
-            |dialect| !matches!(dialect, Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke);
-        // Nobody is spoken to in Converse, only providers are.
-        (chat(client) && client != Dialect::BedrockConverse && chat(provider)).then(|| Self {
-            client,
-            provider,
-            options,
-            model: String::new(),
-        })
+        let chat = |dialect| matches!(dialect, Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::Gemini);
+        // Nobody is spoken to in these, only providers are.
+        let own = matches!(provider, Dialect::BedrockConverse | Dialect::CohereChat | Dialect::OllamaChat);
+        (chat(client) && (chat(provider) || own)).then(|| Self { client, provider, options, model: String::new() })
     }
 
     /// The same, where the provider is asked for `model`: answers that do not say which model they are of (Cohere's, Bedrock's)
@@ -166,9 +161,7 @@ pub(crate) fn decode_request(dialect: Dialect, body: &[u8], stream: bool) -> Res
         Dialect::AnthropicMessages => anthropic::request(&root),
         Dialect::OpenAiChat => openai_chat::request(&root),
         Dialect::Gemini => gemini::request(&root, "", stream),
-        Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockConverse | Dialect::BedrockInvoke => {
-            Err(RequestError::unsupported("input", "it is not a chat request"))
-        }
+        _ => Err(RequestError::unsupported("model", "it is not a chat request")),
     }
 }
 

@@ -50,6 +50,24 @@ const VERTEX_POST: &[&str] = &[
     "/chat/completions",
     "/endpoints/openapi/chat/completions",
 ];
+/// Cohere's two versions are different APIs, so the version stands in the path.
+const COHERE_POST: &[&str] = &[
+    "/v2/chat",
+    "/v2/embed",
+    "/v2/rerank",
+    "/v1/chat",
+    "/v1/embed",
+    "/v1/rerank",
+    "/v1/classify",
+    "/v1/tokenize",
+    "/v1/detokenize",
+    "/compatibility/v1/chat/completions",
+    "/compatibility/v1/embeddings",
+];
+const COHERE_GET: &[&str] = &["/v1/models", "/v1/models/*"];
+/// Ollama's own API beside `OpenAI`'s. What loads, copies or deletes models is not among it.
+const OLLAMA_POST: &[&str] = &["/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show"];
+const OLLAMA_GET: &[&str] = &["/api/tags", "/api/ps", "/api/version"];
 const GEMINI_GET: &[&str] = &["/models", "/models/*"];
 
 impl Opening {
@@ -69,6 +87,7 @@ impl Opening {
             Some(ProviderDialect::Anthropic) => (ANTHROPIC_POST, ANTHROPIC_GET),
             Some(ProviderDialect::Gemini) if provider.kind == ProviderKind::Vertex => (VERTEX_POST, [].as_slice()),
             Some(ProviderDialect::Gemini) => (GEMINI_POST, GEMINI_GET),
+            Some(ProviderDialect::Cohere) => (COHERE_POST, COHERE_GET),
             None => return Vec::new(),
         };
         let mut prefixes = vec!["", "/v1"];
@@ -81,7 +100,11 @@ impl Opening {
         };
         let opening =
             |method: &str, list| Self { methods: [method.into()].into(), paths: paths(list), models: [].into() };
-        vec![opening("POST", post), opening("GET", get)]
+        let mut openings = vec![opening("POST", post), opening("GET", get)];
+        if provider.kind == ProviderKind::Ollama {
+            openings.extend([opening("POST", OLLAMA_POST), opening("GET", OLLAMA_GET)]);
+        }
+        openings
     }
 
     /// Whether the call is part of it. A body that names no readable model does not fit a list of models.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base::{Name, Problem};
 use bytes::Bytes;
+use config::ProviderDialect;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, models, peek, peek_response};
@@ -54,9 +55,12 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
             Problem::client(StatusCode::BAD_REQUEST, "invalid_request", "Send no credential in the query.").into()
         );
     }
-    let seen = look(&asked, method, below)?;
+    let seen = look(&asked, (provider, rest), method, below)?;
     let mut named = match &seen {
-        Some((_, seen)) => Models { own: Some(seen.model.clone()), others: seen.other_models.clone() },
+        Some((_, seen)) => Models {
+            own: Some(seen.model.clone()).filter(|model| !model.is_empty()),
+            others: seen.other_models.clone(),
+        },
         None => models_of(&asked)?,
     };
     if let Some(model) = provider.named(rest) {
@@ -162,8 +166,14 @@ fn check_form(asked: &Asked<'_>) -> Result<(), Refusal> {
 }
 
 /// See what a request in a known dialect asks.
-fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Dialect, Peek)>, Refusal> {
+fn look(
+    asked: &Asked<'_>,
+    (provider, rest): (&Provider, &str),
+    method: &Method,
+    below: &str,
+) -> Result<Option<(Dialect, Peek)>, Refusal> {
     let dialect = match below {
+        _ if let Some(dialect) = own_dialect(provider, rest, below) => dialect,
         "/chat/completions" => Dialect::OpenAiChat,
         "/embeddings" => Dialect::OpenAiEmbeddings,
         "/messages" => Dialect::AnthropicMessages,
@@ -188,6 +198,21 @@ fn look(asked: &Asked<'_>, method: &Method, below: &str) -> Result<Option<(Diale
         None => Ok(seen),
     });
     Ok(Some((dialect, seen.map_err(|error| Refusal::from(request_problem(&error)))?)))
+}
+
+/// What a path of an API that no client speaks elsewhere speaks.
+fn own_dialect(provider: &Provider, rest: &str, below: &str) -> Option<Dialect> {
+    match (provider.dialect, below) {
+        (ProviderDialect::Cohere, "/chat") if rest.ends_with("/v1/chat") => Some(Dialect::CohereChatV1),
+        (ProviderDialect::Cohere, "/chat") => Some(Dialect::CohereChat),
+        (ProviderDialect::Cohere, "/embed" | "/rerank" | "/classify" | "/tokenize" | "/detokenize") => {
+            Some(Dialect::CohereEmbed)
+        }
+        (_, "/api/chat" | "/api/generate" | "/api/embed" | "/api/embeddings") if provider.is_own(rest) => {
+            Some(Dialect::OllamaChat)
+        }
+        _ => None,
+    }
 }
 
 /// The models another request names, if it is JSON, whatever it calls itself: some servers do not ask.

@@ -98,6 +98,8 @@ impl Provider {
             ProviderDialect::Anthropic => ("/v1/messages", "/v1/embeddings"),
             // Its own paths name the model.
             ProviderDialect::Gemini => ("/openai/chat/completions", "/openai/embeddings"),
+            // Embeddings in OpenAI's form are on the surface it has for OpenAI's clients.
+            ProviderDialect::Cohere => ("/v2/chat", "/compatibility/v1/embeddings"),
         };
         let join =
             |end: &str| PathAndQuery::try_from(format!("{path}{end}")).map_err(|_| wrong("its path cannot be sent"));
@@ -195,6 +197,7 @@ impl Provider {
             (ProviderDialect::OpenAi, _) => Dialect::OpenAiChat,
             (ProviderDialect::Anthropic, _) => Dialect::AnthropicMessages,
             (ProviderDialect::Gemini, _) => Dialect::Gemini,
+            (ProviderDialect::Cohere, _) => Dialect::CohereChat,
         }
     }
 
@@ -266,7 +269,8 @@ impl Provider {
                 let name = percent_encoding::utf8_percent_encode(name, ARN);
                 PathAndQuery::try_from(format!("{}/model/{name}/{call}", self.base)).ok()
             }
-            Dialect::OpenAiChat | Dialect::AnthropicMessages => Some(self.chat.clone()),
+            Dialect::OllamaChat => join(self.root(), "/api/chat", None),
+            _ => Some(self.chat.clone()),
         }
     }
 
@@ -277,6 +281,16 @@ impl Provider {
         PathAndQuery::try_from(format!("{}/realtime?model={model}", self.base)).ok().filter(|_| speaks)
     }
 
+    /// The address without the version of `OpenAI`'s API: where Ollama's own begins.
+    fn root(&self) -> &str {
+        self.base.strip_suffix("/v1").unwrap_or(&self.base)
+    }
+
+    /// Whether a path below `/providers/NAME` is of Ollama's own API, which stands beside `OpenAI`'s.
+    pub(crate) fn is_own(&self, rest: &str) -> bool {
+        self.kind == ProviderKind::Ollama && rest.starts_with("/api/")
+    }
+
     /// The provider's own path for what follows `/providers/NAME`, written with its whole base path, with `/v1`, or with
     /// neither: `/openai/v1/files`, `/v1/files` and `/files` are the same.
     pub(crate) fn native_path(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
@@ -285,6 +299,12 @@ impl Provider {
         }
         let below = self.below(rest);
         match self.dialect {
+            _ if self.is_own(rest) => join(self.root(), rest, query),
+            // The version is the caller's to say: v1 and v2 are different APIs.
+            ProviderDialect::Cohere => {
+                let rest = rest.strip_prefix(&self.base).filter(|below| below.starts_with('/')).unwrap_or(rest);
+                join(&self.base, rest, query)
+            }
             ProviderDialect::OpenAi | ProviderDialect::Gemini => join(&self.base, below, query),
             ProviderDialect::Anthropic => join(&format!("{}/v1", self.base), below, query),
         }
@@ -297,7 +317,15 @@ impl Provider {
         }
         let without = |prefix: &str| rest.strip_prefix(prefix).filter(|below| below.starts_with('/'));
         let whole = if self.base.is_empty() { None } else { without(&self.base) };
+        if self.is_own(rest) {
+            return rest;
+        }
         match whole {
+            _ if self.dialect == ProviderDialect::Cohere => {
+                let rest = whole.unwrap_or(rest);
+                let version = ["/v1", "/v2", "/compatibility/v1"].iter().find_map(|version| rest.strip_prefix(version));
+                version.filter(|below| below.starts_with('/')).unwrap_or(rest)
+            }
             Some(below) if self.base.ends_with("/v1") => below,
             Some(below) => below.strip_prefix("/v1").filter(|b| b.starts_with('/')).unwrap_or(below),
             None => without("/v1").unwrap_or(rest),

@@ -35,7 +35,7 @@ impl Scheme {
             ProviderDialect::Gemini if path.path().contains("/openai/") => Self::Bearer,
             ProviderDialect::Gemini => Self::Field(HeaderName::from_static("x-goog-api-key")),
             ProviderDialect::Anthropic => Self::Field(HeaderName::from_static("x-api-key")),
-            ProviderDialect::OpenAi => Self::Bearer,
+            ProviderDialect::OpenAi | ProviderDialect::Cohere => Self::Bearer,
         }
     }
 }

@@ -24,9 +24,12 @@ mod limits;
 mod made;
 mod models;
 mod native;
+mod natives;
 mod proxy;
 mod realtime;
 mod responses;
 mod revoked;
+#[path = "../../../llm/tests/common/natives.rs"]
+mod said;
 mod server;
 mod service;

@@ -78,7 +78,7 @@ impl From<&ProviderError> for Failure {
 /// The body of an error response.
 ///
 /// OpenAI: `{"error":{"message","type","param","code"}}`; Anthropic: `{"type":"error","error":{"type","message"}}`
-/// with the `code` and `param` beside, where there are any.
+/// with the `code` and `param` beside, where there are any; Cohere: `{"message"}`, Ollama: `{"error"}`, with the `code` beside.
 pub fn error_body(dialect: Dialect, failure: &Failure) -> Vec<u8> {
     match dialect {
         Dialect::AnthropicMessages => object(|o| {
@@ -114,6 +114,14 @@ pub fn error_body(dialect: Dialect, failure: &Failure) -> Vec<u8> {
             o.text("message", &failure.message);
             o.maybe_text("code", failure.code.as_deref());
             o.maybe_text("param", failure.param.as_deref());
+        }),
+        Dialect::CohereChat | Dialect::CohereChatV1 | Dialect::CohereEmbed => object(|o| {
+            o.text("message", &failure.message);
+            o.maybe_text("code", failure.code.as_deref());
+        }),
+        Dialect::OllamaChat => object(|o| {
+            o.text("error", &failure.message);
+            o.maybe_text("code", failure.code.as_deref());
         }),
         Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings => object(|o| {
             o.object("error", |o| {

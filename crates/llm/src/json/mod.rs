@@ -11,7 +11,7 @@ mod write;
 
 pub(crate) use parse::{Member, members};
 pub(crate) use tree::{Kind, Node, node};
-pub(crate) use write::{Array, Object, array, object, quoted};
+pub(crate) use write::{Array, Object, array, line, object, quoted};
 
 /// Bounds on one JSON document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

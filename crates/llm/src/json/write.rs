@@ -7,6 +7,13 @@ pub(crate) fn object(fill: impl FnOnce(&mut Object<'_>)) -> String {
     out
 }
 
+/// [`object`] in one line: a line feed within would end an event or a line of a stream. In strings they are escaped, so what is
+/// left stands between the values that were put in as they were.
+pub(crate) fn line(fill: impl FnOnce(&mut Object<'_>)) -> String {
+    let whole = object(fill);
+    if whole.contains(['\n', '\r']) { whole.replace(['\n', '\r'], " ") } else { whole }
+}
+
 /// `[...]` filled by `fill`.
 pub(crate) fn array(fill: impl FnOnce(&mut Array<'_>)) -> String {
     let mut out = String::new();

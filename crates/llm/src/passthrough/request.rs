@@ -2,6 +2,7 @@
 
 mod bedrock;
 mod gemini;
+mod ollama;
 mod responses;
 
 use std::borrow::Cow;
@@ -93,7 +94,7 @@ struct Spans {
     stream_options: Option<(usize, usize)>,
     max_tokens: Option<(usize, usize)>,
     max_completion_tokens: Option<(usize, usize)>,
-    /// Gemini, Bedrock: where the first member of `generationConfig` or `inferenceConfig` is or would be.
+    /// Gemini, Bedrock, Ollama: where the first member of `generationConfig`, `inferenceConfig` or `options` is or would be.
     config: Option<usize>,
     config_is_empty: bool,
     /// It is there, and null.
@@ -140,10 +141,13 @@ pub fn peek(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, Requ
     match dialect {
         Dialect::Gemini => return gemini::peek(body, limits),
         Dialect::BedrockConverse | Dialect::BedrockInvoke => return bedrock::peek(body, limits),
+        Dialect::OllamaChat => return ollama::peek(body, limits),
         _ => {}
     }
     let seen = look(dialect, body, limits)?;
-    if seen.model.is_empty() { Err(RequestError::missing("model")) } else { Ok(seen) }
+    // These have a model of their own for those who name none.
+    let has_default = matches!(dialect, Dialect::CohereChatV1 | Dialect::CohereEmbed);
+    if seen.model.is_empty() && !has_default { Err(RequestError::missing("model")) } else { Ok(seen) }
 }
 
 /// Look at a request that may name no model: then `default` is the one it means.
@@ -187,7 +191,7 @@ fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestE
                 seen.spans.stream_options = span;
                 seen.include_usage = include_usage(member, limits)?;
             }
-            "max_tokens" if dialect != Dialect::OpenAiResponses => {
+            "max_tokens" if !is_embedding(dialect) && dialect != Dialect::OpenAiResponses => {
                 seen.spans.max_tokens = span;
                 seen.bound(member, limits)?;
             }
@@ -210,7 +214,7 @@ fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestE
                 let models = models.map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
                 seen.other_models.extend(models.map(Cow::into_owned));
             }
-            "mcp_servers" | "plugins" | "search_parameters" | "web_search_options" if !null => {
+            "mcp_servers" | "plugins" | "connectors" | "search_parameters" | "web_search_options" if !null => {
                 seen.has_tools = true;
                 seen.tool_names.push(member.name.to_string());
             }
@@ -287,6 +291,11 @@ pub fn anthropic_in_a_cloud(body: &[u8], version: &str) -> Result<Vec<u8>, Reque
     Ok(out.into_bytes())
 }
 
+/// Whether nothing is generated: a bound there may be is of something else.
+fn is_embedding(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::OpenAiEmbeddings | Dialect::CohereEmbed)
+}
+
 /// `body` with the values of `edits` set in place.
 pub fn splice(dialect: Dialect, body: &[u8], edits: &Edits<'_>) -> Result<Vec<u8>, RequestError> {
     let limits = if dialect == Dialect::OpenAiEmbeddings { Limits::EMBEDDINGS } else { Limits::REQUEST };
@@ -298,6 +307,7 @@ const fn config_names(dialect: Dialect) -> Option<(&'static str, &'static str)> 
     match dialect {
         Dialect::Gemini => Some(("generationConfig", "maxOutputTokens")),
         Dialect::BedrockConverse | Dialect::BedrockInvoke => Some(("inferenceConfig", "maxTokens")),
+        Dialect::OllamaChat => Some(("options", "num_predict")),
         _ => None,
     }
 }
@@ -323,7 +333,7 @@ impl Peek {
                 None => added.push_str(r#""stream_options":{"include_usage":true},"#),
             }
         }
-        if let Some(bound) = edits.max_output_tokens.filter(|_| dialect != Dialect::OpenAiEmbeddings) {
+        if let Some(bound) = edits.max_output_tokens.filter(|_| !is_embedding(dialect)) {
             let present = [self.spans.max_tokens, self.spans.max_completion_tokens];
             for (at, length) in present.into_iter().flatten() {
                 // A null beside a real bound stays what it is.

@@ -9,7 +9,7 @@ use crate::codec::sse::SseEvent;
 use crate::dialect::{Failure, framed_error_event, openai_responses};
 use crate::json::{Limits, Node, node};
 use crate::model::Usage;
-use crate::provider::usage::{AnthropicUsage, bedrock, gemini, openai};
+use crate::provider::usage::{AnthropicUsage, bedrock, cohere, gemini, ollama, openai};
 use crate::translate::Outcome;
 use crate::{Dialect, provider};
 
@@ -227,6 +227,8 @@ impl StreamTap {
             Dialect::Gemini => self.watch_gemini(&data),
             Dialect::BedrockConverse | Dialect::BedrockInvoke => return self.watch_bedrock(&event.event, &data),
             Dialect::OpenAiResponses => self.watch_responses(&data),
+            Dialect::CohereChat | Dialect::CohereChatV1 => self.watch_cohere(&data),
+            Dialect::OllamaChat => self.watch_ollama(&data),
             _ => self.watch_openai(&data),
         };
         if event.event == "error" || data.get("error").is_some() {
@@ -296,6 +298,25 @@ impl StreamTap {
         false
     }
 
+    /// Cohere's last event: `message-end` in v2, `stream-end` in v1.
+    fn watch_cohere(&mut self, data: &Node<'_>) -> bool {
+        let last = if data.text_of("type").as_deref() == Some("message-end") {
+            data.get("delta")
+        } else {
+            data.get("response").filter(|_| data.text_of("event_type").as_deref() == Some("stream-end"))
+        };
+        if let Some(last) = last {
+            self.ended = true;
+            if let Some(usage) = last.get("usage").or_else(|| last.get("meta")) {
+                self.usage.merge(&cohere(usage));
+            }
+            if matches!(last.text_of("finish_reason").as_deref(), Some("ERROR" | "TIMEOUT")) {
+                self.outcome = Outcome::Failed(provider::error_of(last));
+            }
+        }
+        false
+    }
+
     /// A piece of an answer in the form of the model's maker: the last one tells the tokens, whoever made the model.
     fn watch_chunk(&mut self, data: &Node<'_>) {
         use base64::Engine as _;
@@ -306,6 +327,14 @@ impl StreamTap {
             self.usage.merge(&bedrock(metrics));
             self.ended = true;
         }
+    }
+
+    fn watch_ollama(&mut self, data: &Node<'_>) -> bool {
+        if data.get("done").and_then(Node::boolean) == Some(true) {
+            self.ended = true;
+            self.usage.merge(&ollama(data));
+        }
+        false
     }
 
     /// A piece of an answer, the last or not.

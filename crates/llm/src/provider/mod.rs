@@ -2,8 +2,10 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod bedrock;
+pub(crate) mod cohere;
 pub(crate) mod gemini;
 pub(crate) mod neutral;
+pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod usage;
 
@@ -66,9 +68,13 @@ pub(crate) fn encode(dialect: Dialect, flavour: Flavour, request: &Request) -> R
         Dialect::OpenAiChat => openai::request(request, flavour).map(String::into_bytes),
         Dialect::Gemini => gemini::request(request).map(String::into_bytes),
         Dialect::BedrockConverse => bedrock::request(request).map(String::into_bytes),
-        Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke => {
-            Err(RequestError::unsupported("model", "it is not a chat model"))
-        }
+        Dialect::CohereChat => cohere::request(request).map(String::into_bytes),
+        Dialect::OllamaChat => ollama::request(request).map(String::into_bytes),
+        Dialect::OpenAiEmbeddings
+        | Dialect::OpenAiResponses
+        | Dialect::BedrockInvoke
+        | Dialect::CohereChatV1
+        | Dialect::CohereEmbed => Err(RequestError::unsupported("model", "it is not a chat model")),
     }
 }
 
@@ -80,7 +86,9 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
         return Err(ResponseError::Shape("object"));
     }
     // OpenRouter reports some failures with status 200.
-    if root.get("error").is_some() && ["choices", "content", "candidates"].iter().all(|name| root.get(name).is_none()) {
+    if root.get("error").is_some()
+        && ["choices", "content", "candidates", "message"].iter().all(|name| root.get(name).is_none())
+    {
         return Err(ResponseError::Failed(error_of(&root)));
     }
     match dialect {
@@ -88,9 +96,13 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
         Dialect::OpenAiChat => openai::response(&root),
         Dialect::Gemini => gemini::response(&root),
         Dialect::BedrockConverse => bedrock::response(&root),
-        Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke => {
-            Err(ResponseError::Shape("choices"))
-        }
+        Dialect::CohereChat => cohere::response(&root),
+        Dialect::OllamaChat => ollama::response(&root),
+        Dialect::OpenAiEmbeddings
+        | Dialect::OpenAiResponses
+        | Dialect::BedrockInvoke
+        | Dialect::CohereChatV1
+        | Dialect::CohereEmbed => Err(ResponseError::Shape("choices")),
     }
 }
 
@@ -105,6 +117,8 @@ pub struct Decoder {
 #[derive(Debug)]
 enum Inner {
     OpenAi(openai::Stream),
+    Cohere(cohere::Stream),
+    Ollama(ollama::Stream),
     Anthropic(anthropic::Stream),
     Gemini(gemini::Stream),
     Bedrock(bedrock::Stream),
@@ -114,6 +128,8 @@ impl Inner {
     fn take(&mut self, event: &SseEvent, events: &mut Vec<Event>) {
         match self {
             Self::OpenAi(stream) => stream.take(event, events),
+            Self::Cohere(stream) => stream.take(event, events),
+            Self::Ollama(stream) => stream.take(event, events),
             Self::Anthropic(stream) => stream.take(event, events),
             Self::Gemini(stream) => stream.take(event, events),
             Self::Bedrock(stream) => stream.take(event, events),
@@ -133,9 +149,9 @@ impl Decoder {
             Dialect::AnthropicMessages => Inner::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Inner::Gemini(gemini::Stream::default()),
             Dialect::BedrockConverse => Inner::Bedrock(bedrock::Stream::default()),
-            Dialect::OpenAiChat | Dialect::OpenAiEmbeddings | Dialect::OpenAiResponses | Dialect::BedrockInvoke => {
-                Inner::OpenAi(openai::Stream::default())
-            }
+            Dialect::CohereChat => Inner::Cohere(cohere::Stream::default()),
+            Dialect::OllamaChat => Inner::Ollama(ollama::Stream::default()),
+            _ => Inner::OpenAi(openai::Stream::default()),
         };
         Self { frames: Frames::new(framing), inner, failed: false }
     }
@@ -162,6 +178,8 @@ impl Decoder {
         match &mut self.inner {
             Inner::OpenAi(stream) => stream.finish(clean, events),
             Inner::Anthropic(stream) => stream.is_ended(),
+            Inner::Cohere(stream) => stream.is_ended(),
+            Inner::Ollama(stream) => stream.is_ended(),
             Inner::Gemini(stream) => stream.finish(clean, events),
             Inner::Bedrock(stream) => stream.finish(clean, events),
         }
@@ -171,6 +189,8 @@ impl Decoder {
     pub fn usage(&self) -> Usage {
         match &self.inner {
             Inner::OpenAi(stream) => stream.usage(),
+            Inner::Cohere(stream) => stream.usage(),
+            Inner::Ollama(stream) => stream.usage(),
             Inner::Anthropic(stream) => stream.usage(),
             Inner::Gemini(stream) => stream.usage(),
             Inner::Bedrock(stream) => stream.usage(),

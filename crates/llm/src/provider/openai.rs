@@ -22,7 +22,7 @@ mod request;
 mod response;
 mod stream;
 
-pub(crate) use request::request;
+pub(crate) use request::{data_url, request};
 pub(crate) use response::response;
 pub(crate) use stream::Stream;
 
@@ -153,13 +153,17 @@ fn google_signature(call: &Node<'_>) -> Option<String> {
 
 /// The probabilities of tokens, of an answer or a piece of one.
 fn logprobs(choice: &Node<'_>) -> Vec<TokenLogprob> {
-    let told = choice.get("logprobs").and_then(|logprobs| logprobs.get("content"));
+    choice.get("logprobs").and_then(|logprobs| logprobs.get("content")).map(tokens).unwrap_or_default()
+}
+
+/// The tokens of a list, each with its probability.
+pub(crate) fn tokens(list: &Node<'_>) -> Vec<TokenLogprob> {
     let one = |node: &Node<'_>| {
         let token = node.text_of("token")?.into_owned();
         let logprob = node.get("logprob").filter(|number| number.number().is_some())?;
         Some((token, Json::trusted(logprob.raw)))
     };
-    let tokens = told.map(Node::items).unwrap_or_default().iter().filter_map(|node| {
+    let tokens = list.items().iter().filter_map(|node| {
         let (token, logprob) = one(node)?;
         let top = node.get("top_logprobs").map(Node::items).unwrap_or_default().iter().filter_map(one).collect();
         Some(TokenLogprob { token, logprob, top })

@@ -47,6 +47,39 @@ pub(crate) fn openai(node: &Node<'_>) -> Usage {
     Usage { suspect: bad, ..usage }
 }
 
+/// Cohere's `usage`, or the `meta` of what is no chat: tokens as they are rather than as they are billed (the instructions Cohere
+/// adds are not billed), what pictures took beside the rest.
+pub(crate) fn cohere(node: &Node<'_>) -> Usage {
+    let mut bad = false;
+    let suspect = &mut bad;
+    let Some(tokens) = node.get("tokens").or_else(|| node.get("billed_units")) else { return Usage::default() };
+    let (text, pictures) = (count(tokens, "input_tokens", suspect), count(tokens, "image_tokens", suspect));
+    let usage = Usage {
+        input_tokens: if text.is_none() && pictures.is_none() {
+            None
+        } else {
+            Some(text.unwrap_or(0).saturating_add(pictures.unwrap_or(0)))
+        },
+        output_tokens: count(tokens, "output_tokens", suspect),
+        cache_read_tokens: count(node, "cached_tokens", suspect),
+        reasoning_tokens: count(tokens, "reasoning_tokens", suspect),
+        ..Usage::default()
+    };
+    Usage { suspect: bad, ..usage }
+}
+
+/// Ollama's counts, which stand in the answer itself.
+pub(crate) fn ollama(node: &Node<'_>) -> Usage {
+    let mut bad = false;
+    let suspect = &mut bad;
+    let usage = Usage {
+        input_tokens: count(node, "prompt_eval_count", suspect),
+        output_tokens: count(node, "eval_count", suspect),
+        ..Usage::default()
+    };
+    Usage { suspect: bad, ..usage }
+}
+
 /// Google's `usageMetadata`: what was thought stands beside what was said, and what its own tools read beside the prompt.
 pub(crate) fn gemini(node: &Node<'_>) -> Usage {
     let mut bad = false;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{stop, usage};
-use crate::json::{Object, object};
+use crate::json::{Object, line};
 use crate::model::{Event, GEMINI_SIGNATURE, Stop, Usage};
 
 /// Most events that wait for the block they belong behind.
@@ -254,7 +254,7 @@ fn emit(out: &mut String, kind: &str, fill: impl FnOnce(&mut Object<'_>)) {
     out.push_str("event: ");
     out.push_str(kind);
     out.push_str("\ndata: ");
-    out.push_str(&object(|o| {
+    out.push_str(&line(|o| {
         o.text("type", kind);
         fill(o);
     }));

@@ -2,7 +2,7 @@
 
 use super::response::{function_call, thought};
 use super::{finish, logprobs, seal, sign, usage};
-use crate::json::{Array, Limits, Object, node, object};
+use crate::json::{Array, Limits, Object, line, node};
 use crate::model::{Event, Stop, ToolCall, Usage};
 
 /// Most arguments that are held until their calls are whole, in bytes.
@@ -142,7 +142,7 @@ impl StreamWriter {
 
     fn chunk(&self, out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
         out.push_str("data: ");
-        out.push_str(&object(|o| {
+        out.push_str(&line(|o| {
             fill(o);
             o.text("modelVersion", &self.model);
             o.maybe_text("responseId", self.id.as_deref());

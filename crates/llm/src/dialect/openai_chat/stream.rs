@@ -1,7 +1,7 @@
 //! Writing a streamed answer.
 
 use super::{annotation, extra_content, finish_reason, logprobs, reasoning_detail, sealed_detail, usage};
-use crate::json::{Limits, Object, node, object};
+use crate::json::{Limits, Object, line, node, object};
 use crate::model::{Event, Stop, TokenLogprob, Usage};
 
 /// Writes events as chunks.
@@ -178,7 +178,7 @@ impl StreamWriter {
 
     fn chunk(&self, out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
         out.push_str("data: ");
-        out.push_str(&object(|o| {
+        out.push_str(&line(|o| {
             o.text("id", &self.id);
             o.text("object", "chat.completion.chunk");
             o.number("created", self.created);

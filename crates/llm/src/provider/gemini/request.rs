@@ -77,7 +77,7 @@ fn system(request: &Request) -> Result<Option<String>, RequestError> {
 }
 
 fn message_extras(request: &Request, message: &Message, index: usize) -> Result<(), RequestError> {
-    let path = format!("messages[{index}].");
+    let path = format!("{}.", request.message_path(index));
     if message.name.is_some() {
         return Err(RequestError::unsupported(format!("{path}name"), "Gemini's contents have no names"));
     }
@@ -149,7 +149,7 @@ fn turn(a: &mut Array<'_>, request: &Request, parts: &[(usize, &Part)]) -> Resul
     let mut beside: Vec<&Part> = Vec::new();
     for (at, part) in parts.iter().filter(|(_, part)| is_result(part)) {
         let Body::ToolResult { call, parts, is_error } = &part.body else { continue };
-        let Some(name) = called(request, *at, call) else {
+        let Some(name) = request.function_of(*at, call) else {
             return Err(RequestError::unsupported(request.path(*at), "no call with this id came before its result"));
         };
         let (texts, media): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| {
@@ -181,16 +181,6 @@ fn turn(a: &mut Array<'_>, request: &Request, parts: &[(usize, &Part)]) -> Resul
         }
     }
     Ok(())
-}
-
-/// The function whose call `id` stands nearest before message `at`.
-fn called<'r>(request: &'r Request, at: usize, id: &str) -> Option<&'r str> {
-    request.messages.get(..at)?.iter().rev().flat_map(|message| message.parts.iter().rev()).find_map(|part| match &part
-        .body
-    {
-        Body::ToolCall(call) if call.id == id => Some(call.name.as_str()),
-        _ => None,
-    })
 }
 
 /// `response`, which must be an object.

@@ -301,7 +301,7 @@ fn text_piece(a: &mut Array<'_>, text: &str) {
     });
 }
 
-fn data_url(source: &Source) -> String {
+pub(crate) fn data_url(source: &Source) -> String {
     match source {
         Source::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
         Source::Url(url) => url.clone(),
