@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod fuzz;
 mod generate;
 mod run;
 mod security;
@@ -25,6 +26,7 @@ usage: cargo xtask <task>
   help-text     write docs/cli.md
   security-doc  write docs/security.md
   bench         build with optimisation, measure Vouchgate beside a bare proxy (and HAProxy where installed)
+  fuzz [--seconds N] [TARGET...]   run the fuzz targets (all of them, ten seconds each), see fuzz/README.md
   setup         only install what the tests need
 
   VOUCHGATE_SHARED   directory with the shared test data (default: ../shared); tests that need it are skipped without
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some(task @ ("schema" | "openapi" | "help-text")) => generate::write(task),
         Some("security-doc") => security::write(),
         Some("bench") => bench::run(&rest),
+        Some("fuzz") => fuzz::run(&rest),
         Some("setup") => setup::everything().map(drop),
         Some("help" | "-h" | "--help") => {
             run::say(USAGE);

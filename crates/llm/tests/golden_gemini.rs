@@ -275,7 +275,11 @@ fn what_has_no_word_on_the_other_side_is_refused_by_name() {
             OPENAI,
             json!({"contents": [{"parts": [{"fileData": {"fileUri": "gs://a/b", "mimeType": "image/png"}}]}]}),
         ),
-        (GOOGLE, OPENAI, json!({"toolConfig": {"functionCallingConfig": {"mode": "VALIDATED"}}})),
+        (
+            GOOGLE,
+            OPENAI,
+            json!({"toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["a", "b"]}}}),
+        ),
         (OPENAI, GOOGLE, json!({"parallel_tool_calls": false})),
         (OPENAI, GOOGLE, json!({"logit_bias": {"1": 2}})),
         (OPENAI, GOOGLE, json!({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]})),

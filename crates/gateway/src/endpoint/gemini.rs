@@ -20,8 +20,9 @@ pub(crate) struct Path {
 impl Path {
     /// What `path` asks for, below this gateway's root or a provider's base.
     pub(crate) fn of(path: &str) -> Option<Self> {
-        let rest =
-            ["/v1beta/models/", "/v1/models/", "/models/"].iter().find_map(|prefix| path.strip_prefix(prefix))?;
+        let known = ["/v1beta/models/", "/v1/models/", "/models/"].iter().find_map(|prefix| path.strip_prefix(prefix));
+        // Some clients take a name with a slash for a path of its own.
+        let rest = known.or_else(|| path.strip_prefix("/v1beta/").filter(|rest| rest.contains('/')))?;
         let (model, method) = rest.rsplit_once(':')?;
         let stream = match method {
             "generateContent" => false,
@@ -107,6 +108,7 @@ mod tests {
         assert_eq!(Path::of("/v1beta/models/fast:generateContent"), path("fast", false));
         assert_eq!(Path::of("/v1/models/vouchgate%2Fecho:streamGenerateContent"), path("vouchgate/echo", true));
         assert_eq!(Path::of("/v1beta/models/llama:8b:generateContent"), path("llama:8b", false));
+        assert_eq!(Path::of("/v1beta/vouchgate/echo:generateContent"), path("vouchgate/echo", false));
         for other in [
             "/v1beta/models/:generateContent",
             "/v1beta/models/x",

@@ -9,6 +9,7 @@ mod cache;
 mod catalogue;
 mod dpop;
 mod forgeries;
+mod fuzz;
 mod inspect;
 mod issuers;
 mod mtls;

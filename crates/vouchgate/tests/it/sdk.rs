@@ -1,7 +1,9 @@
 //! The four official SDKs, unmodified except for base URL and key, in front of the built-in model and of both kinds of
 //! provider: their own, and the other.
 
+mod cases;
 mod errors;
+mod provider;
 mod recordings;
 
 use serde_json::{Value, json};

@@ -254,7 +254,8 @@ fn tool_choice(config: &Node<'_>) -> Option<ToolChoice> {
     };
     let allowed = member(calling, "allowedFunctionNames").map(Node::items).unwrap_or_default();
     match (calling.text_of("mode").as_deref(), allowed) {
-        (None | Some("AUTO" | "MODE_UNSPECIFIED"), []) => Some(ToolChoice::Auto),
+        // Validated is automatic, with calls held to their schemas: others do that as far as they can in any case.
+        (None | Some("AUTO" | "MODE_UNSPECIFIED" | "VALIDATED"), []) => Some(ToolChoice::Auto),
         (Some("NONE"), _) => Some(ToolChoice::None),
         (Some("ANY"), []) => Some(ToolChoice::Required),
         (Some("ANY"), [name]) => name.text().map(|name| ToolChoice::Tool(name.into_owned())).or_else(other),

@@ -17,7 +17,13 @@ pub(crate) fn request(request: &Request) -> Result<String, RequestError> {
             return Err(RequestError::unsupported("tool_choice", "auto, none, required or one function"));
         }
     }
-    if request.parallel_tool_calls == Some(false) && !request.tools.is_empty() {
+    // Where one certain function has to be called, one call is what is asked for in any case.
+    let forced = match &request.tool_choice {
+        Some(ToolChoice::Tool(_)) => true,
+        Some(ToolChoice::Required) => request.tools.len() == 1,
+        _ => false,
+    };
+    if request.parallel_tool_calls == Some(false) && !request.tools.is_empty() && !forced {
         let name = if request.dialect == Dialect::AnthropicMessages {
             "tool_choice.disable_parallel_tool_use"
         } else {

@@ -66,6 +66,9 @@ impl World {
         let mut lists = Vec::new();
         for (name, home) in &named {
             config.push_str(&support::provider(name, home.kind, &format!("{}{}", mock.url(), home.base), &key));
+            if let Some(api) = home.api {
+                config.push_str(&format!("api = \"{api}\"\n"));
+            }
             lists.push(format!(
                 "{{ provider = \"{name}\", methods = [\"GET\", \"POST\", \"DELETE\"], paths = [\"/**\"] }}"
             ));
@@ -153,13 +156,13 @@ async fn every_recording_comes_out_as_its_provider_sent_it() {
             kind,
             provider: home.name.clone(),
         };
-        let native = question(home.native(), body.clone(), kind);
+        let native = question(home.native(), body.clone(), kind.clone());
         let native = one(&world, cassette, &native, (&body, Some(&home.target())), &mut table).await;
         let own = match home.own {
             Some(own) => {
-                let (path, sent) = home::own(cassette, home, own);
-                let asked = question(path, sent, Some("application/json".to_owned()));
-                Some(one(&world, cassette, &asked, (&body, None), &mut table).await)
+                let (path, sent, wanted) = home::own(cassette, home, own);
+                let asked = question(path, sent, kind.clone());
+                Some(one(&world, cassette, &asked, (&wanted, None), &mut table).await)
             }
             None => None,
         };
@@ -195,8 +198,8 @@ async fn one(
     table: &mut Table,
 ) -> Result<(), String> {
     let asked: Value = serde_json::from_slice(recorded).unwrap_or_default();
-    let chat = question.path.split('?').next().unwrap_or_default().ends_with("/chat/completions");
-    let stripped = chat
+    let path = question.path.split('?').next().unwrap_or_default();
+    let stripped = (path.ends_with("/chat/completions") || path == "/v1/completions")
         && asked["stream"] == true
         && cassette.status == 200
         && asked["stream_options"]["include_usage"] != true

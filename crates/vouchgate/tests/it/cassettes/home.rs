@@ -18,6 +18,8 @@ pub(super) struct Home {
     /// The recorded path, as an ordinary client writes it, and its query without credentials.
     pub(super) path: String,
     pub(super) query: Option<String>,
+    /// Which of OpenAI's APIs it has to be configured for.
+    pub(super) api: Option<&'static str>,
     /// The endpoint of ours that speaks the same dialect, if one does.
     pub(super) own: Option<Own>,
 }
@@ -32,7 +34,18 @@ pub(super) enum Own {
 }
 
 /// Endpoints here, by how the path of their like at a provider ends.
-const OWN: &[&str] = &["/v1/chat/completions", "/v1/embeddings", "/v1/messages"];
+const OWN: &[&str] = &[
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/messages",
+    "/v1/moderations",
+    "/v1/responses",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+];
 
 /// Methods of Gemini's that are endpoints here.
 const GEMINI: &[&str] = &["generateContent", "streamGenerateContent"];
@@ -58,13 +71,13 @@ const OTHERS: [&str; 4] = ["anthropic", "gemini", "bedrock", "vertex"];
 
 /// A home for each recording, by its id.
 pub(super) fn homes(all: &[Arc<Cassette>]) -> BTreeMap<String, Home> {
-    let mut names: BTreeMap<(String, &'static str, String), String> = BTreeMap::new();
+    let mut names: BTreeMap<(String, &'static str, String, Option<&'static str>), String> = BTreeMap::new();
     let mut taken: BTreeMap<String, usize> = BTreeMap::new();
     let mut homes = BTreeMap::new();
     for cassette in all {
         let mut home = Home::of(cassette);
         let provider = cassette.provider.replace('(', "-").replace(')', "");
-        let key = (provider.clone(), home.kind, home.base.clone());
+        let key = (provider.clone(), home.kind, home.base.clone(), home.api);
         home.name = names
             .entry(key)
             .or_insert_with(|| {
@@ -93,7 +106,8 @@ impl Home {
             _ => OWN.iter().find(|own| path.ends_with(own.trim_start_matches("/v1"))).map(|path| Own::Body(path)),
         };
         let own = own.filter(|_| cassette.method == "POST");
-        Self { name: String::new(), kind, base, path, query, own }
+        let api = (kind == "openai-compatible" && path.contains("/responses")).then_some("responses");
+        Self { name: String::new(), kind, base, path, query, api, own }
     }
 
     /// The path and query to call below `/providers/`.
@@ -198,27 +212,37 @@ pub(super) fn body(cassette: &Cassette) -> (Vec<u8>, Option<String>) {
     (made.to_string().into_bytes(), json())
 }
 
-/// The request as it goes to an endpoint of ours: the path, and the body with the model named by its provider and not one
-/// other byte different.
-pub(super) fn own(cassette: &Cassette, home: &Home, own: Own) -> (String, Vec<u8>) {
+/// The request as it goes to an endpoint of ours: the path, the body with the model named by its provider and not one
+/// other byte different, and the body that is to reach the provider.
+pub(super) fn own(cassette: &Cassette, home: &Home, own: Own) -> (String, Vec<u8>, Vec<u8>) {
     let (body, _) = body(cassette);
     match own {
         Own::Gemini => {
             let (_, rest) = home.path.rsplit_once("/models/").unwrap();
             let query = home.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-            (format!("/v1beta/models/{}/{rest}{query}", home.name), body)
+            (format!("/v1beta/models/{}/{rest}{query}", home.name), body.clone(), body)
         }
         Own::Body(path) => {
-            let text = String::from_utf8(body).unwrap();
-            let value: Value = serde_json::from_str(&text).unwrap();
-            let Some(model) = value["model"].as_str() else {
-                // Azure names the model in the path.
-                let named = format!("{{\"model\":\"{}/unknown\",", home.name);
-                return (path.to_owned(), text.replacen('{', &named, 1).into_bytes());
+            let Ok(value) = serde_json::from_slice::<Value>(&body) else {
+                return (path.to_owned(), in_form(&body, &home.name), body);
             };
-            (path.to_owned(), with_model(&text, &value, &format!("{}/{model}", home.name)).into_bytes())
+            let text = String::from_utf8(body.clone()).unwrap();
+            let Some(model) = value["model"].as_str() else {
+                // Azure names the model in the path, and of pictures OpenAI has one by default.
+                let with = |model: &str| text.replacen('{', &format!("{{\"model\":\"{model}\","), 1).into_bytes();
+                return (path.to_owned(), with(&format!("{}/unknown", home.name)), with("unknown"));
+            };
+            (path.to_owned(), with_model(&text, &value, &format!("{}/{model}", home.name)).into_bytes(), body)
         }
     }
+}
+
+/// A form with the provider before its model's name.
+fn in_form(form: &[u8], provider: &str) -> Vec<u8> {
+    let field = b"name=\"model\"\r\n\r\n";
+    let at =
+        form.windows(field.len()).position(|window| window == field).expect("the form names a model") + field.len();
+    [&form[..at], provider.as_bytes(), b"/", &form[at..]].concat()
 }
 
 /// `text` with another value of its top-level `model`, found by trying each place that looks like it.
