@@ -61,6 +61,59 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Read `2026-11-21T03:14:15.926Z` or with an offset (RFC 3339 section 5.6); of a fraction, milliseconds count.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let date = text.get(..10).filter(|date| date.as_bytes().get(4) == Some(&b'-'))?;
+        let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<u16>().ok())?;
+        let (year, month, day) = (number(date.get(..4)?)?, number(date.get(5..7)?)?, number(date.get(8..10)?)?);
+        let time = text.get(11..).filter(|_| matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' ')))?;
+        let rest = time.get(8..)?;
+        let rest = match rest.strip_prefix('.') {
+            Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
+            None => rest,
+        };
+        let offset = match rest.as_bytes() {
+            [b'Z' | b'z'] => 0,
+            [sign @ (b'+' | b'-'), ..] => {
+                let (hours, minutes) = (number(rest.get(1..3)?)?, number(rest.get(4..)?)?);
+                let minutes = i64::from(hours) * 60 + i64::from(minutes);
+                if *sign == b'+' { minutes } else { -minutes }
+            }
+            _ => return None,
+        };
+        let at = Self::of(year, month, day, time.get(..8)?)?;
+        let digits = time.get(9..).filter(|_| time.as_bytes().get(8) == Some(&b'.')).unwrap_or_default();
+        let digits = digits.bytes().take_while(u8::is_ascii_digit).chain(*b"000").take(3);
+        let millis = digits.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        Some(Self(at.0 + millis - offset * 60_000))
+    }
+
+    /// Read `Sun, 06 Nov 1994 08:49:37 GMT`: the one form of an HTTP date that is still written (RFC 9110 section 5.6.7).
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let mut parts = text.split_once(", ")?.1.split(' ');
+        let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
+        let month = MONTHS.iter().position(|name| *name == month)? + 1;
+        let (time, zone) = (parts.next()?, parts.next()?);
+        if zone != "GMT" || parts.next().is_some() {
+            return None;
+        }
+        Self::of(year.parse().ok()?, u16::try_from(month).ok()?, day.parse().ok()?, time)
+    }
+
+    /// A date and `HH:MM:SS`, UTC.
+    fn of(year: u16, month: u16, day: u16, time: &str) -> Option<Self> {
+        let mut parts = time.split(':').map(|part| part.parse::<u8>().ok());
+        let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+        let month = time::Month::try_from(u8::try_from(month).ok()?).ok()?;
+        let date = time::Date::from_calendar_date(i32::from(year), month, u8::try_from(day).ok()?).ok()?;
+        // A leap second is the last one before it.
+        let time = time::Time::from_hms(hour, minute, second.min(59)).ok().filter(|_| parts.next().is_none())?;
+        Some(Self::from_secs(time::PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp()))
+    }
+}
+
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rfc3339())
@@ -138,6 +191,25 @@ mod tests {
     #[test]
     fn a_timestamp_prints_as_rfc_3339() {
         assert_eq!(Timestamp::from_millis(1_795_230_855_926).rfc3339(), "2026-11-21T03:14:15.926Z");
+        for text in ["2026-11-21T03:14:15.926Z", "2026-11-21T05:14:15.9260001+02:00", "2026-11-20t22:44:15.926-04:30"] {
+            assert_eq!(Timestamp::parse_rfc3339(text), Some(Timestamp::from_millis(1_795_230_855_926)), "{text}");
+        }
+        let second = Some(Timestamp::from_secs(784_111_777));
+        assert_eq!(Timestamp::parse_rfc3339("1994-11-06T08:49:37Z"), second);
+        assert_eq!(Timestamp::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), second);
+        for bad in [
+            "",
+            "1994-11-06",
+            "1994-13-06T08:49:37Z",
+            "1994-11-06T08:49:37",
+            "1994-11-06T08:49Z",
+            "+994-11-06T08:49:37Z",
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(bad), None, "{bad}");
+        }
+        for bad in ["Sun, 06 Nov 1994 08:49:37", "Sun, 31 Feb 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT"] {
+            assert_eq!(Timestamp::parse_http_date(bad), None, "{bad}");
+        }
         assert_eq!(Timestamp::from_secs(i64::MAX).plus(Duration::from_secs(1)).as_millis(), i64::MAX);
     }
 

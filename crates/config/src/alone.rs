@@ -1,6 +1,8 @@
 //! What can be wrong with a resource or section on its own, beyond what the schema says.
 
 mod oauth;
+mod resilience;
+mod routing;
 
 use base::{ByteSize, Span};
 
@@ -10,8 +12,8 @@ use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
     Algorithm, Bound, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider,
-    ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreSection, Upstream, VariableKind,
-    VaultSection, routes,
+    ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreSection, Timeout, Upstream,
+    VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -152,6 +154,7 @@ impl Alone for Provider {
                 .add("api", Code::Conflict, format!("{} has neither of OpenAI's APIs", self.kind))
                 .hint("leave it out: its own API is used");
         }
+        self.resilience_alone(faults);
         let env = self.kind.env_key();
         match &self.base_url {
             Some(url) => destination(url, self.allow_private, "base_url", faults),
@@ -160,7 +163,7 @@ impl Alone for Provider {
                     .add("", Code::MissingKey, "the key base_url is missing")
                     .hint(format!("{} has no address of its own", self.kind));
             }
-            None if self.api_key.is_none() && !self.kind.is_local() && self.kind != ProviderKind::Vertex => {
+            None if self.key_refs().is_empty() && !self.kind.is_local() && self.kind != ProviderKind::Vertex => {
                 let hint = env.map(|env| format!("api_key = {{ env = \"{env}\" }}"));
                 let fault = faults.add("", Code::MissingKey, "the key api_key is missing");
                 if let Some(hint) = hint {
@@ -183,12 +186,17 @@ impl Alone for Model {
                 faults.add(format!("targets[{index}].model"), Code::UnknownReference, "the built-in model is echo");
             }
         }
-        let times =
-            [("connect", self.timeout.connect), ("first_byte", self.timeout.first_byte), ("idle", self.timeout.idle)];
-        for (key, time) in times {
-            if let Some(time) = time {
-                between(time, Span::new(std::time::Duration::from_millis(1)), DAY, &format!("timeout.{key}"), faults);
-            }
+        timeout_alone(&self.timeout, "timeout", faults);
+        self.routing_alone(faults);
+    }
+}
+
+/// Times that can be kept.
+fn timeout_alone(timeout: &Timeout, at: &str, faults: &mut Faults) {
+    let Timeout { connect, first_byte, idle, total } = timeout;
+    for (key, time) in [("connect", connect), ("first_byte", first_byte), ("idle", idle), ("total", total)] {
+        if let Some(time) = time {
+            between(*time, Span::new(std::time::Duration::from_millis(1)), DAY, &format!("{at}.{key}"), faults);
         }
     }
 }

@@ -127,9 +127,9 @@ impl Provider {
     }
 
     /// Every secret it names, with the key that names it.
-    pub fn secrets(&self) -> impl Iterator<Item = (Cow<'static, str>, &SecretRef)> {
-        let key = self.api_key.iter().map(|reference| (Cow::Borrowed("api_key"), reference));
-        key.chain(self.secret_headers().map(|(name, reference)| (Cow::Owned(join("headers", name)), reference)))
+    pub fn secrets(&self) -> impl Iterator<Item = (String, &SecretRef)> {
+        let keys = self.key_refs().into_iter().map(|key| (key.path, key.reference));
+        keys.chain(self.secret_headers().map(|(name, reference)| (join("headers", name), reference)))
     }
 
     /// The header fields whose values are secrets.

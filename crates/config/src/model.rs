@@ -4,6 +4,7 @@ use base::{Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::routing::{Sticky, Strategy, When};
 use crate::text::{NameText, SpanText};
 
 /// A model name and the models behind it.
@@ -16,24 +17,18 @@ pub struct Model {
     /// How a target is chosen.
     #[serde(default)]
     pub strategy: Strategy,
-    /// The models behind it, in the order they are tried.
+    /// The models behind it.
     #[schemars(length(min = 1, max = 16))]
     pub targets: Vec<Target>,
+    /// What keeps requests together at one target, with the strategy `weighted`, and with one key of a provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     /// What happens when a target fails before its answer began.
     #[serde(default)]
     pub retry: Retry,
     /// Times of its own instead of those in `[limits]`.
     #[serde(default, skip_serializing_if = "Timeout::is_empty")]
     pub timeout: Timeout,
-}
-
-/// How a target is chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Strategy {
-    /// The first; the next when it fails.
-    #[default]
-    Fallback,
 }
 
 /// One model of one provider.
@@ -46,6 +41,20 @@ pub struct Target {
     /// The model as the provider calls it; `echo` for the built-in one.
     #[schemars(length(min = 1, max = 256))]
     pub model: String,
+    /// Its share of the requests, with the strategy `weighted`. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: Option<u32>,
+    /// Requests it is for. Absent: all.
+    #[serde(default, skip_serializing_if = "When::is_empty")]
+    pub when: When,
+    /// It gets so many of a hundred requests before all others, and no other request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub canary: Option<u32>,
+    /// Times of its own, before those of the model. `total` is the time for one attempt here.
+    #[serde(default, skip_serializing_if = "Timeout::is_empty")]
+    pub timeout: Timeout,
 }
 
 /// When another attempt is made.
@@ -82,6 +91,11 @@ pub struct Timeout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<SpanText>")]
     pub idle: Option<Span>,
+    /// How long the caller is kept waiting over all attempts: until a stream begins, or for the whole of an answer that is
+    /// none. Absent: 10 minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SpanText>")]
+    pub total: Option<Span>,
 }
 
 impl Timeout {

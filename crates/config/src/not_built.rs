@@ -7,7 +7,6 @@ const KEYS: &[(&str, &str)] = &[
     ("budget", "budgets"),
     ("guard", "guards"),
     ("model.cache", "answer caches"),
-    ("model.targets.weight", "weighted targets"),
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),
@@ -22,11 +21,8 @@ const KEYS: &[(&str, &str)] = &[
 ];
 
 /// Values, by the path of their key.
-const VALUES: &[(&str, &[&str])] = &[
-    ("client.auth.method", &["attestation"]),
-    ("model.strategy", &["weighted", "latency", "cost"]),
-    ("provider.kind", &["bedrock", "vertex"]),
-];
+const VALUES: &[(&str, &[&str])] =
+    &[("client.auth.method", &["attestation"]), ("provider.kind", &["bedrock", "vertex"])];
 
 /// What the key at `path` would be for, if it is one of a later version's.
 pub(crate) fn key(path: &str) -> Option<&'static str> {

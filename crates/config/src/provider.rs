@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::{Entra, FieldValue, PathName};
+use crate::resilience::{Breaker, ProviderKey};
 use crate::secret_ref::SecretRef;
 use crate::text::NameText;
 use crate::values::HttpUrl;
@@ -24,6 +25,10 @@ pub struct Provider {
     /// Its key. Absent for providers that take none, such as a local Ollama.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
+    /// Several keys instead of `api_key`, used by their priority and weight; one that is used up or refused rests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub keys: Vec<ProviderKey>,
     /// Where its API begins, as the provider's own SDK takes it. Absent: the provider's public address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<HttpUrl>,
@@ -63,6 +68,23 @@ pub struct Provider {
     /// Header fields sent with every request: texts, or references to secrets. What a caller sends under these names is dropped.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, FieldValue>,
+    /// When it is left alone because calls fail.
+    #[serde(default, skip_serializing_if = "Breaker::is_default")]
+    pub breaker: Breaker,
+    /// Repeated attempts at this provider, in percent of the requests it got of late; ten in ten seconds are always allowed.
+    /// Attempts at another provider do not count.
+    #[serde(default = "retry_budget", skip_serializing_if = "is_retry_budget")]
+    #[schemars(range(max = 1000))]
+    pub retry_budget: u32,
+}
+
+const fn retry_budget() -> u32 {
+    20
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_retry_budget(percent: &u32) -> bool {
+    *percent == retry_budget()
 }
 
 /// One of `OpenAI`'s APIs for answers.
@@ -106,11 +128,37 @@ impl Provider {
         self.prefers_responses() || self.kind.has_responses()
     }
 
+    /// Its keys, each with its name and place below the provider: `api_key`, which is called `default`, or `keys`.
+    pub fn key_refs(&self) -> Vec<KeyRef<'_>> {
+        let one =
+            self.api_key.iter().map(|reference| KeyRef { name: DEFAULT_KEY, path: "api_key".to_owned(), reference });
+        let several = self.keys.iter().enumerate().map(|(index, key)| KeyRef {
+            name: key.name.as_str(),
+            path: format!("keys[{index}].api_key"),
+            reference: &key.api_key,
+        });
+        one.chain(several).collect()
+    }
+
     /// Whether private addresses may be connected to: said so, or a kind that usually runs on this machine and
     /// is used at its default address.
     pub fn may_be_private(&self) -> bool {
         self.allow_private || (self.base_url.is_none() && self.kind.is_local())
     }
+}
+
+/// What the only key of a provider is called.
+const DEFAULT_KEY: &str = "default";
+
+/// A key of a provider.
+#[derive(Debug, Clone)]
+pub struct KeyRef<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// Where it stands, below the provider.
+    pub path: String,
+    /// Where its value is.
+    pub reference: &'a SecretRef,
 }
 
 /// What a provider speaks.

@@ -37,6 +37,12 @@ pub(crate) struct Answer {
     pub(crate) content: Content,
 }
 
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
 /// What an answer consists of.
 pub(crate) enum Content {
     /// All of it is here.

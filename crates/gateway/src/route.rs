@@ -1,20 +1,26 @@
 //! Which targets may answer, in which order, and when another one is tried.
 
+mod facts;
+mod order;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Problem;
+use base::{Problem, Rng};
+use config::Strategy;
 use http::StatusCode;
 use net::Deadlines;
 use policy::Permit;
 
+pub(crate) use self::facts::{Conditions, Facts};
+use self::order::order;
+use crate::authenticate::Caller;
+use crate::health::{Choice, TargetState};
 use crate::metrics::Label;
-use crate::snapshot::{Model, ModelTarget, Provider, Snapshot};
+use crate::snapshot::{Model, ModelTarget, Provider, Route, Snapshot};
 
-/// The most a retry at the same target waits.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// What it waits the first time.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// How long a caller is kept waiting where the configuration says nothing: as long as `OpenAI`'s SDKs wait.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// Where a permitted request may go. Only this module makes one, and only for a [`Permit`].
 #[derive(Debug)]
@@ -72,29 +78,40 @@ impl Plan {
         }
     }
 
-    /// The target of the `attempt`-th attempt, counted from 0: round and round through all; `None` after the last.
-    pub(crate) fn target(&self, attempt: usize) -> Option<&ModelTarget> {
-        let targets = self.targets();
-        if attempt >= self.attempts() {
-            return None;
+    /// The targets in the order in which they are tried for a request of this caller's, and how one of several keys is chosen.
+    pub(crate) fn order<'r>(&self, facts: &Facts<'_>, caller: &Caller, rng: &'r dyn Rng) -> (Vec<usize>, Choice<'r>) {
+        let Targets::Configured(model) = &self.targets else { return (vec![0], Choice { sticky: None, rng }) };
+        let sticky = model.sticky.as_ref().and_then(|by| facts.sticky(by, caller));
+        let choice = Choice { sticky, rng };
+        let plain = model.strategy == Strategy::Fallback && model.routes.iter().all(Route::is_plain);
+        if plain {
+            return ((0..model.targets.len()).collect(), choice);
         }
-        targets.get(attempt.checked_rem(targets.len())?)
+        let now = self.targets().iter().find_map(ModelTarget::now).unwrap_or(0);
+        (order(model, facts, caller.client(), (choice, now)).tried, choice)
     }
 
-    fn attempts(&self) -> usize {
+    /// How the `index`-th target has been doing, where the configuration names it.
+    pub(crate) fn state(&self, index: usize) -> Option<&Arc<TargetState>> {
         match &self.targets {
-            Targets::Configured(model) => usize::try_from(model.attempts).unwrap_or(1),
+            Targets::Configured(model) => model.states.get(index)?.as_ref(),
+            Targets::Direct(_) => None,
+        }
+    }
+
+    /// The most attempts for one request, the first among them.
+    pub(crate) fn attempts(&self) -> u32 {
+        match &self.targets {
+            Targets::Configured(model) => model.attempts,
             Targets::Direct(_) => 1,
         }
     }
 
-    /// How long to wait before the `attempt`-th attempt: not at all for a target not tried yet.
-    pub(crate) fn pause(&self, attempt: usize) -> Duration {
-        let rounds = attempt.checked_div(self.targets().len()).unwrap_or(0);
-        match u32::try_from(rounds) {
-            Ok(0) => Duration::ZERO,
-            Ok(rounds) => FIRST_PAUSE.saturating_mul(1 << (rounds - 1).min(8)).min(LONGEST_PAUSE),
-            Err(_) => LONGEST_PAUSE,
+    /// How long the caller is kept waiting: until a stream begins, or for the whole of an answer that is none.
+    pub(crate) fn total(&self) -> Duration {
+        match &self.targets {
+            Targets::Configured(model) => model.timeout.total.map_or(LONGEST_WAIT, base::Span::duration),
+            Targets::Direct(_) => LONGEST_WAIT,
         }
     }
 
@@ -106,17 +123,26 @@ impl Plan {
         }
     }
 
-    /// How long each step of an attempt may take.
-    pub(crate) fn deadlines(&self, provider: &Provider) -> Deadlines {
+    /// How long each step of an attempt at a target may take.
+    pub(crate) fn deadlines(&self, index: usize, provider: &Provider) -> Deadlines {
         let Targets::Configured(model) = &self.targets else { return provider.deadlines };
-        let or = |own: Option<base::Span>, general: Duration| own.map_or(general, base::Span::duration);
+        let own = model.routes.get(index).map(|route| &route.timeout);
+        let or = |of: fn(&config::Timeout) -> Option<base::Span>, general: Duration| {
+            own.and_then(of).or_else(|| of(&model.timeout)).map_or(general, base::Span::duration)
+        };
         let general = provider.deadlines;
         Deadlines {
-            connect: or(model.timeout.connect, general.connect),
-            tls: or(model.timeout.connect, general.tls),
-            first_byte: or(model.timeout.first_byte, general.first_byte),
-            idle: or(model.timeout.idle, general.idle),
+            connect: or(|timeout| timeout.connect, general.connect),
+            tls: or(|timeout| timeout.connect, general.tls),
+            first_byte: or(|timeout| timeout.first_byte, general.first_byte),
+            idle: or(|timeout| timeout.idle, general.idle),
         }
+    }
+
+    /// How long one attempt at a target may take, where the configuration says.
+    pub(crate) fn attempt_total(&self, index: usize) -> Option<Duration> {
+        let Targets::Configured(model) = &self.targets else { return None };
+        model.routes.get(index)?.timeout.total.map(base::Span::duration)
     }
 }
 
@@ -128,20 +154,15 @@ mod tests {
         let model = Model {
             name: base::Name::new("fast").expect("name"),
             targets: vec![ModelTarget::Echo; targets],
+            states: vec![None; targets],
+            routes: Vec::new(),
+            strategy: Strategy::Fallback,
+            sticky: None,
             attempts,
             retry_on: vec![429, 503],
             timeout: config::Timeout::default(),
         };
         Plan { targets: Targets::Configured(Arc::new(model)), label: Label::Fixed("fast") }
-    }
-
-    #[test]
-    fn attempts_go_round_and_wait_only_where_they_have_been() {
-        let plan = plan(2, 5);
-        assert_eq!((0..9).filter(|attempt| plan.target(*attempt).is_some()).count(), 5);
-        let pauses: Vec<u128> = (0..5).map(|attempt| plan.pause(attempt).as_millis()).collect();
-        assert_eq!(pauses, [0, 0, 200, 200, 400]);
-        assert_eq!(plan.pause(1000), LONGEST_PAUSE);
     }
 
     #[test]
@@ -152,6 +173,6 @@ mod tests {
         );
         let direct = Plan { targets: Targets::Direct(ModelTarget::Echo), label: Label::Fixed("direct") };
         assert!(!direct.retries_on(StatusCode::SERVICE_UNAVAILABLE));
-        assert!(direct.target(0).is_some() && direct.target(1).is_none());
+        assert_eq!((direct.attempts(), configured.attempts()), (1, 3));
     }
 }

@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Name, Timestamp};
+use base::{Money, Name, Timestamp};
 use config::{Cidr, Config, NonceMode};
+use llm::catalogue::Price;
 use net::Deadlines;
 use proof::token::Issuers;
 use vault::{HashPurpose, Vault};
@@ -21,6 +22,8 @@ pub use self::figures::own_figures;
 
 use crate::edge::{Authorities, Cors};
 use crate::endpoint::service::Prompt;
+use crate::health::{States, TargetState};
+use crate::route::Conditions;
 use crate::upstream::{Credential, CredentialError};
 
 /// What the binary gives to build a snapshot from.
@@ -35,12 +38,14 @@ pub struct Parts {
     pub policies: policy::Policies,
     /// The Vouchgate keys in use.
     pub keys: KeyRing,
-    /// The key of each provider that has one, by the provider's name.
-    pub provider_keys: HashMap<Name, Credential>,
+    /// The keys of each provider that has any, by the provider's name, in the order of [`config::Provider::key_refs`].
+    pub provider_keys: HashMap<Name, Vec<Credential>>,
     /// The header fields of providers whose values are secrets, by the provider's name and the field's.
     pub provider_fields: HashMap<(Name, String), Credential>,
     /// The injected value of each upstream that has one, by the upstream's name.
     pub upstream_keys: HashMap<Name, Credential>,
+    /// How providers have been doing: the same for every snapshot.
+    pub states: Arc<States>,
     /// How often this configuration has changed since start: names it in logs.
     pub generation: u64,
 }
@@ -128,8 +133,25 @@ pub(crate) struct Dpop {
 pub(crate) struct Model {
     pub(crate) name: Name,
     pub(crate) targets: Vec<ModelTarget>,
+    /// How each target has been doing; `None` for the built-in model.
+    pub(crate) states: Vec<Option<Arc<TargetState>>>,
+    /// What requests each target is for, and how often.
+    pub(crate) routes: Vec<Route>,
+    pub(crate) strategy: config::Strategy,
+    pub(crate) sticky: Option<config::Sticky>,
     pub(crate) attempts: u32,
     pub(crate) retry_on: Vec<u16>,
+    pub(crate) timeout: config::Timeout,
+}
+
+/// When and how a target is asked.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) when: Option<Conditions>,
+    pub(crate) weight: u32,
+    pub(crate) canary: Option<u32>,
+    /// What its tokens cost, where that is known.
+    pub(crate) price: Option<Price>,
     pub(crate) timeout: config::Timeout,
 }
 
@@ -199,13 +221,13 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     /// Compile a configuration and what belongs to it. No I/O.
     pub fn build(parts: Parts) -> Result<Self, SnapshotError> {
-        let Parts { config, listening, issuers, policies, keys, generation, .. } = parts;
+        let Parts { config, listening, issuers, policies, keys, states, generation, .. } = parts;
         let (mut provider_keys, mut upstream_keys) = (parts.provider_keys, parts.upstream_keys);
         let deadlines = deadlines(&config.limits);
         let mut providers = HashMap::with_capacity(config.providers.len());
         for provider in &config.providers {
-            let key = provider_keys.remove(&provider.name);
-            let mut built = Provider::build(provider, key, deadlines)?;
+            let keys = provider_keys.remove(&provider.name).unwrap_or_default();
+            let mut built = Provider::build(provider, keys, (deadlines, &states))?;
             built.own = own_figures(&config.prices, provider.name.as_str());
             built.set_fields(provider, &parts.provider_fields)?;
             providers.insert(provider.name.clone(), Arc::new(built));
@@ -253,8 +275,9 @@ impl Snapshot {
     /// Whether a configuration can be compiled, whatever its keys are: what stands in its way.
     pub fn check(config: &Config) -> Result<(), SnapshotError> {
         let deadlines = deadlines(&config.limits);
+        let states = States::new(Arc::new(base::SystemClock));
         for provider in &config.providers {
-            Provider::build(provider, None, deadlines)?;
+            Provider::build(provider, Vec::new(), (deadlines, &states))?;
         }
         for upstream in &config.upstreams {
             let bare = config::Upstream { inject: None, ..upstream.clone() };
@@ -350,25 +373,103 @@ impl Service {
     }
 }
 
+impl Route {
+    fn of(config: &config::Target, target: &ModelTarget) -> Self {
+        let price = match target {
+            ModelTarget::Echo => Some(Price::flat(Money::ZERO, Money::ZERO)),
+            ModelTarget::Remote(provider, model) => provider.figures(model).price,
+        };
+        Self {
+            when: Conditions::compile(&config.when),
+            weight: config.weight.unwrap_or(1),
+            canary: config.canary,
+            price,
+            timeout: config.timeout.clone(),
+        }
+    }
+}
+
+impl Route {
+    /// Whether it is for every request, in its turn.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.when.is_none() && self.canary.is_none()
+    }
+}
+
+impl ModelTarget {
+    /// The time as the states of providers count it.
+    pub(crate) fn now(&self) -> Option<u64> {
+        match self {
+            Self::Echo => None,
+            Self::Remote(provider, _) => Some(provider.keys.care().states.now()),
+        }
+    }
+
+    /// What tells it from the others of a model, also after a restart.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Echo => config::ECHO_MODEL.to_owned(),
+            Self::Remote(provider, model) => format!("{}/{model}", provider.name),
+        }
+    }
+}
+
 impl Model {
     fn build(model: &config::Model, providers: &HashMap<Name, Arc<Provider>>) -> Result<Self, SnapshotError> {
-        let targets = model.targets.iter().map(|target| {
-            if target.provider.as_str() == config::OWN_NAME {
-                return Ok(ModelTarget::Echo);
-            }
-            let provider = providers.get(&target.provider).ok_or_else(|| SnapshotError::Resource {
-                kind: "model",
-                name: model.name.clone(),
-                reason: format!("there is no provider {}", target.provider),
-            })?;
-            Ok(ModelTarget::Remote(Arc::clone(provider), Arc::from(target.model.as_str())))
+        let targets: Result<Vec<ModelTarget>, SnapshotError> = model
+            .targets
+            .iter()
+            .map(|target| {
+                if target.provider.as_str() == config::OWN_NAME {
+                    return Ok(ModelTarget::Echo);
+                }
+                let provider = providers.get(&target.provider).ok_or_else(|| SnapshotError::Resource {
+                    kind: "model",
+                    name: model.name.clone(),
+                    reason: format!("there is no provider {}", target.provider),
+                })?;
+                Ok(ModelTarget::Remote(Arc::clone(provider), Arc::from(target.model.as_str())))
+            })
+            .collect();
+        let targets = targets?;
+        let states = targets.iter().map(|target| match target {
+            ModelTarget::Echo => None,
+            ModelTarget::Remote(provider, model) => Some(provider.keys.care().states.target(&provider.name, model)),
         });
         Ok(Self {
             name: model.name.clone(),
-            targets: targets.collect::<Result<_, _>>()?,
+            states: states.collect(),
+            routes: model.targets.iter().zip(&targets).map(|(config, target)| Route::of(config, target)).collect(),
+            strategy: model.strategy,
+            sticky: model.sticky.clone(),
+            targets,
             attempts: model.retry.attempts.max(1),
             retry_on: model.retry.on.clone(),
             timeout: model.timeout.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A model with these targets, of the providers `a` and `b`.
+    pub(crate) fn model(targets: &str, strategy: &str) -> Model {
+        model_with(targets, strategy, "")
+    }
+
+    /// The same with something more in the configuration.
+    pub(crate) fn model_with(targets: &str, strategy: &str, more: &str) -> Model {
+        let provider = |name: &str| format!("[[provider]]\nname = \"{name}\"\nkind = \"ollama\"\n");
+        let model = format!("[[model]]\nname = \"m\"\nstrategy = \"{strategy}\"\ntargets = {targets}\n");
+        let config = config::parse(&format!("{}{}{model}{more}", provider("a"), provider("b"))).expect("good");
+        let states = States::new(Arc::new(base::FakeClock::at(Timestamp::from_secs(1))));
+        let built = config.providers.iter().map(|provider| {
+            let mut built = Provider::build(provider, Vec::new(), (Deadlines::default(), &states)).expect("builds");
+            built.own = own_figures(&config.prices, provider.name.as_str());
+            (provider.name.clone(), Arc::new(built))
+        });
+        Model::build(config.models.first().expect("one"), &built.collect()).expect("builds")
     }
 }

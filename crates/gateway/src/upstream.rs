@@ -4,6 +4,8 @@
 mod authorize;
 mod credential;
 
+use std::time::Duration;
+
 use base::Problem;
 use bytes::Bytes;
 use config::ProviderDialect;
@@ -19,6 +21,7 @@ pub use self::credential::{Credential, CredentialError};
 use self::authorize::Scheme;
 
 use crate::Reservation;
+use crate::health::{Pass, Refused, Scope, Why};
 use crate::metrics::Label;
 use crate::settle::Receipt;
 use crate::snapshot::{Inject, Provider};
@@ -72,6 +75,15 @@ pub(crate) enum UpstreamError {
     /// A response that cannot be read as what was asked for.
     #[error(transparent)]
     Response(#[from] llm::ResponseError),
+    /// No target may be asked now.
+    #[error("no target may be asked now: {}", .0.why.as_str())]
+    Unavailable(Refused),
+    /// The caller has been kept waiting for as long as it may be.
+    #[error("no answer within the time allowed for the whole request")]
+    Total,
+    /// An attempt took longer than it may.
+    #[error("no answer within the time allowed for one attempt")]
+    AttemptTotal,
     /// Not a stream although one was asked for, or the other way round.
     #[error("the answer is of another kind than was asked for")]
     Kind,
@@ -91,6 +103,11 @@ impl UpstreamError {
             Self::Credential(error) => error.reason(),
             Self::Response(error) => error.reason(),
             Self::Kind => "upstream_invalid_stream",
+            Self::Unavailable(Refused { why: Why::Quota, .. }) => "provider_quota_exhausted",
+            Self::Unavailable(Refused { why: Why::KeyRefused, .. }) => "provider_key_refused",
+            Self::Unavailable(Refused { why: Why::Open, .. }) => "provider_unavailable",
+            Self::AttemptTotal => "attempt_timeout",
+            Self::Total => "request_timeout",
         }
     }
 
@@ -107,6 +124,25 @@ impl UpstreamError {
             | Self::Kind
             | Self::Key
             | Self::Credential(_) => true,
+            Self::AttemptTotal => true,
+            Self::Unavailable(_) | Self::Total => false,
+        }
+    }
+
+    /// Whether the provider failed, as opposed to us or the caller.
+    pub(crate) const fn is_providers(&self) -> bool {
+        match self {
+            Self::Egress(error) => matches!(error.who(), base::Who::Provider),
+            Self::Key | Self::Credential(_) | Self::Unavailable(_) => false,
+            Self::Total
+            | Self::AttemptTotal
+            | Self::Body(_)
+            | Self::Status(_)
+            | Self::TooLarge(_)
+            | Self::Encoding
+            | Self::Redirect
+            | Self::Response(_)
+            | Self::Kind => true,
         }
     }
 
@@ -131,7 +167,22 @@ impl UpstreamError {
             Self::Status(status) => Problem::provider(*status, self.reason(), "The provider answered with an error."),
             Self::Egress(_) => Problem::provider(bad, self.reason(), "The provider cannot be reached."),
             Self::Body(_) => Problem::provider(bad, self.reason(), "The provider's answer broke off."),
-            Self::Key => final_word(bad, self.reason(), "The provider refuses this gateway's key; tell its operator."),
+            Self::Unavailable(Refused { why: Why::Quota, wait }) => {
+                let message = "The provider's limits are reached.";
+                Problem::provider(StatusCode::TOO_MANY_REQUESTS, self.reason(), message)
+                    .retry_after(Duration::from_millis(*wait))
+            }
+            Self::Unavailable(Refused { why: Why::Open, wait }) => {
+                let message = "The provider has been failing and is left alone for a while.";
+                Problem::provider(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message)
+                    .retry_after(Duration::from_millis(*wait))
+            }
+            Self::Total | Self::AttemptTotal => {
+                Problem::provider(StatusCode::GATEWAY_TIMEOUT, self.reason(), "No provider answered in time.")
+            }
+            Self::Key | Self::Unavailable(_) => {
+                final_word(bad, self.reason(), "The provider refuses this gateway's key; tell its operator.")
+            }
             Self::Credential(error) => {
                 // Until somebody sets the key again this one is out of service, and only this one.
                 let unset = matches!(error, CredentialError::Origin | CredentialError::Missing);
@@ -195,8 +246,10 @@ fn class(status: StatusCode) -> &'static str {
 /// A request to be made to a provider.
 pub(crate) struct Asking<'a> {
     pub(crate) provider: &'a Provider,
-    /// The key it is made with, where the provider takes one.
-    pub(crate) key: Option<&'a Credential>,
+    /// Leave to make it, with one of the provider's keys.
+    pub(crate) pass: Pass,
+    /// Whether somebody looks at a successful answer and tells the pass what it is worth. Otherwise one that begins is good.
+    pub(crate) judged: bool,
     pub(crate) deadlines: Deadlines,
     pub(crate) method: Method,
     pub(crate) path: &'a PathAndQuery,
@@ -212,7 +265,7 @@ pub(crate) async fn ask(
     receipt: &mut Receipt,
     asking: Asking<'_>,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
-    let Asking { provider, key, deadlines, method, path, caller, content } = asking;
+    let Asking { provider, pass, judged, deadlines, method, path, caller, content } = asking;
     let mut headers = provider_headers(provider, caller, &content);
     let upgrade = content.websocket.map(|handshake| {
         headers.extend(handshake);
@@ -220,13 +273,49 @@ pub(crate) async fn ask(
     });
     let mut request = request(method, path, headers, content.body);
     authorize::set_fields(provider, request.headers_mut())?;
-    if let Some(key) = key {
+    if let Some(key) = &pass.key().credential {
         let scheme = Scheme::of(provider, path);
         authorize::authorize(&scheme, key, &provider.origin, &mut request, receipt.shared()).await?;
     }
     let request = request.map(OutBody::from);
     let call = Call { target: &provider.target, label: &provider.label, deadlines, request, upgrade };
-    send(reservation, receipt, call).await
+    match send(reservation, receipt, call).await {
+        Ok(mut response) => {
+            seen(&pass, judged, &mut response).await?;
+            Ok(response)
+        }
+        Err(error) => {
+            if error.is_providers() {
+                pass.failed(Scope::Provider);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Tell the pass what the head of an answer shows.
+async fn seen(pass: &Pass, judged: bool, response: &mut Response<UpstreamBody>) -> Result<(), UpstreamError> {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+        pass.head(status, response.headers(), &[]);
+        response.body_mut().watched(pass.watch(!judged));
+        return Ok(());
+    }
+    // What an error says of quota is in its body.
+    let first = match response.body_mut().ahead().await {
+        Ok(first) => first.cloned().unwrap_or_default(),
+        Err(error) => {
+            pass.failed(Scope::Provider);
+            return Err(error.into());
+        }
+    };
+    pass.head(status, response.headers(), &first);
+    if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED {
+        pass.alive();
+    } else {
+        pass.failed(Scope::Provider);
+    }
+    Ok(())
 }
 
 /// The fields of a request to a provider but for its key: its version, and of the caller's the few that may pass.
@@ -320,7 +409,7 @@ pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), Upstre
     Ok(())
 }
 
-/// Whether an error of a provider repeats the key it was sent: such a text is the operator's to see, nobody else's.
+/// Whether an error of a provider repeats a key it may have been sent: such a text is the operator's to see, nobody else's.
 pub(crate) fn repeats_key(provider: &Provider, error: &[u8]) -> bool {
     provider.secrets().any(|secret| secret.is_repeated_in(error))
 }

@@ -195,12 +195,24 @@ where
     }
 }
 
+/// Is told how a response's body goes. Dropped without the end being told, the body was given up by whoever read it.
+pub trait BodyWatch: Send {
+    /// A piece has come.
+    fn piece(&mut self);
+
+    /// The body is over: complete, or broken off.
+    fn over(&mut self, error: Option<BodyError>);
+}
+
 /// A response body. Read to its end, its connection serves the next request; dropped before, the exchange is
 /// cancelled at once (HTTP/1: the connection closes; HTTP/2: the stream is reset).
 pub struct UpstreamBody {
     body: IdleBody<Incoming>,
     lease: Option<Lease>,
     tunnel: Option<Tunnel>,
+    /// What was read ahead.
+    ahead: Option<Bytes>,
+    watch: Option<Box<dyn BodyWatch>>,
 }
 
 impl fmt::Debug for UpstreamBody {
@@ -211,14 +223,16 @@ impl fmt::Debug for UpstreamBody {
 
 impl UpstreamBody {
     pub(crate) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
-        let mut body = Self { body: IdleBody::new(incoming, idle), lease: Some(lease), tunnel: None };
+        let mut body =
+            Self { body: IdleBody::new(incoming, idle), lease: Some(lease), tunnel: None, ahead: None, watch: None };
         body.release_at_end();
         body
     }
 
     /// Of a response after which the connection speaks another protocol.
     pub(crate) fn switched(incoming: Incoming, idle: Duration, tunnel: Tunnel) -> Self {
-        Self { body: IdleBody::new(incoming, idle), lease: None, tunnel: Some(tunnel) }
+        let tunnel = Some(tunnel);
+        Self { body: IdleBody::new(incoming, idle), lease: None, tunnel, ahead: None, watch: None }
     }
 
     /// Whether the connection speaks another protocol from here on.
@@ -229,6 +243,22 @@ impl UpstreamBody {
     /// The connection, where it speaks another protocol from here on.
     pub fn into_tunnel(self) -> Option<Tunnel> {
         self.tunnel
+    }
+
+    /// Tell `watch` how the rest of the body goes.
+    pub fn watched(&mut self, watch: Box<dyn BodyWatch>) {
+        self.watch = Some(watch);
+    }
+
+    /// The next piece, which stays the next to be read; `None` at the end.
+    pub async fn ahead(&mut self) -> Result<Option<&Bytes>, BodyError> {
+        while self.ahead.is_none() {
+            match self.frame().await {
+                None => return Ok(None),
+                Some(frame) => self.ahead = frame?.into_data().ok().filter(|data| !data.is_empty()),
+            }
+        }
+        Ok(self.ahead.as_ref())
     }
 
     /// The connection goes back only when nothing of this exchange is left on it.
@@ -246,6 +276,9 @@ impl Body for UpstreamBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(Some(Ok(Frame::data(ahead))));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             None => {
@@ -256,14 +289,41 @@ impl Body for UpstreamBody {
             Some(Ok(_)) => self.release_at_end(),
             Some(Err(_)) => self.lease = None,
         }
+        let released = self.lease.is_none();
+        if let Some(watch) = &mut self.watch {
+            match &frame {
+                Some(Ok(_)) => {
+                    watch.piece();
+                    if released {
+                        watch.over(None);
+                        self.watch = None;
+                    }
+                }
+                None => {
+                    watch.over(None);
+                    self.watch = None;
+                }
+                Some(Err(error)) => {
+                    watch.over(Some(*error));
+                    self.watch = None;
+                }
+            }
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ahead.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len() as u64);
+        let mut hint = SizeHint::new();
+        let rest = self.body.size_hint();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
     }
 }

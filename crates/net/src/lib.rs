@@ -19,7 +19,7 @@ mod task;
 mod upgrade;
 
 pub use address::{Class, Reach, classify};
-pub use body::{BodyError, BoxError, IdleBody, OutBody, UpstreamBody};
+pub use body::{BodyError, BodyWatch, BoxError, IdleBody, OutBody, UpstreamBody};
 pub use egress::{Deadlines, Egress, EgressConfig};
 pub use error::EgressError;
 pub use fetch::{FetchError, FetchLimits, Fetched, FormPost, Posted, fetch_json, post_form};

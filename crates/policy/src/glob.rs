@@ -4,18 +4,25 @@ use config::{PathPattern, Pattern};
 
 /// A compiled [`Pattern`]: `*` stands for any run of characters, also none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Glob {
+pub enum Glob {
     /// `*`.
     Any,
     /// No star.
     Exact(Box<str>),
     /// Text before the first star, texts between stars, text after the last.
-    Parts { first: Box<str>, middle: Box<[Box<str>]>, last: Box<str> },
+    Parts {
+        /// Before the first star.
+        first: Box<str>,
+        /// Between stars, none empty.
+        middle: Box<[Box<str>]>,
+        /// After the last star.
+        last: Box<str>,
+    },
 }
 
 impl Glob {
     /// Compile a pattern.
-    pub(crate) fn new(pattern: &Pattern) -> Self {
+    pub fn new(pattern: &Pattern) -> Self {
         Self::from_text(pattern.as_str())
     }
 
@@ -32,7 +39,7 @@ impl Glob {
     }
 
     /// Whether `name` matches.
-    pub(crate) fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Exact(text) => **text == *name,

@@ -18,4 +18,5 @@ mod tests;
 pub use ask::{Ask, Caller, Proven, Target, Tools};
 pub use decide::{Denial, Permit, Policies, PolicyFault, compile};
 pub use explain::{Explanation, Held, Verdict};
+pub use glob::Glob;
 pub use world::{KnownProvider, World};

@@ -14,7 +14,7 @@ use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
 use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
 use control::{OperationError, Operations};
-use gateway::{Deps, Gateway, Metrics, Snapshot};
+use gateway::{Deps, Gateway, Metrics, Snapshot, States};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
 use prometheus_client::registry::Registry;
@@ -157,7 +157,12 @@ impl Server {
         let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
         let jwks = Jwks::new(documents, kept, Arc::clone(&clock), Arc::clone(&rng), Timing::default());
         let jwks = Arc::new(jwks);
-        let builder = Builder::new(Arc::clone(&operations), vault, Arc::clone(&jwks), vec![public_address]);
+        let builder = Builder::new(
+            Arc::clone(&operations),
+            vault,
+            Arc::clone(&jwks),
+            (vec![public_address], States::new(Arc::clone(&clock))),
+        );
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
 
@@ -165,6 +170,7 @@ impl Server {
         let admin_drain = Drain::new();
         let mut registry = Registry::default();
         let heard = Arc::<EventCounts>::default();
+        builder.states.register(&mut registry);
         gauges::register(&mut registry, &store, &proofs.replay, &heard);
         let deps = Deps {
             clock: Arc::clone(&clock),

@@ -56,7 +56,7 @@ fn header_fields_are_texts_or_references_and_none_of_the_connections() {
         "\"x-portkey-provider\" = \"openai\", \"x-portkey-virtual-key\" = { env = \"V\" }, x-portkey-config = \"pc-1\"",
     ));
     let provider = &config.providers[0];
-    let secrets: Vec<String> = provider.secrets().map(|(key, _)| key.into_owned()).collect();
+    let secrets: Vec<String> = provider.secrets().map(|(key, _)| key).collect();
     assert_eq!(secrets, ["api_key", "headers.x-portkey-virtual-key"]);
     for (field, expected) in [
         ("authorization = \"x\"", "bad_value provider[0].headers.authorization"),

@@ -25,7 +25,7 @@ api_key = { env = "ANTHROPIC_API_KEY" }
 
 [[model]]
 name = "fast"
-strategy = "weighted"
+strategy = "cheapest"
 targets = [{ provider = "opena", model = "m" }]
 cache = { ttl = "10m" }
 
@@ -44,7 +44,7 @@ spend = []
             "11:8 bad_value provider[0].kind",
             "12:11 secret_literal provider[0].api_key",
             "15:8 duplicate_name provider[1].name",
-            "21:12 not_built model[0].strategy",
+            "21:12 bad_value model[0].strategy",
             "22:25 unknown_reference model[0].targets[0].provider",
             "23:1 not_built model[0].cache",
             "27:19 unknown_reference policy[0].may.models[0]",

@@ -7,6 +7,7 @@ mod oauth;
 mod price;
 mod robust;
 mod roundtrip;
+mod routing;
 
 use crate::{Config, Fault};
 

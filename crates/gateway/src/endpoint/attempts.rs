@@ -1,18 +1,25 @@
-//! Trying the targets of a plan in their order until one answers. Once an answer has begun it stands.
+//! Trying the targets of a plan until one answers. Once an answer has begun it stands.
+
+mod turns;
+
+use std::sync::Arc;
 
 use base::Problem;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use llm::{Dialect, RequestError};
 use net::UpstreamBody;
 use policy::Permit;
+use tokio::time::Instant;
 
+use self::turns::{Turn, Turns};
 use super::request_problem;
 use super::within::{self, Makes};
 use crate::Reservation;
+use crate::health::{Pass, Scope};
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
-use crate::route::Plan;
+use crate::route::{Facts, Plan};
 use crate::settle::{Outcome, Receipt};
 use crate::snapshot::{ModelTarget, Provider};
 use crate::upstream::{self, Asking, UpstreamError};
@@ -22,11 +29,19 @@ pub(crate) trait Exchange: Sync {
     /// What [`Self::finish`] needs to know of the request that was sent.
     type Sent: Send;
 
+    /// Whether a stream is asked for.
+    fn streams(&self) -> bool;
+
     /// What the provider may make that its answer to this tells the caller of.
     fn makes(&self, sent: &Self::Sent) -> Option<Makes>;
 
     /// The caller's header fields, of which a few are passed on.
     fn head(&self) -> &HeaderMap;
+
+    /// What routes look at of it.
+    fn facts(&self) -> Facts<'_> {
+        Facts { streamed: self.streams(), ..Facts::new(self.head(), &[]) }
+    }
 
     /// The request as this target takes it.
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError>;
@@ -69,6 +84,8 @@ pub(crate) enum Failed {
     Upstream(UpstreamError),
     /// It answered, but not with what was asked for.
     Answer(Problem),
+    /// It answered with an error after which another is tried: what the caller gets if none does better.
+    Said(Box<Answer>),
 }
 
 impl From<UpstreamError> for Failed {
@@ -83,6 +100,7 @@ impl Failed {
             Self::Request(error) => Refusal::from(request_problem(&error)),
             Self::Upstream(error) => Refusal::from(error.problem()),
             Self::Answer(problem) => Refusal::from(problem),
+            Self::Said(answer) => Refusal::from(UpstreamError::Status(answer.status).problem()),
         }
     }
 
@@ -92,6 +110,7 @@ impl Failed {
             Self::Request(error) => matches!(error, RequestError::Unsupported { .. }),
             Self::Upstream(error) => error.retryable(),
             Self::Answer(_) => false,
+            Self::Said(_) => true,
         }
     }
 
@@ -100,6 +119,18 @@ impl Failed {
         match self {
             Self::Request(_) | Self::Answer(_) => true,
             Self::Upstream(error) => error.is_lasting(),
+            Self::Said(_) => false,
+        }
+    }
+
+    /// Whether it concerns the key: with another one the same target may answer.
+    fn is_of_key(&self) -> bool {
+        match self {
+            Self::Upstream(error) => matches!(error, UpstreamError::Key | UpstreamError::Credential(_)),
+            Self::Said(answer) => {
+                matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYMENT_REQUIRED)
+            }
+            Self::Request(_) | Self::Answer(_) => false,
         }
     }
 
@@ -118,6 +149,9 @@ impl Failed {
             Self::Answer(problem) => {
                 tracing::debug!(provider, reason = problem.code, "a provider's answer is not as asked");
             }
+            Self::Said(answer) => {
+                tracing::warn!(provider, status = answer.status.as_u16(), "a provider answers with an error");
+            }
         }
     }
 }
@@ -129,59 +163,73 @@ pub(crate) async fn run<E: Exchange>(
     reservation: &Reservation,
     receipt: &mut Receipt,
 ) -> Result<Answer, Refusal> {
-    let mut attempt = 0;
+    let shared = Arc::clone(receipt.shared());
+    let end = Instant::now() + plan.total();
+    let (order, choice) = plan.order(&exchange.facts(), receipt.caller(), shared.rng.as_ref());
+    if order.is_empty() {
+        let message = "No target of this model takes such a request.";
+        return Err(Problem::client(StatusCode::BAD_REQUEST, "no_target_matches", message).param("model").into());
+    }
+    let mut turns = Turns::new(plan, order, exchange.streams(), choice);
     let mut failed: Option<Failed> = None;
-    let mut hopeless: Vec<usize> = Vec::new();
-    while let Some(target) = plan.target(attempt) {
-        let index = attempt.checked_rem(plan.targets().len()).unwrap_or(0);
-        if hopeless.contains(&index) {
-            attempt += 1;
-            continue;
-        }
-        let pause = plan.pause(attempt);
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-            receipt.waited(pause);
-        }
-        attempt += 1;
-        let last = plan.target(attempt).is_none();
-        let outcome = match target {
-            ModelTarget::Echo => {
-                receipt.answered_here();
-                exchange.echo(reservation.permit(), receipt)
+    let mut trail = Trail::default();
+    loop {
+        let turn = turns.next(end.saturating_duration_since(Instant::now()));
+        let (index, outcome) = match turn {
+            Turn::Pause(pause) => {
+                tokio::time::sleep(pause).await;
+                receipt.waited(pause);
+                continue;
             }
-            ModelTarget::Remote(provider, model) => {
-                one(exchange, plan, (provider, model, last), reservation, receipt).await
+            Turn::Nobody(refused) => {
+                let refused = refused.filter(|_| failed.is_none());
+                failed = refused.map(|refused| Failed::Upstream(UpstreamError::Unavailable(refused))).or(failed);
+                break;
+            }
+            Turn::Echo(index) => {
+                receipt.answered_here();
+                trail.at(config::OWN_NAME, "echo");
+                (index, exchange.echo(reservation.permit(), receipt))
+            }
+            Turn::Call(index, provider, model, pass) => {
+                trail.at(provider.name.as_str(), model);
+                let own = plan.attempt_total(index).map(|total| Instant::now() + total).filter(|own| *own < end);
+                let attempt = one(exchange, (plan, index), (provider, model, pass), reservation, receipt);
+                let outcome = tokio::time::timeout_at(own.unwrap_or(end), attempt).await;
+                let late = if own.is_some() { UpstreamError::AttemptTotal } else { UpstreamError::Total };
+                (index, outcome.unwrap_or(Err(Failed::Upstream(late))))
             }
         };
-        match outcome {
-            Ok(answer) => return Ok(answer),
-            Err(error) => {
-                error.log(target);
-                let again = error.retryable();
-                if error.is_lasting() {
-                    hopeless.push(index);
-                }
-                // What a provider said tells more than that another could not be asked.
-                failed = match (failed, error) {
-                    (Some(first @ Failed::Upstream(_)), Failed::Request(_)) => Some(first),
-                    (_, later) => Some(later),
-                };
-                if !again {
-                    break;
-                }
-            }
+        let error = match outcome {
+            Ok(answer) => return Ok(trail.told(answer)),
+            Err(error) => error,
+        };
+        if let Some(target) = plan.targets().get(index) {
+            error.log(target);
+        }
+        let again = error.retryable();
+        turns.failed(index, error.is_lasting(), error.is_of_key());
+        // What a provider said tells more than that another could not be asked.
+        failed = match (failed, error) {
+            (Some(first @ (Failed::Upstream(_) | Failed::Said(_))), Failed::Request(_)) => Some(first),
+            (_, later) => Some(later),
+        };
+        if !again {
+            break;
         }
     }
-    let nothing = || Failed::Upstream(UpstreamError::Egress(net::EgressError::Busy));
-    Err(failed.unwrap_or_else(nothing).refusal())
+    match failed {
+        Some(Failed::Said(answer)) => Ok(trail.told(*answer)),
+        Some(failed) => Err(trail.on(failed.refusal())),
+        None => Err(UpstreamError::Egress(net::EgressError::Busy).problem().into()),
+    }
 }
 
-/// One attempt at one target. Unless it is the last, an answer with a status that lets another try is a failure.
+/// One attempt at one target.
 async fn one<E: Exchange>(
     exchange: &E,
-    plan: &Plan,
-    (provider, model, last): (&Provider, &str, bool),
+    (plan, index): (&Plan, usize),
+    (provider, model, pass): (&Provider, &str, Pass),
     reservation: &Reservation,
     receipt: &mut Receipt,
 ) -> Result<Answer, Failed> {
@@ -189,17 +237,42 @@ async fn one<E: Exchange>(
     let Prepared { path, content, sent } = prepared;
     let asking = Asking {
         provider,
-        key: provider.credential.as_ref(),
-        deadlines: plan.deadlines(provider),
+        pass: pass.clone(),
+        judged: true,
+        deadlines: plan.deadlines(index, provider),
         method: content.method(),
         path: &path,
         caller: exchange.head(),
         content,
     };
     let response = upstream::ask(reservation, receipt, asking).await?;
-    if !last && plan.retries_on(response.status()) {
-        return Err(UpstreamError::Status(response.status()).into());
+    let status = response.status();
+    let retried = plan.retries_on(status);
+    if status == StatusCode::NOT_FOUND && retried {
+        pass.failed(Scope::Model);
     }
+    let answer = judged(exchange, (provider, response, sent), receipt).await;
+    match &answer {
+        Ok(answer) if answer.status.is_success() || answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            pass.answered();
+        }
+        Err(Failed::Upstream(error)) if error.is_providers() => pass.failed(Scope::Provider),
+        _ => {}
+    }
+    match answer {
+        Ok(answer) if retried => Err(Failed::Said(Box::new(answer))),
+        // What nobody can read says no more than its status.
+        Err(Failed::Upstream(UpstreamError::Encoding)) if retried => Err(UpstreamError::Status(status).into()),
+        other => other,
+    }
+}
+
+/// Look at a provider's response, and turn it into the caller's answer.
+async fn judged<E: Exchange>(
+    exchange: &E,
+    (provider, response, sent): (&Provider, Response<UpstreamBody>, E::Sent),
+    receipt: &mut Receipt,
+) -> Result<Answer, Failed> {
     upstream::check_head(&response)?;
     if upstream::is_encoded(response.headers()) {
         return Err(UpstreamError::Encoding.into());
@@ -214,5 +287,49 @@ async fn one<E: Exchange>(
             Err(UpstreamError::Key.into())
         }
         _ => Ok(answer),
+    }
+}
+
+/// Where a request has been: told in the answer's head.
+#[derive(Default)]
+struct Trail {
+    attempts: u32,
+    last: Option<HeaderValue>,
+}
+
+/// What of a model's name a header field holds as it is.
+const PLAIN: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b'@');
+
+impl Trail {
+    const TARGET: HeaderName = HeaderName::from_static("x-vouchgate-target");
+    const ATTEMPTS: HeaderName = HeaderName::from_static("x-vouchgate-attempts");
+
+    fn at(&mut self, provider: &str, model: &str) {
+        self.attempts += 1;
+        let model = percent_encoding::utf8_percent_encode(model, PLAIN);
+        self.last = HeaderValue::try_from(format!("{provider}/{model}")).ok();
+    }
+
+    fn told(self, mut answer: Answer) -> Answer {
+        answer.headers.insert(Self::ATTEMPTS, self.attempts.into());
+        if let Some(target) = self.last {
+            answer.headers.insert(Self::TARGET, target);
+        }
+        answer
+    }
+
+    fn on(self, refusal: Refusal) -> Refusal {
+        let refusal = refusal.header(Self::ATTEMPTS, self.attempts.into());
+        match self.last {
+            Some(target) => refusal.header(Self::TARGET, target),
+            None => refusal,
+        }
     }
 }

@@ -237,6 +237,10 @@ impl DirectCall<'_> {
 impl Exchange for DirectCall<'_> {
     type Sent = ();
 
+    fn streams(&self) -> bool {
+        self.body.streams()
+    }
+
     fn makes(&self, (): &()) -> Option<Makes> {
         None
     }

@@ -18,7 +18,7 @@ use super::{Answered, Asked, gemini, native, request_problem};
 use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Watched};
-use crate::route;
+use crate::route::{self, Facts};
 use crate::settle::{Outcome, Receipt};
 use crate::snapshot::{Provider, Snapshot};
 use crate::upstream::{self, UpstreamError};
@@ -107,6 +107,19 @@ impl Inference<'_> {
 
 impl Exchange for Inference<'_> {
     type Sent = (Dialect, Option<Translation>);
+
+    fn streams(&self) -> bool {
+        self.seen.stream
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            streamed: self.seen.stream,
+            tools: Some(self.seen.has_tools),
+            output: self.seen.max_output_tokens,
+            ..Facts::new(self.head, self.body)
+        }
+    }
 
     fn makes(&self, (spoken, translation): &Self::Sent) -> Option<Makes> {
         if translation.is_some() { None } else { within::may_make(*spoken, self.seen) }

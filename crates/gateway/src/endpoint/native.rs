@@ -104,6 +104,8 @@ async fn pass_on(
     receipt: &mut Receipt,
 ) -> Answered {
     let (below, method, query) = (provider.below(rest), &asked.head.method, asked.head.uri.query());
+    // A key's rest is for one model; what names none has none.
+    let named = seen.as_ref().map(|(_, seen)| seen.model.clone()).or_else(|| provider.named(rest)).unwrap_or_default();
     let native = Native {
         provider,
         method,
@@ -120,7 +122,8 @@ async fn pass_on(
     let accept = asked.head.headers.get(header::ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*"));
     let asking = Asking {
         provider,
-        key: provider.credential.as_ref(),
+        pass: provider.pass(&named, &*receipt.shared().rng)?,
+        judged: false,
         deadlines: provider.deadlines,
         method: method.clone(),
         path: &path,

@@ -125,6 +125,10 @@ struct Sent {
 impl Exchange for Opening<'_> {
     type Sent = Sent;
 
+    fn streams(&self) -> bool {
+        true
+    }
+
     fn makes(&self, _: &Sent) -> Option<Makes> {
         None
     }

@@ -171,6 +171,10 @@ struct ServiceCall {
 impl Exchange for ServiceCall {
     type Sent = (Dialect, Translation);
 
+    fn streams(&self) -> bool {
+        self.request.stream
+    }
+
     /// A service's answer is its text.
     fn makes(&self, _: &Self::Sent) -> Option<Makes> {
         None

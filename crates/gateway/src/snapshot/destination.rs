@@ -1,19 +1,21 @@
 //! Where requests go: providers and reverse-proxied APIs, ready to be called.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use base::Name;
+use base::{Name, Problem, Rng};
 use config::{ProviderDialect, ProviderKind};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use llm::catalogue::{Figures, Own};
 use llm::{Dialect, Flavour, RequestError};
-use net::{Deadlines, Reach, Target};
+use net::{Deadlines, EgressError, Reach, Target};
 
 use super::SnapshotError;
 use super::cloud::Cloud;
+use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
 use crate::metrics::Label;
-use crate::upstream::{Credential, CredentialError};
+use crate::upstream::{Credential, CredentialError, UpstreamError};
 
 /// What of a model's name is written as it is in a path.
 pub(super) const NAME: &percent_encoding::AsciiSet =
@@ -32,7 +34,7 @@ pub(crate) struct Provider {
     pub(crate) dialect: ProviderDialect,
     pub(crate) target: Target,
     pub(crate) origin: String,
-    pub(crate) credential: Option<Credential>,
+    pub(crate) keys: Keys,
     pub(crate) deadlines: Deadlines,
     /// What the configuration says of its models.
     pub(super) own: Vec<Own>,
@@ -80,8 +82,8 @@ pub(crate) struct Inject {
 impl Provider {
     pub(super) fn build(
         provider: &config::Provider,
-        key: Option<Credential>,
-        deadlines: Deadlines,
+        keys: Vec<Credential>,
+        (deadlines, states): (Deadlines, &Arc<States>),
     ) -> Result<Self, SnapshotError> {
         let name = &provider.name;
         let wrong =
@@ -111,7 +113,7 @@ impl Provider {
             dialect,
             target,
             origin,
-            credential: key,
+            keys: Self::keys(provider, keys, states),
             deadlines,
             own: Vec::new(),
             fields: Vec::new(),
@@ -152,15 +154,37 @@ impl Provider {
 
     /// Every secret it is called with.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Credential> {
-        self.credential.iter().chain(self.fields.iter().filter_map(|(_, value)| match value {
-            Field::Secret(credential) => Some(credential),
-            Field::Text(_) => None,
+        self.keys.iter().filter_map(|key| key.credential.as_ref()).chain(self.fields.iter().filter_map(|(_, value)| {
+            match value {
+                Field::Secret(credential) => Some(credential),
+                Field::Text(_) => None,
+            }
         }))
     }
 
     /// Why it cannot be called until somebody sets its key again.
     pub(super) fn trouble(&self) -> Option<CredentialError> {
         self.secrets().find_map(|credential| credential.trouble(&self.origin))
+    }
+
+    /// Leave for a call that only this provider can answer, with the key that suits best.
+    pub(crate) fn pass(&self, model: &str, rng: &dyn Rng) -> Result<Pass, Problem> {
+        let model = Arc::from(model);
+        let pass = self.keys.regardless(wanted(&model, None, false), Choice { sticky: None, rng });
+        pass.ok_or_else(|| UpstreamError::Egress(EgressError::Busy).problem())
+    }
+
+    fn keys(provider: &config::Provider, credentials: Vec<Credential>, states: &Arc<States>) -> Keys {
+        let ranks = provider.keys.iter().map(|key| (key.priority, key.weight)).chain(std::iter::once((0, 1)));
+        let keys = provider.key_refs().into_iter().zip(credentials).zip(ranks);
+        let keys = keys.map(|((key, credential), (priority, weight))| Key {
+            name: key.name.to_owned(),
+            state: states.key(&provider.name, key.name, credential.fingerprint()),
+            credential: Some(credential),
+            priority,
+            weight,
+        });
+        Keys::new(Arc::new(Care::new(provider, states)), keys.collect())
     }
 
     /// What is known of its model of this name: what it costs, how much fits in it.
@@ -425,7 +449,8 @@ mod tests {
     fn provider(kind: &str, base: &str) -> Provider {
         let config: config::Provider =
             serde_json::from_value(serde_json::json!({"name": "p", "kind": kind, "base_url": base})).expect("provider");
-        Provider::build(&config, None, Deadlines::default()).expect("builds")
+        Provider::build(&config, Vec::new(), (Deadlines::default(), &States::new(Arc::new(base::SystemClock))))
+            .expect("builds")
     }
 
     fn upstream(path: &str, url: &str) -> Upstream {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::{Secret, Tenant};
 use http::HeaderValue;
-use vault::{Label, Purpose, Sealed, Vault, VaultError};
+use vault::{HashPurpose, Label, Purpose, Sealed, Vault, VaultError};
 
 /// A sealed key and where it may be sent.
 #[derive(Clone)]
@@ -72,6 +72,19 @@ impl Credential {
     /// The origin it may be sent to.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// What tells two keys apart, without telling anything of them: a keyed hash of the key and where it may be sent. All
+    /// zeros where it cannot be read.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let label = Label::new(&self.tenant, Purpose::Secret, &self.name, self.version).origin(Some(&self.origin));
+        let Some(Ok(key)) = self.sealed.as_ref().map(|sealed| self.vault.open(&label, sealed)) else { return [0; 32] };
+        let mut both = Vec::with_capacity(key.expose().len() + 1 + self.origin.len());
+        both.extend_from_slice(key.expose());
+        both.push(0);
+        both.extend_from_slice(self.origin.as_bytes());
+        let both = Secret::new(both);
+        self.vault.keyed_hash(HashPurpose::Fingerprint, both.expose())
     }
 
     /// Why it cannot be sent to `origin`, as far as that shows without opening it.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use gateway::{
     ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRefresh, KeyRing, Metrics, Objects, Parts, Peer, Records,
-    Revocations, SingleUse, Snapshot,
+    Revocations, SingleUse, Snapshot, States,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -118,6 +118,7 @@ fn fresh_nonces() -> Nonces {
 pub struct World {
     pub gateway: Gateway,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    states: Arc<States>,
     pub clock: FakeClock,
     pub key: Arc<TestKey>,
     source: Arc<Source>,
@@ -192,8 +193,10 @@ impl World {
             fetches: AtomicU64::new(0),
         });
         let clock = FakeClock::at(Timestamp::from_secs(NOW));
-        let snapshot = Arc::new(ArcSwap::from_pointee(compiled(config, &source)));
+        let states = States::new(Arc::new(clock.clone()));
+        let snapshot = Arc::new(ArcSwap::from_pointee(compiled(config, &source, &states)));
         let mut registry = Registry::default();
+        states.register(&mut registry);
         let (drain, draining) = watch::channel(false);
         let (records, objects) = (Arc::new(Recorded::default()), Arc::new(Made::default()));
         let (revoked, used) = (Arc::new(Revoked::new()), Arc::new(Used::default()));
@@ -213,12 +216,12 @@ impl World {
             drain: draining,
         };
         let gateway = Gateway::new(Arc::clone(&snapshot), deps);
-        Self { gateway, snapshot, clock, key, source, records, objects, revoked, used, drain, registry }
+        Self { gateway, snapshot, states, clock, key, source, records, objects, revoked, used, drain, registry }
     }
 
     /// Put another configuration in force, as a reload does.
     pub fn reload(&self, config: &str) {
-        self.snapshot.store(Arc::new(compiled(config, &self.source)));
+        self.snapshot.store(Arc::new(compiled(config, &self.source, &self.states)));
     }
 
     /// A token of `subject` with scope `chat`.
@@ -350,21 +353,30 @@ fn sealed(vault: &Arc<Vault>, name: &str, base: &str) -> Credential {
     Credential::seal(Arc::clone(vault), name, &origin, &Secret::new(PROVIDER_KEY.to_owned())).unwrap()
 }
 
+/// The keys of a provider: [`PROVIDER_KEY`] for the only one, with its name behind it for one of several.
+fn sealed_keys(vault: &Arc<Vault>, provider: &config::Provider) -> Vec<Credential> {
+    let origin = url::Url::parse(&provider.base().unwrap()).unwrap().origin().ascii_serialization();
+    let value =
+        |name: &str| if provider.keys.is_empty() { PROVIDER_KEY.to_owned() } else { format!("{PROVIDER_KEY}-{name}") };
+    let keys = provider.key_refs().into_iter().map(|key| value(key.name));
+    keys.map(|key| Credential::seal(Arc::clone(vault), "key", &origin, &Secret::new(key)).unwrap()).collect()
+}
+
 fn issuers(source: &Arc<Source>) -> Issuers {
     let rules = IssuerRules::new(Name::new("corp").unwrap(), ISSUER, vec![AUDIENCE.to_owned()]);
     let keys = Arc::clone(source) as Arc<dyn KeySource>;
     Issuers::new(vec![Issuer::new(rules, keys)], CacheLimits::default(), 1).unwrap()
 }
 
-fn compiled(config: &str, source: &Arc<Source>) -> Snapshot {
+fn compiled(config: &str, source: &Arc<Source>, states: &Arc<States>) -> Snapshot {
     let config = config::parse(config).unwrap_or_else(|faults| panic!("{faults:?}"));
     let vault = vault();
     let policies = policy::compile(&config.policies, &policy::World::of(&config)).unwrap();
     let provider_keys = config
         .providers
         .iter()
-        .filter(|p| p.api_key.is_some())
-        .map(|provider| (provider.name.clone(), sealed(&vault, provider.name.as_str(), &provider.base().unwrap())));
+        .filter(|p| !p.key_refs().is_empty())
+        .map(|provider| (provider.name.clone(), sealed_keys(&vault, provider)));
     let fields = config.providers.iter().flat_map(|provider| {
         let base = provider.base().unwrap();
         let sealed = |(name, _): (&str, _)| ((provider.name.clone(), name.to_owned()), sealed(&vault, name, &base));
@@ -383,6 +395,7 @@ fn compiled(config: &str, source: &Arc<Source>) -> Snapshot {
         provider_keys: provider_keys.collect(),
         provider_fields: fields.collect(),
         upstream_keys: upstream_keys.collect(),
+        states: Arc::clone(states),
         generation: 1,
         config,
     };

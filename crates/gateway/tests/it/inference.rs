@@ -297,6 +297,8 @@ async fn the_next_target_is_tried_until_an_answer_begins() {
         first.push(failure);
         let answer = world.post("/v1/chat/completions", &ask("fast", false)).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
+        // What is asked too often rests for a moment.
+        world.clock.advance(std::time::Duration::from_secs(1));
     }
     assert_eq!((first.count(), second.count()), (3, 3));
     assert_eq!(second.request(0).await.json()["model"], "y");

@@ -29,6 +29,7 @@ mod proxy;
 mod realtime;
 mod responses;
 mod revoked;
+mod routing;
 #[path = "../../../llm/tests/common/natives.rs"]
 mod said;
 mod server;

@@ -39,11 +39,11 @@ pub enum CredentialsError {
     Store(#[from] StoreError),
 }
 
-/// The keys of all providers, and the injected values of all upstreams, by the resource's name.
+/// The keys of all providers, in the order of [`config::Provider::key_refs`], and the injected values of all upstreams, by the resource's name.
 #[derive(Debug, Default)]
 pub struct Credentials {
     /// Of providers.
-    pub providers: HashMap<Name, Credential>,
+    pub providers: HashMap<Name, Vec<Credential>>,
     /// Of header fields of providers, by the field's name as the configuration writes it.
     pub fields: HashMap<(Name, String), Credential>,
     /// Of upstreams.
@@ -61,8 +61,9 @@ impl Credentials {
                 let credential = of.credential(reference, store, vault).await?;
                 all.fields.insert((provider.name.clone(), field.to_owned()), credential);
             }
-            if let Some(reference) = &provider.api_key {
-                all.providers.insert(provider.name.clone(), of.credential(reference, store, vault).await?);
+            for key in provider.key_refs() {
+                let credential = of.credential(key.reference, store, vault).await?;
+                all.providers.entry(provider.name.clone()).or_default().push(credential);
             }
         }
         for upstream in &config.upstreams {

@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use base::Secret;
 use config::{Config, Fault};
 use control::{OperationError, Operations};
-use gateway::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError};
+use gateway::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, States};
 use net::jwks::{Jwks, KeyIssuer};
 use policy::{PolicyFault, World};
 use proof::jose::KeySet;
@@ -104,6 +104,8 @@ pub struct Builder {
     pub jwks: Arc<Jwks>,
     /// The addresses the public listener is bound to.
     pub listening: Vec<SocketAddr>,
+    /// How providers have been doing, whatever the snapshot.
+    pub states: Arc<States>,
     generation: AtomicU64,
     /// The issuers of the snapshot in force.
     issuers: Mutex<Vec<KeyIssuer>>,
@@ -113,9 +115,14 @@ pub struct Builder {
 
 impl Builder {
     /// A builder that has built nothing yet.
-    pub fn new(operations: Arc<Operations>, vault: Arc<Vault>, jwks: Arc<Jwks>, listening: Vec<SocketAddr>) -> Self {
+    pub fn new(
+        operations: Arc<Operations>,
+        vault: Arc<Vault>,
+        jwks: Arc<Jwks>,
+        (listening, states): (Vec<SocketAddr>, Arc<States>),
+    ) -> Self {
         let (generation, issuers) = (AtomicU64::new(0), Mutex::default());
-        Self { operations, vault, jwks, listening, generation, issuers, signin: Arc::default() }
+        Self { operations, vault, jwks, listening, states, generation, issuers, signin: Arc::default() }
     }
 
     /// The first snapshot.
@@ -183,6 +190,7 @@ impl Builder {
             provider_keys: providers,
             provider_fields: fields,
             upstream_keys: upstreams,
+            states: Arc::clone(&self.states),
             generation,
         };
         let snapshot = Snapshot::build(parts)?;

@@ -1,0 +1,369 @@
+//! How providers have been doing of late: breakers, keys that rest, how quickly answers begin. Only what calls show is
+//! counted; nothing is called to find out.
+//!
+//! States outlive reloads: a provider, key or target of the same name goes on where it was, unless its key or address changed.
+
+mod breaker;
+mod gauges;
+mod keys;
+mod latency;
+mod pass;
+mod quota;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use base::{Clock, Name};
+
+pub(crate) use self::breaker::{Breaker, Position, Probe, Rules};
+pub(crate) use self::keys::{Choice, Keys, wanted};
+pub(crate) use self::latency::Latency;
+pub(crate) use self::pass::{Pass, Refused, Scope, Why};
+use self::quota::{Said, said};
+
+use self::window::{Counts, Window};
+use crate::upstream::Credential;
+
+/// How many models' rests are remembered for a key: names of direct targets are the callers' to choose.
+const MOST_RESTS: usize = 256;
+
+/// Retries always allowed within [`BUDGET_WINDOW`].
+const FREE_RETRIES: u64 = 10;
+/// What a retry budget counts.
+const BUDGET_WINDOW: u64 = 10_000;
+
+/// A refused key is asked again after a minute, then after two, up to half an hour.
+pub(crate) const REFUSED_KEY: Rules = Rules {
+    enabled: true,
+    consecutive: 1,
+    failure_rate: 100,
+    minimum_calls: u64::MAX,
+    window: 1000,
+    open_for: 60_000,
+    max_open: 1_800_000,
+};
+
+/// The states of all providers, by name.
+pub struct States {
+    clock: Arc<dyn Clock>,
+    origin: Instant,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    providers: HashMap<Name, Weak<ProviderState>>,
+    keys: HashMap<(Name, String), Weak<KeyState>>,
+    targets: HashMap<(Name, Arc<str>), Weak<TargetState>>,
+}
+
+impl std::fmt::Debug for States {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("States").finish_non_exhaustive()
+    }
+}
+
+impl States {
+    /// Nothing is known yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { origin: clock.monotonic(), clock, known: Mutex::default() })
+    }
+
+    /// Show them in `/metrics`.
+    pub fn register(self: &Arc<Self>, registry: &mut prometheus_client::registry::Registry) {
+        registry.register_collector(Box::new(gauges::Gauges(Arc::clone(self))));
+    }
+
+    /// Milliseconds since these states began, from 1.
+    pub(crate) fn now(&self) -> u64 {
+        let passed = self.clock.monotonic().saturating_duration_since(self.origin).as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX - 1).saturating_add(1)
+    }
+
+    /// The wall clock, for moments that providers name.
+    pub(crate) fn wall(&self) -> base::Timestamp {
+        self.clock.now()
+    }
+
+    /// The state of a provider.
+    pub(crate) fn provider(&self, name: &Name) -> Arc<ProviderState> {
+        let mut known = self.known();
+        // What nobody uses any more is forgotten whenever something is looked for: that is when snapshots are built.
+        known.providers.retain(|_, state| state.strong_count() > 0);
+        known.keys.retain(|_, state| state.strong_count() > 0);
+        known.targets.retain(|_, state| state.strong_count() > 0);
+        alive(known.providers.get(name)).unwrap_or_else(|| {
+            let new = Arc::new(ProviderState::default());
+            known.providers.insert(name.clone(), Arc::downgrade(&new));
+            new
+        })
+    }
+
+    /// The state of a provider's key. `same`: what tells whether it is still the same key, at the same address.
+    pub(crate) fn key(&self, provider: &Name, key: &str, same: [u8; 32]) -> Arc<KeyState> {
+        let mut known = self.known();
+        let place = (provider.clone(), key.to_owned());
+        alive(known.keys.get(&place)).filter(|state| state.same == same).unwrap_or_else(|| {
+            let new = Arc::new(KeyState::new(same));
+            known.keys.insert(place, Arc::downgrade(&new));
+            new
+        })
+    }
+
+    /// The state of a provider's model that the configuration names.
+    pub(crate) fn target(&self, provider: &Name, model: &Arc<str>) -> Arc<TargetState> {
+        let mut known = self.known();
+        let place = (provider.clone(), Arc::clone(model));
+        alive(known.targets.get(&place)).unwrap_or_else(|| {
+            let new = Arc::new(TargetState::default());
+            known.targets.insert(place, Arc::downgrade(&new));
+            new
+        })
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn alive<T>(state: Option<&Weak<T>>) -> Option<Arc<T>> {
+    state.and_then(Weak::upgrade)
+}
+
+/// What concerns a provider as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct ProviderState {
+    attempts: Window,
+}
+
+impl ProviderState {
+    /// The first attempt of a request at this provider.
+    pub(crate) fn first_attempt(&self, now: u64) {
+        self.attempts.add(now, BUDGET_WINDOW, Counts { calls: 1, marked: 0 });
+    }
+
+    /// Whether a request may try this provider once more: so many retries in a hundred first attempts of late.
+    pub(crate) fn may_retry(&self, now: u64, percent: u32) -> bool {
+        let Counts { calls, marked } = self.attempts.counts(now, BUDGET_WINDOW);
+        let allowed = FREE_RETRIES + calls * u64::from(percent) / 100;
+        if marked >= allowed {
+            return false;
+        }
+        self.attempts.add(now, BUDGET_WINDOW, Counts { calls: 0, marked: 1 });
+        true
+    }
+}
+
+/// How a key has been doing.
+#[derive(Debug)]
+pub(crate) struct KeyState {
+    same: [u8; 32],
+    /// Calls with it that fail, whatever the key: the provider does.
+    pub(crate) health: Arc<Breaker>,
+    /// Whether the provider accepts it.
+    pub(crate) accepted: Arc<Breaker>,
+    rests: Mutex<Rests>,
+    /// The latest end of any rest: until it is asked for, none is looked for.
+    latest: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Rests {
+    /// For every model.
+    whole: u64,
+    models: HashMap<Box<str>, u64>,
+}
+
+impl KeyState {
+    fn new(same: [u8; 32]) -> Self {
+        Self {
+            same,
+            health: Arc::default(),
+            accepted: Arc::default(),
+            rests: Mutex::default(),
+            latest: AtomicU64::new(0),
+        }
+    }
+
+    /// It is not to be used before `until`: for `model`, or for any.
+    pub(crate) fn rest(&self, model: Option<&str>, until: u64, now: u64) {
+        let mut rests = self.rests();
+        match model {
+            None => rests.whole = until,
+            Some(model) => {
+                if rests.models.len() >= MOST_RESTS {
+                    rests.models.retain(|_, until| *until > now);
+                }
+                if rests.models.len() < MOST_RESTS || rests.models.contains_key(model) {
+                    rests.models.insert(model.into(), until);
+                }
+            }
+        }
+        self.latest.fetch_max(until, Ordering::AcqRel);
+    }
+
+    /// For how many milliseconds more it rests for `model`.
+    pub(crate) fn resting(&self, model: &str, now: u64) -> Option<u64> {
+        if self.latest.load(Ordering::Acquire) <= now {
+            return None;
+        }
+        let rests = self.rests();
+        let until = rests.models.get(model).copied().unwrap_or(0).max(rests.whole);
+        until.checked_sub(now).filter(|wait| *wait > 0)
+    }
+
+    /// For how many milliseconds more it rests for every model, and how many models it rests for beside that.
+    pub(crate) fn rests_now(&self, now: u64) -> (Option<u64>, usize) {
+        let rests = self.rests();
+        let whole = rests.whole.checked_sub(now).filter(|wait| *wait > 0);
+        (whole, rests.models.values().filter(|until| **until > now).count())
+    }
+
+    /// It has rested long enough for `model`.
+    pub(crate) fn rested(&self, model: &str) {
+        let mut rests = self.rests();
+        rests.models.remove(model);
+        rests.whole = 0;
+    }
+
+    fn rests(&self) -> std::sync::MutexGuard<'_, Rests> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How one model of a provider has been doing.
+#[derive(Debug, Default)]
+pub(crate) struct TargetState {
+    /// Calls that fail because of the model: it is gone, or not ready.
+    pub(crate) health: Arc<Breaker>,
+    pub(crate) whole: Latency,
+    pub(crate) streamed: Latency,
+    active: AtomicU32,
+}
+
+impl TargetState {
+    /// What a call is expected to take until its answer begins, with what is under way; 0 where nothing is known.
+    pub(crate) fn score(&self, streamed: bool, now: u64) -> f64 {
+        let latency = if streamed { &self.streamed } else { &self.whole };
+        let active = f64::from(self.active.load(Ordering::Relaxed));
+        latency.expected(now).unwrap_or(0.0) * (active + 1.0)
+    }
+
+    /// Calls under way.
+    pub(crate) fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+}
+
+/// A provider's key, ready to be used, and how it has been doing.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: String,
+    /// Absent for a provider that takes no key.
+    pub(crate) credential: Option<Credential>,
+    pub(crate) priority: u32,
+    pub(crate) weight: u32,
+    pub(crate) state: Arc<KeyState>,
+}
+
+/// How a provider's calls are judged.
+#[derive(Debug)]
+pub(crate) struct Care {
+    pub(crate) states: Arc<States>,
+    pub(crate) provider: Arc<ProviderState>,
+    pub(crate) name: Name,
+    pub(crate) rules: Rules,
+    /// An answer that takes longer to begin is slow.
+    pub(crate) slow_call: Option<u64>,
+    pub(crate) retry_budget: u32,
+}
+
+impl Care {
+    pub(crate) fn new(provider: &config::Provider, states: &Arc<States>) -> Self {
+        let breaker = &provider.breaker;
+        Self {
+            states: Arc::clone(states),
+            provider: states.provider(&provider.name),
+            name: provider.name.clone(),
+            rules: Rules {
+                enabled: breaker.enabled,
+                consecutive: breaker.consecutive,
+                failure_rate: u64::from(breaker.failure_rate),
+                minimum_calls: u64::from(breaker.minimum_calls),
+                window: millis(breaker.window.duration()),
+                open_for: millis(breaker.open_for.duration()),
+                max_open: millis(breaker.max_open.duration()),
+            },
+            slow_call: breaker.slow_call.map(|slow| millis(slow.duration())),
+            retry_budget: provider.retry_budget,
+        }
+    }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{FakeClock, Timestamp};
+
+    fn states() -> (Arc<States>, FakeClock) {
+        let clock = FakeClock::at(Timestamp::from_secs(1));
+        (States::new(Arc::new(clock.clone())), clock)
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("name")
+    }
+
+    #[test]
+    fn a_state_goes_on_over_a_reload_unless_its_key_changed() {
+        let (states, _) = states();
+        let before = states.key(&name("p"), "default", [1; 32]);
+        before.rest(None, 500, 1);
+        assert_eq!(states.key(&name("p"), "default", [1; 32]).resting("m", 1), Some(499));
+        assert_eq!(states.key(&name("p"), "default", [2; 32]).resting("m", 1), None);
+        drop(before);
+        let target = states.target(&name("p"), &Arc::from("m"));
+        assert!(Arc::ptr_eq(&target, &states.target(&name("p"), &Arc::from("m"))));
+        assert!(!Arc::ptr_eq(&target, &states.target(&name("q"), &Arc::from("m"))));
+        drop(target);
+        let provider = states.provider(&name("p"));
+        assert!(states.known().targets.is_empty() && states.known().keys.is_empty(), "what nobody uses is forgotten");
+        assert!(Arc::ptr_eq(&provider, &states.provider(&name("p"))));
+    }
+
+    #[test]
+    fn a_key_rests_for_one_model_or_for_all_and_names_of_callers_fill_nothing() {
+        let state = KeyState::new([0; 32]);
+        state.rest(Some("a"), 100, 1);
+        assert_eq!((state.resting("a", 1), state.resting("b", 1), state.resting("a", 100)), (Some(99), None, None));
+        state.rest(None, 50, 1);
+        assert_eq!((state.resting("b", 1), state.resting("a", 1)), (Some(49), Some(99)));
+        for n in 0..2 * MOST_RESTS {
+            state.rest(Some(&n.to_string()), 1000, 200);
+        }
+        assert_eq!(state.rests().models.len(), MOST_RESTS);
+        state.rest(Some("late"), 5000, 2000);
+        assert_eq!(state.rests().models.len(), 1, "what is over makes room");
+        state.rested("late");
+        assert_eq!(state.resting("late", 2000), None);
+    }
+
+    #[test]
+    fn retries_are_a_share_of_what_was_asked_of_late() {
+        let state = ProviderState::default();
+        let granted = |now: u64, percent: u32| (0..1000).filter(|_| state.may_retry(now, percent)).count();
+        assert_eq!(granted(1, 20), 10, "a few are always allowed");
+        (0..100).for_each(|_| state.first_attempt(1));
+        assert_eq!(granted(1, 20), 20);
+        assert_eq!(granted(1, 20), 0, "and they are used up");
+        assert_eq!(granted(30_000, 20), 10);
+    }
+}

@@ -1,0 +1,63 @@
+//! States as `/metrics` shows them.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::States;
+
+/// Reads the states when they are asked for.
+#[derive(Debug)]
+pub(super) struct Gauges(pub(super) Arc<States>);
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let now = self.0.now();
+        let (keys, targets) = {
+            let known = self.0.known();
+            let keys: Vec<_> =
+                known.keys.iter().filter_map(|(of, state)| Some((of.clone(), state.upgrade()?))).collect();
+            let targets: Vec<_> =
+                known.targets.iter().filter_map(|(of, state)| Some((of.clone(), Weak::upgrade(state)?))).collect();
+            (keys, targets)
+        };
+        let help = "Circuit breaker of a provider's key: 0 closed, 1 half-open, 2 open";
+        let mut family = encoder.encode_descriptor("vouchgate_breaker_state", help, None, MetricType::Gauge)?;
+        for ((provider, key), state) in &keys {
+            let labels = [("provider", provider.as_str()), ("key", key.as_str())];
+            ConstGauge::new(state.health.position(now).number()).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Circuit breaker of a provider's model: 0 closed, 1 half-open, 2 open";
+        let mut family = encoder.encode_descriptor("vouchgate_target_breaker_state", help, None, MetricType::Gauge)?;
+        for ((provider, model), state) in &targets {
+            let labels = [("provider", provider.as_str()), ("model", model)];
+            ConstGauge::new(state.health.position(now).number()).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Whether a provider accepts its key: 1 it does, 0 it answered 401 and the key is put aside";
+        let mut family = encoder.encode_descriptor("vouchgate_provider_key_up", help, None, MetricType::Gauge)?;
+        for ((provider, key), state) in &keys {
+            let labels = [("provider", provider.as_str()), ("key", key.as_str())];
+            let up = i64::from(state.accepted.position(now).number() == 0);
+            ConstGauge::new(up).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Seconds for which a provider's key rests because its quota is used up, for every model";
+        let mut family =
+            encoder.encode_descriptor("vouchgate_provider_key_rest_seconds", help, None, MetricType::Gauge)?;
+        for ((provider, key), state) in &keys {
+            let labels = [("provider", provider.as_str()), ("key", key.as_str())];
+            let rest = state.rests_now(now).0.unwrap_or(0).div_ceil(1000);
+            ConstGauge::new(i64::try_from(rest).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Upstream calls under way for a provider's model";
+        let mut family = encoder.encode_descriptor("vouchgate_target_active", help, None, MetricType::Gauge)?;
+        for ((provider, model), state) in &targets {
+            let labels = [("provider", provider.as_str()), ("model", model)];
+            ConstGauge::new(i64::from(state.active())).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

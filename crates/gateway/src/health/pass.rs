@@ -1,0 +1,279 @@
+//! Leave to call a provider now, with one of its keys; and what the call shows of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{HeaderMap, StatusCode};
+use net::{BodyError, BodyWatch};
+
+use super::{Care, Key, Probe, REFUSED_KEY, Said, TargetState, millis, said};
+
+/// Leave to make one call. What the call shows is told to it; what nobody tells says nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Pass(Arc<Observed>);
+
+#[derive(Debug)]
+struct Observed {
+    care: Arc<Care>,
+    key: Arc<Key>,
+    model: Arc<str>,
+    target: Option<Arc<TargetState>>,
+    streamed: bool,
+    begun: u64,
+    probes: Mutex<Probes>,
+    /// Whether it has been said that the provider answers.
+    answered: AtomicBool,
+    failed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Probes {
+    key: Option<Probe>,
+    accepted: Option<Probe>,
+    target: Option<Probe>,
+}
+
+/// What a failed call concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The provider, as this key reaches it.
+    Provider,
+    /// Only the model asked for.
+    Model,
+}
+
+/// Why a call may not be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) why: Why,
+    /// When to ask again, in milliseconds.
+    pub(crate) wait: u64,
+}
+
+/// What stands in the way of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Calls failed of late.
+    Open,
+    /// The quota is used up.
+    Quota,
+    /// The provider does not accept the key.
+    KeyRefused,
+}
+
+impl Why {
+    /// A stable short code.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "breaker_open",
+            Self::Quota => "quota_used_up",
+            Self::KeyRefused => "key_refused",
+        }
+    }
+}
+
+/// What is to be called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) model: &'a Arc<str>,
+    pub(crate) target: Option<&'a Arc<TargetState>>,
+    pub(crate) streamed: bool,
+}
+
+impl Pass {
+    /// Whether `key` may be used for this now.
+    pub(super) fn admit(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Result<Self, Refused> {
+        let now = care.states.now();
+        let open = |wait| Refused { why: Why::Open, wait };
+        if let Some(wait) = key.state.resting(wanted.model, now) {
+            return Err(Refused { why: Why::Quota, wait });
+        }
+        let probes = Probes {
+            accepted: key.state.accepted.admit(now).map_err(|wait| Refused { why: Why::KeyRefused, wait })?,
+            key: key.state.health.admit(now).map_err(open)?,
+            target: match wanted.target {
+                Some(target) => target.health.admit(now).map_err(open)?,
+                None => None,
+            },
+        };
+        Ok(Self::new(care, key, wanted, (probes, now)))
+    }
+
+    /// Leave for one call however its provider is doing, unless another such call is under way.
+    pub(super) fn last_resort(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Option<Self> {
+        let accepted = key.state.accepted.probe()?;
+        Some(Self::new(care, key, wanted, (Self::probing(key, wanted, Some(accepted)), care.states.now())))
+    }
+
+    /// Leave for a call that nothing else could answer, whatever is known.
+    pub(super) fn regardless(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Self {
+        let accepted = key.state.accepted.probe();
+        Self::new(care, key, wanted, (Self::probing(key, wanted, accepted), care.states.now()))
+    }
+
+    fn probing(key: &Key, wanted: Wanted<'_>, accepted: Option<Probe>) -> Probes {
+        Probes { accepted, key: key.state.health.probe(), target: wanted.target.and_then(|t| t.health.probe()) }
+    }
+
+    fn new(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>, (probes, begun): (Probes, u64)) -> Self {
+        if let Some(target) = wanted.target {
+            target.active.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(Arc::new(Observed {
+            care: Arc::clone(care),
+            key: Arc::clone(key),
+            model: Arc::clone(wanted.model),
+            target: wanted.target.map(Arc::clone),
+            streamed: wanted.streamed,
+            begun,
+            probes: Mutex::new(probes),
+            answered: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }))
+    }
+
+    /// The key it is for.
+    pub(crate) fn key(&self) -> &Key {
+        &self.0.key
+    }
+
+    /// The head of an answer, and the first piece of its body where it is an error: what it says of the key. Gives back
+    /// for how long the key rests, if it does.
+    pub(crate) fn head(&self, status: StatusCode, headers: &HeaderMap, first: &[u8]) -> Option<std::time::Duration> {
+        let Observed { care, key, model, .. } = &*self.0;
+        let now = care.states.now();
+        let refused = status == StatusCode::UNAUTHORIZED;
+        let probe = self.0.probes().accepted.is_some();
+        if refused {
+            if key.state.accepted.failed(&REFUSED_KEY, now, probe) {
+                let (provider, key) = (care.name.as_str(), key.name.as_str());
+                tracing::error!(target: "audit", provider, key, "the provider refuses the key: it is put aside");
+            }
+        } else {
+            key.state.accepted.succeeded(&REFUSED_KEY, now, probe);
+        }
+        let said = said(status, headers, first, care.states.wall());
+        match said? {
+            Said::Rest(rest) => {
+                key.state.rest(Some(model), now.saturating_add(millis(rest)), now);
+                Some(rest)
+            }
+            Said::NoCredit(rest) => {
+                let (provider, key_name) = (care.name.as_str(), key.name.as_str());
+                tracing::error!(target: "audit", provider, key = key_name, "the key has no credit left: it is put aside");
+                key.state.rest(None, now.saturating_add(millis(rest)), now);
+                Some(rest)
+            }
+        }
+    }
+
+    /// The answer has begun as it should: said once.
+    pub(crate) fn answered(&self) {
+        let Observed { care, key, target, streamed, begun, .. } = &*self.0;
+        if self.0.failed.load(Ordering::Acquire) || self.0.answered.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (now, rules) = (care.states.now(), &care.rules);
+        let took = now.saturating_sub(*begun);
+        let probes = std::mem::take(&mut *self.0.probes());
+        let slow = care.slow_call.is_some_and(|slow| took > slow);
+        let changed = if slow {
+            key.state.health.was_slow(rules, now, probes.key.is_some())
+        } else {
+            key.state.health.succeeded(rules, now, probes.key.is_some())
+        };
+        if changed {
+            self.tell(!slow);
+        }
+        if let Some(target) = target {
+            target.health.succeeded(rules, now, probes.target.is_some());
+            let latency = if *streamed { &target.streamed } else { &target.whole };
+            latency.observe(now, took);
+        }
+    }
+
+    /// The provider answered, if only that it will not: nothing is wrong with it.
+    pub(crate) fn alive(&self) {
+        let Observed { care, key, .. } = &*self.0;
+        if !self.0.failed.load(Ordering::Acquire) && !self.0.answered.swap(true, Ordering::AcqRel) {
+            let probes = std::mem::take(&mut *self.0.probes());
+            if key.state.health.succeeded(&care.rules, care.states.now(), probes.key.is_some()) {
+                self.tell(true);
+            }
+        }
+    }
+
+    /// The call failed: said once, also of an answer that had begun.
+    pub(crate) fn failed(&self, scope: Scope) {
+        let Observed { care, key, target, .. } = &*self.0;
+        if self.0.failed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let now = care.states.now();
+        let probes = std::mem::take(&mut *self.0.probes());
+        match (scope, target) {
+            (Scope::Provider, _) | (Scope::Model, None) => {
+                if key.state.health.failed(&care.rules, now, probes.key.is_some()) {
+                    self.tell(false);
+                }
+            }
+            (Scope::Model, Some(target)) => {
+                key.state.health.succeeded(&care.rules, now, probes.key.is_some());
+                if target.health.failed(&care.rules, now, probes.target.is_some()) {
+                    let (provider, model) = (care.name.as_str(), &*self.0.model);
+                    tracing::warn!(provider, model, "calls for this model fail: it is left alone for a while");
+                }
+            }
+        }
+    }
+
+    fn tell(&self, closed: bool) {
+        let (provider, key) = (self.0.care.name.as_str(), self.0.key.name.as_str());
+        if closed {
+            tracing::info!(provider, key, "the provider answers again");
+        } else {
+            tracing::warn!(provider, key, "calls to the provider fail: it is left alone for a while");
+        }
+    }
+
+    /// To be told of the answer's body. `judges`: whether a body that begins is an answer as it should be, or somebody else
+    /// looks at it and says so.
+    pub(crate) fn watch(&self, judges: bool) -> Box<dyn BodyWatch> {
+        Box::new(Watch { pass: self.clone(), judges })
+    }
+}
+
+impl Observed {
+    fn probes(&self) -> std::sync::MutexGuard<'_, Probes> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if let Some(target) = &self.target {
+            target.active.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Watch {
+    pass: Pass,
+    judges: bool,
+}
+
+impl BodyWatch for Watch {
+    fn piece(&mut self) {
+        if self.judges {
+            self.pass.answered();
+            self.judges = false;
+        }
+    }
+
+    fn over(&mut self, error: Option<BodyError>) {
+        match error {
+            Some(_) => self.pass.failed(Scope::Provider),
+            None => self.piece(),
+        }
+    }
+}
