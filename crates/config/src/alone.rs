@@ -153,6 +153,10 @@ impl Alone for Provider {
             faults
                 .add("api", Code::Conflict, format!("{} has neither of OpenAI's APIs", self.kind))
                 .hint("leave it out: its own API is used");
+        } else if self.prefers_native() && self.kind != ProviderKind::Ollama {
+            faults
+                .add("api", Code::Conflict, format!("{} has no API of its own here", self.kind))
+                .hint("native is Ollama's; give chat or responses");
         }
         self.resilience_alone(faults);
         let env = self.kind.env_key();

@@ -48,7 +48,7 @@ pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
 pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
 pub use price::{Price, PriceTier};
-pub use provider::{KeyRef, OpenAiApi, Provider, ProviderDialect, ProviderKind};
+pub use provider::{KeyRef, Provider, ProviderApi, ProviderDialect, ProviderKind};
 pub use redirect::RedirectUri;
 pub use resilience::{Breaker, ProviderKey};
 pub use resource::{Resource, read};

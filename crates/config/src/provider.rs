@@ -32,10 +32,10 @@ pub struct Provider {
     /// Where its API begins, as the provider's own SDK takes it. Absent: the provider's public address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<HttpUrl>,
-    /// Which of OpenAI's two APIs requests that have to be translated are asked on: `chat` (chat completions) or `responses`.
-    /// Absent: `chat`. Clients of the Responses API reach a provider that has it without translation, whatever stands here.
+    /// Which API requests that have to be translated are asked on: `chat` (OpenAI's chat completions), `responses` (OpenAI's Responses
+    /// API), or `native` (Ollama's own). Absent: `chat`. Clients of the Responses API reach a provider that has it without translation, whatever stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api: Option<OpenAiApi>,
+    pub api: Option<ProviderApi>,
     /// Allow loopback and private addresses, there also plain HTTP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
@@ -87,14 +87,16 @@ fn is_retry_budget(percent: &u32) -> bool {
     *percent == retry_budget()
 }
 
-/// One of `OpenAI`'s APIs for answers.
+/// One of the APIs for answers that a provider has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum OpenAiApi {
+pub enum ProviderApi {
     /// `POST {base}/chat/completions`.
     Chat,
     /// `POST {base}/responses`.
     Responses,
+    /// Ollama's own, `POST /api/chat`.
+    Native,
 }
 
 impl Provider {
@@ -120,7 +122,12 @@ impl Provider {
 
     /// Whether requests in other dialects are asked on the Responses API.
     pub fn prefers_responses(&self) -> bool {
-        self.api == Some(OpenAiApi::Responses)
+        self.api == Some(ProviderApi::Responses)
+    }
+
+    /// Whether requests in other dialects are asked on Ollama's own API.
+    pub fn prefers_native(&self) -> bool {
+        self.api == Some(ProviderApi::Native)
     }
 
     /// Whether it has an endpoint for the Responses API: its kind does, or the operator says so.

@@ -43,6 +43,8 @@ pub(crate) struct Provider {
     cloud: Option<Cloud>,
     /// Whether it has the Responses API, and whether other dialects are asked there.
     responses: (bool, bool),
+    /// Whether other dialects are asked on Ollama's own API.
+    native: bool,
     pub(super) base: String,
     chat: PathAndQuery,
     embeddings: PathAndQuery,
@@ -95,6 +97,10 @@ impl Provider {
             // As Google's own SDK takes it: without the version.
             path.push_str("/v1beta");
         }
+        if provider.prefers_native() && !path.ends_with("/v1") {
+            // As Ollama's own SDK takes it; embeddings in OpenAI's form are below the version all the same.
+            path.push_str("/v1");
+        }
         let (chat, embeddings) = match dialect {
             ProviderDialect::OpenAi => ("/chat/completions", "/embeddings"),
             ProviderDialect::Anthropic => ("/v1/messages", "/v1/embeddings"),
@@ -119,6 +125,7 @@ impl Provider {
             fields: Vec::new(),
             cloud: Cloud::of(provider, &path),
             responses: (provider.has_responses(), provider.prefers_responses()),
+            native: provider.prefers_native(),
             base: path,
             chat,
             embeddings,
@@ -218,6 +225,7 @@ impl Provider {
             (_, Dialect::OpenAiEmbeddings) => Dialect::OpenAiEmbeddings,
             (ProviderDialect::OpenAi, Dialect::OpenAiResponses) if self.responses.0 => Dialect::OpenAiResponses,
             (ProviderDialect::OpenAi, _) if self.responses.1 => Dialect::OpenAiResponses,
+            (ProviderDialect::OpenAi, _) if self.native => Dialect::OllamaChat,
             (ProviderDialect::OpenAi, _) => Dialect::OpenAiChat,
             (ProviderDialect::Anthropic, _) => Dialect::AnthropicMessages,
             (ProviderDialect::Gemini, _) => Dialect::Gemini,
