@@ -204,7 +204,7 @@ impl Provider {
         {
             faults.add("location", Code::BadValue, "not a location").hint("for example global or us-central1");
         }
-        if self.api_key.is_none() {
+        if self.key_refs().is_empty() {
             faults
                 .add("", Code::MissingKey, "the key api_key is missing")
                 .hint("a service account's JSON key: api_key = { file = \"service-account.json\" }");
@@ -212,7 +212,7 @@ impl Provider {
     }
 
     fn azure_alone(&self, faults: &mut Faults) {
-        if self.api_key.is_none() {
+        if self.key_refs().is_empty() {
             let hint = if self.entra.is_some() {
                 "with entra: the application's client secret"
             } else {

@@ -10,19 +10,13 @@ const KEYS: &[(&str, &str)] = &[
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),
-    ("provider.entra", "Entra ID"),
-    ("provider.express", "Vertex AI"),
-    ("provider.location", "Vertex AI"),
-    ("provider.project", "Vertex AI"),
     ("provider.region", "Bedrock"),
-    ("provider.token_url", "access tokens"),
     ("risk", "risk signals"),
     ("store.shared", "shared state"),
 ];
 
 /// Values, by the path of their key.
-const VALUES: &[(&str, &[&str])] =
-    &[("client.auth.method", &["attestation"]), ("provider.kind", &["bedrock", "vertex"])];
+const VALUES: &[(&str, &[&str])] = &[("client.auth.method", &["attestation"]), ("provider.kind", &["bedrock"])];
 
 /// What the key at `path` would be for, if it is one of a later version's.
 pub(crate) fn key(path: &str) -> Option<&'static str> {

@@ -47,23 +47,18 @@ pub struct Provider {
     pub api_version: Option<PathName>,
     /// Azure: ask with access tokens of Entra ID instead of a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub entra: Option<Entra>,
     /// Vertex AI: the project's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub project: Option<PathName>,
     /// Vertex AI: where its models run. Absent: `global`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub location: Option<PathName>,
     /// Vertex AI: express mode, where `api_key` is an API key and there is no project.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    #[schemars(skip)]
     pub express: bool,
     /// Where access tokens are asked for, if not at Google's or Microsoft's usual place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub token_url: Option<HttpUrl>,
     /// Header fields sent with every request: texts, or references to secrets. What a caller sends under these names is dropped.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -240,7 +235,7 @@ kinds! {
     /// Amazon Bedrock.
     Bedrock "bedrock", false, None, None, None;
     /// Google Vertex AI: Google's own models, Anthropic's, and others' by its OpenAI-compatible surface.
-    Vertex "vertex", false, GEMINI, None, None;
+    Vertex "vertex", true, GEMINI, None, None;
     /// Groq.
     Groq "groq", true, OPENAI, Some("https://api.groq.com/openai/v1"), Some("GROQ_API_KEY");
     /// Cohere; for embeddings of OpenAI clients its OpenAI-compatible surface.

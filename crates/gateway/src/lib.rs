@@ -104,6 +104,8 @@ struct Shared {
     nonces: Arc<Nonces>,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<bool>,
+    /// Of providers that take tokens instead of keys.
+    access_tokens: upstream::AccessTokens,
     limiter: Limiter,
     failures: Failures,
     lifetimes: Lifetimes,
@@ -137,6 +139,7 @@ impl Gateway {
     pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, deps: Deps) -> Self {
         let shared = Shared {
             snapshot,
+            access_tokens: upstream::AccessTokens::default(),
             limiter: Limiter::new(deps.clock.monotonic()),
             failures: Failures::new(),
             lifetimes: Lifetimes::default(),

@@ -3,6 +3,7 @@
 
 mod authorize;
 mod credential;
+mod grant;
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 pub use self::credential::{Credential, CredentialError};
 
 use self::authorize::Scheme;
+use self::grant::GrantError;
+pub(crate) use self::grant::{AccessTokens, Grant};
 
 use crate::Reservation;
 use crate::health::{Pass, Refused, Scope, Why};
@@ -34,6 +37,7 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("vouchgate/", e
 /// (`Idempotency-Key` is not among them: behind one provider key, one caller's could answer to another's.)
 const PASSED_OPENAI: [&str; 1] = ["openai-beta"];
 const PASSED_ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
+const PASSED_ANTHROPIC_BETA: [&str; 1] = ["anthropic-beta"];
 /// Fields of a provider's answer that mean something to the caller. Its rate limits and organisation are the operator's.
 const RETURNED: [&str; 7] = [
     "content-type",
@@ -72,6 +76,9 @@ pub(crate) enum UpstreamError {
     /// The key cannot be used.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// There is no access token to be had with the key.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     /// A response that cannot be read as what was asked for.
     #[error(transparent)]
     Response(#[from] llm::ResponseError),
@@ -101,6 +108,7 @@ impl UpstreamError {
             Self::Redirect => "upstream_redirect",
             Self::Key => "provider_key_refused",
             Self::Credential(error) => error.reason(),
+            Self::Grant(error) => error.reason(),
             Self::Response(error) => error.reason(),
             Self::Kind => "upstream_invalid_stream",
             Self::Unavailable(Refused { why: Why::Quota, .. }) => "provider_quota_exhausted",
@@ -123,6 +131,7 @@ impl UpstreamError {
             | Self::Response(_)
             | Self::Kind
             | Self::Key
+            | Self::Grant(_)
             | Self::Credential(_) => true,
             Self::AttemptTotal => true,
             Self::Unavailable(_) | Self::Total => false,
@@ -133,6 +142,7 @@ impl UpstreamError {
     pub(crate) const fn is_providers(&self) -> bool {
         match self {
             Self::Egress(error) => matches!(error.who(), base::Who::Provider),
+            Self::Grant(error) => error.passes(),
             Self::Key | Self::Credential(_) | Self::Unavailable(_) => false,
             Self::Total
             | Self::AttemptTotal
@@ -148,7 +158,11 @@ impl UpstreamError {
 
     /// Whether the same provider would give no better answer a moment later.
     pub(crate) const fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Egress(_) | Self::Body(_) | Self::Status(_))
+        match self {
+            Self::Egress(_) | Self::Body(_) | Self::Status(_) => false,
+            Self::Grant(error) => !error.passes(),
+            _ => true,
+        }
     }
 
     /// What the caller is told: neither addresses nor keys.
@@ -189,6 +203,10 @@ impl UpstreamError {
                 let status = if unset { StatusCode::SERVICE_UNAVAILABLE } else { bad };
                 final_word(status, self.reason(), "This gateway's key cannot be used; tell its operator.")
             }
+            Self::Grant(error) if error.passes() => {
+                Problem::provider(bad, self.reason(), "The provider's access tokens cannot be had.")
+            }
+            Self::Grant(_) => final_word(bad, self.reason(), "This gateway's key cannot be used; tell its operator."),
             Self::TooLarge(_) | Self::Encoding | Self::Redirect | Self::Response(_) | Self::Kind => {
                 Problem::provider(bad, self.reason(), "The provider's answer cannot be used.")
             }
@@ -266,20 +284,26 @@ pub(crate) async fn ask(
     asking: Asking<'_>,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let Asking { provider, pass, judged, deadlines, method, path, caller, content } = asking;
-    let mut headers = provider_headers(provider, caller, &content);
+    let mut headers = provider_headers((provider, path), caller, &content);
     let upgrade = content.websocket.map(|handshake| {
         headers.extend(handshake);
         "websocket"
     });
     let mut request = request(method, path, headers, content.body);
     authorize::set_fields(provider, request.headers_mut())?;
-    if let Some(key) = &pass.key().credential {
-        let scheme = Scheme::of(provider, path);
-        authorize::authorize(&scheme, key, &provider.origin, &mut request, receipt.shared()).await?;
-    }
-    let request = request.map(OutBody::from);
-    let call = Call { target: &provider.target, label: &provider.label, deadlines, request, upgrade };
-    match send(reservation, receipt, call).await {
+    let call = |request: Request<Bytes>| {
+        let request = request.map(OutBody::from);
+        Call { target: &provider.target, label: &provider.label, deadlines, request, upgrade }
+    };
+    let sent = match &pass.key().credential {
+        Some(key) => {
+            let scheme = Scheme::of(provider, path);
+            let shown = (&scheme, key, provider.origin.as_str());
+            send_shown(reservation, receipt, shown, (request, &call)).await
+        }
+        None => send(reservation, receipt, call(request)).await,
+    };
+    match sent {
         Ok(mut response) => {
             seen(&pass, judged, &mut response).await?;
             Ok(response)
@@ -291,6 +315,28 @@ pub(crate) async fn ask(
             Err(error)
         }
     }
+}
+
+/// Send a request that shows a key; where what is shown is an access token that the provider refuses, once more with another.
+async fn send_shown<'a>(
+    reservation: &Reservation,
+    receipt: &mut Receipt,
+    (scheme, key, origin): (&Scheme, &Credential, &str),
+    (mut request, call): (Request<Bytes>, &(impl Fn(Request<Bytes>) -> Call<'a> + Sync)),
+) -> Result<Response<UpstreamBody>, UpstreamError> {
+    let bare = matches!(scheme, Scheme::Token(_)).then(|| request.clone());
+    let held = authorize::authorize(scheme, key, origin, &mut request, receipt.shared()).await?;
+    let response = send(reservation, receipt, call(request)).await?;
+    let (Some(mut again), Some(held), StatusCode::UNAUTHORIZED) = (bare, held, response.status()) else {
+        return Ok(response);
+    };
+    // It may have been revoked before its end.
+    let shared = std::sync::Arc::clone(receipt.shared());
+    if !held.forget(&shared).await {
+        return Ok(response);
+    }
+    authorize::authorize(scheme, key, origin, &mut again, &shared).await?;
+    send(reservation, receipt, call(again)).await
 }
 
 /// Tell the pass what the head of an answer shows.
@@ -319,7 +365,7 @@ async fn seen(pass: &Pass, judged: bool, response: &mut Response<UpstreamBody>) 
 }
 
 /// The fields of a request to a provider but for its key: its version, and of the caller's the few that may pass.
-fn provider_headers(provider: &Provider, caller: &HeaderMap, content: &Content) -> HeaderMap {
+fn provider_headers((provider, path): (&Provider, &PathAndQuery), caller: &HeaderMap, content: &Content) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     let passed = match provider.dialect {
         ProviderDialect::OpenAi => PASSED_OPENAI.as_slice(),
@@ -327,6 +373,8 @@ fn provider_headers(provider: &Provider, caller: &HeaderMap, content: &Content) 
             headers.insert(HeaderName::from_static("anthropic-version"), ANTHROPIC_VERSION);
             PASSED_ANTHROPIC.as_slice()
         }
+        // Where Google has Anthropic's models.
+        ProviderDialect::Gemini if path.path().contains("/publishers/anthropic/") => PASSED_ANTHROPIC_BETA.as_slice(),
         ProviderDialect::Gemini | ProviderDialect::Cohere => &[],
     };
     for name in passed.iter().map(|name| HeaderName::from_static(name)) {

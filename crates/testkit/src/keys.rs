@@ -1,7 +1,7 @@
 //! Keys made on the spot and tokens signed with them, straight on the cryptographic library: what the product's own
 //! signer does is not taken for granted here.
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair, PqdsaKeyPair, RsaKeyPair};
@@ -158,10 +158,13 @@ impl TestKey {
         pem("PUBLIC KEY", der.as_ref())
     }
 
-    /// The private key in PEM (PKCS#8), for another program to sign with; fails the test for what is no ECDSA key.
+    /// The private key in PEM (PKCS#8), for another program to sign with; fails the test for what is neither ECDSA nor RSA.
     pub fn private_pem(&self) -> String {
-        let Pair::Ecdsa(pair) = &self.pair else { panic!("only ECDSA keys are handed out") };
-        pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref())
+        match &self.pair {
+            Pair::Ecdsa(pair) => pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref()),
+            Pair::Rsa(pair) => pem("PRIVATE KEY", AsDer::<Pkcs8V1Der<'_>>::as_der(pair).unwrap().as_ref()),
+            _ => panic!("only ECDSA and RSA keys are handed out"),
+        }
     }
 
     /// The bare JWS signature over these bytes.

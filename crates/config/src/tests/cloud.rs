@@ -43,6 +43,62 @@ fn keys_of_one_cloud_are_no_keys_of_another() {
     let openai =
         |more: &str| format!("[[provider]]\nname = \"p\"\nkind = \"openai\"\napi_key = {{ env = \"K\" }}\n{more}\n");
     assert_eq!(only(&openai("deployment = \"d\"")), "5:14 conflict provider[0].deployment");
+    assert_eq!(only(&openai("project = \"d\"")), "5:11 conflict provider[0].project");
+    assert_eq!(only(&openai("token_url = \"https://x.example/t\"")), "5:13 conflict provider[0].token_url");
+    assert_eq!(only(&azure("location = \"global\"")), "6:12 conflict provider[0].location");
+}
+
+fn vertex(more: &str) -> String {
+    format!("[[provider]]\nname = \"p\"\nkind = \"vertex\"\napi_key = {{ file = \"account.json\" }}\n{more}\n")
+}
+
+#[test]
+fn vertex_is_addressed_by_its_location_and_needs_a_project() {
+    for (more, base) in [
+        ("", "https://aiplatform.googleapis.com"),
+        ("location = \"global\"", "https://aiplatform.googleapis.com"),
+        ("location = \"us-central1\"", "https://us-central1-aiplatform.googleapis.com"),
+        ("location = \"eu\"", "https://aiplatform.eu.rep.googleapis.com"),
+        ("base_url = \"https://proxy.example/v1/\"", "https://proxy.example/v1"),
+    ] {
+        let config = good(&vertex(&format!("project = \"my-project\"\n{more}")));
+        assert_eq!(config.providers[0].base().as_deref(), Some(base), "{more}");
+        assert_eq!(config.providers[0].token_endpoint().as_deref(), Some("https://oauth2.googleapis.com/token"));
+    }
+    assert_eq!(only(&vertex("")), "1:1 missing_key provider[0]");
+    assert_eq!(only(&vertex("location = \"global\"")), "1:1 missing_key provider[0]");
+    assert_eq!(
+        only(&vertex("project = \"p\"\nlocation = \"evil.example:8443\"")),
+        "6:12 bad_value provider[0].location"
+    );
+    assert_eq!(only(&vertex("project = \"p\"\nlocation = \"US\"")), "6:12 bad_value provider[0].location");
+    let express = good(&vertex("express = true"));
+    assert_eq!(express.providers[0].token_endpoint(), None);
+    assert_eq!(only(&vertex("express = true\nproject = \"p\"")), "6:11 conflict provider[0].project");
+    let keyless = vertex("project = \"p\"").replace("api_key = { file = \"account.json\" }\n", "");
+    assert_eq!(only(&keyless), "1:1 missing_key provider[0]");
+}
+
+#[test]
+fn tokens_are_asked_for_where_keys_may_go() {
+    let entra = "entra = { tenant = \"contoso.example\", client_id = \"c-1\" }";
+    let config = good(&azure(entra));
+    let expected = "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token";
+    assert_eq!(config.providers[0].token_endpoint().as_deref(), Some(expected));
+    good(&azure(&format!("{entra}\ntoken_url = \"https://login.microsoftonline.us/t/oauth2/v2.0/token\"")));
+    for url in ["https://evil.example/token", "https://login.microsoftonline.com.evil.example/t"] {
+        let text = azure(&format!("{entra}\ntoken_url = \"{url}\""));
+        assert_eq!(only(&text), "7:13 bad_value provider[0].token_url", "{url}");
+    }
+    assert_eq!(
+        only(&azure("entra = { tenant = \"../x\", client_id = \"c\" }")),
+        "6:20 bad_value provider[0].entra.tenant"
+    );
+    assert_eq!(
+        only(&vertex("project = \"p\"\ntoken_url = \"http://127.0.0.1:1/t\"")),
+        "6:13 bad_value provider[0].token_url"
+    );
+    good(&vertex("project = \"p\"\nallow_private = true\ntoken_url = \"http://127.0.0.1:1/t\""));
 }
 
 #[test]

@@ -251,8 +251,8 @@ impl Exchange for DirectCall<'_> {
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<()>, RequestError> {
         let refused = |why| RequestError::Unsupported { param: "model".to_owned(), why };
-        let path = provider.direct(self.direct).ok_or_else(|| refused("its provider has no such endpoint"))?;
-        let body = self.edited(provider, model, permit.max_output_tokens());
+        let path = provider.direct(self.direct, model).ok_or_else(|| refused("its provider has no such endpoint"))?;
+        let body = self.edited(provider, provider.called(model), permit.max_output_tokens());
         let body = Bytes::from(body.ok_or_else(|| refused("its provider's name for it cannot stand in a form"))?);
         let mut content = upstream::Content::json(body, self.body.streams().then_some(Framing::Sse));
         if let Body::Form(_, kind) = &self.body {

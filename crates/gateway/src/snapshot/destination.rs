@@ -15,7 +15,7 @@ use super::SnapshotError;
 use super::cloud::Cloud;
 use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
 use crate::metrics::Label;
-use crate::upstream::{Credential, CredentialError, UpstreamError};
+use crate::upstream::{Credential, CredentialError, Grant, UpstreamError};
 
 /// What of a model's name is written as it is in a path.
 pub(super) const NAME: &percent_encoding::AsciiSet =
@@ -40,7 +40,9 @@ pub(crate) struct Provider {
     pub(super) own: Vec<Own>,
     /// Sent with every request.
     pub(crate) fields: Vec<(HeaderName, Field)>,
-    cloud: Option<Cloud>,
+    /// How access tokens are come by, where it takes them instead of its key.
+    pub(crate) grant: Option<Arc<Grant>>,
+    pub(super) cloud: Option<Cloud>,
     /// Whether it has the Responses API, and whether other dialects are asked there.
     responses: (bool, bool),
     /// Whether other dialects are asked on Ollama's own API.
@@ -123,6 +125,7 @@ impl Provider {
             deadlines,
             own: Vec::new(),
             fields: Vec::new(),
+            grant: Grant::of(provider).map(Arc::new),
             cloud: Cloud::of(provider, &path),
             responses: (provider.has_responses(), provider.prefers_responses()),
             native: provider.prefers_native(),

@@ -8,11 +8,12 @@ use crate::endpoint::direct::Direct;
 
 impl Provider {
     /// Where a request for `direct` goes; `None` where the provider documents no such endpoint.
-    pub(crate) fn direct(&self, direct: Direct) -> Option<PathAndQuery> {
+    pub(crate) fn direct(&self, direct: Direct, model: &str) -> Option<PathAndQuery> {
         let below = direct.path().strip_prefix("/v1")?;
-        let path = match self.kind {
-            kind if !has(kind, direct) => return None,
-            Kind::Gemini => format!("{}/openai{below}", self.base),
+        let path = match (self.kind, &self.cloud) {
+            (kind, _) if !has(kind, direct) => return None,
+            (_, Some(cloud)) => return cloud.path(below, model, false),
+            (Kind::Gemini, _) => format!("{}/openai{below}", self.base),
             _ => format!("{}{below}", self.base),
         };
         PathAndQuery::try_from(path).ok()

@@ -1,28 +1,39 @@
 //! How a finished request shows the key it is made with. Which key that is has been decided before.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request};
 
+use super::grant::{Grant, Held, Shown};
 use super::{Credential, CredentialError, UpstreamError};
 use config::{ProviderDialect, ProviderKind};
 
 use crate::Shared;
 use crate::snapshot::{Field, Provider};
 
+/// Google's field for an API key.
+const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
 /// How a provider takes its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Scheme {
     /// `Authorization: Bearer KEY` (RFC 6750 section 2.1).
     Bearer,
     /// The key alone, in a field of the provider's own.
     Field(HeaderName),
+    /// `Authorization: Bearer TOKEN`, with an access token that is asked for with the key; an API key in Google's field.
+    Token(Arc<Grant>),
 }
 
 impl Scheme {
     /// What `provider` expects of a request to `path`.
     pub(crate) fn of(provider: &Provider, path: &PathAndQuery) -> Self {
+        if let Some(grant) = &provider.grant {
+            return Self::Token(Arc::clone(grant));
+        }
         match provider.kind {
             ProviderKind::Azure => return Self::Field(HeaderName::from_static("api-key")),
             ProviderKind::Portkey => return Self::Field(HeaderName::from_static("x-portkey-api-key")),
@@ -33,7 +44,7 @@ impl Scheme {
         match provider.dialect {
             // Google's OpenAI-compatible surface takes the key as OpenAI does.
             ProviderDialect::Gemini if path.path().contains("/openai/") => Self::Bearer,
-            ProviderDialect::Gemini => Self::Field(HeaderName::from_static("x-goog-api-key")),
+            ProviderDialect::Gemini => Self::Field(GOOGLE_KEY),
             ProviderDialect::Anthropic => Self::Field(HeaderName::from_static("x-api-key")),
             ProviderDialect::OpenAi | ProviderDialect::Cohere => Self::Bearer,
         }
@@ -53,19 +64,27 @@ pub(crate) fn set_fields(provider: &Provider, headers: &mut HeaderMap) -> Result
 }
 
 /// Put what `credential` proves into a request to `origin` that is otherwise as it will be sent: method, path, fields and
-/// body are final, since some schemes sign them. Nothing stands between opening the key and sending it.
-#[allow(clippy::unused_async)] // Some schemes ask for a token first.
+/// body are final, since some schemes sign them. Nothing stands between opening the key and sending it. Returns the access
+/// token that was used, if it was one.
 pub(crate) async fn authorize(
     scheme: &Scheme,
     credential: &Credential,
     origin: &str,
     request: &mut Request<Bytes>,
-    _shared: &Shared,
-) -> Result<(), UpstreamError> {
+    shared: &Shared,
+) -> Result<Option<Held>, UpstreamError> {
+    let mut held = None;
     let (name, value): (HeaderName, HeaderValue) = match scheme {
         Scheme::Bearer => (header::AUTHORIZATION, credential.open(origin, "Bearer ")?),
         Scheme::Field(name) => (name.clone(), credential.open(origin, "")?),
+        Scheme::Token(grant) => match grant.show(credential, origin, shared).await? {
+            Shown::Token(value, token) => {
+                held = Some(token);
+                (header::AUTHORIZATION, value)
+            }
+            Shown::Key => (GOOGLE_KEY, credential.open(origin, "")?),
+        },
     };
     request.headers_mut().insert(name, value);
-    Ok(())
+    Ok(held)
 }

@@ -96,14 +96,25 @@ impl Credential {
         }
     }
 
-    /// Open it as a header value for a request to `origin`: `prefix` and the key.
-    pub(crate) fn open(&self, origin: &str, prefix: &str) -> Result<HeaderValue, CredentialError> {
+    /// Open it as it is, to sign or ask for something with it that goes to `origin`.
+    pub(super) fn read(&self, origin: &str) -> Result<Secret<Vec<u8>>, CredentialError> {
         if let Some(trouble) = self.trouble(origin) {
             return Err(trouble);
         }
         let sealed = self.sealed.as_ref().ok_or(CredentialError::Missing)?;
         let label = Label::new(&self.tenant, Purpose::Secret, &self.name, self.version).origin(Some(&self.origin));
-        let key = self.vault.open(&label, sealed)?;
+        Ok(self.vault.open(&label, sealed)?)
+    }
+
+    /// What tells texts apart without showing any (a keyed hash).
+    pub(super) fn digest(&self, texts: &[&str]) -> [u8; 32] {
+        let whole = Secret::new(texts.join("\0"));
+        self.vault.keyed_hash(vault::HashPurpose::Fingerprint, whole.expose().as_bytes())
+    }
+
+    /// Open it as a header value for a request to `origin`: `prefix` and the key.
+    pub(crate) fn open(&self, origin: &str, prefix: &str) -> Result<HeaderValue, CredentialError> {
+        let key = self.read(origin)?;
         // Full size from the start: growing would leave a copy of the key behind.
         let mut text = Vec::with_capacity(prefix.len() + key.expose().len());
         text.extend_from_slice(prefix.as_bytes());

@@ -165,6 +165,11 @@ impl World {
         Self::build(config, new_key(), true, true)
     }
 
+    /// The same, with this as every provider's key.
+    pub fn with_provider_key(config: &str, provider_key: &str) -> Self {
+        Self::keyed(config, provider_key, new_key(), (true, true))
+    }
+
     /// The same gateway after a start: it takes the same tokens.
     pub fn with_issuer_of(config: &str, before: &Self) -> Self {
         Self::build(config, Arc::clone(&before.key), true, true)
@@ -186,6 +191,10 @@ impl World {
     }
 
     fn build(config: &str, key: Arc<TestKey>, keys_known: bool, keys_come: bool) -> Self {
+        Self::keyed(config, PROVIDER_KEY, key, (keys_known, keys_come))
+    }
+
+    fn keyed(config: &str, provider_key: &str, key: Arc<TestKey>, (keys_known, keys_come): (bool, bool)) -> Self {
         let set = Arc::new(KeySet::from_published(key_set(&[&key]).to_string().as_bytes()).unwrap());
         let source = Arc::new(Source {
             now: ArcSwapOption::new(keys_known.then(|| Arc::clone(&set))),
@@ -194,7 +203,7 @@ impl World {
         });
         let clock = FakeClock::at(Timestamp::from_secs(NOW));
         let states = States::new(Arc::new(clock.clone()));
-        let snapshot = Arc::new(ArcSwap::from_pointee(compiled(config, &source, &states)));
+        let snapshot = Arc::new(ArcSwap::from_pointee(compiled(config, &source, (&states, provider_key))));
         let mut registry = Registry::default();
         states.register(&mut registry);
         let (drain, draining) = watch::channel(false);
@@ -221,7 +230,7 @@ impl World {
 
     /// Put another configuration in force, as a reload does.
     pub fn reload(&self, config: &str) {
-        self.snapshot.store(Arc::new(compiled(config, &self.source, &self.states)));
+        self.snapshot.store(Arc::new(compiled(config, &self.source, (&self.states, PROVIDER_KEY))));
     }
 
     /// A token of `subject` with scope `chat`.
@@ -348,16 +357,15 @@ fn vault() -> Arc<Vault> {
     Arc::new(Vault::new(master, Arc::new(SystemRng)).unwrap())
 }
 
-fn sealed(vault: &Arc<Vault>, name: &str, base: &str) -> Credential {
+fn sealed(vault: &Arc<Vault>, (name, key): (&str, &str), base: &str) -> Credential {
     let origin = url::Url::parse(base).unwrap().origin().ascii_serialization();
-    Credential::seal(Arc::clone(vault), name, &origin, &Secret::new(PROVIDER_KEY.to_owned())).unwrap()
+    Credential::seal(Arc::clone(vault), name, &origin, &Secret::new(key.to_owned())).unwrap()
 }
 
 /// The keys of a provider: [`PROVIDER_KEY`] for the only one, with its name behind it for one of several.
-fn sealed_keys(vault: &Arc<Vault>, provider: &config::Provider) -> Vec<Credential> {
+fn sealed_keys(vault: &Arc<Vault>, provider: &config::Provider, key: &str) -> Vec<Credential> {
     let origin = url::Url::parse(&provider.base().unwrap()).unwrap().origin().ascii_serialization();
-    let value =
-        |name: &str| if provider.keys.is_empty() { PROVIDER_KEY.to_owned() } else { format!("{PROVIDER_KEY}-{name}") };
+    let value = |name: &str| if provider.keys.is_empty() { key.to_owned() } else { format!("{key}-{name}") };
     let keys = provider.key_refs().into_iter().map(|key| value(key.name));
     keys.map(|key| Credential::seal(Arc::clone(vault), "key", &origin, &Secret::new(key)).unwrap()).collect()
 }
@@ -368,7 +376,7 @@ fn issuers(source: &Arc<Source>) -> Issuers {
     Issuers::new(vec![Issuer::new(rules, keys)], CacheLimits::default(), 1).unwrap()
 }
 
-fn compiled(config: &str, source: &Arc<Source>, states: &Arc<States>) -> Snapshot {
+fn compiled(config: &str, source: &Arc<Source>, (states, provider_key): (&Arc<States>, &str)) -> Snapshot {
     let config = config::parse(config).unwrap_or_else(|faults| panic!("{faults:?}"));
     let vault = vault();
     let policies = policy::compile(&config.policies, &policy::World::of(&config)).unwrap();
@@ -376,17 +384,17 @@ fn compiled(config: &str, source: &Arc<Source>, states: &Arc<States>) -> Snapsho
         .providers
         .iter()
         .filter(|p| !p.key_refs().is_empty())
-        .map(|provider| (provider.name.clone(), sealed_keys(&vault, provider)));
+        .map(|provider| (provider.name.clone(), sealed_keys(&vault, provider, provider_key)));
     let fields = config.providers.iter().flat_map(|provider| {
         let base = provider.base().unwrap();
-        let sealed = |(name, _): (&str, _)| ((provider.name.clone(), name.to_owned()), sealed(&vault, name, &base));
+        let sealed = |(name, _): (&str, _)| {
+            ((provider.name.clone(), name.to_owned()), sealed(&vault, (name, PROVIDER_KEY), &base))
+        };
         provider.secret_headers().map(sealed).collect::<Vec<_>>()
     });
-    let upstream_keys = config
-        .upstreams
-        .iter()
-        .filter(|u| u.inject.is_some())
-        .map(|upstream| (upstream.name.clone(), sealed(&vault, upstream.name.as_str(), upstream.url.as_str())));
+    let upstream_keys = config.upstreams.iter().filter(|u| u.inject.is_some()).map(|upstream| {
+        (upstream.name.clone(), sealed(&vault, (upstream.name.as_str(), PROVIDER_KEY), upstream.url.as_str()))
+    });
     let parts = Parts {
         listening: vec!["192.0.2.1:8080".parse().unwrap()],
         issuers: Arc::new(issuers(source)),

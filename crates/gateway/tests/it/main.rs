@@ -34,3 +34,4 @@ mod routing;
 mod said;
 mod server;
 mod service;
+mod vertex;

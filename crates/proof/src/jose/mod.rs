@@ -5,6 +5,7 @@
 //! header member can only name a key (`jku`, `x5u`, `jwk`, `x5c`, `x5t`), never looked at.
 
 mod alg;
+mod assertion;
 mod base64url;
 mod claims;
 mod compact;
@@ -19,6 +20,7 @@ mod weak;
 
 pub use alg::{Alg, KeyType};
 pub(crate) use alg::{array, sha256};
+pub use assertion::AssertionKey;
 pub use base64url::{decode as base64url_decode, encode as base64url_encode};
 pub(crate) use claims::{Fault, audiences, required, text};
 pub(crate) use compact::media_type;
