@@ -5,6 +5,7 @@ pub mod completions;
 
 use base64::Engine as _;
 
+use crate::dialect::openai_responses::{self, Asked};
 use crate::json::{Limits, Node, node, object};
 use crate::model::{Body, Choice, Event, Output, Part, Request, Response, Stop, Usage};
 use crate::passthrough::peek;
@@ -58,6 +59,7 @@ pub fn complete(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<Ans
     let text = match dialect {
         Dialect::AnthropicMessages => crate::dialect::anthropic::response(&response),
         Dialect::Gemini => Ok(crate::dialect::gemini::response(&response)),
+        Dialect::OpenAiResponses => openai_responses::response(&response, &Asked::of(body), now),
         _ => Ok(crate::dialect::openai_chat::response(&response, now)),
     };
     // One answer always fits.
@@ -68,7 +70,10 @@ pub fn complete(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<Ans
 /// A client's streaming request of `dialect` answered in server-sent events, piece by piece, with the usage.
 pub fn stream(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<(Vec<Vec<u8>>, Usage), RequestError> {
     let request = read(dialect, body, true)?;
-    let mut encoder = Encoder::new(dialect, request.include_usage, now);
+    let mut encoder = match dialect {
+        Dialect::OpenAiResponses => Encoder::responses(Asked::of(body), now),
+        dialect => Encoder::new(dialect, request.include_usage, now),
+    };
     let mut usage = Usage::default();
     let pieces = events(&request, id, now).into_iter().filter_map(|event| {
         if let Event::Usage(total) = &event {

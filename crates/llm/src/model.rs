@@ -122,6 +122,11 @@ impl Request {
     /// The JSON path of the content of message `index` in the request it came in.
     pub(crate) fn path(&self, index: usize) -> String {
         match (self.dialect, self.apart, index) {
+            (Dialect::OpenAiResponses, true, 0) => "instructions".to_owned(),
+            (Dialect::OpenAiResponses, ..) => match self.messages.get(index).and_then(|message| message.item) {
+                Some(item) => format!("input[{item}].content"),
+                None => "input".to_owned(),
+            },
             (Dialect::Gemini, true, 0) => "systemInstruction.parts".to_owned(),
             (Dialect::Gemini, apart, index) => format!("contents[{}].parts", index.saturating_sub(usize::from(apart))),
             (_, true, 0) => "system".to_owned(),
@@ -220,6 +225,8 @@ pub struct Message {
     pub parts: Vec<Part>,
     /// A participant's name (OpenAI).
     pub name: Option<String>,
+    /// Where the turn begins in the request it came in, if it was put together from several items (Responses).
+    pub item: Option<usize>,
     /// What is not modelled.
     pub extra: Vec<Extra>,
 }
@@ -227,7 +234,7 @@ pub struct Message {
 impl Message {
     /// A turn with nothing but parts.
     pub fn new(role: Role, parts: Vec<Part>) -> Self {
-        Self { role, parts, name: None, extra: Vec::new() }
+        Self { role, parts, name: None, item: None, extra: Vec::new() }
     }
 
     /// All its text, joined.
@@ -269,6 +276,9 @@ impl Part {
 /// How a signature of Google's begins here. Others are Anthropic's: neither takes the other's.
 pub(crate) const GEMINI_SIGNATURE: &str = "gemini:";
 
+/// How what `OpenAI` sealed begins here: then come the item's id, a colon, and the sealed reasoning.
+pub(crate) const OPENAI_SIGNATURE: &str = "openai:";
+
 /// What a part holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
@@ -305,7 +315,8 @@ pub enum Body {
     Thinking {
         /// The reasoning.
         text: String,
-        /// The provider's proof that it is its own; Google's begins with [`GEMINI_SIGNATURE`].
+        /// The provider's proof that it is its own; Google's begins with [`GEMINI_SIGNATURE`], OpenAI's with
+        /// [`OPENAI_SIGNATURE`].
         signature: Option<String>,
     },
     /// Reasoning only the provider can read.

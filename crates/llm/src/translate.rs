@@ -1,5 +1,6 @@
 //! One dialect in front, another behind.
 
+use crate::dialect::openai_responses::{self, Asked};
 use crate::dialect::{Failure, anthropic, error_body, gemini, openai_chat, stream_error_event};
 use crate::model::{Event, Request, Response, Usage};
 use crate::passthrough::Edits;
@@ -58,15 +59,28 @@ pub struct Translation {
     provider: Dialect,
     options: Options,
     model: String,
+    /// What of a Responses client's request its answer repeats.
+    asked: Asked,
 }
 
 impl Translation {
     /// Between two chat dialects; `None` where one of them is not chat.
     pub fn new(client: Dialect, provider: Dialect, options: Options) -> Option<Self> {
-        let chat = |dialect| matches!(dialect, Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::Gemini);
+        let chat = |dialect| {
+            matches!(
+                dialect,
+                Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::Gemini
+            )
+        };
         // Nobody is spoken to in these, only providers are.
         let own = matches!(provider, Dialect::BedrockConverse | Dialect::CohereChat | Dialect::OllamaChat);
-        (chat(client) && (chat(provider) || own)).then(|| Self { client, provider, options, model: String::new() })
+        (chat(client) && (chat(provider) || own)).then(|| Self {
+            client,
+            provider,
+            options,
+            model: String::new(),
+            asked: Asked::default(),
+        })
     }
 
     /// The same, where the provider is asked for `model`: answers that do not say which model they are of (Cohere's, Bedrock's)
@@ -74,6 +88,12 @@ impl Translation {
     #[must_use]
     pub fn naming(self, model: &str) -> Self {
         Self { model: model.to_owned(), ..self }
+    }
+
+    /// The same, for the answer to this request: a response of OpenAI's repeats what it answers.
+    #[must_use]
+    pub fn answering(self, body: &[u8]) -> Self {
+        if self.client == Dialect::OpenAiResponses { Self { asked: Asked::of(body), ..self } } else { self }
     }
 
     /// The model that was named, or empty.
@@ -124,6 +144,7 @@ impl Translation {
         match self.client {
             Dialect::AnthropicMessages => anthropic::response(response),
             Dialect::Gemini => Ok(gemini::response(response)),
+            Dialect::OpenAiResponses => openai_responses::response(response, &self.asked, self.options.now),
             _ => Ok(openai_chat::response(response, self.options.now)),
         }
         .map(String::into_bytes)
@@ -143,7 +164,10 @@ impl Translation {
     pub fn framed_stream(&self, framing: Framing, include_usage: bool) -> StreamTranslation {
         StreamTranslation {
             decoder: Decoder::framed(self.provider, framing),
-            encoder: Encoder::new(self.client, include_usage, self.options.now),
+            encoder: match self.client {
+                Dialect::OpenAiResponses => Encoder::responses(self.asked.clone(), self.options.now),
+                client => Encoder::new(client, include_usage, self.options.now),
+            },
             client: self.client,
             model: self.model.clone(),
             outcome: Outcome::Open,
@@ -161,6 +185,7 @@ pub(crate) fn decode_request(dialect: Dialect, body: &[u8], stream: bool) -> Res
         Dialect::AnthropicMessages => anthropic::request(&root),
         Dialect::OpenAiChat => openai_chat::request(&root),
         Dialect::Gemini => gemini::request(&root, "", stream),
+        Dialect::OpenAiResponses => openai_responses::request(&root),
         _ => Err(RequestError::unsupported("model", "it is not a chat request")),
     }
 }
@@ -171,6 +196,7 @@ pub(crate) enum Encoder {
     OpenAi(openai_chat::StreamWriter),
     Anthropic(anthropic::StreamWriter),
     Gemini(gemini::StreamWriter),
+    Responses(Box<openai_responses::StreamWriter>),
 }
 
 impl Encoder {
@@ -178,7 +204,21 @@ impl Encoder {
         match client {
             Dialect::AnthropicMessages => Self::Anthropic(anthropic::StreamWriter::default()),
             Dialect::Gemini => Self::Gemini(gemini::StreamWriter::default()),
+            Dialect::OpenAiResponses => Self::responses(Asked::default(), now),
             _ => Self::OpenAi(openai_chat::StreamWriter::new(include_usage, now)),
+        }
+    }
+
+    /// For the answer to what was `asked` of the Responses API.
+    pub(crate) fn responses(asked: Asked, now: u64) -> Self {
+        Self::Responses(Box::new(openai_responses::StreamWriter::new(asked, now)))
+    }
+
+    /// An error event, the last.
+    fn failed(&self, client: Dialect, failure: &Failure) -> Vec<u8> {
+        match self {
+            Self::Responses(writer) => openai_responses::error_event(failure, writer.sequence()),
+            _ => stream_error_event(client, failure),
         }
     }
 
@@ -188,6 +228,7 @@ impl Encoder {
             Self::OpenAi(_) => false,
             Self::Anthropic(writer) => writer.overflowed(),
             Self::Gemini(writer) => writer.overflowed(),
+            Self::Responses(writer) => writer.overflowed(),
         }
     }
 
@@ -196,6 +237,7 @@ impl Encoder {
             Self::OpenAi(writer) => writer.write(event, out),
             Self::Anthropic(writer) => writer.write(event, out),
             Self::Gemini(writer) => writer.write(event, out),
+            Self::Responses(writer) => writer.write(event, out),
         }
     }
 }
@@ -221,7 +263,7 @@ impl StreamTranslation {
         let mut out = self.write(&events);
         if readable.is_err() && self.outcome == Outcome::Open {
             self.outcome = Outcome::Garbage;
-            out.extend(stream_error_event(self.client, &Failure::garbage()));
+            out.extend(self.encoder.failed(self.client, &Failure::garbage()));
         }
         out
     }
@@ -237,7 +279,7 @@ impl StreamTranslation {
         let mut out = self.write(&events);
         if self.outcome == Outcome::Open && !complete {
             self.outcome = Outcome::Cut;
-            out.extend(stream_error_event(self.client, &Failure::cut()));
+            out.extend(self.encoder.failed(self.client, &Failure::cut()));
         }
         out
     }
@@ -248,7 +290,7 @@ impl StreamTranslation {
             return Vec::new();
         }
         self.outcome = Outcome::Cut;
-        stream_error_event(self.client, failure)
+        self.encoder.failed(self.client, failure)
     }
 
     /// What the stream has come to.
@@ -268,7 +310,7 @@ impl StreamTranslation {
                 break;
             }
             let several = event.choice().is_some_and(|choice| choice > 0);
-            if self.client == Dialect::AnthropicMessages && several {
+            if matches!(self.client, Dialect::AnthropicMessages | Dialect::OpenAiResponses) && several {
                 // There is room for one answer; the request could not have asked for more.
                 self.fail(ProviderError::stream(format!("{}.", ResponseError::ManyChoices)), &mut out);
                 break;
@@ -294,7 +336,7 @@ impl StreamTranslation {
     }
 
     fn fail(&mut self, error: ProviderError, out: &mut String) {
-        out.push_str(&String::from_utf8_lossy(&stream_error_event(self.client, &Failure::from(&error))));
+        out.push_str(&String::from_utf8_lossy(&self.encoder.failed(self.client, &Failure::from(&error))));
         self.outcome = Outcome::Failed(error);
     }
 }

@@ -153,6 +153,7 @@ impl Exchange for Inference<'_> {
         }
         let options = Options { flavour, stream: self.seen.stream, now: self.now, ..Options::default() };
         let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?.naming(model);
+        let translation = translation.answering(self.body);
         let body = translation.request(self.body, &edits)?;
         self.prepared(provider, model, body, (spoken, Some(translation)))
     }

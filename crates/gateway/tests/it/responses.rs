@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use testkit::mock::{Answer, Cassette, Mock, Received};
 
+use crate::compare;
 use crate::harness::{PROVIDER_KEY, World};
 
 fn config(mock: &Mock) -> String {
@@ -14,12 +15,13 @@ fn config(mock: &Mock) -> String {
         )
     };
     format!(
-        "{}{}{}[[model]]\nname = \"fast\"\ntargets = [{{ provider = \"o\", model = \"gpt-5-mini\" }}, \
+        "{}{}{}{}[[model]]\nname = \"fast\"\ntargets = [{{ provider = \"o\", model = \"gpt-5-mini\" }}, \
          {{ provider = \"x\", model = \"grok-4.3\" }}]\nretry = {{ attempts = 2 }}\n\
          [[policy]]\nname = \"all\"\nmay = {{ models = [\"*\"], providers = [\"o\"], max_output_tokens = 900 }}\n",
         provider("o", "openai", ""),
         provider("x", "xai", ""),
         provider("c", "openai-compatible", "api = \"responses\"\n"),
+        provider("m", "mistral", "") + &provider("a", "anthropic", "").replace("/a/v1", ""),
     )
 }
 
@@ -240,6 +242,142 @@ async fn the_providers_own_path_is_read_along_too() {
         assert_eq!(world.get_as("alice", "/v1/responses/resp_o").await.status, 200);
         assert_eq!(world.get_as("bob", "/v1/responses/resp_o").await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn every_client_is_answered_by_a_provider_that_is_asked_on_the_responses_api() {
+    let mock = Mock::start_with(provider).await;
+    let world = World::new(&config(&mock));
+    let chat = json!({"model": "c/gpt-5", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50});
+    let messages = json!({"model": "c/gpt-5", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]});
+    let google = json!({"contents": [{"parts": [{"text": "hi"}]}], "generationConfig": {"maxOutputTokens": 50}});
+    for (path, streamed_path, body) in [
+        ("/v1/chat/completions", "/v1/chat/completions", chat),
+        ("/v1/messages", "/v1/messages", messages),
+        ("/v1beta/models/c/gpt-5:generateContent", "/v1beta/models/c/gpt-5:streamGenerateContent?alt=sse", google),
+    ] {
+        for streamed in [false, true] {
+            let mut body = body.clone();
+            if streamed && !path.starts_with("/v1beta") {
+                body["stream"] = true.into();
+            }
+            let answer = world.post(if streamed { streamed_path } else { path }, &body).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let told = match (path, streamed) {
+                ("/v1/chat/completions", true) => compare::openai_stream(&answer.text()),
+                ("/v1/chat/completions", false) => compare::openai(&answer.json()),
+                ("/v1/messages", true) => compare::anthropic_stream(&answer.text()),
+                ("/v1/messages", false) => compare::anthropic(&answer.json()),
+                (_, true) => compare::gemini(&compare::payloads(&answer.text())),
+                (_, false) => compare::gemini(&[answer.json()]),
+            };
+            assert_eq!(
+                (told.text.as_str(), told.stop.as_str(), told.model.as_str()),
+                ("hello", "end_turn", "gpt-5-mini")
+            );
+            let got = mock.request(mock.count() - 1).await;
+            assert_eq!(got.target, "/c/v1/responses");
+            let sent = got.json();
+            assert_eq!(sent["input"], json!([{"type": "message", "role": "user", "content": "hi"}]));
+            assert_eq!((&sent["max_output_tokens"], &sent["store"]), (&json!(50), &json!(false)));
+            assert_eq!(sent["stream"].as_bool(), streamed.then_some(true));
+            let record = world.record();
+            assert_eq!((record.input_tokens, record.output_tokens), (Some(5), Some(3)));
+        }
+    }
+    assert!(world.objects.0.lock().unwrap().is_empty(), "nothing is stored");
+}
+
+#[tokio::test]
+async fn a_client_is_answered_by_providers_without_the_api() {
+    let mock = Mock::start().await;
+    let world = World::new(&config(&mock));
+    let tools = json!([{"type": "function", "name": "add", "parameters": {"type": "object"}}]);
+    let body = |model: &str, streamed: bool| json!({"model": model, "input": "hi", "tools": tools, "stream": streamed});
+    mock.push(Answer::json(
+        200,
+        &json!({"id": "c1", "model": "mistral-small", "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {
+            "content": null, "tool_calls": [{"id": "call_1", "function": {"name": "add", "arguments": "{\"a\":1.50}"}}]}}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}}),
+    ));
+    let answer = world.post("/v1/responses", &body("m/mistral-small", false)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let told = answer.json();
+    assert_eq!(mock.request(0).await.target, "/m/v1/chat/completions");
+    assert_eq!(
+        (&told["object"], &told["status"], &told["store"]),
+        (&json!("response"), &json!("completed"), &json!(false))
+    );
+    assert_eq!(told["tools"], tools);
+    let said = compare::responses(&told);
+    assert_eq!((said.calls[0].id.as_str(), said.calls[0].arguments.as_str()), ("call_1", "{\"a\":1.50}"));
+    mock.push(Answer::anthropic_stream(&[
+        json!({"type": "message_start", "message": {"id": "m1", "model": "claude", "usage": {"input_tokens": 3, "output_tokens": 1}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hello"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}}),
+        json!({"type": "message_stop"}),
+    ]));
+    let streamed = world.post("/v1/responses", &body("a/claude", true)).await.text();
+    assert_eq!(compare::responses_fault(&streamed), None, "{streamed}");
+    let said = compare::responses_stream(&streamed);
+    assert_eq!((said.text.as_str(), said.usage.input, said.usage.output), ("hello", 3, 4));
+    assert!(world.objects.0.lock().unwrap().is_empty(), "nothing is stored");
+    // A stream that breaks off, and an error.
+    mock.push(Answer::anthropic_stream(&[
+        json!({"type": "message_start", "message": {"id": "m1", "model": "claude", "usage": {"input_tokens": 3}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "hel"}}),
+    ]));
+    let cut = world.post("/v1/responses", &body("a/claude", true)).await.text();
+    let events = compare::payloads(&cut);
+    let last = events.last().unwrap();
+    assert_eq!((&last["type"], &last["error"]["code"]), (&json!("error"), &json!("upstream_cut")));
+    assert_eq!(last["sequence_number"], json!(events.len() - 1));
+    mock.push(Answer::json(
+        429,
+        &json!({"type": "error", "error": {"type": "rate_limit_error", "message": "Slow down."}}),
+    ));
+    let answer = world.post("/v1/responses", &body("a/claude", false)).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["error"]["message"]), (429, &json!("Slow down.")));
+}
+
+#[tokio::test]
+async fn what_needs_state_is_refused_where_nothing_is_stored() {
+    let mock = Mock::start().await;
+    let world = World::new(&config(&mock));
+    for (name, value, status) in [
+        ("background", json!(true), 400),
+        ("prompt", json!({"id": "pmpt_1"}), 400),
+        ("truncation", json!("auto"), 400),
+        ("tools", json!([{"type": "web_search"}]), 400),
+        ("previous_response_id", json!("resp_1"), 404),
+        ("conversation", json!("conv_1"), 404),
+    ] {
+        let mut body = json!({"model": "a/claude", "input": "hi"});
+        body[name] = value;
+        let answer = world.post("/v1/responses", &body).await;
+        assert_eq!(answer.status.as_u16(), status, "{name}: {}", answer.text());
+        if status == 400 {
+            assert_eq!(answer.code(), "unsupported_parameter", "{name}");
+        }
+    }
+    assert_eq!(mock.count(), 0);
+}
+
+#[tokio::test]
+async fn the_built_in_model_answers_clients_of_the_responses_api_too() {
+    let mock = Mock::start().await;
+    let world = World::new(&config(&mock));
+    let mut body = json!({"model": "vouchgate/echo", "instructions": "Be kind.", "input": "hi there",
+        "metadata": {"k": "v"}, "temperature": 0.50});
+    let whole = world.post("/v1/responses", &body).await.json();
+    assert_eq!(compare::responses(&whole).text, "hi there");
+    assert_eq!((&whole["instructions"], &whole["metadata"]["k"]), (&json!("Be kind."), &json!("v")));
+    body["stream"] = true.into();
+    let streamed = world.post("/v1/responses", &body).await.text();
+    assert_eq!(compare::responses_fault(&streamed), None, "{streamed}");
+    assert_eq!(compare::responses_stream(&streamed).text, "hi there");
 }
 
 /// The recordings of `POST /responses`.

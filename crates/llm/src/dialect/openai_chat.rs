@@ -10,12 +10,13 @@ mod response;
 mod stream;
 
 pub(crate) use request::request;
+pub(super) use request::{audio, file_source, url_source};
 pub(crate) use response::response;
 pub(crate) use stream::StreamWriter;
 
 use crate::json::{Array, Object};
-use crate::model::{Citation, GEMINI_SIGNATURE, Stop, TokenLogprob, Usage};
-use crate::provider::openai::GOOGLE_FORMAT;
+use crate::model::{Citation, GEMINI_SIGNATURE, OPENAI_SIGNATURE, Stop, TokenLogprob, Usage};
+use crate::provider::openai::{GOOGLE_FORMAT, OPENAI_FORMAT};
 
 /// `finish_reason`.
 fn finish_reason(stop: &Stop) -> &'static str {
@@ -72,8 +73,14 @@ fn reasoning_detail(a: &mut Array<'_>, text: Option<&str>, signature: Option<&st
         o.text("type", "reasoning.text");
         o.maybe_text("text", text);
         o.maybe_text("signature", signature);
-        let google = signature.is_some_and(|signature| signature.starts_with(GEMINI_SIGNATURE));
-        o.maybe_text("format", signature.map(|_| if google { GOOGLE_FORMAT } else { "anthropic-claude-v1" }));
+        o.maybe_text(
+            "format",
+            signature.map(|signature| match signature {
+                google if google.starts_with(GEMINI_SIGNATURE) => GOOGLE_FORMAT,
+                openai if openai.starts_with(OPENAI_SIGNATURE) => OPENAI_FORMAT,
+                _ => "anthropic-claude-v1",
+            }),
+        );
         o.number("index", index);
     });
 }

@@ -7,6 +7,7 @@ pub(crate) mod gemini;
 pub(crate) mod neutral;
 pub(crate) mod ollama;
 pub(crate) mod openai;
+pub(crate) mod openai_responses;
 pub(crate) mod usage;
 
 use crate::codec::frames::Frames;
@@ -68,13 +69,12 @@ pub(crate) fn encode(dialect: Dialect, flavour: Flavour, request: &Request) -> R
         Dialect::OpenAiChat => openai::request(request, flavour).map(String::into_bytes),
         Dialect::Gemini => gemini::request(request).map(String::into_bytes),
         Dialect::BedrockConverse => bedrock::request(request).map(String::into_bytes),
+        Dialect::OpenAiResponses => openai_responses::request(request, flavour).map(String::into_bytes),
         Dialect::CohereChat => cohere::request(request).map(String::into_bytes),
         Dialect::OllamaChat => ollama::request(request).map(String::into_bytes),
-        Dialect::OpenAiEmbeddings
-        | Dialect::OpenAiResponses
-        | Dialect::BedrockInvoke
-        | Dialect::CohereChatV1
-        | Dialect::CohereEmbed => Err(RequestError::unsupported("model", "it is not a chat model")),
+        Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke | Dialect::CohereChatV1 | Dialect::CohereEmbed => {
+            Err(RequestError::unsupported("model", "it is not a chat model"))
+        }
     }
 }
 
@@ -96,13 +96,12 @@ pub(crate) fn decode(dialect: Dialect, body: &[u8]) -> Result<Response, Response
         Dialect::OpenAiChat => openai::response(&root),
         Dialect::Gemini => gemini::response(&root),
         Dialect::BedrockConverse => bedrock::response(&root),
+        Dialect::OpenAiResponses => openai_responses::response(&root),
         Dialect::CohereChat => cohere::response(&root),
         Dialect::OllamaChat => ollama::response(&root),
-        Dialect::OpenAiEmbeddings
-        | Dialect::OpenAiResponses
-        | Dialect::BedrockInvoke
-        | Dialect::CohereChatV1
-        | Dialect::CohereEmbed => Err(ResponseError::Shape("choices")),
+        Dialect::OpenAiEmbeddings | Dialect::BedrockInvoke | Dialect::CohereChatV1 | Dialect::CohereEmbed => {
+            Err(ResponseError::Shape("choices"))
+        }
     }
 }
 
@@ -122,6 +121,7 @@ enum Inner {
     Anthropic(anthropic::Stream),
     Gemini(gemini::Stream),
     Bedrock(bedrock::Stream),
+    Responses(openai_responses::Stream),
 }
 
 impl Inner {
@@ -133,6 +133,7 @@ impl Inner {
             Self::Anthropic(stream) => stream.take(event, events),
             Self::Gemini(stream) => stream.take(event, events),
             Self::Bedrock(stream) => stream.take(event, events),
+            Self::Responses(stream) => stream.take(event, events),
         }
     }
 }
@@ -149,6 +150,7 @@ impl Decoder {
             Dialect::AnthropicMessages => Inner::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Inner::Gemini(gemini::Stream::default()),
             Dialect::BedrockConverse => Inner::Bedrock(bedrock::Stream::default()),
+            Dialect::OpenAiResponses => Inner::Responses(openai_responses::Stream::default()),
             Dialect::CohereChat => Inner::Cohere(cohere::Stream::default()),
             Dialect::OllamaChat => Inner::Ollama(ollama::Stream::default()),
             _ => Inner::OpenAi(openai::Stream::default()),
@@ -182,6 +184,7 @@ impl Decoder {
             Inner::Ollama(stream) => stream.is_ended(),
             Inner::Gemini(stream) => stream.finish(clean, events),
             Inner::Bedrock(stream) => stream.finish(clean, events),
+            Inner::Responses(stream) => stream.is_ended(),
         }
     }
 
@@ -194,6 +197,7 @@ impl Decoder {
             Inner::Anthropic(stream) => stream.usage(),
             Inner::Gemini(stream) => stream.usage(),
             Inner::Bedrock(stream) => stream.usage(),
+            Inner::Responses(stream) => stream.usage(),
         }
     }
 }

@@ -22,12 +22,13 @@ mod request;
 mod response;
 mod stream;
 
+pub(super) use request::{audio_format, effort};
 pub(crate) use request::{data_url, request};
 pub(crate) use response::response;
 pub(crate) use stream::Stream;
 
 use crate::json::{Node, object, quoted};
-use crate::model::{Body, Citation, GEMINI_SIGNATURE, Json, Part, Stop, TokenLogprob, ToolCall};
+use crate::model::{Body, Citation, GEMINI_SIGNATURE, Json, OPENAI_SIGNATURE, Part, Stop, TokenLogprob, ToolCall};
 
 /// `finish_reason`; what is unknown or empty counts as the model's own end.
 fn stop(choice: &Node<'_>) -> Stop {
@@ -60,6 +61,8 @@ struct Signed {
 
 /// Whose signature one of `reasoning_details` holds: Google's.
 pub(crate) const GOOGLE_FORMAT: &str = "google-gemini-v1";
+/// Or OpenAI's.
+pub(crate) const OPENAI_FORMAT: &str = "openai-responses-v1";
 
 fn thought(message: &Node<'_>) -> Thought {
     let mut found = Thought::default();
@@ -77,6 +80,7 @@ fn thought(message: &Node<'_>) -> Thought {
         let signature = detail.text_of("signature").filter(|s| !s.is_empty());
         let signature = signature.filter(|signature| match detail.text_of("format").as_deref() {
             Some(GOOGLE_FORMAT) => signature.starts_with(GEMINI_SIGNATURE),
+            Some(OPENAI_FORMAT) => signature.starts_with(OPENAI_SIGNATURE),
             Some(format) => format.starts_with("anthropic"),
             None => true,
         });

@@ -375,6 +375,137 @@ pub fn anthropic_stream(stream: &str) -> Said {
     said
 }
 
+/// Read an answer of OpenAI's Responses API.
+pub fn responses(body: &Value) -> Said {
+    let usage = &body["usage"];
+    let mut said = Said {
+        stop: match (text(body, "status"), text(&body["incomplete_details"], "reason")) {
+            ("incomplete", "content_filter") => "refusal",
+            ("incomplete", _) => "max_tokens",
+            _ => "end_turn",
+        }
+        .to_owned(),
+        usage: Used {
+            input: count(usage, &["input_tokens"]),
+            output: count(usage, &["output_tokens"]),
+            cache_read: count(usage, &["input_tokens_details", "cached_tokens"]),
+            cache_write: count(usage, &["input_tokens_details", "cache_write_tokens"]),
+            reasoning: count(usage, &["output_tokens_details", "reasoning_tokens"]),
+        },
+        model: text(body, "model").to_owned(),
+        answers: 1,
+        ..Said::default()
+    };
+    for item in body["output"].as_array().into_iter().flatten() {
+        responses_item(item, &mut said);
+    }
+    if !said.calls.is_empty() && said.stop == "end_turn" {
+        "tool_use".clone_into(&mut said.stop);
+    }
+    said.error = body.get("error").filter(|error| !error.is_null()).map(|error| match error.as_str() {
+        Some(message) => message.to_owned(),
+        None => text(error, "message").to_owned(),
+    });
+    said
+}
+
+fn responses_item(item: &Value, said: &mut Said) {
+    let texts = |name: &str| -> Vec<String> {
+        item[name].as_array().into_iter().flatten().map(|piece| text(piece, "text").to_owned()).collect()
+    };
+    match text(item, "type") {
+        "message" => {
+            said.text.push_str(&texts("content").concat());
+            for part in item["content"].as_array().into_iter().flatten() {
+                said.refusal.push_str(text(part, "refusal"));
+            }
+        }
+        "reasoning" => {
+            let told = texts("content").concat();
+            said.reasoning.push_str(&if told.is_empty() { texts("summary").join("\n\n") } else { told });
+        }
+        "function_call" => said.calls.push(Call {
+            id: text(item, "call_id").to_owned(),
+            name: text(item, "name").to_owned(),
+            arguments: text(item, "arguments").to_owned(),
+        }),
+        "custom_tool_call" => said.calls.push(Call {
+            id: text(item, "call_id").to_owned(),
+            name: text(item, "name").to_owned(),
+            arguments: serde_json::json!({ "input": text(item, "input") }).to_string(),
+        }),
+        _ => {}
+    }
+}
+
+/// Read a stream of the Responses API: the items as each is told whole, the rest from its last event.
+pub fn responses_stream(stream: &str) -> Said {
+    let events = payloads(stream);
+    let of = |kinds: &[&str]| events.iter().filter(|event| kinds.contains(&text(event, "type"))).collect::<Vec<_>>();
+    let mut last = of(&["response.completed", "response.incomplete", "response.failed"])
+        .last()
+        .map(|event| event["response"].clone())
+        .unwrap_or_default();
+    let items: Vec<Value> = of(&["response.output_item.done"]).iter().map(|event| event["item"].clone()).collect();
+    if !items.is_empty() {
+        last["output"] = Value::Array(items);
+    }
+    let mut said = responses(&last);
+    if let Some(event) = of(&["error"]).first() {
+        let error = if event["error"].is_object() { &event["error"] } else { *event };
+        said.error = Some(text(error, "message").to_owned());
+    }
+    said
+}
+
+/// What is wrong with a stream of the Responses API: its numbers, and whether the pieces of each item are what the item
+/// and the last event say. `None` if nothing.
+pub fn responses_fault(stream: &str) -> Option<String> {
+    let events = payloads(stream);
+    let mut pieces: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+    let mut items: Vec<Value> = Vec::new();
+    for (number, event) in events.iter().enumerate() {
+        if count(event, &["sequence_number"]) != number as u64 {
+            return Some(format!("event {number} is numbered {}", event["sequence_number"]));
+        }
+        let kind = text(event, "type");
+        let (item, part) = (text(event, "item_id"), event["content_index"].to_string());
+        let place = format!("{item} {part}");
+        if kind.ends_with(".delta") {
+            pieces.entry(place).or_default().push_str(text(event, "delta"));
+            continue;
+        }
+        let whole = ["text", "refusal", "arguments", "input"].iter().find_map(|name| event[*name].as_str());
+        if let Some(whole) = whole.filter(|_| kind.ends_with(".done")) {
+            let known = pieces.get(&place).cloned().unwrap_or_default();
+            if known != whole && !(known.is_empty() && whole == "{}") {
+                return Some(format!("{kind} says {whole:?} after {known:?}"));
+            }
+        }
+        match kind {
+            "response.output_item.added" => {
+                if count(event, &["output_index"]) != items.len() as u64 || event["item"]["id"].as_str().is_none() {
+                    return Some(format!("{event}"));
+                }
+                items.push(Value::Null);
+            }
+            "response.output_item.done" => {
+                let at = usize::try_from(count(event, &["output_index"])).ok()?;
+                let Some(slot) = items.get_mut(at) else { return Some(format!("{event}")) };
+                *slot = event["item"].clone();
+            }
+            "response.completed" | "response.incomplete" => {
+                if event["response"]["output"] != Value::Array(items.clone()) {
+                    return Some(format!("the last event says {} of {items:?}", event["response"]["output"]));
+                }
+                return (number + 1 != events.len()).then(|| "more after the last event".to_owned());
+            }
+            _ => {}
+        }
+    }
+    Some("there is no last event".to_owned())
+}
+
 /// Where `translated` says something else than `original`; `None` if nowhere. Allowed: a provider's empty or
 /// missing call id may have been made up, arguments that are not JSON stand under `INVALID_JSON`, a turn with calls
 /// waits for them whatever its provider called it, a refusal in words is a refusal, and stop sequences have no name

@@ -149,7 +149,7 @@ fn message(node: &Node<'_>, path: &str) -> Result<Message, RequestError> {
         return Err(RequestError::missing(format!("{path}content")));
     }
     let extra = extras(node.members(), &["role", "content"]);
-    Ok(Message { role, parts: content(node, "content", path)?, name: None, extra })
+    Ok(Message { role, parts: content(node, "content", path)?, name: None, item: None, extra })
 }
 
 /// A string, or blocks.

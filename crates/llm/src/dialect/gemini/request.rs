@@ -298,7 +298,13 @@ fn message(node: &Node<'_>, path: &str, ids: &mut Ids) -> Result<Message, Reques
         Some("system") => Role::System,
         Some(_) => return Err(RequestError::wrong(format!("{path}role"), "user or model")),
     };
-    Ok(Message { role, parts: parts(node, path, ids)?, name: None, extra: others(node, &["role", "parts"], "") })
+    Ok(Message {
+        role,
+        parts: parts(node, path, ids)?,
+        name: None,
+        item: None,
+        extra: others(node, &["role", "parts"], ""),
+    })
 }
 
 fn parts(node: &Node<'_>, path: &str, ids: &mut Ids) -> Result<Vec<Part>, RequestError> {

@@ -242,7 +242,7 @@ fn message(node: &Node<'_>, path: &str) -> Result<Message, RequestError> {
     if let (Some(cache), Some(last)) = (json(node, "cache_control"), parts.last_mut()) {
         last.cache_control.get_or_insert(cache);
     }
-    Ok(Message { role, parts, name, extra })
+    Ok(Message { role, parts, name, item: None, extra })
 }
 
 fn tool_call(node: &Node<'_>, path: &str) -> Result<Part, RequestError> {
@@ -317,13 +317,13 @@ fn part(node: &Node<'_>, path: &str) -> Result<Part, RequestError> {
 }
 
 /// `input_audio`: base64, and a `format` that is the media type's second half.
-fn audio(node: Option<&Node<'_>>) -> Option<Body> {
+pub(in crate::dialect) fn audio(node: Option<&Node<'_>>) -> Option<Body> {
     let (data, format) = (node?.text_of("data")?, node?.text_of("format")?);
     Some(Body::Audio { media_type: format!("audio/{format}"), data: data.into_owned() })
 }
 
 /// A `data:` URL (RFC 2397) in base64 as data, any other URL as itself.
-fn url_source(url: &str) -> Source {
+pub(in crate::dialect) fn url_source(url: &str) -> Source {
     let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
     match data {
         Some((media_type, data)) => {
@@ -336,7 +336,7 @@ fn url_source(url: &str) -> Source {
 }
 
 /// `file_data`: a `data:` URL, or bare base64, which OpenAI takes for a PDF. Plain text is read.
-fn file_source(data: &str) -> Source {
+pub(in crate::dialect) fn file_source(data: &str) -> Source {
     use base64::Engine as _;
     match url_source(data) {
         Source::Base64 { media_type, data } if media_type.starts_with("text/") => {

@@ -3,7 +3,8 @@
 use super::INVALID_JSON;
 use crate::json::{Array, Limits, Object, array, node, object};
 use crate::model::{
-    Body, Extra, GEMINI_SIGNATURE, Json, Message, Output, Part, Reasoning, Request, Role, Source, Tool, ToolChoice,
+    Body, Extra, GEMINI_SIGNATURE, Json, Message, OPENAI_SIGNATURE, Output, Part, Reasoning, Request, Role, Source,
+    Tool, ToolChoice,
 };
 use crate::{Dialect, RequestError};
 
@@ -211,7 +212,9 @@ fn supported<'a>(
     match &part.body {
         Body::Thinking { signature: None, .. } => return Ok(None),
         // Only its maker takes it back.
-        Body::Thinking { signature: Some(signature), .. } if signature.starts_with(GEMINI_SIGNATURE) => {
+        Body::Thinking { signature: Some(signature), .. }
+            if signature.starts_with(GEMINI_SIGNATURE) || signature.starts_with(OPENAI_SIGNATURE) =>
+        {
             return Ok(None);
         }
         Body::Other { kind, .. } if !native => return refuse(&request.kind_of(kind), "Anthropic has no such part"),

@@ -11,7 +11,8 @@ use crate::{Dialect, RequestError};
 pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, RequestError> {
     let native = request.dialect == Dialect::OpenAiChat;
     if !native {
-        request.extra.iter().try_for_each(|extra| neutral(extra, ""))?;
+        let others = request.extra.iter().filter(|extra| extra.name != "text.verbosity");
+        others.into_iter().try_for_each(|extra| neutral(extra, ""))?;
         if matches!(request.tool_choice, Some(ToolChoice::Other(_))) {
             let name = request.called("tool_choice", "toolConfig");
             return Err(RequestError::unsupported(name, "auto, none, any or one tool"));
@@ -54,6 +55,10 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
         }
         let user = request.user.as_deref().filter(|_| native || flavour == Flavour::OpenAi);
         o.maybe_text("user", user.filter(|_| !has("safety_identifier")));
+        let verbosity = request.extra.iter().find(|extra| extra.name == "text.verbosity");
+        if let Some(verbosity) = verbosity {
+            o.raw("verbosity", verbosity.value.as_str());
+        }
         if native {
             for extra in &request.extra {
                 o.raw(&extra.name, extra.value.as_str());
@@ -149,7 +154,8 @@ fn supported(part: &Part, request: &Request, path: &str) -> Result<(), RequestEr
     let native = request.dialect == Dialect::OpenAiChat;
     let refuse = |what: &str, why| Err(RequestError::unsupported(format!("{path}{what}"), why));
     if !native {
-        part.extra.iter().try_for_each(|extra| neutral(extra, &format!("{path}.")))?;
+        let others = part.extra.iter().filter(|extra| extra.name != "detail");
+        others.into_iter().try_for_each(|extra| neutral(extra, &format!("{path}.")))?;
     }
     match &part.body {
         Body::Other { kind, .. } if !native => refuse(&request.kind_of(kind), "OpenAI's dialect has no such part"),
@@ -286,7 +292,7 @@ fn piece(a: &mut Array<'_>, part: &Part) {
 }
 
 /// OpenAI knows `wav` and `mp3`, others more: what is no second name of these two stays.
-fn audio_format(media_type: &str) -> &str {
+pub(in crate::provider) fn audio_format(media_type: &str) -> &str {
     match media_type.strip_prefix("audio/").unwrap_or(media_type) {
         "mpeg" | "x-mp3" => "mp3",
         "x-wav" | "wave" => "wav",
@@ -422,7 +428,7 @@ fn response_format(o: &mut Object<'_>, output: &Output) {
 }
 
 /// `reasoning_effort`. Anthropic's `disabled` is left to the model: most know no `none`.
-fn effort(reasoning: &Reasoning, native: bool) -> Option<&str> {
+pub(in crate::provider) fn effort(reasoning: &Reasoning, native: bool) -> Option<&str> {
     match reasoning {
         Reasoning::Off => native.then_some("none"),
         Reasoning::Auto => None,
