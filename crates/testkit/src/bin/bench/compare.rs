@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use testkit::process::Process;
 
 use crate::subject::{self, Case, Subject};
-use crate::{load, verify};
+use crate::{load, streams, verify};
 
 const CONNECTIONS: usize = 64;
 const STREAMS: usize = 1_000;
@@ -19,7 +19,7 @@ const ALONE: usize = 3_000;
 pub(crate) struct Plan {
     pub(crate) vouchgate: PathBuf,
     pub(crate) requests: usize,
-    /// Only the subjects whose names hold this (and `direct`).
+    /// Only the subjects whose names hold this (and `direct`), or `streams` for those.
     pub(crate) only: Option<String>,
 }
 
@@ -53,6 +53,7 @@ pub(crate) struct Row {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) rows: Vec<Row>,
+    pub(crate) streams: Vec<streams::Row>,
     /// CPU time of one ES256 verification alone, in microseconds.
     pub(crate) verification: f64,
 }
@@ -64,6 +65,9 @@ pub(crate) async fn run(plan: &Plan) -> Found {
     let addr = subject::address(&upstream.line("listening on ").await);
 
     let wanted = |name: &str| plan.only.as_deref().is_none_or(|only| name.contains(only));
+    if plan.only.as_deref() == Some("streams") {
+        return Found { rows: Vec::new(), streams: streams::run(plan, addr).await, verification: 0.0 };
+    }
     let mut rows = vec![measure(plan, subject::direct(addr)).await];
     if wanted("bare hyper") {
         rows.push(measure(plan, subject::bare(addr).await).await);
@@ -80,7 +84,8 @@ pub(crate) async fn run(plan: &Plan) -> Found {
             None => eprintln!("haproxy is not installed: left out"),
         }
     }
-    Found { rows, verification: verify::measure().await }
+    let streams = if plan.only.is_none() { streams::run(plan, addr).await } else { Vec::new() };
+    Found { rows, streams, verification: verify::measure().await }
 }
 
 async fn measure(plan: &Plan, subject: Subject) -> Row {

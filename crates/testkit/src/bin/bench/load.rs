@@ -137,6 +137,24 @@ async fn send(
     open
 }
 
+/// Ask for a stream this many times, one after the other: how long until the first event of each came.
+pub(crate) async fn first(target: &Target, request: &[u8], count: usize) -> Outcome {
+    let mut connection = Connection::open(target).await;
+    let mut outcome = Outcome { took: Duration::ZERO, latencies: Vec::with_capacity(count), failed: 0 };
+    for _ in 0..count {
+        let sent = SystemClock.monotonic();
+        connection.write(request).await;
+        connection.buffer.clear();
+        connection.read_until(b"data: ").await;
+        outcome.latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+        while !connection.buffer.ends_with(b"0\r\n\r\n") {
+            connection.more().await;
+        }
+    }
+    outcome.latencies.sort_unstable();
+    outcome
+}
+
 /// Open `count` streams, wait for the first event of each, and keep them open as long as the result is kept. One that
 /// is given is sent on each.
 pub(crate) async fn hold_streams(target: &Target, subject: &Subject, count: usize) -> Vec<Connection> {

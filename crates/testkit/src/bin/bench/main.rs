@@ -18,6 +18,7 @@ mod compare;
 mod load;
 mod prover;
 mod report;
+mod streams;
 mod subject;
 mod upstream;
 mod verify;

@@ -31,7 +31,7 @@ pub(crate) fn table(found: &Found) -> String {
         "MiB",
         "streams MiB",
     );
-    let Some(direct) = rows.first() else { return text };
+    let Some(direct) = rows.first() else { return crate::streams::table(&found.streams) };
     for row in rows {
         let mib =
             |bytes: Option<u64>| bytes.map_or("-".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1_048_576.0));
@@ -71,6 +71,9 @@ pub(crate) fn table(found: &Found) -> String {
             ));
         }
     }
+    if !found.streams.is_empty() {
+        text.push_str(&crate::streams::table(&found.streams));
+    }
     text
 }
 
@@ -99,6 +102,7 @@ pub(crate) fn json(plan: &Plan, found: &Found) -> String {
         "cores": cores,
         "es256_verification_us": found.verification,
         "subjects": rows,
+        "streams": crate::streams::json(&found.streams),
     });
     format!("{result:#}\n")
 }

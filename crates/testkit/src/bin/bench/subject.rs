@@ -294,8 +294,13 @@ pub(crate) fn body(stream: bool) -> String {
 
 /// A request with these header lines beside those every request has.
 pub(crate) fn request(headers: &str, body: &str) -> Vec<u8> {
+    request_to(PATH, headers, body)
+}
+
+/// The same to another endpoint.
+pub(crate) fn request_to(path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {PATH} HTTP/1.1\r\nHost: {SERVER}\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: {SERVER}\r\nContent-Type: application/json\r\n\
          Accept: application/json\r\nUser-Agent: bench/1\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len(),
     )
