@@ -6,8 +6,11 @@ use llm::passthrough::{
 };
 use llm::{Dialect, Framing, Limits, Options, SseDecoder, SseEvent, Translation};
 
+/// What a target does with its input.
+type Entry = fn(&[u8]);
+
 /// Every target: its name, and what it does.
-pub(crate) const ENTRIES: &[(&str, fn(&[u8]))] = &[
+pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("json", json),
     ("sse", sse),
     ("stream_lines", |data| stream(Dialect::OpenAiChat, Framing::Lines, data)),

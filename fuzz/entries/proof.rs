@@ -7,8 +7,11 @@ use proof::mtls::{ClientCertificate, parse_client_cert_header};
 use proof::secevent::Set;
 use proof::signature::SignedRequest;
 
+/// What a target does with its input.
+type Entry = fn(&[u8]);
+
 /// Every target: its name, and what it does.
-pub(crate) const ENTRIES: &[(&str, fn(&[u8]))] = &[
+pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("jws", |data| {
         on_text(data, |text| {
             if let Ok(token) = parse_compact(text) {

@@ -57,7 +57,7 @@ const MUTATIONS: &[Mutation] = &[
     ("line ends mixed", |stream| {
         let ends = ["\r\n", "\n", "\r\n", "\r\n", "\n"];
         let numbered = lines(stream).into_iter().enumerate();
-        numbered.map(|(at, line)| format!("{line}{}", ends[at % ends.len()])).collect()
+        numbered.flat_map(|(at, line)| [line, ends[at % ends.len()].to_owned()]).collect()
     }),
     ("comments", |stream| {
         each_line(

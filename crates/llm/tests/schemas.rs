@@ -73,8 +73,8 @@ fn what_clients_are_told_fits_the_published_schemas() {
     let mut answers = Vec::new();
     for folder in std::fs::read_dir(data.join("cassettes")).unwrap().flatten() {
         for file in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-            let text = std::fs::read_to_string(file.path()).unwrap();
-            let Ok(recorded) = serde_json::from_str::<Value>(&text) else { continue };
+            let json = std::fs::read_to_string(file.path()).unwrap();
+            let Ok(recorded) = serde_json::from_str::<Value>(&json) else { continue };
             for client in [Dialect::OpenAiChat, Dialect::AnthropicMessages] {
                 let name = format!("{} {} for {}", recorded["provider"], recorded["id"], client.as_str());
                 let told = told(client, &recorded).into_iter();

@@ -67,18 +67,18 @@ impl World {
         for (name, home) in &named {
             config.push_str(&support::provider(name, home.kind, &format!("{}{}", mock.url(), home.base), &key));
             if let Some(api) = home.api {
-                config.push_str(&format!("api = \"{api}\"\n"));
+                config.extend(["api = \"", api, "\"\n"]);
             }
             lists.push(format!(
                 "{{ provider = \"{name}\", methods = [\"GET\", \"POST\", \"DELETE\"], paths = [\"/**\"] }}"
             ));
         }
         let lists: Vec<_> = lists.chunks(60).map(|lists| lists.join(", ")).collect();
-        for (at, list) in lists.iter().enumerate() {
-            config.push_str(&format!(
+        config.extend(lists.iter().enumerate().map(|(at, list)| {
+            format!(
                 "\n[[policy]]\nname = \"native-{at}\"\nwho = {{ client = \"app\" }}\nmay = {{ passthrough = [{list}] }}\n"
-            ));
-        }
+            )
+        }));
         let gateway = Gateway::start_in(dir, &config).await;
         let token = gateway.token("app").await;
         let owner =

@@ -78,14 +78,12 @@ pub(super) fn homes(all: &[Arc<Cassette>]) -> BTreeMap<String, Home> {
         let mut home = Home::of(cassette);
         let provider = cassette.provider.replace('(', "-").replace(')', "");
         let key = (provider.clone(), home.kind, home.base.clone(), home.api);
-        home.name = names
-            .entry(key)
-            .or_insert_with(|| {
-                let count = taken.entry(provider.clone()).or_default();
-                *count += 1;
-                if *count == 1 { provider } else { format!("{provider}-{count}") }
-            })
-            .clone();
+        let named = names.entry(key).or_insert_with(|| {
+            let count = taken.entry(provider.clone()).or_default();
+            *count += 1;
+            if *count == 1 { provider } else { format!("{provider}-{count}") }
+        });
+        home.name.clone_from(named);
         homes.insert(cassette.id.clone(), home);
     }
     homes
@@ -199,8 +197,7 @@ pub(super) fn body(cassette: &Cassette) -> (Vec<u8>, Option<String>) {
             return (form.into_bytes(), Some("multipart/form-data; boundary=made".to_owned()));
         }
         "completions" => json!({"model": "unknown", "prompt": "Go on."}),
-        "responses" => json!({"model": "unknown", "input": "Go on."}),
-        "embeddings" => json!({"model": "unknown", "input": "Go on."}),
+        "responses" | "embeddings" => json!({"model": "unknown", "input": "Go on."}),
         endpoint if endpoint.starts_with("generateContent") => {
             json!({"contents": [{"role": "user", "parts": [{"text": "Go on."}]}]})
         }

@@ -1,6 +1,7 @@
 //! Passed and tried per provider, and the reason of each exception.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 /// The outcome of one question.
 pub(super) struct Table {
@@ -35,13 +36,13 @@ impl Figures {
             if tried == 0 { String::new() } else { format!("{passed} of {tried}") }
         };
         for ((provider, endpoint), row) in &self.0 {
-            text.push_str(&format!("| {provider} | {endpoint} | {} | {} |\n", shown(row[0]), shown(row[1])));
+            let _ = writeln!(text, "| {provider} | {endpoint} | {} | {} |", shown(row[0]), shown(row[1]));
             for (sum, (passed, tried)) in sums.iter_mut().zip(row) {
                 sum.0 += passed;
                 sum.1 += tried;
             }
         }
-        text.push_str(&format!("| all | | {} | {} |\n", shown(sums[0]), shown(sums[1])));
+        let _ = writeln!(text, "| all | | {} | {} |", shown(sums[0]), shown(sums[1]));
         text
     }
 }
