@@ -11,7 +11,7 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
-    Algorithm, Bound, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider,
+    Algorithm, Bound, CacheSection, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider,
     ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreSection, Timeout, Upstream,
     VariableKind, VaultSection, routes,
 };
@@ -192,6 +192,9 @@ impl Alone for Model {
         }
         timeout_alone(&self.timeout, "timeout", faults);
         self.routing_alone(faults);
+        if let Some(cache) = &self.cache {
+            cache.alone(faults);
+        }
     }
 }
 
@@ -416,6 +419,14 @@ impl Alone for Limits {
         }
         for (key, time) in [("pre_stop", self.pre_stop), ("drain_timeout", self.drain_timeout)] {
             between(time, Span::secs(0), DAY, key, faults);
+        }
+    }
+}
+
+impl Alone for CacheSection {
+    fn alone(&self, faults: &mut Faults) {
+        if self.size.as_u64() > 64 << 30 {
+            faults.add("size", Code::BadValue, "a size up to 64GiB belongs here");
         }
     }
 }

@@ -195,6 +195,11 @@ impl<'a> World<'a> {
                     self.providers.need(target.provider.as_str(), format!("{path}.targets[{index}].provider"), faults);
                 }
             }
+            if let Some(semantic) = model.cache.as_ref().and_then(|cache| cache.semantic.as_ref())
+                && semantic.provider.as_str() != OWN_NAME
+            {
+                self.providers.need(semantic.provider.as_str(), format!("{path}.cache.semantic.provider"), faults);
+            }
         }
         for (path, service) in self.services.iter() {
             self.need_model(&service.model, format!("{path}.model"), faults);

@@ -4,6 +4,7 @@
 //! or environment variable that is named exists is found out by whoever opens it, not here.
 
 mod alone;
+mod cache;
 mod check;
 mod client;
 mod client_auth;
@@ -38,6 +39,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{CacheScope, CacheSection, ModelCache, SemanticCache, Similarity};
 pub use client::{Client, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
 pub use cloud::{Entra, FieldText, FieldValue, PathName};
@@ -90,6 +92,8 @@ pub struct Config {
     pub limits: Limits,
     /// Web pages that may call.
     pub cors: Cors,
+    /// Room for cached answers.
+    pub cache: CacheSection,
     /// Where state is kept.
     pub store: StoreSection,
     /// The key that seals all secrets.

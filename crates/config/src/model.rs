@@ -4,6 +4,7 @@ use base::{Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::ModelCache;
 use crate::routing::{Sticky, Strategy, When};
 use crate::text::{NameText, SpanText};
 
@@ -29,6 +30,9 @@ pub struct Model {
     /// Times of its own instead of those in `[limits]`.
     #[serde(default, skip_serializing_if = "Timeout::is_empty")]
     pub timeout: Timeout,
+    /// Keep answers for a while. Absent: none is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<ModelCache>,
 }
 
 /// One model of one provider.

@@ -6,7 +6,6 @@ const KEYS: &[(&str, &str)] = &[
     ("audit", "the audit log"),
     ("budget", "budgets"),
     ("guard", "guards"),
-    ("model.cache", "answer caches"),
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),

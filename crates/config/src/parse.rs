@@ -80,6 +80,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         server: section(root, "server", faults),
         limits: section(root, "limits", faults),
         cors: plain(root, "cors", faults),
+        cache: section(root, "cache", faults),
         store: section(root, "store", faults),
         vault: section(root, "vault", faults),
         log: plain(root, "log", faults),

@@ -1,6 +1,7 @@
 //! What each endpoint does between the caller's credential and the answer.
 
 mod attempts;
+mod cached;
 pub(crate) mod direct;
 mod echo;
 pub(crate) mod gemini;

@@ -8,6 +8,7 @@ mod admit;
 mod authenticate;
 mod authorize;
 mod body;
+mod cache;
 mod challenge;
 mod edge;
 mod endpoint;
@@ -109,6 +110,8 @@ struct Shared {
     limiter: Limiter,
     failures: Failures,
     lifetimes: Lifetimes,
+    /// Answers that are kept.
+    cache: Arc<cache::Cache>,
     /// Proofs from before are not remembered.
     started_at: Timestamp,
 }
@@ -143,6 +146,7 @@ impl Gateway {
             limiter: Limiter::new(deps.clock.monotonic()),
             failures: Failures::new(),
             lifetimes: Lifetimes::default(),
+            cache: Arc::new(cache::Cache::new(deps.rng.as_ref())),
             started_at: deps.clock.now(),
             clock: deps.clock,
             // Requests' names come from it, nothing secret does.

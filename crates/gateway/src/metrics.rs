@@ -82,6 +82,12 @@ struct TokenLabels {
     model: Label,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    model: Label,
+    result: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The data plane's metrics.
@@ -96,6 +102,7 @@ pub struct Metrics {
     first_token: Histograms<UpstreamLabels>,
     tokens: Family<TokenLabels, Counter>,
     streams_open: Gauge,
+    cache: Family<CacheLabels, Counter>,
 }
 
 /// One open stream; counts down when dropped.
@@ -116,6 +123,7 @@ impl Metrics {
             first_token: Family::new_with_constructor(long),
             tokens: Family::default(),
             streams_open: Gauge::default(),
+            cache: Family::default(),
         };
         registry.register(
             "requests",
@@ -134,6 +142,8 @@ impl Metrics {
         registry.register_with_unit("ttft", help, Unit::Seconds, metrics.first_token.clone());
         registry.register("tokens", "Tokens used, by direction, provider and model", metrics.tokens.clone());
         registry.register("streams_open", "Streamed answers in progress", metrics.streams_open.clone());
+        let help = "Requests to models whose answers are kept, by model and result (hit, semantic, miss, bypass)";
+        registry.register("cache", help, metrics.cache.clone());
         Arc::new(metrics)
     }
 
@@ -169,6 +179,11 @@ impl Metrics {
             let labels = TokenLabels { direction, provider: provider.clone(), model: model.clone() };
             self.tokens.get_or_create(&labels).inc_by(count);
         }
+    }
+
+    /// Count what the cache did for a request: `hit`, `semantic`, `miss` or `bypass`.
+    pub(crate) fn cached(&self, model: &Label, result: &'static str) {
+        self.cache.get_or_create(&CacheLabels { model: model.clone(), result }).inc();
     }
 
     pub(crate) fn stream_opened(self: &Arc<Self>) -> OpenStream {

@@ -161,6 +161,7 @@ mod tests {
             attempts,
             retry_on: vec![429, 503],
             timeout: config::Timeout::default(),
+            cache: None,
         };
         Plan { targets: Targets::Configured(Arc::new(model)), label: Label::Fixed("fast") }
     }

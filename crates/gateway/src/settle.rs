@@ -187,6 +187,12 @@ impl Receipt {
         self.provider = Label::Fixed(config::OWN_NAME);
     }
 
+    /// An answer that was kept is given again: no provider is asked.
+    pub(crate) fn kept(&mut self) {
+        self.provider = Label::Fixed("cache");
+        self.usage = crate::cache::nothing();
+    }
+
     pub(crate) fn usage(&mut self, usage: Usage) {
         self.usage = usage;
     }

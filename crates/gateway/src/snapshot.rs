@@ -20,6 +20,7 @@ use vault::{HashPurpose, Vault};
 pub(crate) use self::destination::{Field, Inject, Provider, Upstream};
 pub use self::figures::own_figures;
 
+use crate::cache;
 use crate::edge::{Authorities, Cors};
 use crate::endpoint::service::Prompt;
 use crate::health::{States, TargetState};
@@ -102,6 +103,8 @@ pub struct Snapshot {
     pub(crate) keys: KeyRing,
     pub(crate) policies: policy::Policies,
     generation: u64,
+    /// What answers that are kept depend on.
+    pub(crate) cache_epoch: [u8; 32],
     providers: HashMap<Name, Arc<Provider>>,
     models: HashMap<Name, Arc<Model>>,
     services: HashMap<String, Arc<Service>>,
@@ -118,6 +121,8 @@ pub(crate) struct Limits {
     pub(crate) uri: usize,
     pub(crate) token: usize,
     pub(crate) json: llm::Limits,
+    /// Bytes of answers that are kept.
+    pub(crate) cache: u64,
 }
 
 /// What proofs of possession have to be like.
@@ -142,6 +147,7 @@ pub(crate) struct Model {
     pub(crate) attempts: u32,
     pub(crate) retry_on: Vec<u16>,
     pub(crate) timeout: config::Timeout,
+    pub(crate) cache: Option<cache::Rules>,
 }
 
 /// When and how a target is asked.
@@ -260,11 +266,12 @@ impl Snapshot {
             cors: Cors::new(config.cors.origins.iter().map(config::Origin::as_str), config.cors.max_age.duration()),
             trusted: config.server.trusted_proxies.clone(),
             origins,
-            limits: Limits::of(&config.limits),
+            limits: Limits { cache: config.cache.size.as_u64(), ..Limits::of(&config.limits) },
             issuers,
             keys,
             policies,
             generation,
+            cache_epoch: cache::key::epoch(&config),
             providers,
             models,
             services,
@@ -348,6 +355,7 @@ impl Limits {
                 nodes: usize::try_from(limits.json_nodes).unwrap_or(usize::MAX),
                 unique_members: true,
             },
+            cache: 0,
         }
     }
 }
@@ -446,6 +454,7 @@ impl Model {
             attempts: model.retry.attempts.max(1),
             retry_on: model.retry.on.clone(),
             timeout: model.timeout.clone(),
+            cache: cache::Rules::of(model),
         })
     }
 }

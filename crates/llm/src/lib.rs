@@ -16,6 +16,7 @@ mod provider;
 pub mod realtime;
 #[cfg(test)]
 mod roundtrip;
+pub mod sameness;
 mod translate;
 
 pub use codec::array::JsonArray;

@@ -27,7 +27,7 @@ api_key = { env = "ANTHROPIC_API_KEY" }
 name = "fast"
 strategy = "cheapest"
 targets = [{ provider = "opena", model = "m" }]
-cache = { ttl = "10m" }
+caching = { ttl = "10m" }
 
 [[policy]]
 name = "p"
@@ -46,7 +46,7 @@ spend = []
             "15:8 duplicate_name provider[1].name",
             "21:12 bad_value model[0].strategy",
             "22:25 unknown_reference model[0].targets[0].provider",
-            "23:1 not_built model[0].cache",
+            "23:1 unknown_key model[0].caching",
             "27:19 unknown_reference policy[0].may.models[0]",
             "28:1 not_built policy[0].spend",
         ]

@@ -13,6 +13,7 @@ use net::UpstreamBody;
 use policy::{Ask, Permit, Target, Tools};
 
 use super::attempts::{self, Exchange, Failed, Prepared};
+use super::cached::{self, Looked};
 use super::within::{self, Makes};
 use super::{Answered, Asked, gemini, native, request_problem};
 use crate::authorize;
@@ -49,7 +50,11 @@ pub(crate) async fn answer(
         limit: asked.snapshot.limits.response_body,
         now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
     };
-    let mut answer = attempts::run(&inference, &plan, &reservation, receipt).await?;
+    let about = (dialect, &seen, holders.is_some());
+    let mut answer = match cached::look(&asked, about, &reservation, receipt).await {
+        Looked::Found(answer) => *answer,
+        looked => looked.keep(attempts::run(&inference, &plan, &reservation, receipt).await?),
+    };
     if dialect == Dialect::Gemini && !gemini::wants_events(asked.head.uri.query()) {
         answer = gemini::as_array(answer);
     }
@@ -79,15 +84,15 @@ fn permit(snapshot: &Snapshot, seen: &Peek, receipt: &mut Receipt) -> Result<Per
     Ok(permit)
 }
 
-struct Inference<'a> {
-    dialect: Dialect,
-    head: &'a HeaderMap,
-    body: &'a Bytes,
-    seen: &'a Peek,
+pub(super) struct Inference<'a> {
+    pub(super) dialect: Dialect,
+    pub(super) head: &'a HeaderMap,
+    pub(super) body: &'a Bytes,
+    pub(super) seen: &'a Peek,
     /// The providers that hold all that the request names, if it names anything stored.
-    holders: Option<&'a [Name]>,
-    limit: usize,
-    now: u64,
+    pub(super) holders: Option<&'a [Name]>,
+    pub(super) limit: usize,
+    pub(super) now: u64,
 }
 
 impl Inference<'_> {

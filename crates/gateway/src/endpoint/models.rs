@@ -65,12 +65,11 @@ fn fits(snapshot: &Snapshot, id: &str) -> (Option<u64>, Option<u64>) {
         ModelTarget::Remote(provider, model) => provider.figures(model).limits,
         ModelTarget::Echo => TokenLimits::default(),
     };
-    let all: Vec<TokenLimits> = match snapshot.model(id) {
-        Some(model) => model.targets.iter().map(limits).collect(),
-        None => {
-            let direct = id.split_once('/').and_then(|(name, model)| Some((snapshot.provider(name)?, model)));
-            direct.map(|(provider, model)| provider.figures(model).limits).into_iter().collect()
-        }
+    let all: Vec<TokenLimits> = if let Some(model) = snapshot.model(id) {
+        model.targets.iter().map(limits).collect()
+    } else {
+        let direct = id.split_once('/').and_then(|(name, model)| Some((snapshot.provider(name)?, model)));
+        direct.map(|(provider, model)| provider.figures(model).limits).into_iter().collect()
     };
     let least = |of: fn(&TokenLimits) -> Option<u64>| {
         let all: Option<Vec<u64>> = all.iter().map(of).collect();

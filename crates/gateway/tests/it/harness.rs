@@ -252,7 +252,8 @@ impl World {
 
     /// Send a request as it is.
     pub async fn raw(&self, request: Request<Full<Bytes>>) -> Response<GatewayBody> {
-        self.gateway.handle(request, &peer()).await
+        // Boxed: it is large, and tests hold many.
+        Box::pin(self.gateway.handle(request, &peer())).await
     }
 
     /// Send a request with these header fields and read the answer.

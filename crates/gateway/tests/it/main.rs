@@ -12,6 +12,7 @@
 
 mod azure;
 mod bound;
+mod cache;
 mod cassettes;
 #[path = "../../../llm/tests/common/compare.rs"]
 mod compare;

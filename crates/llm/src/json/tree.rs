@@ -63,6 +63,12 @@ impl<'a> Node<'a> {
         decode(self.raw, escaped).or_else(|| lossy(self.raw).map(Cow::Owned))
     }
 
+    /// The text of a string whose escapes are all characters.
+    pub(crate) fn exact(&self) -> Option<Cow<'a, str>> {
+        let Kind::String { escaped } = self.kind else { return None };
+        decode(self.raw, escaped)
+    }
+
     /// The text of a string member.
     pub(crate) fn text_of(&self, name: &str) -> Option<Cow<'a, str>> {
         self.get(name)?.text()
