@@ -34,6 +34,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body;
 use llm::Dialect;
+use llm::embeddings::Client;
 use net::Egress;
 use proof::dpop::{Lifetimes, Nonces};
 use store::Replay;
@@ -57,7 +58,8 @@ pub use upstream::{Credential, CredentialError};
 use admit::Limiter;
 use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};
 use edge::{EdgeError, Endpoint, Inbound, Received};
-use endpoint::{Answered, Asked, direct, inference, models, native, openapi, proxy, realtime, service};
+use endpoint::gemini::Method;
+use endpoint::{Answered, Asked, count, direct, embed, inference, models, native, openapi, proxy, realtime, service};
 use problem::Refusal;
 use settle::{Opening, Receipt};
 
@@ -356,9 +358,15 @@ impl Gateway {
             Endpoint::Chat => inference::answer(asked, (Dialect::OpenAiChat, None), receipt).await,
             Endpoint::Responses => inference::answer(asked, (Dialect::OpenAiResponses, None), receipt).await,
             Endpoint::StoredResponse(path) => native::stored(asked, path, receipt).await,
-            Endpoint::Embeddings => inference::answer(asked, (Dialect::OpenAiEmbeddings, None), receipt).await,
+            Endpoint::Embeddings => embed::answer(asked, Client::OpenAi, None, receipt).await,
             Endpoint::Messages => inference::answer(asked, (Dialect::AnthropicMessages, None), receipt).await,
-            Endpoint::Gemini(path) => inference::answer(asked, (Dialect::Gemini, Some(path)), receipt).await,
+            Endpoint::Gemini(path) => match path.method {
+                Method::Generate => inference::answer(asked, (Dialect::Gemini, Some(path)), receipt).await,
+                Method::Embed => embed::answer(asked, Client::Gemini, Some(&path.model), receipt).await,
+                Method::BatchEmbed => embed::answer(asked, Client::GeminiBatch, Some(&path.model), receipt).await,
+                Method::CountTokens => count::answer(asked, Dialect::Gemini, Some(&path.model), receipt).await,
+            },
+            Endpoint::CountTokens => count::answer(asked, Dialect::AnthropicMessages, None, receipt).await,
             Endpoint::Realtime => Box::pin(realtime::answer(asked, receipt)).await,
             Endpoint::Direct(direct) => Box::pin(direct::answer(asked, *direct, receipt)).await,
             Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),

@@ -86,6 +86,11 @@ pub fn stream(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<(Vec<
     Ok((pieces.collect(), usage))
 }
 
+/// How many tokens it reads in a client's request of `dialect`.
+pub fn count(dialect: Dialect, body: &[u8]) -> Result<u64, RequestError> {
+    Ok(said(&decode_request(dialect, body, false)?).2.input_tokens.unwrap_or(0))
+}
+
 fn read(dialect: Dialect, body: &[u8], stream: bool) -> Result<Request, RequestError> {
     let request = decode_request(dialect, body, stream)?;
     if request.sampling.answers.is_some_and(|answers| answers != 1) {

@@ -6,8 +6,10 @@
 
 pub mod catalogue;
 mod codec;
+pub mod count;
 mod dialect;
 pub mod echo;
+pub mod embeddings;
 mod error;
 mod json;
 pub mod model;

@@ -23,6 +23,8 @@ pub(crate) enum Endpoint {
     Embeddings,
     /// `POST /v1/messages`
     Messages,
+    /// `POST /v1/messages/count_tokens`
+    CountTokens,
     /// `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`, and under `/v1/models/`
     Gemini(gemini::Path),
     /// `GET /v1/realtime` (WebSocket)
@@ -51,7 +53,12 @@ impl Endpoint {
             Self::Responses | Self::StoredResponse(_) => "responses",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
-            Self::Gemini(_) => "gemini",
+            Self::CountTokens => "count_tokens",
+            Self::Gemini(path) => match path.method {
+                gemini::Method::Generate => "gemini",
+                gemini::Method::CountTokens => "count_tokens",
+                gemini::Method::Embed | gemini::Method::BatchEmbed => "embeddings",
+            },
             Self::Direct(direct) => direct.label(),
             Self::Models | Self::Model(_) => "models",
             Self::Realtime => "realtime",
@@ -70,6 +77,7 @@ impl Endpoint {
             | Self::Responses
             | Self::Embeddings
             | Self::Messages
+            | Self::CountTokens
             | Self::Gemini(_)
             | Self::Direct(_)
             | Self::Service(_) => is_json(kind),
@@ -98,6 +106,7 @@ pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, Head
         "/v1/responses" => (Endpoint::Responses, POST),
         "/v1/embeddings" => (Endpoint::Embeddings, POST),
         "/v1/messages" => (Endpoint::Messages, POST),
+        "/v1/messages/count_tokens" => (Endpoint::CountTokens, POST),
         "/v1/models" => (Endpoint::Models, GET),
         "/v1/realtime" => (Endpoint::Realtime, HeaderValue::from_static("GET")),
         "/openapi.json" => (Endpoint::OpenApi, GET),

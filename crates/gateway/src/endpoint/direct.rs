@@ -5,7 +5,7 @@ mod pipe;
 
 use std::collections::VecDeque;
 
-use base::Problem;
+use base::{Name, Problem};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -169,14 +169,16 @@ pub(crate) async fn answer(asked: Asked<'_>, direct: Direct, receipt: &mut Recei
     let reservation = receipt.reserve(permit).await?;
     let plan = route::plan(asked.snapshot, reservation.permit(), &model).map_err(|unknown| unknown.problem())?;
     receipt.model(&model, plan.label());
-    if matches!(body, Body::Json(_)) {
-        native::check_references(&plan, &asked.body, receipt).await?;
-    }
+    let holders = match &body {
+        Body::Json(_) => native::check_references(&plan, &asked.body, receipt).await?,
+        Body::Form(..) => None,
+    };
     let call = DirectCall {
         direct,
         head: &asked.head.headers,
         sent: &asked.body,
         body,
+        holders,
         limit: asked.snapshot.limits.response_body,
     };
     let answer = attempts::run(&call, &plan, &reservation, receipt).await?;
@@ -188,6 +190,8 @@ struct DirectCall<'a> {
     head: &'a HeaderMap,
     sent: &'a Bytes,
     body: Body,
+    /// The providers that hold all that the request names, if it names anything stored.
+    holders: Option<Vec<Name>>,
     limit: usize,
 }
 
@@ -251,7 +255,8 @@ impl Exchange for DirectCall<'_> {
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<()>, RequestError> {
         let refused = |why| RequestError::Unsupported { param: "model".to_owned(), why };
-        let path = provider.direct(self.direct, model).ok_or_else(|| refused("its provider has no such endpoint"))?;
+        super::held(self.holders.as_deref(), provider)?;
+        let path = provider.direct(self.direct, model).ok_or_else(super::no_endpoint)?;
         let body = self.edited(provider, provider.called(model), permit.max_output_tokens());
         let body = Bytes::from(body.ok_or_else(|| refused("its provider's name for it cannot stand in a form"))?);
         let mut content = upstream::Content::json(body, self.body.streams().then_some(Framing::Sse));

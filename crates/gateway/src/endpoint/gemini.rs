@@ -1,5 +1,5 @@
-//! `/v1beta/models/{model}:generateContent` and `:streamGenerateContent`, and the same under `/v1/models/`: what Google's
-//! form of a request has in its path, and its streams as one JSON array.
+//! `/v1beta/models/{model}:generateContent`, `:streamGenerateContent`, `:countTokens` and the others, and the same under
+//! `/v1/models/`: what Google's form of a request has in its path, and its streams as one JSON array.
 
 use base::Problem;
 use bytes::Bytes;
@@ -15,6 +15,21 @@ pub(crate) struct Path {
     pub(crate) model: String,
     /// Whether the answer is streamed.
     pub(crate) stream: bool,
+    /// What is called.
+    pub(crate) method: Method,
+}
+
+/// What is called of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// `generateContent` and `streamGenerateContent`
+    Generate,
+    /// `countTokens`
+    CountTokens,
+    /// `embedContent`
+    Embed,
+    /// `batchEmbedContents`
+    BatchEmbed,
 }
 
 impl Path {
@@ -24,13 +39,16 @@ impl Path {
         // Some clients take a name with a slash for a path of its own.
         let rest = known.or_else(|| path.strip_prefix("/v1beta/").filter(|rest| rest.contains('/')))?;
         let (model, method) = rest.rsplit_once(':')?;
-        let stream = match method {
-            "generateContent" => false,
-            "streamGenerateContent" => true,
+        let stream = method == "streamGenerateContent";
+        let method = match method {
+            "generateContent" | "streamGenerateContent" => Method::Generate,
+            "countTokens" => Method::CountTokens,
+            "embedContent" => Method::Embed,
+            "batchEmbedContents" => Method::BatchEmbed,
             _ => return None,
         };
         let model = percent_encoding::percent_decode_str(model).decode_utf8().ok()?;
-        (!model.is_empty()).then(|| Self { model: model.into_owned(), stream })
+        (!model.is_empty()).then(|| Self { model: model.into_owned(), stream, method })
     }
 }
 
@@ -104,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_path_says_the_model_and_whether_it_streams() {
-        let path = |model: &str, stream| Some(Path { model: model.to_owned(), stream });
+        let path = |model: &str, stream| Some(Path { model: model.to_owned(), stream, method: Method::Generate });
         assert_eq!(Path::of("/v1beta/models/fast:generateContent"), path("fast", false));
         assert_eq!(Path::of("/v1/models/vouchgate%2Fecho:streamGenerateContent"), path("vouchgate/echo", true));
         assert_eq!(Path::of("/v1beta/models/llama:8b:generateContent"), path("llama:8b", false));
@@ -113,9 +131,18 @@ mod tests {
             "/v1beta/models/:generateContent",
             "/v1beta/models/x",
             "/v1beta/models/x:delete",
+            "/v1beta/models/:countTokens",
             "/v2/models/x:generateContent",
         ] {
             assert_eq!(Path::of(other), None, "{other}");
+        }
+        for (text, method) in [
+            ("countTokens", Method::CountTokens),
+            ("embedContent", Method::Embed),
+            ("batchEmbedContents", Method::BatchEmbed),
+        ] {
+            let path = Path { model: "m".to_owned(), stream: false, method };
+            assert_eq!(Path::of(&format!("/v1beta/models/m:{text}")), Some(path));
         }
         assert!(wants_events(Some("a=b&alt=sse")) && !wants_events(Some("alt=json")) && !wants_events(None));
     }

@@ -1,4 +1,4 @@
-//! `/v1/chat/completions`, `/v1/embeddings`, `/v1/messages` and Gemini's `:generateContent`: the same dialect passes through byte for byte, another is
+//! `/v1/chat/completions`, `/v1/messages` and Gemini's `:generateContent`: the same dialect passes through byte for byte, another is
 //! translated.
 
 use std::collections::VecDeque;
@@ -135,10 +135,7 @@ impl Exchange for Inference<'_> {
     }
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
-        if self.holders.is_some_and(|holders| !holders.contains(&provider.name)) {
-            let why = "what it names is stored at another provider";
-            return Err(RequestError::Unsupported { param: "model".to_owned(), why });
-        }
+        super::held(self.holders, provider)?;
         let spoken = provider.speaks(self.dialect, model);
         let flavour = provider.flavour();
         let edits = Edits {
@@ -147,17 +144,12 @@ impl Exchange for Inference<'_> {
             max_output_tokens: permit.max_output_tokens().filter(|_| self.seen.max_output_tokens.is_none()),
             cap_name: CapName::from(flavour),
         };
-        let no_endpoint =
-            || RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no such endpoint" };
-        if !provider.answers(self.dialect) {
-            return Err(no_endpoint());
-        }
         if spoken == self.dialect {
             let body = self.seen.splice(self.dialect, self.body, &edits);
             return self.prepared(provider, model, body, (spoken, None));
         }
         let options = Options { flavour, stream: self.seen.stream, now: self.now, ..Options::default() };
-        let translation = Translation::new(self.dialect, spoken, options).ok_or_else(no_endpoint)?.naming(model);
+        let translation = Translation::new(self.dialect, spoken, options).ok_or_else(super::no_endpoint)?.naming(model);
         let translation = translation.answering(self.body);
         let body = translation.request(self.body, &edits)?;
         self.prepared(provider, model, body, (spoken, Some(translation)))

@@ -184,7 +184,7 @@ fn look(
         "/responses" if models(&asked.body, &asked.snapshot.limits.json).is_ok_and(|named| named.own.is_some()) => {
             Dialect::OpenAiResponses
         }
-        _ if gemini::Path::of(below).is_some() => Dialect::Gemini,
+        _ if gemini::Path::of(below).is_some_and(|path| path.method == gemini::Method::Generate) => Dialect::Gemini,
         _ => return Ok(None),
     };
     if method != Method::POST {

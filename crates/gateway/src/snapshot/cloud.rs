@@ -228,6 +228,17 @@ impl Vertex {
         PathAndQuery::try_from(format!("{base}/{}{resource}/{below}", version.unwrap_or(usual))).ok()
     }
 
+    /// Where Google's own `model` answers `method` (`predict`); `None` for others' models.
+    fn google(&self, model: &str, method: &str) -> Option<PathAndQuery> {
+        let Self { base, version, resource } = self;
+        let below = match Maker::of(model) {
+            Maker::Google(name) => format!("publishers/google/models/{}:{method}", segment(name)?),
+            Maker::Tuned(id) => format!("endpoints/{}:{method}", segment(id)?),
+            _ => return None,
+        };
+        PathAndQuery::try_from(format!("{base}/{}{resource}/{below}", version.unwrap_or(GOOGLE_VERSION))).ok()
+    }
+
     /// What a call written by a client has after version, project and location, and the version if it names one.
     fn tail<'p>(&self, rest: &'p str) -> (Option<&'static str>, &'p str) {
         let without = |rest: &'p str, prefix: &str| rest.strip_prefix(prefix).filter(|below| below.starts_with('/'));
@@ -303,6 +314,14 @@ impl Cloud {
         match self {
             Self::Azure(azure) => azure.path(end, model),
             Self::Vertex(vertex) => vertex.path(model, stream),
+        }
+    }
+
+    /// Where Google's own `model` answers `method`; `None` where there are none of Google's.
+    pub(super) fn google(&self, model: &str, method: &str) -> Option<PathAndQuery> {
+        match self {
+            Self::Azure(_) => None,
+            Self::Vertex(vertex) => vertex.google(model, method),
         }
     }
 

@@ -241,12 +241,6 @@ impl Provider {
         self.responses.0
     }
 
-    /// Whether it has an endpoint for what a client of this dialect asks.
-    pub(crate) fn answers(&self, client: Dialect) -> bool {
-        let embeds = self.dialect != ProviderDialect::Anthropic && self.kind != ProviderKind::Vertex;
-        client != Dialect::OpenAiEmbeddings || embeds
-    }
-
     /// What the body of a request calls `model`.
     pub(crate) fn called<'m>(&'m self, model: &'m str) -> &'m str {
         self.cloud.as_ref().map_or(model, |cloud| cloud.called(model))
@@ -280,17 +274,7 @@ impl Provider {
             Dialect::OpenAiEmbeddings => Some(self.embeddings.clone()),
             Dialect::OpenAiResponses => PathAndQuery::try_from(format!("{}/responses", self.base)).ok(),
             Dialect::Gemini => {
-                // One name, one segment: nothing a caller writes leads to another path.
-                let known =
-                    |name: &&str| !name.is_empty() && !matches!(*name, "." | "..") && !name.contains(['/', '\\']);
-                let (collection, name) = match model.split_once('/') {
-                    Some((collection @ ("models" | "tunedModels"), name)) => (collection, name),
-                    _ => ("models", model),
-                };
-                let name = Some(name).filter(known)?;
-                let name = percent_encoding::utf8_percent_encode(name, NAME);
-                let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-                PathAndQuery::try_from(format!("{}/{collection}/{name}:{method}", self.base)).ok()
+                self.google(model, if stream { "streamGenerateContent?alt=sse" } else { "generateContent" })
             }
             Dialect::BedrockConverse | Dialect::BedrockInvoke => {
                 // One segment, ARNs too: AWS takes everything else in it encoded.
@@ -307,6 +291,18 @@ impl Provider {
             Dialect::OllamaChat => join(self.root(), "/api/chat", None),
             _ => Some(self.chat.clone()),
         }
+    }
+
+    /// Where Google's `method` is called for `model`. `None`: its name cannot stand in a path.
+    pub(super) fn google(&self, model: &str, method: &str) -> Option<PathAndQuery> {
+        // One name, one segment: nothing a caller writes leads to another path.
+        let known = |name: &&str| !name.is_empty() && !matches!(*name, "." | "..") && !name.contains(['/', '\\']);
+        let (collection, name) = match model.split_once('/') {
+            Some((collection @ ("models" | "tunedModels"), name)) => (collection, name),
+            _ => ("models", model),
+        };
+        let name = percent_encoding::utf8_percent_encode(Some(name).filter(known)?, NAME);
+        PathAndQuery::try_from(format!("{}/{collection}/{name}:{method}", self.base)).ok()
     }
 
     /// Where a realtime session with `model` is opened, where the provider speaks OpenAI's Realtime API.

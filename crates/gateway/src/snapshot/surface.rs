@@ -1,23 +1,64 @@
-//! Which of `OpenAI`'s smaller endpoints a provider has. What it has not, the next target may have.
+//! Which of the smaller endpoints a provider has, and what it speaks there. What it has not, the next target may have.
 
-use config::ProviderKind as Kind;
+use config::{ProviderDialect, ProviderKind as Kind};
 use http::uri::PathAndQuery;
+use llm::Dialect;
+use llm::count;
+use llm::embeddings::Surface;
 
 use super::Provider;
 use crate::endpoint::direct::Direct;
 
 impl Provider {
-    /// Where a request for `direct` goes; `None` where the provider documents no such endpoint.
+    /// Where a request for `direct` and `model` goes; `None` where the provider documents no such endpoint.
     pub(crate) fn direct(&self, direct: Direct, model: &str) -> Option<PathAndQuery> {
-        let below = direct.path().strip_prefix("/v1")?;
-        let path = match (self.kind, &self.cloud) {
-            (kind, _) if !has(kind, direct) => return None,
-            (_, Some(cloud)) => return cloud.path(below, model, false),
-            (Kind::Gemini, _) => format!("{}/openai{below}", self.base),
-            _ => format!("{}{below}", self.base),
-        };
-        PathAndQuery::try_from(path).ok()
+        let below = direct.path().strip_prefix("/v1").filter(|_| has(self.kind, direct))?;
+        if let Some(cloud) = &self.cloud {
+            return cloud.path(below, model, false);
+        }
+        let openai = if self.kind == Kind::Gemini { "/openai" } else { "" };
+        PathAndQuery::try_from(format!("{}{openai}{below}", self.base)).ok()
     }
+
+    /// Where requests for embeddings of `model` go, and what is spoken there. `batch`: whether Google is asked for several.
+    pub(crate) fn embeds(&self, model: &str, batch: bool) -> Option<(Surface, PathAndQuery)> {
+        let path = match (&self.cloud, self.kind) {
+            (Some(cloud), Kind::Vertex) => return Some((Surface::Vertex, cloud.google(model, "predict")?)),
+            (Some(cloud), _) => cloud.path("/embeddings", model, false),
+            // Its chat is at the root, its embeddings are not (docs.perplexity.ai/api-reference/embeddings-post).
+            (None, Kind::Perplexity) => {
+                PathAndQuery::try_from(format!("{}/v1/embeddings", without_v1(&self.base))).ok()
+            }
+            (None, _) if self.dialect == ProviderDialect::Gemini => {
+                let method = if batch { "batchEmbedContents" } else { "embedContent" };
+                return Some((Surface::Gemini, self.google(model, method)?));
+            }
+            (None, _) if self.dialect == ProviderDialect::OpenAi => self.path(Dialect::OpenAiEmbeddings, model, false),
+            _ => None,
+        };
+        Some((Surface::OpenAi, path?))
+    }
+}
+
+impl Provider {
+    /// Where tokens of requests for `model` are counted, and what is spoken there.
+    pub(crate) fn counts(&self, model: &str) -> Option<(count::Surface, PathAndQuery)> {
+        if let Some(cloud) = &self.cloud {
+            return Some((count::Surface::Vertex, cloud.google(model, "countTokens")?));
+        }
+        match self.dialect {
+            ProviderDialect::Anthropic => {
+                let path = PathAndQuery::try_from(format!("{}/v1/messages/count_tokens", self.base)).ok()?;
+                Some((count::Surface::Anthropic, path))
+            }
+            ProviderDialect::Gemini => Some((count::Surface::Gemini, self.google(model, "countTokens")?)),
+            ProviderDialect::OpenAi => None,
+        }
+    }
+}
+
+fn without_v1(base: &str) -> &str {
+    base.strip_suffix("/v1").unwrap_or(base)
 }
 
 /// Whether a kind of provider documents the endpoint.

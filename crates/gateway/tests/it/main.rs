@@ -18,6 +18,7 @@ mod cassettes;
 mod compare;
 mod direct;
 mod edge;
+mod embed;
 mod gemini;
 mod harness;
 mod inference;

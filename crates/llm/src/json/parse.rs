@@ -44,6 +44,24 @@ pub(crate) fn members<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Member<
     Ok(found)
 }
 
+/// The elements of the array that is the whole of `text`, each as written; everything inside is checked, nothing is built.
+pub(crate) fn elements<'a>(text: &'a str, limits: &Limits) -> Result<Vec<&'a str>, JsonError> {
+    let mut parser = Parser::new(text, limits);
+    parser.space();
+    if parser.peek() != Some(b'[') {
+        return parser.wrong();
+    }
+    let mut found = Vec::new();
+    parser.array(0, |parser, depth| {
+        let at = parser.at;
+        parser.skip(depth)?;
+        found.push(parser.slice(at));
+        Ok(())
+    })?;
+    parser.end()?;
+    Ok(found)
+}
+
 /// `text` as a tree.
 pub(crate) fn tree<'a>(text: &'a str, limits: &Limits) -> Result<Node<'a>, JsonError> {
     let mut parser = Parser::new(text, limits);
