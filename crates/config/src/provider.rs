@@ -224,7 +224,7 @@ kinds! {
     OpenAi "openai", true, OPENAI, Some("https://api.openai.com/v1"), Some("OPENAI_API_KEY");
     /// Anthropic.
     Anthropic "anthropic", true, ANTHROPIC, Some("https://api.anthropic.com"), Some("ANTHROPIC_API_KEY");
-    /// Google Gemini; for embeddings its OpenAI-compatible surface.
+    /// Google Gemini.
     Gemini "gemini", true, GEMINI, Some("https://generativelanguage.googleapis.com/v1beta"), Some("GEMINI_API_KEY");
     /// Mistral.
     Mistral "mistral", true, OPENAI, Some("https://api.mistral.ai/v1"), Some("MISTRAL_API_KEY");
@@ -238,7 +238,7 @@ kinds! {
     Vertex "vertex", true, GEMINI, None, None;
     /// Groq.
     Groq "groq", true, OPENAI, Some("https://api.groq.com/openai/v1"), Some("GROQ_API_KEY");
-    /// Cohere; for embeddings of OpenAI clients its OpenAI-compatible surface.
+    /// Cohere.
     Cohere "cohere", true, COHERE, Some("https://api.cohere.com"), Some("COHERE_API_KEY");
     /// `DeepSeek`.
     DeepSeek "deepseek", true, OPENAI, Some("https://api.deepseek.com/v1"), Some("DEEPSEEK_API_KEY");

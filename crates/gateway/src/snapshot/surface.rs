@@ -33,6 +33,10 @@ impl Provider {
                 let method = if batch { "batchEmbedContents" } else { "embedContent" };
                 return Some((Surface::Gemini, self.google(model, method)?));
             }
+            (None, _) if self.dialect == ProviderDialect::Cohere => {
+                let path = PathAndQuery::try_from(format!("{}/v2/embed", self.base)).ok()?;
+                return Some((Surface::Cohere, path));
+            }
             (None, _) if self.dialect == ProviderDialect::OpenAi => self.path(Dialect::OpenAiEmbeddings, model, false),
             _ => None,
         };
@@ -52,7 +56,7 @@ impl Provider {
                 Some((count::Surface::Anthropic, path))
             }
             ProviderDialect::Gemini => Some((count::Surface::Gemini, self.google(model, "countTokens")?)),
-            ProviderDialect::OpenAi => None,
+            ProviderDialect::OpenAi | ProviderDialect::Cohere => None,
         }
     }
 }

@@ -101,17 +101,6 @@ async fn openai_and_anthropic_clients_are_answered_by_cohere() {
 }
 
 #[tokio::test]
-async fn embeddings_of_openai_clients_go_to_coheres_compatible_surface() {
-    let data =
-        json!({"object": "list", "data": [], "model": "embed-v4.0", "usage": {"prompt_tokens": 3, "total_tokens": 3}});
-    let mock = Mock::start_with(move |_| Answer::json(200, &data)).await;
-    let world = World::new(&config(&mock));
-    let answer = world.post("/v1/embeddings", &json!({"model": "c/embed-v4.0", "input": "x"})).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(mock.request(0).await.target, "/compatibility/v1/embeddings");
-}
-
-#[tokio::test]
 async fn coheres_own_api_passes_unchanged_with_its_usage_and_the_bound_of_the_policy() {
     let mock = Mock::start().await;
     let world = World::new(&bounded(&mock));
