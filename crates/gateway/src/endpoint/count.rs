@@ -79,6 +79,10 @@ impl Exchange for Counting<'_> {
     /// How the provider counts, if not as the client asks.
     type Sent = Option<Surface>;
 
+    fn streams(&self) -> bool {
+        false
+    }
+
     fn makes(&self, _: &Self::Sent) -> Option<Makes> {
         None
     }

@@ -81,6 +81,10 @@ impl Exchange for Embedding<'_> {
     /// What was translated, and into what; nothing, if the provider speaks as the client does.
     type Sent = Option<(Embed, Surface)>;
 
+    fn streams(&self) -> bool {
+        false
+    }
+
     fn makes(&self, _: &Self::Sent) -> Option<Makes> {
         None
     }

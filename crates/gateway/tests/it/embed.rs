@@ -254,7 +254,8 @@ async fn every_recorded_vector_reaches_clients_of_both_forms() {
             let answer = world.post(path, body).await;
             assert_eq!(answer.status.as_u16(), cassette.status, "{} {path}: {}", cassette.id, answer.text());
             let Some(vectors) = &vectors else {
-                assert!(!answer.json()["error"].is_null(), "{}", cassette.id);
+                let same = provider == "o/m" && path == "/v1/embeddings" && answer.body == cassette.response_body;
+                assert!(same || !answer.json()["error"].is_null(), "{}", cassette.id);
                 errors += 1;
                 continue;
             };
