@@ -45,7 +45,7 @@ pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
 pub use cloud::{Entra, FieldText, FieldValue, PathName};
 pub use fault::{Code, Fault};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
-pub use model::{Model, Retry, Target, Timeout};
+pub use model::{Model, OnUnsupported, Retry, Target, Timeout};
 pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
 pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};

@@ -33,6 +33,20 @@ pub struct Model {
     /// Keep answers for a while. Absent: none is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<ModelCache>,
+    /// What becomes of a request that holds what a target cannot express.
+    #[serde(default)]
+    pub on_unsupported: OnUnsupported,
+}
+
+/// What becomes of a request that holds what a target cannot express.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnsupported {
+    /// The next target is tried; if none can, the answer is 400 and names the member.
+    #[default]
+    Refuse,
+    /// Members that only tune the answer (`n`, `seed`, ...) are left out and named in `x-vouchgate-dropped`.
+    Drop,
 }
 
 /// One model of one provider.

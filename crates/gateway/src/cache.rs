@@ -197,8 +197,11 @@ impl Entry {
 /// The header fields that are of the answer, not of the call that fetched it.
 fn kept(headers: &HeaderMap) -> HeaderMap {
     const OF_THE_CALL: [&str; 5] = ["retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "age"];
-    let of_the_answer =
-        |name: &HeaderName| !OF_THE_CALL.contains(&name.as_str()) && !name.as_str().starts_with("x-vouchgate-");
+    let of_the_answer = |name: &HeaderName| match name.as_str() {
+        // It answers a request without these, whoever gets it.
+        "x-vouchgate-dropped" => true,
+        name => !OF_THE_CALL.contains(&name) && !name.starts_with("x-vouchgate-"),
+    };
     headers.iter().filter(|(name, _)| of_the_answer(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

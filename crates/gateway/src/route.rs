@@ -115,6 +115,14 @@ impl Plan {
         }
     }
 
+    /// Whether what a target cannot express may be left out, as far as that is possible.
+    pub(crate) fn drops_unsupported(&self) -> bool {
+        match &self.targets {
+            Targets::Configured(model) => model.on_unsupported == config::OnUnsupported::Drop,
+            Targets::Direct(_) => false,
+        }
+    }
+
     /// Whether an answer with this status lets another target try.
     pub(crate) fn retries_on(&self, status: StatusCode) -> bool {
         match &self.targets {
@@ -162,6 +170,7 @@ mod tests {
             retry_on: vec![429, 503],
             timeout: config::Timeout::default(),
             cache: None,
+            on_unsupported: config::OnUnsupported::Refuse,
         };
         Plan { targets: Targets::Configured(Arc::new(model)), label: Label::Fixed("fast") }
     }

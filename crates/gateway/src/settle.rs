@@ -79,6 +79,7 @@ pub(crate) struct Receipt {
     status: Option<StatusCode>,
     outcome: Option<Outcome>,
     usage: Usage,
+    dropped: Option<String>,
     upstream: Duration,
     waited: Duration,
     answered: Option<Instant>,
@@ -115,6 +116,7 @@ impl Receipt {
             status: None,
             outcome: None,
             usage: Usage::default(),
+            dropped: None,
             upstream: Duration::ZERO,
             waited: Duration::ZERO,
             answered: None,
@@ -191,6 +193,11 @@ impl Receipt {
     pub(crate) fn kept(&mut self) {
         self.provider = Label::Fixed("cache");
         self.usage = crate::cache::nothing();
+    }
+
+    /// What was left out of the request for the target that answers.
+    pub(crate) fn dropped(&mut self, names: Option<String>) {
+        self.dropped = names;
     }
 
     pub(crate) fn usage(&mut self, usage: Usage) {
@@ -291,6 +298,7 @@ impl Receipt {
             subject = self.caller.subject(),
             provider = self.provider.as_str(),
             model = self.requested.as_deref(),
+            dropped = self.dropped.as_deref(),
             input_tokens = self.usage.input_tokens,
             output_tokens = self.usage.output_tokens,
             audio_ms = self.usage.audio_ms,

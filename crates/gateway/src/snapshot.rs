@@ -148,6 +148,7 @@ pub(crate) struct Model {
     pub(crate) retry_on: Vec<u16>,
     pub(crate) timeout: config::Timeout,
     pub(crate) cache: Option<cache::Rules>,
+    pub(crate) on_unsupported: config::OnUnsupported,
 }
 
 /// When and how a target is asked.
@@ -455,6 +456,7 @@ impl Model {
             retry_on: model.retry.on.clone(),
             timeout: model.timeout.clone(),
             cache: cache::Rules::of(model),
+            on_unsupported: model.on_unsupported,
         })
     }
 }

@@ -13,6 +13,7 @@ pub mod embeddings;
 mod error;
 mod json;
 pub mod model;
+mod omit;
 pub mod passthrough;
 mod provider;
 pub mod realtime;

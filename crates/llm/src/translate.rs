@@ -96,6 +96,11 @@ impl Translation {
         if self.client == Dialect::OpenAiResponses { Self { asked: Asked::of(body), ..self } } else { self }
     }
 
+    /// What the client speaks.
+    pub(crate) fn client(&self) -> Dialect {
+        self.client
+    }
+
     /// The model that was named, or empty.
     pub fn model(&self) -> &str {
         &self.model

@@ -213,7 +213,8 @@ impl Look<'_> {
         let seen = peek(dialect, &body, &limits.json).ok()?;
         // Nothing of the caller's head: it is not the caller who asks.
         let (head, limit) = (HeaderMap::new(), limits.response_body);
-        let inference = Inference { dialect, head: &head, body: &body, seen: &seen, holders: None, limit, now: 0 };
+        let inference =
+            Inference { dialect, head: &head, body: &body, seen: &seen, holders: None, drops: false, limit, now: 0 };
         let asked = attempts::run(&inference, &plan, reservation, receipt);
         let answer = tokio::time::timeout(semantic.timeout.duration(), asked).await;
         // What counts for the request is what its answer takes.

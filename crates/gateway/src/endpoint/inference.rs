@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use base::Name;
 use bytes::Bytes;
 use http::Response;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use llm::passthrough::{CapName, Edits, Peek, StreamTap, peek, peek_response};
 use llm::{Dialect, Options, RequestError, Translation};
 use net::UpstreamBody;
@@ -47,6 +47,7 @@ pub(crate) async fn answer(
         body: &asked.body,
         seen: &seen,
         holders: holders.as_deref(),
+        drops: plan.drops_unsupported(),
         limit: asked.snapshot.limits.response_body,
         now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
     };
@@ -91,6 +92,8 @@ pub(super) struct Inference<'a> {
     pub(super) seen: &'a Peek,
     /// The providers that hold all that the request names, if it names anything stored.
     pub(super) holders: Option<&'a [Name]>,
+    /// Whether what a target cannot express may be left out.
+    pub(super) drops: bool,
     pub(super) limit: usize,
     pub(super) now: u64,
 }
@@ -110,8 +113,26 @@ impl Inference<'_> {
     }
 }
 
+/// How a request was translated, and what was left out of it.
+pub(super) struct Translated {
+    translation: Translation,
+    omitted: Vec<String>,
+}
+
+impl Translated {
+    /// Tell the caller, and whoever reads the log, what was left out.
+    fn told(self, headers: &mut HeaderMap, receipt: &mut Receipt) -> Translation {
+        let names = Some(self.omitted.join(", ")).filter(|names| !names.is_empty());
+        if let Some(value) = names.as_deref().and_then(|names| HeaderValue::try_from(names).ok()) {
+            headers.insert(HeaderName::from_static("x-vouchgate-dropped"), value);
+        }
+        receipt.dropped(names);
+        self.translation
+    }
+}
+
 impl Exchange for Inference<'_> {
-    type Sent = (Dialect, Option<Translation>);
+    type Sent = (Dialect, Option<Translated>);
 
     fn streams(&self) -> bool {
         self.seen.stream
@@ -151,8 +172,12 @@ impl Exchange for Inference<'_> {
         let options = Options { flavour, stream: self.seen.stream, now: self.now, ..Options::default() };
         let translation = Translation::new(self.dialect, spoken, options).ok_or_else(super::no_endpoint)?.naming(model);
         let translation = translation.answering(self.body);
-        let body = translation.request(self.body, &edits)?;
-        self.prepared(provider, model, body, (spoken, Some(translation)))
+        let (body, omitted) = if self.drops {
+            translation.lenient_request(self.body, &edits)?
+        } else {
+            (translation.request(self.body, &edits)?, Vec::new())
+        };
+        self.prepared(provider, model, body, (spoken, Some(Translated { translation, omitted })))
     }
 
     fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
@@ -179,6 +204,7 @@ impl Exchange for Inference<'_> {
             ready = upstream::first_piece(&mut body).await?.into_iter().collect();
             streamed = ready.front().is_some_and(|first| upstream::begins_events(spoken.framing(), first));
         }
+        let translation = translation.map(|translated| translated.told(&mut headers, receipt));
         if translation.is_some() || (streamed && labelled.is_none()) {
             headers.remove(header::CONTENT_TYPE);
         }

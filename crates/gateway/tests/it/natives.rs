@@ -312,3 +312,38 @@ async fn every_recorded_chat_of_cohere_and_ollama_says_the_same_to_others() {
     println!("natives: {translated} translated");
     assert!(translated >= 100, "{translated}");
 }
+
+#[tokio::test]
+async fn what_a_target_cannot_express_is_left_out_only_where_the_route_says_so_and_named() {
+    let mock = Mock::start_with(|_| Answer::json(200, &cohere_answer())).await;
+    let model = |name: &str, more: &str| {
+        format!("[[model]]\nname = \"{name}\"\ntargets = [{{ provider = \"c\", model = \"command-r\" }}]\n{more}\n")
+    };
+    let drops = model("drops", "on_unsupported = \"drop\"");
+    let world = World::new(&format!("{}{}{drops}", config(&mock), model("plain", "")));
+    let mut body = ask("drops");
+    body["n"] = 2.into();
+    body["logit_bias"] = json!({"5": -100});
+    body["seed"] = 7.into();
+    let answer = world.post("/v1/chat/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut named: Vec<&str> = answer.header("x-vouchgate-dropped").split(", ").collect();
+    named.sort_unstable();
+    assert_eq!(named, ["logit_bias", "n"]);
+    let sent = mock.request(0).await.json();
+    assert_eq!((sent.get("n"), sent.get("logit_bias"), &sent["seed"]), (None, None, &json!(7)));
+
+    assert_eq!(world.post("/v1/chat/completions", &ask("drops")).await.header("x-vouchgate-dropped"), "");
+    for (name, param) in [("plain", "logit_bias"), ("c/command-r", "logit_bias")] {
+        body["model"] = name.into();
+        let refused = world.post("/v1/chat/completions", &body).await;
+        assert_eq!((refused.status.as_u16(), refused.json()["error"]["param"].as_str()), (400, Some(param)), "{name}");
+    }
+    // What is asked is never left out.
+    let mut body = ask("drops");
+    body["n"] = 2.into();
+    body["messages"][0]["content"] = json!([{"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}]);
+    let refused = world.post("/v1/chat/completions", &body).await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, "unsupported_parameter"));
+    assert_eq!(mock.count(), 2);
+}

@@ -18,7 +18,10 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
             return Err(RequestError::unsupported(name, "auto, none, any or one tool"));
         }
         if request.top_k.is_some() {
-            return Err(RequestError::unsupported("top_k", "OpenAI's dialect has no such member"));
+            return Err(RequestError::unsupported(
+                request.called("top_k", "generationConfig.topK"),
+                "OpenAI's dialect has no such member",
+            ));
         }
     }
     let messages = messages(request, flavour)?;
