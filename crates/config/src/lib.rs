@@ -52,7 +52,7 @@ pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, 
 pub use price::{Price, PriceTier};
 pub use provider::{KeyRef, Provider, ProviderApi, ProviderDialect, ProviderKind};
 pub use redirect::RedirectUri;
-pub use resilience::{Breaker, ProviderKey};
+pub use resilience::{Breaker, ProviderKey, Queue};
 pub use resource::{Resource, read};
 pub use routing::{Sticky, Strategy, When};
 pub use secret_ref::SecretRef;

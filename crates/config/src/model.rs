@@ -70,6 +70,10 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub canary: Option<u32>,
+    /// The most calls at once. Absent: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub concurrency: Option<u32>,
     /// Times of its own, before those of the model. `total` is the time for one attempt here.
     #[serde(default, skip_serializing_if = "Timeout::is_empty")]
     pub timeout: Timeout,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::{Entra, FieldValue, PathName};
-use crate::resilience::{Breaker, ProviderKey};
+use crate::resilience::{Breaker, ProviderKey, Queue};
 use crate::secret_ref::SecretRef;
 use crate::text::NameText;
 use crate::values::HttpUrl;
@@ -66,6 +66,13 @@ pub struct Provider {
     /// When it is left alone because calls fail.
     #[serde(default, skip_serializing_if = "Breaker::is_default")]
     pub breaker: Breaker,
+    /// The most calls at once. Absent: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub concurrency: Option<u32>,
+    /// Those who wait for a place, of `concurrency` here or of a target.
+    #[serde(default, skip_serializing_if = "Queue::is_default")]
+    pub queue: Queue,
     /// Repeated attempts at this provider, in percent of the requests it got of late; ten in ten seconds are always allowed.
     /// Attempts at another provider do not count.
     #[serde(default = "retry_budget", skip_serializing_if = "is_retry_budget")]

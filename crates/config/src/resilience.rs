@@ -40,6 +40,31 @@ const fn one() -> u32 {
     1
 }
 
+/// Those who wait for a place among a provider's calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// How many may wait; 0: nobody.
+    #[schemars(range(max = 100_000))]
+    pub size: u32,
+    /// How long each may.
+    #[schemars(with = "SpanText")]
+    pub timeout: Span,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { size: 100, timeout: Span::secs(5) }
+    }
+}
+
+impl Queue {
+    /// Whether nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// When a provider's key, or one of its models, is left alone because calls fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

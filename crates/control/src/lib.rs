@@ -12,6 +12,7 @@ mod fixture;
 mod form;
 pub mod oauth;
 pub mod operations;
+pub mod route;
 
 use std::net::IpAddr;
 

@@ -7,6 +7,7 @@ mod breaker;
 mod gauges;
 mod keys;
 mod latency;
+mod line;
 mod pass;
 mod quota;
 mod window;
@@ -21,7 +22,8 @@ use base::{Clock, Name};
 pub(crate) use self::breaker::{Breaker, Position, Probe, Rules};
 pub(crate) use self::keys::{Choice, Keys, wanted};
 pub(crate) use self::latency::Latency;
-pub(crate) use self::pass::{Pass, Refused, Scope, Why};
+pub(crate) use self::line::{Bounds, Line, NoPlace};
+pub(crate) use self::pass::{Pass, Refused, Scope, Wanted, Why};
 use self::quota::{Said, said};
 
 use self::window::{Counts, Window};
@@ -137,6 +139,8 @@ fn alive<T>(state: Option<&Weak<T>>) -> Option<Arc<T>> {
 #[derive(Debug, Default)]
 pub(crate) struct ProviderState {
     attempts: Window,
+    /// Those who wait for a place among its calls.
+    pub(crate) line: Arc<Line>,
 }
 
 impl ProviderState {
@@ -242,6 +246,8 @@ pub(crate) struct TargetState {
     pub(crate) whole: Latency,
     pub(crate) streamed: Latency,
     active: AtomicU32,
+    /// Those who wait for a place among its calls.
+    pub(crate) line: Arc<Line>,
 }
 
 impl TargetState {
@@ -279,9 +285,19 @@ pub(crate) struct Care {
     /// An answer that takes longer to begin is slow.
     pub(crate) slow_call: Option<u64>,
     pub(crate) retry_budget: u32,
+    /// The most calls at once.
+    pub(crate) concurrency: Option<u32>,
+    /// How many more may wait for a place, and for how long.
+    pub(crate) queue: (usize, Duration),
 }
 
 impl Care {
+    /// The bounds on calls at once, where `places` is the most.
+    pub(crate) fn bounds(&self, places: u32) -> Bounds {
+        let (waiting, wait) = self.queue;
+        Bounds { places: usize::try_from(places).unwrap_or(usize::MAX), waiting, wait }
+    }
+
     pub(crate) fn new(provider: &config::Provider, states: &Arc<States>) -> Self {
         let breaker = &provider.breaker;
         Self {
@@ -299,6 +315,8 @@ impl Care {
             },
             slow_call: breaker.slow_call.map(|slow| millis(slow.duration())),
             retry_budget: provider.retry_budget,
+            concurrency: provider.concurrency,
+            queue: (usize::try_from(provider.queue.size).unwrap_or(usize::MAX), provider.queue.timeout.duration()),
         }
     }
 }

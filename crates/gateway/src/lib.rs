@@ -49,6 +49,7 @@ pub use metrics::Metrics;
 pub use objects::Objects;
 pub use policy::Permit;
 pub use problem::Surface;
+pub use route::{Explained, ExplainedKey, ExplainedTarget, Question, explain};
 pub use settle::Records;
 pub use single_use::SingleUse;
 pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable, own_figures};

@@ -76,6 +76,14 @@ pub(crate) trait Pipe: Send {
     /// What the stream has come to.
     fn state(&self) -> State;
 
+    /// Why what has come so far is no answer, also where the provider said so itself in an event that is passed on.
+    fn failed(&self) -> Option<&'static str> {
+        match self.state() {
+            State::Open | State::Complete => None,
+            State::Told(why) | State::Broken(why) => Some(why),
+        }
+    }
+
     /// Tokens seen so far.
     fn usage(&self) -> Usage;
 
@@ -471,6 +479,13 @@ impl Pipe for Watched {
             // An error event of the provider's is an event like any other: what follows it still goes out.
             llm::Outcome::Failed(_) if !self.finished => State::Open,
             outcome => state_of(outcome),
+        }
+    }
+
+    fn failed(&self) -> Option<&'static str> {
+        match state_of(self.tap.outcome()) {
+            State::Open | State::Complete => None,
+            State::Told(why) | State::Broken(why) => Some(why),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which targets may answer, in which order, and when another one is tried.
 
+mod explain;
 mod facts;
 mod order;
 
@@ -12,6 +13,7 @@ use http::StatusCode;
 use net::Deadlines;
 use policy::Permit;
 
+pub use self::explain::{Explained, ExplainedKey, ExplainedTarget, Question, explain};
 pub(crate) use self::facts::{Conditions, Facts};
 use self::order::order;
 use crate::authenticate::Caller;
@@ -95,6 +97,14 @@ impl Plan {
     pub(crate) fn state(&self, index: usize) -> Option<&Arc<TargetState>> {
         match &self.targets {
             Targets::Configured(model) => model.states.get(index)?.as_ref(),
+            Targets::Direct(_) => None,
+        }
+    }
+
+    /// The most calls at once to the `index`-th target.
+    pub(crate) fn concurrency(&self, index: usize) -> Option<u32> {
+        match &self.targets {
+            Targets::Configured(model) => model.routes.get(index)?.concurrency,
             Targets::Direct(_) => None,
         }
     }

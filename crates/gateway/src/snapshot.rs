@@ -111,6 +111,13 @@ pub struct Snapshot {
     upstreams: Vec<Arc<Upstream>>,
 }
 
+/// Where requests may go.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    pub(crate) providers: HashMap<Name, Arc<Provider>>,
+    pub(crate) models: HashMap<Name, Arc<Model>>,
+}
+
 /// The limits the data plane itself applies.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
@@ -157,6 +164,8 @@ pub(crate) struct Route {
     pub(crate) when: Option<Conditions>,
     pub(crate) weight: u32,
     pub(crate) canary: Option<u32>,
+    /// The most calls at once.
+    pub(crate) concurrency: Option<u32>,
     /// What its tokens cost, where that is known.
     pub(crate) price: Option<Price>,
     pub(crate) timeout: config::Timeout,
@@ -280,6 +289,22 @@ impl Snapshot {
         })
     }
 
+    /// The providers and models of a configuration, without keys: to see where requests would go.
+    pub(crate) fn routes(config: &Config) -> Result<Routes, SnapshotError> {
+        let deadlines = deadlines(&config.limits);
+        let states = States::new(Arc::new(base::SystemClock));
+        let mut routes = Routes::default();
+        for provider in &config.providers {
+            let mut built = Provider::build(provider, Vec::new(), (deadlines, &states))?;
+            built.own = own_figures(&config.prices, provider.name.as_str());
+            routes.providers.insert(provider.name.clone(), Arc::new(built));
+        }
+        for model in &config.models {
+            routes.models.insert(model.name.clone(), Arc::new(Model::build(model, &routes.providers)?));
+        }
+        Ok(routes)
+    }
+
     /// Whether a configuration can be compiled, whatever its keys are: what stands in its way.
     pub fn check(config: &Config) -> Result<(), SnapshotError> {
         let deadlines = deadlines(&config.limits);
@@ -392,6 +417,7 @@ impl Route {
             when: Conditions::compile(&config.when),
             weight: config.weight.unwrap_or(1),
             canary: config.canary,
+            concurrency: config.concurrency,
             price,
             timeout: config.timeout.clone(),
         }
@@ -411,6 +437,22 @@ impl ModelTarget {
         match self {
             Self::Echo => None,
             Self::Remote(provider, _) => Some(provider.keys.care().states.now()),
+        }
+    }
+
+    /// Its provider, unless it is the built-in model.
+    pub(crate) fn provider(&self) -> Option<&Arc<Provider>> {
+        match self {
+            Self::Echo => None,
+            Self::Remote(provider, _) => Some(provider),
+        }
+    }
+
+    /// The model as its provider calls it.
+    pub(crate) fn model(&self) -> &str {
+        match self {
+            Self::Echo => "echo",
+            Self::Remote(_, model) => model,
         }
     }
 

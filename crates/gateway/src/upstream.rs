@@ -24,7 +24,7 @@ use self::grant::GrantError;
 pub(crate) use self::grant::{AccessTokens, Grant};
 
 use crate::Reservation;
-use crate::health::{Pass, Refused, Scope, Why};
+use crate::health::{NoPlace, Pass, Refused, Scope, Why};
 use crate::metrics::Label;
 use crate::settle::Receipt;
 use crate::snapshot::{Inject, Provider};
@@ -88,6 +88,12 @@ pub(crate) enum UpstreamError {
     /// The caller has been kept waiting for as long as it may be.
     #[error("no answer within the time allowed for the whole request")]
     Total,
+    /// A stream that failed before it said anything, or an error in place of an answer.
+    #[error("the answer is an error from its beginning")]
+    Begun,
+    /// Too many calls are under way at this provider, and nobody may wait, or not for longer.
+    #[error("no place among the calls to this provider")]
+    NoPlace(NoPlace),
     /// An attempt took longer than it may.
     #[error("no answer within the time allowed for one attempt")]
     AttemptTotal,
@@ -114,6 +120,9 @@ impl UpstreamError {
             Self::Unavailable(Refused { why: Why::Quota, .. }) => "provider_quota_exhausted",
             Self::Unavailable(Refused { why: Why::KeyRefused, .. }) => "provider_key_refused",
             Self::Unavailable(Refused { why: Why::Open, .. }) => "provider_unavailable",
+            Self::Begun => "upstream_error_answer",
+            Self::NoPlace(NoPlace::Full) => "provider_queue_full",
+            Self::NoPlace(NoPlace::Late) => "provider_queue_timeout",
             Self::AttemptTotal => "attempt_timeout",
             Self::Total => "request_timeout",
         }
@@ -133,8 +142,30 @@ impl UpstreamError {
             | Self::Key
             | Self::Grant(_)
             | Self::Credential(_) => true,
-            Self::AttemptTotal => true,
+            Self::AttemptTotal | Self::Begun | Self::NoPlace(_) => true,
             Self::Unavailable(_) | Self::Total => false,
+        }
+    }
+
+    /// Whether the provider may have done what was asked although there is no answer: asking again would do it twice.
+    pub(crate) fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::Egress(error) => !error.unsent(),
+            Self::Status(status) => gave_up(*status),
+            Self::Unavailable(_)
+            | Self::NoPlace(_)
+            | Self::Key
+            | Self::Credential(_)
+            | Self::Grant(_)
+            | Self::Redirect => false,
+            Self::Total
+            | Self::AttemptTotal
+            | Self::Begun
+            | Self::Body(_)
+            | Self::TooLarge(_)
+            | Self::Encoding
+            | Self::Response(_)
+            | Self::Kind => true,
         }
     }
 
@@ -143,9 +174,10 @@ impl UpstreamError {
         match self {
             Self::Egress(error) => matches!(error.who(), base::Who::Provider),
             Self::Grant(error) => error.passes(),
-            Self::Key | Self::Credential(_) | Self::Unavailable(_) => false,
+            Self::Key | Self::Credential(_) | Self::Unavailable(_) | Self::NoPlace(_) => false,
             Self::Total
             | Self::AttemptTotal
+            | Self::Begun
             | Self::Body(_)
             | Self::Status(_)
             | Self::TooLarge(_)
@@ -159,7 +191,9 @@ impl UpstreamError {
     /// Whether the same provider would give no better answer a moment later.
     pub(crate) const fn is_lasting(&self) -> bool {
         match self {
-            Self::Egress(_) | Self::Body(_) | Self::Status(_) => false,
+            Self::Egress(_) | Self::Body(_) | Self::Status(_) | Self::Begun | Self::NoPlace(_) | Self::AttemptTotal => {
+                false
+            }
             Self::Grant(error) => !error.passes(),
             _ => true,
         }
@@ -191,6 +225,12 @@ impl UpstreamError {
                 Problem::provider(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message)
                     .retry_after(Duration::from_millis(*wait))
             }
+            Self::NoPlace(_) => {
+                let message = "Too many requests are under way at the provider.";
+                Problem::provider(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message)
+                    .retry_after(Duration::from_secs(1))
+            }
+            Self::Begun => Problem::provider(bad, self.reason(), "The provider answered with an error."),
             Self::Total | Self::AttemptTotal => {
                 Problem::provider(StatusCode::GATEWAY_TIMEOUT, self.reason(), "No provider answered in time.")
             }
@@ -212,6 +252,11 @@ impl UpstreamError {
             }
         }
     }
+}
+
+/// Whether with this status something in between gave up waiting for whoever does the work.
+pub(crate) fn gave_up(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
 }
 
 /// Trying again does not help: an operator has to do something.
@@ -291,6 +336,7 @@ pub(crate) async fn ask(
     });
     let mut request = request(method, path, headers, content.body);
     authorize::set_fields(provider, request.headers_mut())?;
+    pass.enter().await.map_err(UpstreamError::NoPlace)?;
     let call = |request: Request<Bytes>| {
         let request = request.map(OutBody::from);
         Call { target: &provider.target, label: &provider.label, deadlines, request, upgrade }

@@ -13,6 +13,7 @@ use base::{Clock, Rng, Secret};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
 use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
+use control::route::{RouteExplanation, RouteQuestion};
 use control::{OperationError, Operations};
 use gateway::{Deps, Gateway, Metrics, Snapshot, States};
 use net::jwks::{Jwks, Timing};
@@ -480,6 +481,11 @@ impl admin::Server for Running {
             tracing::error!(%error, "the metrics cannot be written");
         }
         text
+    }
+
+    fn explain_route(&self, question: &RouteQuestion) -> Option<RouteExplanation> {
+        let told = self.snapshot.load().explain(&wire::told::question(question))?;
+        Some(wire::told::explanation(&question.model, told))
     }
 
     fn readiness(&self) -> Pending<'_, Readiness> {

@@ -28,6 +28,7 @@ impl Provider {
         if let Some(slow) = breaker.slow_call {
             between(slow, Span::new(std::time::Duration::from_millis(1)), DAY, "breaker.slow_call", faults);
         }
+        between(self.queue.timeout, Span::new(std::time::Duration::from_millis(1)), DAY, "queue.timeout", faults);
         if breaker.max_open < breaker.open_for {
             faults.add("breaker.max_open", Code::Conflict, "shorter than open_for");
         }

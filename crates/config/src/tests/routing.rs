@@ -20,7 +20,7 @@ fn what_a_strategy_does_not_know_is_refused() {
     let one = "{ provider = \"a\", model = \"x\" }";
     good(&model(&format!("strategy = \"weighted\"\nsticky = \"metadata:session\"\ntargets = [{one}, {one}]")));
     good(&model(&format!("sticky = \"subject\"\ntargets = [{one}]")));
-    assert_eq!(faults(&format!("sticky = \"subject\"\ntargets = [{one}, {one}]")), ["6:1 conflict model[0].sticky"]);
+    assert_eq!(faults(&format!("sticky = \"subject\"\ntargets = [{one}, {one}]")), ["6:10 conflict model[0].sticky"]);
     assert_eq!(
         faults("targets = [{ provider = \"a\", model = \"x\", weight = 2 }]"),
         ["6:43 conflict model[0].targets[0].weight"]
@@ -35,9 +35,9 @@ fn what_a_strategy_does_not_know_is_refused() {
 #[test]
 fn somebody_has_to_take_what_the_canaries_leave() {
     let canary = |percent: u32| format!("{{ provider = \"a\", model = \"x\", canary = {percent} }}");
-    assert_eq!(faults(&format!("targets = [{}]", canary(5))), ["6:1 conflict model[0].targets"]);
+    assert_eq!(faults(&format!("targets = [{}]", canary(5))), ["6:11 conflict model[0].targets"]);
     let three = format!("targets = [{{ provider = \"a\", model = \"y\" }}, {}, {}]", canary(60), canary(50));
-    assert_eq!(faults(&three), ["6:1 conflict model[0].targets"]);
+    assert_eq!(faults(&three), ["6:11 conflict model[0].targets"]);
     assert_eq!(faults(&format!("targets = [{{ provider = \"a\", model = \"y\" }}, {}]", canary(0))).len(), 1);
 }
 
@@ -65,7 +65,7 @@ fn keys_have_names_of_their_own_and_come_one_way() {
     );
     assert_eq!(
         provider(&format!("api_key = {{ env = \"K\" }}\nkeys = [{}]", key("a"))),
-        ["5:1 conflict provider[0].keys"]
+        ["5:8 conflict provider[0].keys"]
     );
     let literal = provider("keys = [{ name = \"a\", api_key = \"sk-not-a-real-key\" }]");
     assert_eq!(literal, ["4:32 secret_literal provider[0].keys[0].api_key"]);

@@ -11,6 +11,7 @@ use super::server::Readiness;
 use super::table::{Access, Answer, Operation, TABLE};
 use crate::explain::ExplainRequest;
 use crate::operations as ops;
+use crate::route::{RouteExplanation, RouteQuestion};
 
 /// The document.
 pub fn document() -> Value {
@@ -219,6 +220,8 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::IssuedAdminToken>(&mut all, "IssuedAdminToken");
     add::<RequestView>(&mut all, "RequestView");
     add::<ExplainRequest>(&mut all, "ExplainRequest");
+    add::<RouteQuestion>(&mut all, "RouteQuestion");
+    add::<RouteExplanation>(&mut all, "RouteExplanation");
     add::<Readiness>(&mut all, "Readiness");
     all.insert(
         "Explanation".into(),

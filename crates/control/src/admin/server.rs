@@ -6,6 +6,8 @@ use std::pin::Pin;
 use config::Fault;
 use serde::Serialize;
 
+use crate::route::{RouteExplanation, RouteQuestion};
+
 /// A boxed future, as a trait object can return it.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -19,6 +21,9 @@ pub trait Server: Send + Sync {
 
     /// All metrics in the Prometheus text format.
     fn metrics(&self) -> String;
+
+    /// Where a request would go; `None`: there is no such model.
+    fn explain_route(&self, question: &RouteQuestion) -> Option<RouteExplanation>;
 
     /// What works and what does not.
     fn readiness(&self) -> Pending<'_, Readiness>;

@@ -338,7 +338,7 @@ fn admin_tokens() -> [Operation; 3] {
     ]
 }
 
-fn installation() -> [Operation; 6] {
+fn installation() -> [Operation; 7] {
     let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
         Box::pin(handlers::installation::requests(call))
     })
@@ -353,6 +353,12 @@ fn installation() -> [Operation; 6] {
         .summary("Say which policy decides for a caller, and why")
         .takes("ExplainRequest")
         .one("Explanation"),
+        operation(Method::POST, "/admin/v1/routes/explain", "explainRoute", EVERYBODY, |call| {
+            Box::pin(handlers::installation::explain_route(call))
+        })
+        .summary("Say which targets would answer a request, in which order, why, and how each is doing")
+        .takes("RouteQuestion")
+        .one("RouteExplanation"),
         operation(Method::POST, "/admin/v1/reload", "reload", WRITERS, |call| {
             Box::pin(handlers::installation::reload(call))
         })

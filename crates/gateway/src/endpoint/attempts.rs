@@ -1,5 +1,6 @@
 //! Trying the targets of a plan until one answers. Once an answer has begun it stands.
 
+mod first;
 mod turns;
 
 use std::sync::Arc;
@@ -41,6 +42,11 @@ pub(crate) trait Exchange: Sync {
     /// What routes look at of it.
     fn facts(&self) -> Facts<'_> {
         Facts { streamed: self.streams(), ..Facts::new(self.head(), &[]) }
+    }
+
+    /// Whether this provider would keep something of it, so that it must not be sent again where it may have arrived.
+    fn stores(&self, _: &Provider, _model: &str) -> bool {
+        false
     }
 
     /// The request as this target takes it.
@@ -123,6 +129,15 @@ impl Failed {
         }
     }
 
+    /// Whether the provider may have done what was asked all the same.
+    fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.may_have_been_done(),
+            Self::Said(answer) => upstream::gave_up(answer.status),
+            Self::Request(_) | Self::Answer(_) => false,
+        }
+    }
+
     /// Whether it concerns the key: with another one the same target may answer.
     fn is_of_key(&self) -> bool {
         match self {
@@ -193,8 +208,9 @@ pub(crate) async fn run<E: Exchange>(
             }
             Turn::Call(index, provider, model, pass) => {
                 trail.at(provider.name.as_str(), model);
+                let more = turns.more();
                 let own = plan.attempt_total(index).map(|total| Instant::now() + total).filter(|own| *own < end);
-                let attempt = one(exchange, (plan, index), (provider, model, pass), reservation, receipt);
+                let attempt = one(exchange, (plan, index, more), (provider, model, pass), reservation, receipt);
                 let outcome = tokio::time::timeout_at(own.unwrap_or(end), attempt).await;
                 let late = if own.is_some() { UpstreamError::AttemptTotal } else { UpstreamError::Total };
                 (index, outcome.unwrap_or(Err(Failed::Upstream(late))))
@@ -207,7 +223,12 @@ pub(crate) async fn run<E: Exchange>(
         if let Some(target) = plan.targets().get(index) {
             error.log(target);
         }
-        let again = error.retryable();
+        let twice = error.may_have_been_done()
+            && match plan.targets().get(index) {
+                Some(ModelTarget::Remote(provider, model)) => exchange.stores(provider, model),
+                _ => false,
+            };
+        let again = error.retryable() && !twice;
         turns.failed(index, error.is_lasting(), error.is_of_key());
         // What a provider said tells more than that another could not be asked.
         failed = match (failed, error) {
@@ -228,7 +249,7 @@ pub(crate) async fn run<E: Exchange>(
 /// One attempt at one target.
 async fn one<E: Exchange>(
     exchange: &E,
-    (plan, index): (&Plan, usize),
+    (plan, index, more): (&Plan, usize, bool),
     (provider, model, pass): (&Provider, &str, Pass),
     reservation: &Reservation,
     receipt: &mut Receipt,
@@ -251,7 +272,13 @@ async fn one<E: Exchange>(
     if status == StatusCode::NOT_FOUND && retried {
         pass.failed(Scope::Model);
     }
-    let answer = judged(exchange, (provider, response, sent), receipt).await;
+    let mut answer = judged(exchange, (provider, response, sent), receipt).await;
+    if more && status.is_success() {
+        answer = match answer {
+            Ok(answer) => first::begun(answer).await,
+            failed => failed,
+        };
+    }
     match &answer {
         Ok(answer) if answer.status.is_success() || answer.status == StatusCode::SWITCHING_PROTOCOLS => {
             pass.answered();

@@ -138,6 +138,13 @@ impl Exchange for Inference<'_> {
         self.seen.stream
     }
 
+    fn stores(&self, provider: &Provider, model: &str) -> bool {
+        let own = provider.speaks(self.dialect, model) == self.dialect;
+        let store = || self.facts().parsed().get("store").and_then(serde_json::Value::as_bool);
+        // What is translated is never kept.
+        own && store().unwrap_or(self.dialect == Dialect::OpenAiResponses)
+    }
+
     fn facts(&self) -> Facts<'_> {
         Facts {
             streamed: self.seen.stream,

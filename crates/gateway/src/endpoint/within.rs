@@ -245,6 +245,10 @@ impl Pipe for Claiming {
         }
     }
 
+    fn failed(&self) -> Option<&'static str> {
+        self.pipe.failed().or(self.lost.then_some("upstream_invalid_stream"))
+    }
+
     fn usage(&self) -> Usage {
         self.pipe.usage()
     }

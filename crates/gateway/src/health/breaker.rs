@@ -34,6 +34,15 @@ pub(crate) enum Position {
 }
 
 impl Position {
+    /// Its name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open(_) => "open",
+        }
+    }
+
     /// As metrics have it: 0 closed, 1 half-open, 2 open.
     pub(crate) const fn number(self) -> i64 {
         match self {

@@ -17,13 +17,15 @@ pub(super) struct Gauges(pub(super) Arc<States>);
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let now = self.0.now();
-        let (keys, targets) = {
+        let (keys, targets, providers) = {
             let known = self.0.known();
             let keys: Vec<_> =
                 known.keys.iter().filter_map(|(of, state)| Some((of.clone(), state.upgrade()?))).collect();
             let targets: Vec<_> =
                 known.targets.iter().filter_map(|(of, state)| Some((of.clone(), Weak::upgrade(state)?))).collect();
-            (keys, targets)
+            let providers: Vec<_> =
+                known.providers.iter().filter_map(|(of, state)| Some((of.clone(), state.upgrade()?))).collect();
+            (keys, targets, providers)
         };
         let help = "Circuit breaker of a provider's key: 0 closed, 1 half-open, 2 open";
         let mut family = encoder.encode_descriptor("vouchgate_breaker_state", help, None, MetricType::Gauge)?;
@@ -51,6 +53,12 @@ impl Collector for Gauges {
             let labels = [("provider", provider.as_str()), ("key", key.as_str())];
             let rest = state.rests_now(now).0.unwrap_or(0).div_ceil(1000);
             ConstGauge::new(i64::try_from(rest).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Requests that wait for a place among a provider's calls (`concurrency`)";
+        let mut family = encoder.encode_descriptor("vouchgate_provider_queue", help, None, MetricType::Gauge)?;
+        for (provider, state) in &providers {
+            let waiting = i64::try_from(state.line.counts().1).unwrap_or(i64::MAX);
+            ConstGauge::new(waiting).encode(family.encode_family(&[("provider", provider.as_str())])?)?;
         }
         let help = "Upstream calls under way for a provider's model";
         let mut family = encoder.encode_descriptor("vouchgate_target_active", help, None, MetricType::Gauge)?;

@@ -128,7 +128,7 @@ impl Keys {
 
 /// What a call is for.
 pub(crate) fn wanted<'a>(model: &'a Arc<str>, target: Option<&'a Arc<TargetState>>, streamed: bool) -> Wanted<'a> {
-    Wanted { model, target, streamed }
+    Wanted { model, target, streamed, most: None }
 }
 
 #[cfg(test)]

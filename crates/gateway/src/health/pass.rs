@@ -1,11 +1,12 @@
 //! Leave to call a provider now, with one of its keys; and what the call shows of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, StatusCode};
 use net::{BodyError, BodyWatch};
 
+use super::line::{NoPlace, Place};
 use super::{Care, Key, Probe, REFUSED_KEY, Said, TargetState, millis, said};
 
 /// Leave to make one call. What the call shows is told to it; what nobody tells says nothing.
@@ -19,7 +20,10 @@ struct Observed {
     model: Arc<str>,
     target: Option<Arc<TargetState>>,
     streamed: bool,
-    begun: u64,
+    most: Option<u32>,
+    begun: AtomicU64,
+    /// Places among the calls at once, until the answer is over.
+    places: Mutex<Vec<Place>>,
     probes: Mutex<Probes>,
     /// Whether it has been said that the provider answers.
     answered: AtomicBool,
@@ -78,6 +82,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) model: &'a Arc<str>,
     pub(crate) target: Option<&'a Arc<TargetState>>,
     pub(crate) streamed: bool,
+    /// The most calls at once to the target.
+    pub(crate) most: Option<u32>,
+}
+
+impl Wanted<'_> {
+    /// With so many calls at once.
+    pub(crate) fn bounded(self, most: Option<u32>) -> Self {
+        Self { most, ..self }
+    }
 }
 
 impl Pass {
@@ -125,7 +138,9 @@ impl Pass {
             model: Arc::clone(wanted.model),
             target: wanted.target.map(Arc::clone),
             streamed: wanted.streamed,
-            begun,
+            most: wanted.most,
+            begun: AtomicU64::new(begun),
+            places: Mutex::default(),
             probes: Mutex::new(probes),
             answered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -135,6 +150,24 @@ impl Pass {
     /// The key it is for.
     pub(crate) fn key(&self) -> &Key {
         &self.0.key
+    }
+
+    /// Take a place among the calls at once, or wait for one. It is held until the answer is over.
+    pub(crate) async fn enter(&self) -> Result<(), NoPlace> {
+        let Observed { care, target, most, .. } = &*self.0;
+        let mut places = Vec::new();
+        // The target's first: who waits for it takes no place of the provider's from others.
+        if let Some((target, most)) = target.as_ref().zip(*most) {
+            places.push(target.line.enter(care.bounds(most)).await?);
+        }
+        if let Some(most) = care.concurrency {
+            places.push(care.provider.line.enter(care.bounds(most)).await?);
+        }
+        if !places.is_empty() {
+            self.0.begun.store(care.states.now(), Ordering::Relaxed);
+            *self.0.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+        }
+        Ok(())
     }
 
     /// The head of an answer, and the first piece of its body where it is an error: what it says of the key. Gives back
@@ -174,7 +207,7 @@ impl Pass {
             return;
         }
         let (now, rules) = (care.states.now(), &care.rules);
-        let took = now.saturating_sub(*begun);
+        let took = now.saturating_sub(begun.load(Ordering::Relaxed));
         let probes = std::mem::take(&mut *self.0.probes());
         let slow = care.slow_call.is_some_and(|slow| took > slow);
         let changed = if slow {

@@ -302,12 +302,13 @@ async fn the_next_target_is_tried_until_an_answer_begins() {
     }
     assert_eq!((first.count(), second.count()), (3, 3));
     assert_eq!(second.request(0).await.json()["model"], "y");
+    let first_event = format!("data: {}\n\n", chunk("a", None)).len();
     // A status that is not listed is an answer.
     first.push(Answer::json(400, &json!({"error": {"message": "no"}})));
     assert_eq!(world.post("/v1/chat/completions", &ask("fast", false)).await.status, 400);
     assert_eq!(second.count(), 3);
     // A stream that has begun is an answer, however it ends.
-    first.push(Answer::openai_stream(&[chunk("a", None)]).cut_after(20));
+    first.push(Answer::openai_stream(&[chunk("a", None), chunk("b", None)]).cut_after(first_event + 20));
     assert!(world.post("/v1/chat/completions", &ask("fast", true)).await.text().contains("upstream_cut"));
     assert_eq!(second.count(), 3);
 }

@@ -19,6 +19,7 @@ mod compare;
 mod direct;
 mod edge;
 mod embed;
+mod failures;
 mod gemini;
 mod harness;
 mod inference;

@@ -167,6 +167,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate policy explain --config vouchgate.toml --claims - --service analyzing --ip 192.0.2.1",
         ],
     ),
+    ("route", &["vouchgate route explain --config vouchgate.toml --model fast"]),
+    (
+        "route explain",
+        &[
+            "vouchgate route explain --config vouchgate.toml --model fast",
+            "vouchgate route explain --model fast --input-tokens 20000 --tools --header x-tier=gold --json",
+        ],
+    ),
     (
         "models",
         &[

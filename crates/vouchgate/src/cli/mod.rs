@@ -15,6 +15,7 @@ mod place;
 mod policy;
 mod print;
 mod remote;
+mod route;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Apikey(command) => manage::apikey(command, io).await,
         Command::Admin(command) => manage::admin(command, io).await,
         Command::Policy(command) => policy::run(command, io).await,
+        Command::Route(command) => route::run(command, io).await,
         Command::Models(args) => models::run(&args, io).await,
         Command::Openapi => io.json(&control::admin::openapi_document()).map(|()| Exit::Done),
         Command::Schema => io.json(&config::schema()).map(|()| Exit::Done),

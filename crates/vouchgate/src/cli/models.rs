@@ -61,7 +61,7 @@ pub(super) async fn run(args: &ModelsArgs, io: &mut Io<'_>) -> Outcome {
 
 /// The providers and models of a place: a server that runs there knows also those of the admin API. Without one, a file is
 /// enough; a data directory without a file is opened.
-async fn configured(place: &Place, io: &mut Io<'_>) -> Result<Config, Failure> {
+pub(super) async fn configured(place: &Place, io: &mut Io<'_>) -> Result<Config, Failure> {
     let socket = place.data_dir().join(SOCKET_NAME);
     if answers(&socket).await {
         return merged(place, &Api::Running(socket)).await;

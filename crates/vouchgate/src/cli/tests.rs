@@ -473,3 +473,31 @@ async fn dpop_verify_says_whether_a_proof_fits_a_request_and_why_not() {
         assert_eq!((refused.exit, refused.out.as_str()), (2, ""), "{wrong:?}");
     }
 }
+
+#[tokio::test]
+async fn route_explain_tells_the_order_and_what_would_not_be_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("vouchgate.toml");
+    let text = "[[provider]]\nname = \"a\"\nkind = \"ollama\"\n[[provider]]\nname = \"b\"\nkind = \"vllm\"\n[[model]]\nname = \"fast\"\n\
+                targets = [{ provider = \"a\", model = \"x\", when = { tools = false } }, { provider = \"b\", model = \"y\" }]\n";
+    let data = dir.path().join("data").display().to_string();
+    std::fs::write(&config, format!("[server]\ndata_dir = {data:?}\n{text}")).unwrap();
+    let config = config.to_string_lossy().into_owned();
+    let explain = async |more: &[&str]| {
+        let base = ["route", "explain", "--config", &config, "--model"];
+        vouchgate(&[&base[..], more].concat()).await
+    };
+    let told = explain(&["fast", "--json"]).await;
+    assert_eq!(told.exit, 0, "{told:?}");
+    let told = told.json();
+    assert_eq!((&told["strategy"], &told["targets"][0]["target"]), (&"fallback".into(), &"a/x".into()));
+    assert_eq!(told["targets"][0]["keys"][0]["breaker"], "closed");
+    let told = explain(&["fast", "--tools", "--json"]).await.json();
+    assert_eq!((&told["targets"][0]["target"], &told["targets"][0]["place"]), (&"b/y".into(), &1.into()));
+    assert_eq!(told["targets"][1]["why"], "its condition tools does not hold");
+    let told = explain(&["fast", "--tools"]).await;
+    assert!(told.out.contains("b/y") && told.out.contains("a/x"), "{told:?}");
+    assert_eq!(explain(&["a/anything"]).await.exit, 0);
+    assert_eq!(explain(&["nothing"]).await.exit, 2);
+    assert_eq!(explain(&["fast", "--header", "x"]).await.exit, 2);
+}

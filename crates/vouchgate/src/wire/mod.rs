@@ -6,6 +6,7 @@ mod last_good;
 mod refresh;
 mod signin;
 mod token_service;
+pub(crate) mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use crate::admin::call::{Call, Reply};
 use crate::admin::{Refusal, Server, openapi};
 use crate::explain::ExplainRequest;
 use crate::operations::{Listed, OperationError};
+use crate::route::RouteQuestion;
 
 /// What one request was.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -72,6 +73,14 @@ pub(in crate::admin) async fn explain(call: &Call) -> Result<Reply, Refusal> {
     let config = operations.merged_config(&file).await?.map_err(OperationError::Faults)?;
     let explanation = crate::explain::explain(&config, &request, operations.clock().now())?;
     Reply::json(StatusCode::OK, &explanation)
+}
+
+#[allow(clippy::unused_async)] // operations are async, this one has nothing to wait for
+pub(in crate::admin) async fn explain_route(call: &Call) -> Result<Reply, Refusal> {
+    let question: RouteQuestion = call.body()?;
+    let told = server(call)?.explain_route(&question);
+    let told = told.ok_or_else(|| OperationError::NotFound { kind: "model", name: question.model.clone() })?;
+    Reply::json(StatusCode::OK, &told)
 }
 
 pub(in crate::admin) async fn reload(call: &Call) -> Result<Reply, Refusal> {

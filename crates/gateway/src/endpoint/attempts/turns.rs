@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::health::{Choice, Pass, Refused, Why, wanted};
+use crate::health::{Choice, Pass, Refused, Wanted, Why, wanted};
 use crate::route::Plan;
 use crate::snapshot::{ModelTarget, Provider};
 
@@ -89,6 +89,11 @@ impl<'p> Turns<'p> {
         }
     }
 
+    /// Whether there may be another attempt after those made.
+    pub(super) fn more(&self) -> bool {
+        self.made < self.plan.attempts()
+    }
+
     /// An attempt at this target failed: for good, or because of its key.
     pub(super) fn failed(&mut self, index: usize, lasting: bool, of_key: bool) {
         self.other_key = of_key.then_some(index);
@@ -106,7 +111,7 @@ impl<'p> Turns<'p> {
             }
             ModelTarget::Remote(provider, model) => (provider, model),
         };
-        let admitted = provider.keys.admit(wanted(model, self.plan.state(index), self.streamed), self.choice);
+        let admitted = provider.keys.admit(self.wanted(index, model), self.choice);
         Some(admitted.map(|pass| self.taken(index, (provider, model), pass)))
     }
 
@@ -195,11 +200,15 @@ impl<'p> Turns<'p> {
             }
             return Turn::Pause(wait);
         }
-        let wanted = wanted(model, self.plan.state(index), self.streamed);
+        let wanted = self.wanted(index, model);
         match provider.keys.last_resort(wanted, self.choice) {
             Some(pass) => self.taken(index, (provider, model), pass),
             None => Turn::Nobody(Some(refused)),
         }
+    }
+
+    fn wanted(&self, index: usize, model: &'p Arc<str>) -> Wanted<'p> {
+        wanted(model, self.plan.state(index), self.streamed).bounded(self.plan.concurrency(index))
     }
 
     fn seat(&self, index: usize) -> Seat {

@@ -66,6 +66,9 @@ pub enum Command {
     /// Why a request would be allowed or refused
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Where a request would go, and why
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// The models that are configured, with prices and limits; every model known, with --all
     Models(ModelsArgs),
     /// Print the OpenAPI document of the admin API
@@ -325,6 +328,48 @@ pub struct ModelsArgs {
     /// Every model of the built-in table instead
     #[arg(long)]
     pub all: bool,
+    /// Where the models are.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// `route ...`
+#[derive(Debug, Subcommand)]
+pub enum RouteCommand {
+    /// Say which targets would answer a request, in which order, why, and how each is doing
+    Explain(RouteArgs),
+}
+
+/// Options of `route explain`.
+#[derive(Debug, Clone, Args)]
+pub struct RouteArgs {
+    /// The model it asks for
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Tokens of its input, about
+    #[arg(long, value_name = "N")]
+    pub input_tokens: Option<u64>,
+    /// The output tokens it asks for
+    #[arg(long, value_name = "N")]
+    pub max_output_tokens: Option<u64>,
+    /// It brings tools
+    #[arg(long)]
+    pub tools: bool,
+    /// It brings images
+    #[arg(long)]
+    pub images: bool,
+    /// It asks for a stream
+    #[arg(long)]
+    pub stream: bool,
+    /// The client it comes from
+    #[arg(long, value_name = "CLIENT")]
+    pub client: Option<String>,
+    /// A text in its metadata; repeat for more
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub metadata: Vec<String>,
+    /// A header field; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub header: Vec<String>,
     /// Where the models are.
     #[command(flatten)]
     pub state: StateArgs,

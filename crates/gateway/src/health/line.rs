@@ -1,0 +1,164 @@
+//! A bound on calls at once, and a line of those that wait for a place: first come, first served, and not for long.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// How many may be called at once, and how many may wait for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) places: usize,
+    pub(crate) waiting: usize,
+    pub(crate) wait: Duration,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// As many wait already as may.
+    Full,
+    /// None became free in time.
+    Late,
+}
+
+/// Places, and the line before them. Bounds may change while it is used.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    places: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: usize,
+    waiting: VecDeque<oneshot::Sender<Place>>,
+}
+
+/// One place; the next in line has it when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Option<Arc<Line>>);
+
+impl Line {
+    /// Take a place, or wait for one. Whoever stops waiting leaves the line.
+    pub(crate) async fn enter(self: &Arc<Self>, bounds: Bounds) -> Result<Place, NoPlace> {
+        self.places.store(bounds.places, Ordering::Release);
+        let turn = {
+            let mut state = self.state();
+            if state.taken < bounds.places && state.waiting.is_empty() {
+                state.taken += 1;
+                return Ok(Place(Some(Arc::clone(self))));
+            }
+            if state.waiting.len() >= bounds.waiting {
+                state.waiting.retain(|waiting| !waiting.is_closed());
+            }
+            if state.waiting.len() >= bounds.waiting {
+                return Err(NoPlace::Full);
+            }
+            let (next, turn) = oneshot::channel();
+            state.waiting.push_back(next);
+            turn
+        };
+        // Places may have become free while all who waited had gone.
+        self.call_next();
+        match tokio::time::timeout(bounds.wait, turn).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(NoPlace::Late),
+        }
+    }
+
+    /// Those that have a place, and those that wait.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.taken, state.waiting.iter().filter(|waiting| !waiting.is_closed()).count())
+    }
+
+    /// Give free places to those who wait.
+    fn call_next(self: &Arc<Self>) {
+        loop {
+            let next = {
+                let mut state = self.state();
+                if state.taken >= self.places.load(Ordering::Acquire) {
+                    return;
+                }
+                let Some(next) = state.waiting.pop_front() else { return };
+                state.taken += 1;
+                next
+            };
+            // Who has gone gives it back at once.
+            if let Err(mut place) = next.send(Place(Some(Arc::clone(self)))) {
+                place.0 = None;
+                self.state().taken -= 1;
+            }
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(line) = self.0.take() {
+            line.state().taken -= 1;
+            line.call_next();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    const BOUNDS: Bounds = Bounds { places: 1, waiting: 2, wait: Duration::from_secs(60) };
+
+    #[tokio::test]
+    async fn places_go_to_those_who_wait_in_their_order() {
+        let line = Arc::new(Line::default());
+        let first = line.enter(BOUNDS).await.expect("a place");
+        let (mut second, mut third) = (Box::pin(line.enter(BOUNDS)), Box::pin(line.enter(BOUNDS)));
+        assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
+        assert_eq!(line.enter(BOUNDS).await.err(), Some(NoPlace::Full));
+        assert_eq!(line.counts(), (1, 2));
+        drop(first);
+        let place = second.await.expect("its turn");
+        assert!((&mut third).now_or_never().is_none());
+        drop(place);
+        drop(third.await.expect("its turn"));
+        assert_eq!(line.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_line_loses_no_place() {
+        let line = Arc::new(Line::default());
+        let first = line.enter(BOUNDS).await.expect("a place");
+        let (mut gone, mut next) = (Box::pin(line.enter(BOUNDS)), Box::pin(line.enter(BOUNDS)));
+        assert!((&mut gone).now_or_never().is_none() && (&mut next).now_or_never().is_none());
+        drop(gone);
+        let mut last = Box::pin(line.enter(BOUNDS));
+        assert!((&mut last).now_or_never().is_none(), "there is room again");
+        drop(first);
+        // Given, and not taken: it goes on.
+        drop(next);
+        drop(last.await.expect("its turn"));
+        assert_eq!(line.counts(), (0, 0));
+        assert!(line.enter(BOUNDS).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever_and_bounds_may_change() {
+        let line = Arc::new(Line::default());
+        let first = line.enter(BOUNDS).await.expect("a place");
+        let short = Bounds { wait: Duration::from_millis(1), ..BOUNDS };
+        assert_eq!(line.enter(short).await.err(), Some(NoPlace::Late));
+        let none = Bounds { waiting: 0, ..BOUNDS };
+        assert_eq!(line.enter(none).await.err(), Some(NoPlace::Full));
+        let second = line.enter(Bounds { places: 2, ..BOUNDS }).await.expect("one place more");
+        drop((first, second));
+        assert_eq!(line.counts(), (0, 0));
+    }
+}
