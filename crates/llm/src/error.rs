@@ -43,6 +43,14 @@ pub enum RequestError {
         /// Why, or what to use.
         why: &'static str,
     },
+    /// It certainly does not fit into the model.
+    #[error("The prompt is too long: at least {at_least} tokens, and the model takes at most {limit}")]
+    TooLong {
+        /// It has at least so many tokens.
+        at_least: u64,
+        /// So many fit.
+        limit: u64,
+    },
 }
 
 impl RequestError {
@@ -55,6 +63,7 @@ impl RequestError {
             Self::Wrong { .. } => "invalid_parameter",
             Self::Forbidden { .. } => "forbidden_parameter",
             Self::Unsupported { .. } => "unsupported_parameter",
+            Self::TooLong { .. } => "context_length_exceeded",
         }
     }
 
@@ -62,7 +71,7 @@ impl RequestError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Json(JsonError::Duplicate(name)) => Some(name),
-            Self::Json(_) | Self::Form(_) => None,
+            Self::Json(_) | Self::Form(_) | Self::TooLong { .. } => None,
             Self::Missing { param }
             | Self::Wrong { param, .. }
             | Self::Forbidden { param, .. }

@@ -113,7 +113,7 @@ impl Failed {
     /// Whether another target may do better.
     fn retryable(&self) -> bool {
         match self {
-            Self::Request(error) => matches!(error, RequestError::Unsupported { .. }),
+            Self::Request(error) => matches!(error, RequestError::Unsupported { .. } | RequestError::TooLong { .. }),
             Self::Upstream(error) => error.retryable(),
             Self::Answer(_) => false,
             Self::Said(_) => true,

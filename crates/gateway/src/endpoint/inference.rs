@@ -7,6 +7,7 @@ use base::Name;
 use bytes::Bytes;
 use http::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use llm::catalogue::Overflow;
 use llm::passthrough::{CapName, Edits, Peek, StreamTap, peek, peek_response};
 use llm::{Dialect, Options, RequestError, Translation};
 use net::UpstreamBody;
@@ -164,6 +165,9 @@ impl Exchange for Inference<'_> {
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
         super::held(self.holders, provider)?;
+        if let Some(Overflow { at_least, limit }) = provider.overflow(model, self.body) {
+            return Err(RequestError::TooLong { at_least, limit });
+        }
         let spoken = provider.speaks(self.dialect, model);
         let flavour = provider.flavour();
         let edits = Edits {

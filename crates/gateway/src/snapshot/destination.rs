@@ -7,7 +7,7 @@ use base::{Name, Problem, Rng};
 use config::{ProviderDialect, ProviderKind};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
-use llm::catalogue::{Figures, Own};
+use llm::catalogue::{Figures, Overflow, Own};
 use llm::{Dialect, Flavour, RequestError};
 use net::{Deadlines, EgressError, Reach, Target};
 
@@ -200,6 +200,11 @@ impl Provider {
     /// What is known of its model of this name: what it costs, how much fits in it.
     pub(crate) fn figures(&self, model: &str) -> Figures {
         Figures::of(self.kind.as_str(), model, &self.own)
+    }
+
+    /// Whether a request certainly does not fit into its model of this name.
+    pub(crate) fn overflow(&self, model: &str, body: &[u8]) -> Option<Overflow> {
+        llm::catalogue::overflow(self.kind.as_str(), model, &self.own, body)
     }
 
     /// How its dialect differs from what `OpenAI` itself speaks.

@@ -1,6 +1,7 @@
 //! What `/v1/models` tells of limits.
 
 use serde_json::json;
+use testkit::mock::{Answer, Mock};
 
 use crate::harness::World;
 
@@ -39,4 +40,37 @@ may = { models = \"*\" }
     assert_eq!((of("unknown").get("max_input_tokens"), &of("unknown")["max_tokens"]), (None, &json!(77)));
     let direct = world.send("GET", "/v1/models/anthropic%2Fclaude-haiku-4-5", &headers, "").await.json();
     assert_eq!(direct["max_tokens"], 64_000);
+}
+
+fn long(words: usize) -> serde_json::Value {
+    json!([{"role": "user", "content": "a ".repeat(words)}])
+}
+
+#[tokio::test]
+async fn what_certainly_does_not_fit_is_refused_before_a_provider_is_asked() {
+    let mock = Mock::start_with(|_| Answer::json(200, &json!({"choices": [{"message": {"content": "x"}}]}))).await;
+    let world = World::new(&format!(
+        "[[provider]]\nname = \"o\"\nkind = \"openai\"\nbase_url = \"{0}/v1\"\nallow_private = true\n\
+         [[provider]]\nname = \"v\"\nkind = \"vllm\"\nbase_url = \"{0}/v1\"\nallow_private = true\n\
+         [[price]]\nprovider = \"v\"\nmodel = \"*\"\ncontext = 1000\n\
+         [[model]]\nname = \"both\"\ntargets = [{{ provider = \"v\", model = \"small\" }}, {{ provider = \"o\", model = \"gpt-4\" }}]\n\
+         [[policy]]\nname = \"all\"\nmay = {{ models = \"*\" }}\n",
+        mock.url()
+    ));
+    let refused = world.post("/v1/chat/completions", &json!({"model": "both", "messages": long(9000)})).await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, "context_length_exceeded"));
+    assert_eq!(refused.json()["error"]["type"], "invalid_request_error");
+    let anthropic = json!({"model": "o/gpt-4", "max_tokens": 5, "messages": long(9000)});
+    let refused = world.post("/v1/messages", &anthropic).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["type"]), (400, &json!("invalid_request_error")));
+    assert!(refused.text().contains("prompt is too long"), "{}", refused.text());
+    let gemini = json!({"contents": [{"parts": [{"text": "a ".repeat(9000)}]}]});
+    let refused = world.post("/v1beta/models/v%2Fsmall:generateContent", &gemini).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
+    assert_eq!(mock.count(), 0);
+    // The target it does not fit into is passed over.
+    let fits = world.post("/v1/chat/completions", &json!({"model": "both", "messages": long(2000)})).await;
+    assert_eq!(fits.status, 200);
+    assert_eq!(mock.request(0).await.json()["model"], "gpt-4");
+    assert_eq!(mock.count(), 1);
 }

@@ -5,12 +5,14 @@
 //! say stays unknown: no price is guessed from a name that is merely alike.
 
 mod find;
+mod fits;
 mod own;
 mod price;
 mod table;
 
 use std::sync::LazyLock;
 
+pub use fits::{Overflow, overflow};
 pub use own::{Figures, Own};
 pub use price::{Price, Tier, Tiers};
 
