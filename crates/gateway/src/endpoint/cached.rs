@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use config::{ModelCache, SemanticCache};
 use http::header::{HeaderMap, HeaderValue};
+use llm::embeddings::Client;
 use llm::passthrough::{Peek, peek};
 use llm::sameness::{self, Sameness};
 use llm::{Dialect, Usage};
@@ -13,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::Asked;
 use super::attempts;
-use super::inference::{self, Inference};
+use super::embed::{self, Embedding};
+use super::inference;
 use crate::Reservation;
 use crate::cache::key::{Part, Scope};
 use crate::cache::{self, Directives, Entered, Entry, Flight, Freshness, Key, Nearness, Place};
@@ -208,19 +210,26 @@ impl Look<'_> {
         let name = format!("{}/{}", semantic.provider, semantic.model);
         let plan = route::plan(self.asked.snapshot, reservation.permit(), &name).ok()?;
         let body = Bytes::from(json!({"model": name, "input": question}).to_string());
-        let dialect = Dialect::OpenAiEmbeddings;
         let limits = &self.asked.snapshot.limits;
-        let seen = peek(dialect, &body, &limits.json).ok()?;
+        let seen = embed::Seen::OpenAi(Box::new(peek(Dialect::OpenAiEmbeddings, &body, &limits.json).ok()?));
         // Nothing of the caller's head: it is not the caller who asks.
-        let (head, limit) = (HeaderMap::new(), limits.response_body);
-        let inference =
-            Inference { dialect, head: &head, body: &body, seen: &seen, holders: None, drops: false, limit, now: 0 };
-        let asked = attempts::run(&inference, &plan, reservation, receipt);
+        let head = HeaderMap::new();
+        let embedding = Embedding {
+            client: Client::OpenAi,
+            head: &head,
+            body: &body,
+            seen: &seen,
+            model: &name,
+            holders: None,
+            limits: limits.json,
+            limit: limits.response_body,
+        };
+        let asked = attempts::run(&embedding, &plan, reservation, receipt);
         let answer = tokio::time::timeout(semantic.timeout.duration(), asked).await;
         // What counts for the request is what its answer takes.
         receipt.usage(Usage::default());
         let Content::Whole(bytes, Outcome::Ok) = answer.ok()?.ok()?.content else { return None };
-        let usage = llm::passthrough::peek_response(dialect, &bytes).usage;
+        let usage = llm::passthrough::peek_response(Dialect::OpenAiEmbeddings, &bytes).usage;
         let provider = Label::Named(semantic.provider.clone());
         receipt.shared().metrics.tokens("input", &provider, &self.model, usage.input_tokens.unwrap_or(0));
         vector(&bytes)

@@ -12,6 +12,7 @@ use net::UpstreamBody;
 use policy::{Ask, Permit, Target};
 
 use super::attempts::{self, Exchange, Failed, Prepared};
+use super::cached::{self, Looked};
 use super::within::Makes;
 use super::{Answered, Asked, inference, native, request_problem};
 use crate::authorize;
@@ -23,7 +24,7 @@ use crate::snapshot::Provider;
 use crate::upstream::{self, UpstreamError};
 
 /// What was seen of a request before anybody decided on it.
-enum Seen {
+pub(super) enum Seen {
     OpenAi(Box<Peek>),
     Gemini(Named),
 }
@@ -56,19 +57,27 @@ pub(crate) async fn answer(asked: Asked<'_>, client: Client, path: Option<&str>,
         limits,
         limit: asked.snapshot.limits.response_body,
     };
-    let answer = attempts::run(&call, &plan, &reservation, receipt).await?;
+    let Seen::OpenAi(peeked) = &seen else {
+        return Ok((attempts::run(&call, &plan, &reservation, receipt).await?, Some(reservation)));
+    };
+    let about = (Dialect::OpenAiEmbeddings, peeked.as_ref(), holders.is_some());
+    let answer = match cached::look(&asked, about, &reservation, receipt).await {
+        Looked::Found(answer) => *answer,
+        looked => looked.keep(attempts::run(&call, &plan, &reservation, receipt).await?),
+    };
     Ok((answer, Some(reservation)))
 }
 
-struct Embedding<'a> {
-    client: Client,
-    head: &'a HeaderMap,
-    body: &'a Bytes,
-    seen: &'a Seen,
-    model: &'a str,
-    holders: Option<&'a [Name]>,
-    limits: Limits,
-    limit: usize,
+/// A request for embeddings, of a caller or of this gateway's own.
+pub(super) struct Embedding<'a> {
+    pub(super) client: Client,
+    pub(super) head: &'a HeaderMap,
+    pub(super) body: &'a Bytes,
+    pub(super) seen: &'a Seen,
+    pub(super) model: &'a str,
+    pub(super) holders: Option<&'a [Name]>,
+    pub(super) limits: Limits,
+    pub(super) limit: usize,
 }
 
 impl Embedding<'_> {

@@ -86,17 +86,17 @@ fn permit(snapshot: &Snapshot, seen: &Peek, receipt: &mut Receipt) -> Result<Per
     Ok(permit)
 }
 
-pub(super) struct Inference<'a> {
-    pub(super) dialect: Dialect,
-    pub(super) head: &'a HeaderMap,
-    pub(super) body: &'a Bytes,
-    pub(super) seen: &'a Peek,
+struct Inference<'a> {
+    dialect: Dialect,
+    head: &'a HeaderMap,
+    body: &'a Bytes,
+    seen: &'a Peek,
     /// The providers that hold all that the request names, if it names anything stored.
-    pub(super) holders: Option<&'a [Name]>,
+    holders: Option<&'a [Name]>,
     /// Whether what a target cannot express may be left out.
-    pub(super) drops: bool,
-    pub(super) limit: usize,
-    pub(super) now: u64,
+    drops: bool,
+    limit: usize,
+    now: u64,
 }
 
 impl Inference<'_> {

@@ -13,6 +13,7 @@ use net::{Deadlines, EgressError, Reach, Target};
 
 use super::SnapshotError;
 use super::cloud::Cloud;
+use crate::endpoint::gemini;
 use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
 use crate::metrics::Label;
 use crate::upstream::{Credential, CredentialError, Grant, UpstreamError};
@@ -46,7 +47,7 @@ pub(crate) struct Provider {
     /// Whether it has the Responses API, and whether other dialects are asked there.
     responses: (bool, bool),
     /// Whether other dialects are asked on Ollama's own API.
-    native: bool,
+    pub(super) native: bool,
     pub(super) base: String,
     chat: PathAndQuery,
     embeddings: PathAndQuery,
@@ -262,7 +263,13 @@ impl Provider {
 
     /// The model that a native path names, whatever the body says.
     pub(crate) fn named(&self, rest: &str) -> Option<String> {
-        self.cloud.as_ref()?.named(rest)
+        match &self.cloud {
+            Some(cloud) => cloud.named(rest),
+            None if self.dialect == ProviderDialect::Gemini => {
+                gemini::Path::of(self.below(rest)).map(|path| path.model)
+            }
+            None => None,
+        }
     }
 
     /// Where requests in `dialect` for `model` go. `None`: its name cannot stand in a path.

@@ -37,6 +37,12 @@ impl Provider {
                 let path = PathAndQuery::try_from(format!("{}/v2/embed", self.base)).ok()?;
                 return Some((Surface::Cohere, path));
             }
+            (None, Kind::Ollama) if self.native => {
+                return Some((
+                    Surface::Ollama,
+                    PathAndQuery::try_from(format!("{}/api/embed", without_v1(&self.base))).ok()?,
+                ));
+            }
             (None, _) if self.dialect == ProviderDialect::OpenAi => self.path(Dialect::OpenAiEmbeddings, model, false),
             _ => None,
         };

@@ -260,9 +260,9 @@ async fn clients_are_answered_by_ollamas_own_api_where_it_is_chosen() {
     }
     assert_eq!(mock.request(1).await.header("accept"), Some("application/x-ndjson"));
 
-    mock.push(Answer::json(200, &json!({"object": "list", "data": [], "model": "e", "usage": {"prompt_tokens": 1}})));
+    mock.push(Answer::json(200, &json!({"model": "e", "embeddings": [[0.5]], "prompt_eval_count": 1})));
     assert_eq!(world.post("/v1/embeddings", &json!({"model": "n/e", "input": "x"})).await.status, 200);
-    assert_eq!(mock.request(3).await.target, "/v1/embeddings");
+    assert_eq!(mock.request(3).await.target, "/api/embed");
 }
 
 #[tokio::test]
