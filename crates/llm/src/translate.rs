@@ -351,6 +351,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn mistral_is_given_the_seed_under_its_own_name() {
+        let body = br#"{"contents":[{"parts":[{"text":"a"}]}],"generationConfig":{"seed":7}}"#;
+        let sent = |kind: &str| {
+            let options = Options { flavour: Flavour::of_kind(kind), stream: true, ..Options::default() };
+            let translation = Translation::new(Dialect::Gemini, Dialect::OpenAiChat, options).unwrap();
+            String::from_utf8(translation.request(body, &Edits { model: Some("m"), ..Edits::default() }).unwrap())
+                .unwrap()
+        };
+        assert!(sent("mistral").contains(r#""random_seed":7"#) && !sent("mistral").contains("stream_options"));
+        assert!(sent("groq").contains(r#""seed":7"#));
+    }
+
+    #[test]
     fn an_answer_that_names_no_model_is_of_the_one_that_was_asked() {
         let told = |translation: &Translation, named: &str| {
             let body = format!(r#"{{"choices":[{{"message":{{"content":"a"}},"finish_reason":"stop"}}]{named}}}"#);

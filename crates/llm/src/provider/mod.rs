@@ -27,8 +27,10 @@ pub enum Flavour {
     Compatible,
     /// Compatible, and earlier reasoning is sent back as `reasoning_content` (`DeepSeek` insists in a tool loop).
     Thinking,
-    /// Compatible, and usage comes unasked: `stream_options` is refused (Mistral, Perplexity).
+    /// Compatible, and usage comes unasked: `stream_options` is refused (Perplexity).
     Strict,
+    /// The same, and every member it does not know is refused: the seed is called `random_seed` (docs.mistral.ai/api).
+    Mistral,
 }
 
 impl Flavour {
@@ -37,14 +39,15 @@ impl Flavour {
         match kind {
             "openai" | "azure" => Self::OpenAi,
             "deepseek" | "openrouter" | "vllm" | "llamacpp" => Self::Thinking,
-            "mistral" | "perplexity" => Self::Strict,
+            "perplexity" => Self::Strict,
+            "mistral" => Self::Mistral,
             _ => Self::Compatible,
         }
     }
 
     /// Whether a stream must be asked for its usage (`stream_options.include_usage`).
     pub const fn asks_usage(self) -> bool {
-        !matches!(self, Self::Strict)
+        !matches!(self, Self::Strict | Self::Mistral)
     }
 
     /// The name of the bound on tokens generated.

@@ -38,7 +38,7 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
             o.raw("top_p", top_p.as_str());
         }
         o.maybe_number("top_k", request.top_k);
-        sampling(o, &request.sampling);
+        sampling(o, &request.sampling, flavour);
         if !request.stop.is_empty() {
             o.array("stop", |a| request.stop.iter().for_each(|stop| a.text(stop)));
         }
@@ -70,9 +70,9 @@ pub(crate) fn request(request: &Request, flavour: Flavour) -> Result<String, Req
     }))
 }
 
-fn sampling(o: &mut Object<'_>, sampling: &Sampling) {
+fn sampling(o: &mut Object<'_>, sampling: &Sampling, flavour: Flavour) {
     let mut raw = |name: &str, value: Option<&Json>| value.into_iter().for_each(|value| o.raw(name, value.as_str()));
-    raw("seed", sampling.seed.as_ref());
+    raw(if flavour == Flavour::Mistral { "random_seed" } else { "seed" }, sampling.seed.as_ref());
     raw("presence_penalty", sampling.presence_penalty.as_ref());
     raw("frequency_penalty", sampling.frequency_penalty.as_ref());
     o.maybe_number("n", sampling.answers);
