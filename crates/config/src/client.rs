@@ -49,6 +49,31 @@ pub struct Client {
     /// client may ask.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub introspect: bool,
+    /// Further header fields in which its SDK sends its token or key. A copy of the same in `Authorization`, or the placeholder
+    /// some SDKs put there, is then no second credential.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub credential_headers: Vec<CredentialHeader>,
+}
+
+/// A header field of somebody's SDK that holds a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialHeader {
+    /// `x-portkey-api-key`: Portkey's SDKs.
+    XPortkeyApiKey,
+    /// `api-key`: Azure's.
+    ApiKey,
+}
+
+impl CredentialHeader {
+    /// The field's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::XPortkeyApiKey => "x-portkey-api-key",
+            Self::ApiKey => "api-key",
+        }
+    }
 }
 
 const fn default_token_ttl() -> Span {

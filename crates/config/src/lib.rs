@@ -40,7 +40,7 @@ mod walk;
 mod tests;
 
 pub use cache::{CacheScope, CacheSection, ModelCache, SemanticCache, Similarity};
-pub use client::{Client, Grant, Requirement, Scope};
+pub use client::{Client, CredentialHeader, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
 pub use cloud::{Entra, FieldText, FieldValue, PathName};
 pub use fault::{Code, Fault};

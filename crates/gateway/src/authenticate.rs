@@ -237,6 +237,12 @@ pub(crate) async fn caller(
         Verdict::Failed(error) => return Err(failed(error)),
         Verdict::NotRequested => return Err(failed(AuthenticateError::Missing)),
     };
+    // Whose client a token of another issuer names is that issuer's word, not ours.
+    let facts = identity.facts();
+    let client = facts.client.filter(|_| facts.issuer == config::OWN_NAME);
+    if !snapshot.credential_fields.may_use(presented.field, client) {
+        return Err(failed(AuthenticateError::Field));
+    }
     if !shared.revoked.is_empty() && shared.revoked.is_revoked(&identity.facts()) {
         return Err(failed(AuthenticateError::Revoked));
     }

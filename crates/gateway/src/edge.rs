@@ -24,7 +24,7 @@ use proof::mtls::{CertificateError, certificate_thumbprint};
 
 pub use self::cors::Cors;
 pub(crate) use self::cors::finish;
-pub(crate) use self::credential::{Credential, Presented, Scheme};
+pub(crate) use self::credential::{Credential, CredentialFields, Presented, Scheme};
 pub(crate) use self::headers::{client_cert, client_ip, forwardable, is_trusted, returnable};
 pub use self::host::Authorities;
 pub(crate) use self::path::query_names;
@@ -231,8 +231,8 @@ pub(crate) fn is_json(value: &HeaderValue) -> bool {
 
 impl<B> Inbound<B> {
     /// The request's one credential.
-    pub(crate) fn credential(&self, limit: usize) -> Result<Credential<'_>, EdgeError> {
-        Ok(credential::find(&self.head.headers, self.head.uri.query(), limit)?)
+    pub(crate) fn credential(&self, limit: usize, fields: &CredentialFields) -> Result<Credential<'_>, EdgeError> {
+        Ok(credential::find(&self.head.headers, self.head.uri.query(), limit, fields)?)
     }
 
     /// The request's one DPoP proof, whatever it is.

@@ -304,7 +304,9 @@ impl Gateway {
     {
         let shown = Shown {
             head: &inbound.head,
-            credential: inbound.credential(snapshot.limits.token).map_err(|error| self.turned_away(id, error))?,
+            credential: inbound
+                .credential(snapshot.limits.token, &snapshot.credential_fields)
+                .map_err(|error| self.turned_away(id, error))?,
             proof: inbound.proof().map_err(|error| self.turned_away(id, error))?,
             certificate: inbound.certificate,
             has_body: inbound.has_body(),

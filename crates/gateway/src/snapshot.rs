@@ -21,7 +21,7 @@ pub(crate) use self::destination::{Field, Inject, Provider, Upstream};
 pub use self::figures::own_figures;
 
 use crate::cache;
-use crate::edge::{Authorities, Cors};
+use crate::edge::{Authorities, Cors, CredentialFields};
 use crate::endpoint::service::Prompt;
 use crate::health::{States, TargetState};
 use crate::route::Conditions;
@@ -99,6 +99,7 @@ pub struct Snapshot {
     pub(crate) resource_metadata: String,
     pub(crate) dpop: Dpop,
     pub(crate) limits: Limits,
+    pub(crate) credential_fields: CredentialFields,
     pub(crate) issuers: Arc<Issuers>,
     pub(crate) keys: KeyRing,
     pub(crate) policies: policy::Policies,
@@ -277,6 +278,7 @@ impl Snapshot {
             trusted: config.server.trusted_proxies.clone(),
             origins,
             limits: Limits { cache: config.cache.size.as_u64(), ..Limits::of(&config.limits) },
+            credential_fields: CredentialFields::of(&config.clients),
             issuers,
             keys,
             policies,

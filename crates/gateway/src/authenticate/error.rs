@@ -19,6 +19,9 @@ pub(crate) enum AuthenticateError {
     /// No credential of an accepted scheme.
     #[error("send a credential as `Authorization: Bearer <token>`")]
     Missing,
+    /// A credential in a field that its client is not configured for.
+    #[error("the client may not send its credential in this field")]
+    Field,
     /// A token that is not accepted.
     #[error("{0}")]
     Token(TokenError),
@@ -74,6 +77,7 @@ impl AuthenticateError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "credential_missing",
+            Self::Field => "credential_field",
             Self::Token(error) => error.reason(),
             Self::Revoked => "token_revoked",
             Self::Bound => "token_bound",
@@ -137,6 +141,11 @@ impl AuthenticateError {
             )
             .challenge(challenge::plain(Scheme::Bearer))
             .challenge(challenge::plain(Scheme::Dpop)),
+            Self::Field => Problem::client(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "Send the credential as `Authorization: Bearer <token>`, `x-api-key` or `x-goog-api-key`.",
+            ),
             Self::Token(error) => invalid(error.description()),
             Self::Revoked => invalid("The access token is revoked"),
             Self::Bound => {

@@ -1,11 +1,45 @@
 //! The caller's credential: exactly one, in one place (RFC 6750 section 3.1, OAuth 2.1 section 5.1).
 
+use std::collections::{HashMap, HashSet};
+
 use http::header::{HeaderMap, HeaderValue};
 
 use super::path;
 
 /// Header fields besides `Authorization` in which official SDKs send their key.
 const KEY_HEADERS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "x-portkey-api-key"];
+
+/// Fields of these that only some clients may use: those of SDKs made for somebody else.
+const BY_CLIENT: [&str; 2] = ["api-key", "x-portkey-api-key"];
+/// What Portkey's SDKs put into `Authorization` when they are given nothing for it.
+const PLACEHOLDERS: [&str; 2] = ["OPENAI_API_KEY", "DUMMY-KEY"];
+
+/// Which clients may use which of the fields that not everybody may.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CredentialFields(HashMap<&'static str, HashSet<String>>);
+
+impl CredentialFields {
+    /// What these clients are configured for.
+    pub(crate) fn of(clients: &[config::Client]) -> Self {
+        let mut fields: HashMap<&'static str, HashSet<String>> = HashMap::new();
+        for client in clients {
+            for header in &client.credential_headers {
+                fields.entry(header.as_str()).or_default().insert(client.name.as_str().to_owned());
+            }
+        }
+        Self(fields)
+    }
+
+    fn anybody_uses(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
+    /// Whether a credential of ours that was given to `client` may come in `field`.
+    pub(crate) fn may_use(&self, field: &str, client: Option<&str>) -> bool {
+        !BY_CLIENT.contains(&field)
+            || client.is_some_and(|client| self.0.get(field).is_some_and(|clients| clients.contains(client)))
+    }
+}
 
 /// What a request presents to say who is calling. Its text never leaves this gateway.
 #[derive(Clone, Copy)]
@@ -45,7 +79,7 @@ pub(crate) enum CredentialError {
     /// Not of the form `Bearer <token>`.
     #[error("The credential is malformed: send `Authorization: Bearer <token>`.")]
     Malformed,
-    /// Sent in a header that is not accepted here.
+    /// Sent in a header that is not accepted here, or not of this client.
     #[error("Send the credential as `Authorization: Bearer <token>`, `x-api-key` or `x-goog-api-key`.")]
     WrongHeader,
     /// More than one `DPoP` field (RFC 9449 section 4.3, check 1).
@@ -59,13 +93,16 @@ pub(crate) fn find<'a>(
     headers: &'a HeaderMap,
     query: Option<&str>,
     limit: usize,
+    fields: &CredentialFields,
 ) -> Result<Credential<'a>, CredentialError> {
     let mut found: Option<(&'static str, &'a HeaderValue)> = None;
     let named = std::iter::once("authorization").chain(KEY_HEADERS);
     for name in named {
         for value in headers.get_all(name) {
-            if found.replace((name, value)).is_some() {
-                return Err(CredentialError::Several);
+            match found.replace((name, value)) {
+                None => {}
+                Some(("authorization", beside)) if fields.anybody_uses(name) && says_nothing_else(beside, value) => {}
+                Some(_) => return Err(CredentialError::Several),
             }
         }
     }
@@ -76,12 +113,18 @@ pub(crate) fn find<'a>(
     let text = value.to_str().map_err(|_| CredentialError::Malformed)?;
     match name {
         "authorization" => authorization(text, limit),
-        "x-api-key" | "x-goog-api-key" => {
+        name if !BY_CLIENT.contains(&name) || fields.anybody_uses(name) => {
             let text = token(text, limit)?;
             Ok(Credential::Presented(Presented { scheme: Scheme::Bearer, text, field: name }))
         }
         _ => Err(CredentialError::WrongHeader),
     }
+}
+
+/// Whether an `Authorization` beside the field that counts holds the same, or nothing but an SDK's placeholder.
+fn says_nothing_else(authorization: &HeaderValue, value: &HeaderValue) -> bool {
+    let Some((scheme, rest)) = authorization.to_str().ok().and_then(|text| text.split_once(' ')) else { return false };
+    scheme.eq_ignore_ascii_case("bearer") && (rest.as_bytes() == value.as_bytes() || PLACEHOLDERS.contains(&rest))
 }
 
 /// The request's one DPoP proof, whatever it is.
@@ -129,7 +172,7 @@ mod tests {
     fn find_in(pairs: &[(&'static str, &str)], query: Option<&str>) -> Result<Option<String>, CredentialError> {
         let headers: HeaderMap =
             pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).expect("value"))).collect();
-        find(&headers, query, 16 * 1024).map(|credential| match credential {
+        find(&headers, query, 16 * 1024, &CredentialFields::default()).map(|credential| match credential {
             Credential::Presented(presented) => Some(presented.text.to_owned()),
             Credential::Absent | Credential::OtherScheme => None,
         })
@@ -200,10 +243,90 @@ mod tests {
             ("x-api-key", "a.b.c", Scheme::Bearer),
         ] {
             let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
-            let Ok(Credential::Presented(presented)) = find(&headers, None, 64) else { panic!("{value}") };
+            let Ok(Credential::Presented(presented)) = find(&headers, None, 64, &CredentialFields::default()) else {
+                panic!("{value}")
+            };
             assert_eq!((presented.scheme, presented.text, presented.field), (expected, "a.b.c", name));
         }
         assert_eq!(find_in(&[("x-api-key", "DPoP a.b.c")], None), Err(CredentialError::Malformed));
+    }
+
+    fn configured(field: &'static str) -> CredentialFields {
+        CredentialFields(HashMap::from([(field, HashSet::from(["app".to_owned()]))]))
+    }
+
+    fn presented(
+        fields: &CredentialFields,
+        pairs: &[(&'static str, &str)],
+    ) -> Result<(String, &'static str), CredentialError> {
+        let headers: HeaderMap =
+            pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).expect("value"))).collect();
+        match find(&headers, None, 64, fields)? {
+            Credential::Presented(presented) => Ok((presented.text.to_owned(), presented.field)),
+            Credential::Absent | Credential::OtherScheme => Ok((String::new(), "")),
+        }
+    }
+
+    #[test]
+    fn a_31_a_copy_or_a_placeholder_is_no_second_credential_where_a_client_is_configured_so() {
+        let fields = configured("x-portkey-api-key");
+        let key = ("x-portkey-api-key", "a.b.c");
+        for beside in ["Bearer a.b.c", "bearer a.b.c", "Bearer OPENAI_API_KEY", "Bearer DUMMY-KEY"] {
+            let found = presented(&fields, &[("authorization", beside), key]);
+            assert_eq!(found, Ok(("a.b.c".to_owned(), "x-portkey-api-key")), "{beside}");
+        }
+        assert_eq!(presented(&fields, &[key]), Ok(("a.b.c".to_owned(), "x-portkey-api-key")));
+        assert_eq!(presented(&CredentialFields::default(), &[key]), Err(CredentialError::WrongHeader));
+        assert_eq!(presented(&fields, &[("api-key", "a.b.c")]), Err(CredentialError::WrongHeader));
+    }
+
+    #[test]
+    fn a_31_two_different_credentials_are_refused_whatever_is_configured() {
+        let fields = configured("x-portkey-api-key");
+        let key = ("x-portkey-api-key", "a.b.c");
+        for beside in [
+            "Bearer a.b.d",
+            "Bearer sk-other",
+            "Bearer vg_other",
+            "Basic YTpi",
+            "DPoP a.b.c",
+            "Bearer  a.b.c",
+            "a.b.c",
+            "Bearer",
+            "Bearer OPENAI_API_KEY ",
+            "DUMMY-KEY",
+            "Bearer a.b.c, Bearer a.b.d",
+            "Bearer dummy-key",
+        ] {
+            assert_eq!(
+                presented(&fields, &[("authorization", beside), key]),
+                Err(CredentialError::Several),
+                "{beside:?}"
+            );
+        }
+        let copy = ("authorization", "Bearer a.b.c");
+        for pairs in [
+            vec![key, key],
+            vec![copy, copy, key],
+            vec![copy, key, key],
+            vec![copy, ("x-api-key", "a.b.c")],
+            vec![copy, ("x-api-key", "a.b.c"), key],
+            vec![("x-api-key", "a.b.c"), key],
+            vec![copy, ("api-key", "a.b.c")],
+            vec![("api-key", "a.b.c"), key],
+        ] {
+            assert_eq!(presented(&fields, &pairs), Err(CredentialError::Several), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_client_that_is_configured_may_use_the_field() {
+        let fields = configured("x-portkey-api-key");
+        assert!(fields.may_use("x-portkey-api-key", Some("app")) && fields.may_use("authorization", None));
+        assert!(!fields.may_use("x-portkey-api-key", Some("other")) && !fields.may_use("x-portkey-api-key", None));
+        assert!(
+            !fields.may_use("api-key", Some("app")) && !CredentialFields::default().may_use("api-key", Some("app"))
+        );
     }
 
     #[test]
@@ -227,7 +350,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::AUTHORIZATION, value);
-                if let Ok(Credential::Presented(presented)) = find(&headers, None, 64) {
+                if let Ok(Credential::Presented(presented)) = find(&headers, None, 64, &CredentialFields::default()) {
                     prop_assert!(!presented.text.contains(' ') && !presented.text.is_empty());
                 }
             }
