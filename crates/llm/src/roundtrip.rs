@@ -1,5 +1,7 @@
 //! Whatever is written in a dialect reads back as what it was, whole and in pieces.
 
+mod responses;
+
 use proptest::prelude::*;
 
 use crate::dialect::{anthropic, gemini, openai_chat};
