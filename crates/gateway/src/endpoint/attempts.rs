@@ -5,7 +5,7 @@ mod turns;
 
 use std::sync::Arc;
 
-use base::Problem;
+use base::{Name, Problem};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use llm::{Dialect, RequestError};
@@ -47,6 +47,11 @@ pub(crate) trait Exchange: Sync {
     /// Whether this provider would keep something of it, so that it must not be sent again where it may have arrived.
     fn stores(&self, _: &Provider, _model: &str) -> bool {
         false
+    }
+
+    /// The providers that hold all that the request names, if it names anything stored: nobody else can answer it.
+    fn holders(&self) -> Option<&[Name]> {
+        None
     }
 
     /// The request as this target takes it.
@@ -180,7 +185,11 @@ pub(crate) async fn run<E: Exchange>(
 ) -> Result<Answer, Refusal> {
     let shared = Arc::clone(receipt.shared());
     let end = Instant::now() + plan.total();
-    let (order, choice) = plan.order(&exchange.facts(), receipt.caller(), shared.rng.as_ref());
+    let (mut order, choice) = plan.order(&exchange.facts(), receipt.caller(), shared.rng.as_ref());
+    if let Some(holders) = exchange.holders() {
+        let holds = |target: &ModelTarget| matches!(target, ModelTarget::Remote(provider, _) if holders.contains(&provider.name));
+        order.retain(|index| plan.targets().get(*index).is_some_and(holds));
+    }
     if order.is_empty() {
         let message = "No target of this model takes such a request.";
         return Err(Problem::client(StatusCode::BAD_REQUEST, "no_target_matches", message).param("model").into());

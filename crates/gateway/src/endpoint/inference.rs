@@ -163,8 +163,11 @@ impl Exchange for Inference<'_> {
         self.head
     }
 
+    fn holders(&self) -> Option<&[Name]> {
+        self.holders
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
-        super::held(self.holders, provider)?;
         if let Some(Overflow { at_least, limit }) = provider.overflow(model, self.body) {
             return Err(RequestError::TooLong { at_least, limit });
         }

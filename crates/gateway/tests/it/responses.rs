@@ -16,7 +16,7 @@ fn config(mock: &Mock) -> String {
     };
     format!(
         "{}{}{}{}[[model]]\nname = \"fast\"\ntargets = [{{ provider = \"o\", model = \"gpt-5-mini\" }}, \
-         {{ provider = \"x\", model = \"grok-4.3\" }}]\nretry = {{ attempts = 2 }}\n\
+         {{ provider = \"x\", model = \"grok-4.3\" }}]\nretry = {{ attempts = 1 }}\n\
          [[policy]]\nname = \"all\"\nmay = {{ models = [\"*\"], providers = [\"o\"], max_output_tokens = 900 }}\n",
         provider("o", "openai", ""),
         provider("x", "xai", ""),

@@ -114,6 +114,16 @@ async fn openais_python_sdk_has_every_case_with_every_provider() {
 }
 
 #[tokio::test]
+async fn openais_python_sdk_has_every_case_of_the_responses_api_with_every_provider() {
+    every_model("cases_responses.py", "cases_responses.py", 4, by_class).await;
+}
+
+#[tokio::test]
+async fn openais_node_sdk_has_every_case_of_the_responses_api_with_every_provider() {
+    every_model("cases_responses.mjs", "cases_responses.mjs", 4, by_class).await;
+}
+
+#[tokio::test]
 async fn anthropics_python_sdk_has_every_case_with_every_provider() {
     every_model("cases_anthropic.py", "cases_anthropic.py", 4, by_class).await;
 }

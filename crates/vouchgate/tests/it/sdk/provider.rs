@@ -1,5 +1,7 @@
-//! A provider with a little sense, in three dialects: what it is asked decides what it answers. It is written without a line
+//! A provider with a little sense, in four dialects: what it is asked decides what it answers. It is written without a line
 //! of the translator.
+
+mod responses;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -38,6 +40,7 @@ enum Said {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speaks {
     OpenAi,
+    Responses,
     Anthropic,
     Gemini,
 }
@@ -55,6 +58,8 @@ impl Provider {
         let path = request.target.split('?').next().unwrap_or_default();
         let (speaks, asked) = if path.ends_with("/chat/completions") {
             (Speaks::OpenAi, Asked::openai(&body))
+        } else if path.ends_with("/responses") {
+            (Speaks::Responses, responses::asked(&body))
         } else if path.ends_with("/messages") {
             (Speaks::Anthropic, Asked::anthropic(&body))
         } else {
@@ -196,7 +201,7 @@ impl Asked {
 
 fn error(speaks: Speaks, status: u16, message: &str) -> Answer {
     let body = match speaks {
-        Speaks::OpenAi => {
+        Speaks::OpenAi | Speaks::Responses => {
             json!({"error": {"message": message, "type": "some_error", "param": null, "code": "some_code"}})
         }
         Speaks::Anthropic => json!({"type": "error", "error": {"type": "api_error", "message": message}}),
@@ -227,6 +232,7 @@ fn whole(speaks: Speaks, said: &Said) -> Answer {
             json!({"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": [
                 {"index": 0, "message": message, "finish_reason": finish, "logprobs": null}], "usage": openai_usage()})
         }
+        Speaks::Responses => responses::whole(said),
         Speaks::Anthropic => {
             let (content, stop) = match said {
                 Said::Calls(calls) => {
@@ -282,6 +288,7 @@ fn pieces(text: &str) -> Vec<String> {
 fn stream(speaks: Speaks, said: &Said, calls_whole: bool) -> Answer {
     match speaks {
         Speaks::OpenAi => openai_stream(said, calls_whole),
+        Speaks::Responses => responses::stream(said),
         Speaks::Anthropic => anthropic_stream(said),
         Speaks::Gemini => {
             let parts: Vec<Value> = match said {
