@@ -32,7 +32,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let dir = target().join("fuzz");
     step("Fuzz targets");
     // With `--target`, the flags are for the targets and not for what builds them.
-    let build = ["build", "--release", "--locked", "--bins", "--manifest-path", "fuzz/Cargo.toml", "--target", host];
+    let build = ["build", "--release", "--bins", "--manifest-path", "fuzz/Cargo.toml", "--target", host];
     must(cargo(&build).env("CARGO_TARGET_DIR", &dir).env("RUSTFLAGS", COVERAGE))?;
     for name in all.iter().filter(|name| named.is_empty() || named.contains(name)) {
         step(&format!("Fuzzing {name} for {seconds} s"));
