@@ -39,16 +39,20 @@ const OWN: &[&str] = &[
     "/v1/completions",
     "/v1/embeddings",
     "/v1/messages",
+    "/v1/messages/count_tokens",
     "/v1/moderations",
     "/v1/responses",
     "/v1/images/generations",
     "/v1/images/edits",
+    "/v1/images/variations",
     "/v1/audio/speech",
     "/v1/audio/transcriptions",
+    "/v1/audio/translations",
 ];
 
 /// Methods of Gemini's that are endpoints here.
-const GEMINI: &[&str] = &["generateContent", "streamGenerateContent"];
+const GEMINI: &[&str] =
+    &["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"];
 
 /// What a base path ends before.
 const RESOURCES: &[&str] = &[
@@ -217,7 +221,13 @@ pub(super) fn own(cassette: &Cassette, home: &Home, own: Own) -> (String, Vec<u8
         Own::Gemini => {
             let (_, rest) = home.path.rsplit_once("/models/").unwrap();
             let query = home.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-            (format!("/v1beta/models/{}/{rest}{query}", home.name), body.clone(), body)
+            let path = format!("/v1beta/models/{}/{rest}{query}", home.name);
+            if !rest.ends_with(":batchEmbedContents") {
+                return (path, body.clone(), body);
+            }
+            // Each of a batch names the model once more.
+            let text = String::from_utf8(body.clone()).unwrap();
+            (path, text.replace("\"models/", &format!("\"models/{}/", home.name)).into_bytes(), body)
         }
         Own::Body(path) => {
             let Ok(value) = serde_json::from_slice::<Value>(&body) else {
