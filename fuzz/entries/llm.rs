@@ -4,7 +4,7 @@ use bytes::Bytes;
 use llm::passthrough::{
     CapName, Edits, Form, StreamTap, media_usage, models, peek, peek_completions, peek_response, splice,
 };
-use llm::{Dialect, Framing, Limits, Options, SseDecoder, SseEvent, Translation};
+use llm::{Dialect, Framing, Limits, Options, Outcome, SseDecoder, SseEvent, Translation};
 
 /// What a target does with its input.
 type Entry = fn(&[u8]);
@@ -93,10 +93,8 @@ fn stream(dialect: Dialect, framing: Framing, data: &[u8]) {
             out.extend_from_slice(&tap.feed(&Bytes::copy_from_slice(piece)));
         }
         out.extend(tap.finish(true));
-        // Of an end that is cut off, empty lines may be on their way or not.
-        if framing == Framing::Lines {
-            out.retain(|byte| !matches!(byte, b'\r' | b'\n'));
-        }
+        // Of a stream that is cut, what stands between its last event and the cut may be on its way or not.
+        let out = (*tap.outcome() == Outcome::Complete).then_some(out);
         (out, tap.outcome().clone(), tap.usage())
     };
     let whole = passed(data.len().max(1));
