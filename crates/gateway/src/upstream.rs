@@ -112,13 +112,12 @@ impl UpstreamError {
             Self::TooLarge(_) => "upstream_too_large",
             Self::Encoding => "upstream_encoding",
             Self::Redirect => "upstream_redirect",
-            Self::Key => "provider_key_refused",
+            Self::Key | Self::Unavailable(Refused { why: Why::KeyRefused, .. }) => "provider_key_refused",
             Self::Credential(error) => error.reason(),
             Self::Grant(error) => error.reason(),
             Self::Response(error) => error.reason(),
             Self::Kind => "upstream_invalid_stream",
             Self::Unavailable(Refused { why: Why::Quota, .. }) => "provider_quota_exhausted",
-            Self::Unavailable(Refused { why: Why::KeyRefused, .. }) => "provider_key_refused",
             Self::Unavailable(Refused { why: Why::Open, .. }) => "provider_unavailable",
             Self::Begun => "upstream_error_answer",
             Self::NoPlace(NoPlace::Full) => "provider_queue_full",
@@ -141,8 +140,10 @@ impl UpstreamError {
             | Self::Kind
             | Self::Key
             | Self::Grant(_)
+            | Self::AttemptTotal
+            | Self::Begun
+            | Self::NoPlace(_)
             | Self::Credential(_) => true,
-            Self::AttemptTotal | Self::Begun | Self::NoPlace(_) => true,
             Self::Unavailable(_) | Self::Total => false,
         }
     }

@@ -503,6 +503,9 @@ impl admin::Server for Running {
             for gateway::Unusable { kind, name, error } in snapshot.unusable() {
                 check(format!("{kind}:{name}"), false, Some(error.to_string()));
             }
+            for (name, why) in snapshot.left_alone() {
+                check(format!("provider:{name}"), false, Some(why));
+            }
             for issuer in snapshot.issuers().issuers().iter().filter(|issuer| !issuer.has_keys()) {
                 check(format!("issuer:{}", issuer.rules().name), false, Some("no keys to verify with".to_owned()));
             }

@@ -23,7 +23,7 @@ fn what_a_strategy_does_not_know_is_refused() {
     assert_eq!(faults(&format!("sticky = \"subject\"\ntargets = [{one}, {one}]")), ["6:10 conflict model[0].sticky"]);
     assert_eq!(
         faults("targets = [{ provider = \"a\", model = \"x\", weight = 2 }]"),
-        ["6:43 conflict model[0].targets[0].weight"]
+        ["6:52 conflict model[0].targets[0].weight"]
     );
     assert_eq!(faults(&format!("sticky = \"session\"\ntargets = [{one}]")), ["6:10 bad_value model[0].sticky"]);
     for name in ["authorization", "x-api-key", "dpop", "a b", ""] {
@@ -68,7 +68,7 @@ fn keys_have_names_of_their_own_and_come_one_way() {
         ["5:8 conflict provider[0].keys"]
     );
     let literal = provider("keys = [{ name = \"a\", api_key = \"sk-not-a-real-key\" }]");
-    assert_eq!(literal, ["4:32 secret_literal provider[0].keys[0].api_key"]);
+    assert_eq!(literal, ["4:33 secret_literal provider[0].keys[0].api_key"]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    const BOUNDS: Bounds = Bounds { places: 1, waiting: 2, wait: Duration::from_secs(60) };
+    const BOUNDS: Bounds = Bounds { places: 1, waiting: 2, wait: Duration::from_mins(1) };
 
     #[tokio::test]
     async fn places_go_to_those_who_wait_in_their_order() {

@@ -39,7 +39,7 @@ pub(crate) fn said(status: StatusCode, headers: &HeaderMap, first: &[u8], now: T
     used_up(headers, now).map(|rest| Said::Rest(rest.min(LONGEST)))
 }
 
-/// `OpenAI` answers 429 `insufficient_quota`, DeepSeek, OpenRouter and others 402.
+/// `OpenAI` answers 429 `insufficient_quota`, `DeepSeek`, `OpenRouter` and others 402.
 fn is_without_credit(status: StatusCode, error: Option<&Value>) -> bool {
     let code =
         |name: &str| error.and_then(|error| error.get("error")?.get(name)?.as_str()) == Some("insufficient_quota");
@@ -156,6 +156,7 @@ mod tests {
         said(status, &headers(fields), body.as_bytes(), Timestamp::from_secs(NOW))
     }
 
+    #[allow(clippy::unnecessary_wraps)] // as it is compared
     fn rest(millis: u64) -> Option<Said> {
         Some(Said::Rest(Duration::from_millis(millis)))
     }

@@ -91,6 +91,32 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Providers that are left alone now with some key, each with why: by name.
+    pub fn left_alone(&self) -> Vec<(base::Name, String)> {
+        let mut all: Vec<(base::Name, String)> = self.providers().filter_map(|provider| alone(provider)).collect();
+        all.sort();
+        all
+    }
+}
+
+fn alone(provider: &Provider) -> Option<(base::Name, String)> {
+    let now = provider.keys.care().states.now();
+    let of = |key: &Arc<Key>| {
+        let name = &key.name;
+        match (key.state.accepted.position(now), key.state.health.position(now)) {
+            (Position::Closed, Position::Closed) => None,
+            (Position::Closed, Position::HalfOpen) => Some(format!("calls with key {name} failed; the next finds out")),
+            (Position::Closed, Position::Open(wait)) => {
+                Some(format!("calls with key {name} fail; left alone for {} s", wait.div_ceil(1000)))
+            }
+            _ => Some(format!("key {name} is refused")),
+        }
+    };
+    let why: Vec<String> = provider.keys.iter().filter_map(of).collect();
+    (!why.is_empty()).then(|| (provider.name.clone(), why.join("; ")))
+}
+
 /// What would happen to a request for a model by its own name.
 fn direct<'a>(provider: impl FnOnce(&str) -> Option<&'a Arc<Provider>>, question: &Question) -> Option<Explained> {
     let target = if question.model == config::ECHO_MODEL {

@@ -228,6 +228,11 @@ impl World {
         Self { gateway, snapshot, states, clock, key, source, records, objects, revoked, used, drain, registry }
     }
 
+    /// Providers that are left alone, with why.
+    pub fn left_alone(&self) -> Vec<(Name, String)> {
+        self.snapshot.load().left_alone()
+    }
+
     /// Put another configuration in force, as a reload does.
     pub fn reload(&self, config: &str) {
         self.snapshot.store(Arc::new(compiled(config, &self.source, (&self.states, PROVIDER_KEY))));

@@ -90,6 +90,8 @@ async fn a_provider_that_keeps_failing_is_left_alone_until_one_call_finds_it_wel
         assert_eq!(chat(&world).await.status, 200);
     }
     assert!(world.metrics().contains("vouchgate_breaker_state{provider=\"a\",key=\"none\"} 2"), "{}", world.metrics());
+    let (name, why) = world.left_alone().pop().expect("one provider");
+    assert_eq!((name.as_str(), why.as_str()), ("a", "calls with key none fail; left alone for 10 s"));
     assert_eq!(chat(&world).await.header("x-vouchgate-attempts"), "1");
     assert_eq!((first.count(), second.count()), (3, 4));
     world.clock.advance(Duration::from_secs(10));
