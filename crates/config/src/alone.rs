@@ -159,15 +159,18 @@ impl Alone for Provider {
                 .hint("native is Ollama's; give chat or responses");
         }
         self.resilience_alone(faults);
+        self.aws_alone(faults);
         let env = self.kind.env_key();
         match &self.base_url {
             Some(url) => destination(url, self.allow_private, "base_url", faults),
-            None if self.kind.default_base_url().is_none() && self.kind != ProviderKind::Vertex => {
+            // Their addresses are made of what else is said, and they have said what is missing.
+            None if matches!(self.kind, ProviderKind::Vertex | ProviderKind::Bedrock) => {}
+            None if self.kind.default_base_url().is_none() => {
                 faults
                     .add("", Code::MissingKey, "the key base_url is missing")
                     .hint(format!("{} has no address of its own", self.kind));
             }
-            None if self.key_refs().is_empty() && !self.kind.is_local() && self.kind != ProviderKind::Vertex => {
+            None if self.key_refs().is_empty() && !self.kind.is_local() => {
                 let hint = env.map(|env| format!("api_key = {{ env = \"{env}\" }}"));
                 let fault = faults.add("", Code::MissingKey, "the key api_key is missing");
                 if let Some(hint) = hint {

@@ -129,15 +129,20 @@ impl Provider {
     /// Every secret it names, with the key that names it.
     pub fn secrets(&self) -> impl Iterator<Item = (String, &SecretRef)> {
         let keys = self.key_refs().into_iter().map(|key| (key.path, key.reference));
-        keys.chain(self.secret_headers().map(|(name, reference)| (join("headers", name), reference)))
+        let keys = keys.chain(self.session_token.iter().map(|token| ("session_token".to_owned(), token)));
+        keys.chain(self.headers.iter().filter_map(|(name, value)| match value {
+            FieldValue::Secret(reference) => Some((join("headers", name), reference)),
+            FieldValue::Text(_) => None,
+        }))
     }
 
     /// The header fields whose values are secrets.
     pub fn secret_headers(&self) -> impl Iterator<Item = (&str, &SecretRef)> {
-        self.headers.iter().filter_map(|(name, value)| match value {
+        let own = self.headers.iter().filter_map(|(name, value)| match value {
             FieldValue::Secret(reference) => Some((name.as_str(), reference)),
             FieldValue::Text(_) => None,
-        })
+        });
+        own.chain(self.session_token.iter().map(|token| (Self::SESSION_TOKEN_FIELD, token)))
     }
 
     /// Vertex AI's address for a location (cloud.google.com/vertex-ai/docs/reference/rest, "Service endpoint").

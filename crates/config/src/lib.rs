@@ -4,6 +4,7 @@
 //! or environment variable that is named exists is found out by whoever opens it, not here.
 
 mod alone;
+mod aws;
 mod cache;
 mod check;
 mod client;

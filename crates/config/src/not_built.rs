@@ -11,13 +11,12 @@ const KEYS: &[(&str, &str)] = &[
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),
-    ("provider.region", "Bedrock"),
     ("risk", "risk signals"),
     ("store.shared", "shared state"),
 ];
 
 /// Values, by the path of their key.
-const VALUES: &[(&str, &[&str])] = &[("client.auth.method", &["attestation"]), ("provider.kind", &["bedrock"])];
+const VALUES: &[(&str, &[&str])] = &[("client.auth.method", &["attestation"])];
 
 /// What the key at `path` would be for, if it is one of a later version's.
 pub(crate) fn key(path: &str) -> Option<&'static str> {

@@ -57,6 +57,18 @@ pub struct Provider {
     /// Vertex AI: express mode, where `api_key` is an API key and there is no project.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub express: bool,
+    /// Bedrock: the AWS region, `us-east-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<PathName>,
+    /// Bedrock: the id of the access key that requests are signed with, instead of `api_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<PathName>,
+    /// Bedrock: the secret of that access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<SecretRef>,
+    /// Bedrock: the session token, where the access key is a temporary one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<SecretRef>,
     /// Where access tokens are asked for, if not at Google's or Microsoft's usual place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_url: Option<HttpUrl>,
@@ -109,11 +121,15 @@ impl Provider {
         let base = match &self.base_url {
             Some(url) => url.trimmed(),
             None if self.kind == ProviderKind::Vertex => return Some(self.vertex_base()),
+            None if self.kind == ProviderKind::Bedrock => return self.bedrock_base(),
             None => self.kind.default_base_url()?,
         };
         Some(Cow::Borrowed(match self.kind {
             ProviderKind::Anthropic => base.strip_suffix("/v1").unwrap_or(base),
             ProviderKind::Gemini => base.strip_suffix("/openai").unwrap_or(base),
+            ProviderKind::Bedrock => {
+                ["/openai/v1", "/v1"].iter().find_map(|end| base.strip_suffix(end)).unwrap_or(base)
+            }
             ProviderKind::Azure => {
                 ["/openai/v1", "/openai"].iter().find_map(|end| base.strip_suffix(end)).unwrap_or(base)
             }
@@ -141,12 +157,18 @@ impl Provider {
     pub fn key_refs(&self) -> Vec<KeyRef<'_>> {
         let one =
             self.api_key.iter().map(|reference| KeyRef { name: DEFAULT_KEY, path: "api_key".to_owned(), reference });
+        // Not sent, but what requests are signed with.
+        let signing = self.secret_access_key.iter().map(|reference| KeyRef {
+            name: DEFAULT_KEY,
+            path: "secret_access_key".to_owned(),
+            reference,
+        });
         let several = self.keys.iter().enumerate().map(|(index, key)| KeyRef {
             name: key.name.as_str(),
             path: format!("keys[{index}].api_key"),
             reference: &key.api_key,
         });
-        one.chain(several).collect()
+        one.chain(signing).chain(several).collect()
     }
 
     /// Whether private addresses may be connected to: said so, or a kind that usually runs on this machine and
@@ -181,6 +203,8 @@ pub enum ProviderDialect {
     Gemini,
     /// Cohere: `POST {base}/v2/chat`; key as a Bearer token.
     Cohere,
+    /// Amazon: `POST {base}/model/{model}/converse`; signed, or a key as a Bearer token.
+    Bedrock,
 }
 
 macro_rules! kinds {
@@ -224,6 +248,7 @@ macro_rules! kinds {
 const OPENAI: Option<ProviderDialect> = Some(ProviderDialect::OpenAi);
 const GEMINI: Option<ProviderDialect> = Some(ProviderDialect::Gemini);
 const COHERE: Option<ProviderDialect> = Some(ProviderDialect::Cohere);
+const BEDROCK: Option<ProviderDialect> = Some(ProviderDialect::Bedrock);
 const ANTHROPIC: Option<ProviderDialect> = Some(ProviderDialect::Anthropic);
 
 kinds! {
@@ -240,7 +265,7 @@ kinds! {
     /// Azure `OpenAI`.
     Azure "azure", true, OPENAI, None, Some("AZURE_OPENAI_API_KEY");
     /// Amazon Bedrock.
-    Bedrock "bedrock", false, None, None, None;
+    Bedrock "bedrock", true, BEDROCK, None, Some("AWS_BEARER_TOKEN_BEDROCK");
     /// Google Vertex AI: Google's own models, Anthropic's, and others' by its OpenAI-compatible surface.
     Vertex "vertex", true, GEMINI, None, None;
     /// Groq.

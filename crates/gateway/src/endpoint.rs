@@ -1,6 +1,7 @@
 //! What each endpoint does between the caller's credential and the answer.
 
 mod attempts;
+pub(crate) mod bedrock;
 mod cached;
 pub(crate) mod count;
 pub(crate) mod direct;

@@ -213,6 +213,7 @@ impl Gateway {
             Some(ProviderDialect::OpenAi) => Surface::OpenAi,
             Some(ProviderDialect::Gemini) => Surface::Gemini,
             Some(ProviderDialect::Cohere) => Surface::Cohere,
+            Some(ProviderDialect::Bedrock) => endpoint::bedrock::surface(below.unwrap_or_default()),
             None => Surface::of(path, request.headers()),
         }
     }

@@ -155,6 +155,9 @@ const ALL_OF_IT: Limits = Limits { depth: 512, nodes: usize::MAX, unique_members
 /// Members that name a file at Google by its address; others' addresses are pages anybody may read.
 const GOOGLE_FILES: [&str; 2] = ["fileUri", "file_uri"];
 
+/// The member by which Bedrock is told to read from a bucket: with this gateway's rights, so it is nobody's here.
+const BUCKET: &str = "s3Location";
+
 /// The file an address at Google names.
 fn google_file(uri: &str) -> Option<&str> {
     let lower = uri.to_ascii_lowercase();
@@ -184,7 +187,7 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
 fn may_name_object(body: &[u8]) -> bool {
     memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
         Some([b'"', text @ ..]) => {
-            let names = REFERENCES.iter().chain(&SPOKEN_OF).chain(&GOOGLE_FILES);
+            let names = REFERENCES.iter().chain(&SPOKEN_OF).chain(&GOOGLE_FILES).chain([&BUCKET]);
             let mut names = names.map(|name| name.as_bytes());
             // Almost no string begins with the same letter: compared before all of it is.
             names.any(|name| name.first() == text.first() && text.starts_with(name))
@@ -283,6 +286,9 @@ fn collect(value: &Value, found: &mut Vec<String>) {
                 }
                 if GOOGLE_FILES.contains(&name.as_str()) {
                     found.extend(value.as_str().and_then(google_file).map(str::to_owned));
+                }
+                if name == BUCKET {
+                    found.extend(value.get("uri").and_then(Value::as_str).map(str::to_owned));
                 }
                 collect(value, found);
             }

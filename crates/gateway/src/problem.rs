@@ -24,6 +24,8 @@ pub enum Surface {
     Cohere,
     /// `{"error"}`, a text
     Ollama,
+    /// `{"__type","message","code"}` (AWS's restJson1)
+    Aws,
     /// `{"error","error_description"}` (RFC 6749 section 5.2)
     OAuth,
 }
@@ -146,6 +148,7 @@ pub(crate) fn body(problem: &Problem, surface: Surface) -> Vec<u8> {
         }})
         .to_string()
         .into_bytes(),
+        Surface::Aws => error_body(Dialect::BedrockConverse, &Failure::from(problem)),
         Surface::OAuth => {
             json!({"error": oauth_error(problem.status), "error_description": message}).to_string().into_bytes()
         }

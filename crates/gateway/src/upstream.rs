@@ -4,6 +4,7 @@
 mod authorize;
 mod credential;
 mod grant;
+mod sigv4;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use llm::Framing;
 use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 
 pub use self::credential::{Credential, CredentialError};
+pub(crate) use self::sigv4::Signer;
 
 use self::authorize::Scheme;
 use self::grant::GrantError;
@@ -38,6 +40,39 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("vouchgate/", e
 const PASSED_OPENAI: [&str; 1] = ["openai-beta"];
 const PASSED_ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 const PASSED_ANTHROPIC_BETA: [&str; 1] = ["anthropic-beta"];
+const PASSED_BEDROCK: [&str; 6] = [
+    "x-amzn-bedrock-accept",
+    "x-amzn-bedrock-trace",
+    "x-amzn-bedrock-guardrailidentifier",
+    "x-amzn-bedrock-guardrailversion",
+    "x-amzn-bedrock-performanceconfig-latency",
+    "x-amzn-bedrock-service-tier",
+];
+/// What of Bedrock's answers AWS's SDKs look for: the error, the type of what is streamed, and the counts of tokens.
+const RETURNED_BEDROCK: [&str; 10] = [
+    "x-amzn-requestid",
+    "x-amzn-errortype",
+    "x-amzn-bedrock-content-type",
+    "x-amzn-bedrock-invocation-latency",
+    "x-amzn-bedrock-input-token-count",
+    "x-amzn-bedrock-output-token-count",
+    "x-amzn-bedrock-cache-read-input-token-count",
+    "x-amzn-bedrock-cache-write-input-token-count",
+    "x-amzn-bedrock-performanceconfig-latency",
+    "x-amzn-bedrock-service-tier",
+];
+/// What AWS calls a key or a signature that it does not accept (docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html).
+const AWS_KEY_ERRORS: [&str; 9] = [
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "MissingAuthenticationTokenException",
+    "ExpiredTokenException",
+    "RequestExpired",
+];
 /// Fields of a provider's answer that mean something to the caller. Its rate limits and organisation are the operator's.
 const RETURNED: [&str; 7] = [
     "content-type",
@@ -423,6 +458,7 @@ fn provider_headers((provider, path): (&Provider, &PathAndQuery), caller: &Heade
         // Where Google has Anthropic's models.
         ProviderDialect::Gemini if path.path().contains("/publishers/anthropic/") => PASSED_ANTHROPIC_BETA.as_slice(),
         ProviderDialect::Gemini | ProviderDialect::Cohere => &[],
+        ProviderDialect::Bedrock => PASSED_BEDROCK.as_slice(),
     };
     for name in passed.iter().map(|name| HeaderName::from_static(name)) {
         for (at, value) in caller.get_all(&name).iter().enumerate() {
@@ -498,10 +534,20 @@ pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), Upstre
     if status.is_redirection() || (status.is_informational() && !switched) {
         return Err(UpstreamError::Redirect);
     }
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
-        return Err(UpstreamError::Key);
-    }
-    Ok(())
+    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+        || error_type(response.headers()).is_some_and(|kind| AWS_KEY_ERRORS.contains(&kind));
+    if refused { Err(UpstreamError::Key) } else { Ok(()) }
+}
+
+/// What AWS calls an error: `ValidationException` of `ValidationException:http://internal.amazon.com/coral/..`.
+pub(crate) fn error_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get("x-amzn-errortype")?.to_str().ok()?.split(':').next().filter(|kind| !kind.is_empty())
+}
+
+/// The fields of Bedrock's answers that reach whoever calls its own API.
+pub(crate) fn returned_by_bedrock(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+    let names = RETURNED_BEDROCK.iter().map(|name| HeaderName::from_static(name));
+    names.filter_map(|name| headers.get(&name).cloned().map(|value| (name, value)))
 }
 
 /// Whether an error of a provider repeats a key it may have been sent: such a text is the operator's to see, nobody else's.

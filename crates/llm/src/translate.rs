@@ -157,7 +157,15 @@ impl Translation {
 
     /// The provider's error answer as the client's; the status stays.
     pub fn error(&self, status: u16, body: &[u8]) -> Vec<u8> {
-        error_body(self.client, &Failure::from(&provider::provider_error(status, body)))
+        self.named_error(status, None, body)
+    }
+
+    /// The same, where a field of the answer and not its body says what kind of error it is (AWS's `x-amzn-errortype`).
+    pub fn named_error(&self, status: u16, name: Option<&str>, body: &[u8]) -> Vec<u8> {
+        let mut error = provider::provider_error(status, body);
+        let name = name.map(|name| name.chars().filter(char::is_ascii_alphanumeric).take(100).collect());
+        error.code = error.code.or(name);
+        error_body(self.client, &Failure::from(&error))
     }
 
     /// For a streamed answer. `include_usage`: the client asked for a usage chunk (OpenAI clients only).

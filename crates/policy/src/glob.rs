@@ -1,5 +1,7 @@
 //! Patterns over names and over paths, taken apart once so that matching neither allocates nor backtracks far.
 
+use std::borrow::Cow;
+
 use config::{PathPattern, Pattern};
 
 /// A compiled [`Pattern`]: `*` stands for any run of characters, also none.
@@ -134,12 +136,24 @@ impl PathGlob {
 /// Whether a path has one reading only: no escapes, empty or dot segments, parameters, backslashes or controls.
 /// A rule about paths matches no other, so that no spelling gets past it.
 pub(crate) fn is_normal(path: &str) -> bool {
+    let read = arn_read(path);
+    let path = read.as_ref();
     let Some(rest) = path.strip_prefix('/') else {
         return false;
     };
     let body = rest.strip_suffix('/').unwrap_or(rest);
     let plain = |b: u8| b.is_ascii_graphic() && !b"%;\\?#".contains(&b);
     path.bytes().all(plain) && (rest.is_empty() || !body.split('/').any(|s| matches!(s, "" | "." | "..")))
+}
+
+/// A path whose `/model/` is named by an ARN, with the slashes it holds escaped: there is no other way to name it in one segment.
+/// Read with plain ones it must be normal all the same.
+fn arn_read(path: &str) -> Cow<'_, str> {
+    const BEFORE: &str = "/model/arn:aws";
+    let Some(at) = path.find(BEFORE).map(|at| at + BEFORE.len()) else { return Cow::Borrowed(path) };
+    let (before, after) = path.split_at_checked(at).unwrap_or((path, ""));
+    let (segment, rest) = after.split_at_checked(after.find('/').unwrap_or(after.len())).unwrap_or((after, ""));
+    Cow::Owned([before, &segment.replace("%2F", "/"), rest].concat())
 }
 
 #[cfg(test)]
@@ -199,7 +213,14 @@ mod tests {
 
     #[test]
     fn only_paths_with_one_reading_are_normal() {
-        for path in ["/", "/v1/files", "/v1/files/", "/v1/models/a:b", "/x/a,b=c"] {
+        for path in [
+            "/",
+            "/v1/files",
+            "/v1/files/",
+            "/v1/models/a:b",
+            "/x/a,b=c",
+            "/model/arn:aws:bedrock:us-east-1:1:inference-profile%2Fus.x/converse",
+        ] {
             assert!(is_normal(path), "{path}");
         }
         for path in [
@@ -219,6 +240,12 @@ mod tests {
             "/v1/fi les",
             "/v1/\u{e9}",
             "/v1/files\0",
+            "/model/x%2Fy/converse",
+            "/model/arn:aws:bedrock%2F..%2Fx/converse",
+            "/model/arn:aws:bedrock%2F%2Fx/converse",
+            "/model/arn:aws:bedrock%2Fx/%2F/converse",
+            "/model/arn:aws:bedrock%2fx/converse",
+            "/arn:aws:bedrock%2Fx",
         ] {
             assert!(!is_normal(path), "{path}");
         }

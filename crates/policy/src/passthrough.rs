@@ -68,6 +68,16 @@ const COHERE_GET: &[&str] = &["/v1/models", "/v1/models/*"];
 /// Ollama's own API beside `OpenAI`'s. What loads, copies or deletes models is not among it.
 const OLLAMA_POST: &[&str] = &["/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show"];
 const OLLAMA_GET: &[&str] = &["/api/tags", "/api/ps", "/api/version"];
+const BEDROCK_POST: &[&str] = &[
+    "/model/*/converse",
+    "/model/*/converse-stream",
+    "/model/*/invoke",
+    "/model/*/invoke-with-response-stream",
+    "/model/*/count-tokens",
+    "/chat/completions",
+    "/responses",
+];
+const BEDROCK_GET: &[&str] = &["/models", "/models/*"];
 const GEMINI_GET: &[&str] = &["/models", "/models/*"];
 
 impl Opening {
@@ -88,6 +98,7 @@ impl Opening {
             Some(ProviderDialect::Gemini) if provider.kind == ProviderKind::Vertex => (VERTEX_POST, [].as_slice()),
             Some(ProviderDialect::Gemini) => (GEMINI_POST, GEMINI_GET),
             Some(ProviderDialect::Cohere) => (COHERE_POST, COHERE_GET),
+            Some(ProviderDialect::Bedrock) => (BEDROCK_POST, BEDROCK_GET),
             None => return Vec::new(),
         };
         let mut prefixes = vec!["", "/v1"];

@@ -51,6 +51,7 @@ fn prefixes(provider: &config::Provider) -> Vec<String> {
     let base = provider.base().map(|base| path_of(&base)).unwrap_or_default();
     match provider.kind {
         ProviderKind::Azure => ["/openai/v1", "/openai", "/openai/deployments/*"].map(str::to_owned).into(),
+        ProviderKind::Bedrock => vec!["/openai/v1".to_owned()],
         ProviderKind::Vertex => {
             let location = provider.location.as_ref().map_or("global", config::PathName::as_str);
             let resource = provider.project.as_ref().map(|project| format!("/projects/{project}/locations/{location}"));

@@ -18,6 +18,8 @@ pub struct Setup<'a> {
     pub admin_listen: SocketAddr,
     /// The providers found.
     pub providers: Vec<ProviderKind>,
+    /// The AWS region, where one is set: Bedrock is there.
+    pub region: Option<String>,
 }
 
 /// The name of the client `dev` mints tokens for.
@@ -29,12 +31,16 @@ pub const SERVICE_PATH: &str = "/v1/analyzing";
 /// How long a local Ollama has to answer.
 const PROBE: Duration = Duration::from_millis(300);
 
-/// The providers whose usual key `has_key` knows, and a local Ollama if one answers.
+/// Where AWS's own tools look for the region, first choice first.
+pub const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// The providers whose usual key `has_key` knows, and a local Ollama if one answers. Bedrock needs a region besides.
 pub async fn find_providers(has_key: impl Fn(&str) -> bool) -> Vec<ProviderKind> {
     let mut found: Vec<ProviderKind> = ProviderKind::ALL
         .iter()
         .copied()
         .filter(|kind| kind.is_built() && kind.env_key().is_some_and(&has_key))
+        .filter(|kind| *kind != ProviderKind::Bedrock || REGION.into_iter().any(&has_key))
         .collect();
     let ollama = SocketAddr::from(([127, 0, 0, 1], 11434));
     if matches!(tokio::time::timeout(PROBE, tokio::net::TcpStream::connect(ollama)).await, Ok(Ok(_))) {
@@ -70,6 +76,9 @@ pub fn configuration(setup: &Setup<'_>) -> String {
         let _ = write!(text, "\n[[provider]]\nname = \"{kind}\"\nkind = \"{kind}\"\n");
         if let Some(variable) = kind.env_key() {
             let _ = writeln!(text, "api_key = {{ env = \"{variable}\" }}");
+        }
+        if let (ProviderKind::Bedrock, Some(region)) = (kind, &setup.region) {
+            let _ = writeln!(text, "region = {}", toml::Value::String(region.clone()));
         }
     }
     let _ = write!(
@@ -146,6 +155,7 @@ mod tests {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             providers,
+            region: Some("eu-central-1".to_owned()),
         }
     }
 
@@ -153,7 +163,7 @@ mod tests {
     fn the_configuration_of_dev_is_a_valid_one_whatever_was_found() {
         let built: Vec<_> =
             ProviderKind::ALL.iter().copied().filter(|kind| kind.default_base_url().is_some()).collect();
-        for providers in [vec![], vec![ProviderKind::Mistral], built] {
+        for providers in [vec![], vec![ProviderKind::Mistral], vec![ProviderKind::Bedrock], built] {
             let text = configuration(&setup(providers.clone()));
             let config = config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
             assert_eq!(config.providers.len(), providers.len());
@@ -165,5 +175,9 @@ mod tests {
     async fn a_provider_is_found_by_its_usual_key() {
         let found = find_providers(|name| name == "MISTRAL_API_KEY").await;
         assert!(found.contains(&ProviderKind::Mistral) && !found.contains(&ProviderKind::OpenAi));
+        let found = find_providers(|name| name == "AWS_BEARER_TOKEN_BEDROCK").await;
+        assert!(!found.contains(&ProviderKind::Bedrock), "nobody said where");
+        let found = find_providers(|name| matches!(name, "AWS_BEARER_TOKEN_BEDROCK" | "AWS_DEFAULT_REGION")).await;
+        assert!(found.contains(&ProviderKind::Bedrock));
     }
 }

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
                 listen: args.listen,
                 admin_listen: args.admin_listen,
                 providers: Vec::new(),
+                region: None,
             };
             runtime.block_on(serve::dev(setup, &mut stdout, &mut stderr))
         }

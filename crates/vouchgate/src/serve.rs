@@ -45,6 +45,7 @@ pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
 /// `vouchgate dev`: everything by default. Prints a request that works when pasted.
 pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> Outcome {
     setup.providers = dev::find_providers(|name| references::variable(name).is_some()).await;
+    setup.region = dev::REGION.into_iter().find_map(references::variable).map(|region| region.expose().clone());
     let text = dev::configuration(&setup);
     let file = setup.data_dir.join("dev.toml");
     let config = match preflight::read(&text) {

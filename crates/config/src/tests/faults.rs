@@ -117,7 +117,6 @@ fn what_later_versions_will_have_is_refused_by_name() {
         ("[store]\nshared = \"redis://127.0.0.1\"\n", "store.shared"),
         ("[store]\nurl = \"postgres://db/x\"\n", "store.url"),
         ("[[client]]\nname = \"c\"\nauth = { method = \"attestation\" }\n", "client[0].auth.method"),
-        ("[[provider]]\nname = \"p\"\nkind = \"bedrock\"\n", "provider[0].kind"),
         (
             "[[policy]]\nname = \"p\"\nwho = { attested = [\"apple-app-attest\"] }\nmay = { models = \"*\" }\n",
             "policy[0].who.attested",

@@ -14,7 +14,27 @@ pub(crate) fn is_clean(path: &str) -> bool {
         return true;
     }
     let last = rest.split('/').count();
-    rest.split('/').enumerate().all(|(at, segment)| segment_is_clean(segment, at + 1 == last))
+    let named = names_model(rest);
+    rest.split('/')
+        .enumerate()
+        .all(|(at, segment)| (named && at == 3 && is_arn(segment)) || segment_is_clean(segment, at + 1 == last))
+}
+
+/// Whether the fourth segment names a model at a provider: `providers/NAME/model/MODEL/..`.
+fn names_model(rest: &str) -> bool {
+    let mut segments = rest.split('/');
+    segments.next() == Some("providers") && segments.nth(1) == Some("model")
+}
+
+/// An ARN as AWS's SDKs send it where a model is named, `/model/arn%3Aaws%3A..%3Ainference-profile%2Fx/..`: the one name that
+/// holds slashes. Between them nothing is empty and nothing leads upwards.
+fn is_arn(segment: &str) -> bool {
+    let begins = |prefix: &str| segment.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    if !begins("arn%3Aaws") && !begins("arn:aws") {
+        return false;
+    }
+    let pieces = segment.split("%2F").flat_map(|piece| piece.split("%2f"));
+    pieces.into_iter().all(|piece| segment_is_clean(piece, false))
 }
 
 /// One path segment; only the last may be empty (a trailing slash).
@@ -79,9 +99,15 @@ mod tests {
 
     #[test]
     fn ordinary_paths_are_clean() {
-        for path in
-            ["/", "/v1/chat/completions", "/maps/", "/a/b%20c", "/files/file-abc_1.2~x", "/v1beta/models/m:embed"]
-        {
+        for path in [
+            "/",
+            "/v1/chat/completions",
+            "/maps/",
+            "/a/b%20c",
+            "/files/file-abc_1.2~x",
+            "/v1beta/models/m:embed",
+            "/providers/b/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A000000000000%3Ainference-profile%2Fus.x-v1%3A0/converse",
+        ] {
             assert!(is_clean(path), "{path}");
         }
     }
@@ -115,6 +141,15 @@ mod tests {
             "/v1/x%23",
             "/v1/x y",
             "/v1/\u{e9}",
+            "/providers/b/model/x%2Fy/converse",
+            "/providers/b/model/arn%3Aaws%3Abedrock%2F..%2Fx/converse",
+            "/providers/b/model/arn%3Aaws%3Abedrock%2F%2Fx/converse",
+            "/providers/b/model/arn%3Aaws%3Abedrock%2F/converse",
+            "/providers/b/model/arn%3Aaws%3Abedrock%2F%2e%2e/converse",
+            "/providers/b/model/arn%3Aaws%3Abedrock%252Fx/converse",
+            "/providers/b/other/arn%3Aaws%3Abedrock%2Fx/converse",
+            "/maps/b/model/arn%3Aaws%3Abedrock%2Fx/converse",
+            "/providers/b/model/x/arn%3Aaws%3Abedrock%2Fx",
         ];
         for path in tricks {
             assert!(!is_clean(path), "{path:?}");

@@ -135,7 +135,8 @@ fn declared(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, HeaderValue)> 
         let (name, rest) = native.split_at_checked(native.find('/')?)?;
         let provider = snapshot.provider(name)?;
         // AWS's clients write a colon so; it means itself in a path (RFC 3986 section 3.3), and only one spelling goes on.
-        let rest = rest.replace("%3A", ":").replace("%3a", ":");
+        // The one escaped slash that has been found clean is that of an ARN.
+        let rest = rest.replace("%3A", ":").replace("%3a", ":").replace("%2f", "%2F");
         return (rest.len() > 1).then(|| (Endpoint::Native(Arc::clone(provider), rest), ANY));
     }
     if let Some(service) = snapshot.service_at(path) {

@@ -251,7 +251,11 @@ impl Exchange for Inference<'_> {
                 let bytes = upstream::read(ready.pop_front(), body, self.limit).await?;
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 if !status.is_success() {
-                    let error = Bytes::from(translation.error(status.as_u16(), &bytes));
+                    let error = Bytes::from(translation.named_error(
+                        status.as_u16(),
+                        upstream::error_type(&head.headers),
+                        &bytes,
+                    ));
                     return Ok(Answer { status, headers, content: Content::Whole(error, Outcome::ProviderError) });
                 }
                 let answer = translation.response(&bytes).map_err(UpstreamError::from)?;

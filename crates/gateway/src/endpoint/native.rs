@@ -11,13 +11,13 @@ use bytes::Bytes;
 use config::ProviderDialect;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, models, peek, peek_response};
+use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, is_familiar, models, peek, peek_response};
 use llm::{Dialect, Framing};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
 
 use super::within::{self, Makes};
-use super::{Answered, Asked, gemini, request_problem};
+use super::{Answered, Asked, bedrock, gemini, request_problem};
 use crate::Reservation;
 use crate::authorize;
 use crate::edge;
@@ -68,7 +68,12 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
         let body = named.own.replace(model).filter(|body| Some(body) != named.own.as_ref());
         named.others.extend(body);
     }
-    let permit = permit(&asked, provider, rest, (seen.as_ref().map(|(_, seen)| seen), &named), receipt)?;
+    let judged = seen.as_ref().filter(|(dialect, _)| {
+        // Of a form nobody knows it cannot be told what it asks for.
+        *dialect != Dialect::BedrockInvoke || is_familiar(&asked.body, &asked.snapshot.limits.json)
+    });
+    let permit = permit(&asked, provider, rest, (judged.map(|(_, seen)| seen), &named), receipt)?;
+    let seen = seen.filter(|_| !bedrock::only_counts(provider, below));
     receipt.permitted(permit.policy());
     let reservation = receipt.reserve(permit).await?;
     if let Some(model) = &named.own {
@@ -175,6 +180,9 @@ fn look(
     method: &Method,
     below: &str,
 ) -> Result<Option<(Dialect, Peek)>, Refusal> {
+    if let Some(path) = bedrock::path(provider, below).filter(|_| method == Method::POST) {
+        return bedrock::look(asked, &path).map(Some);
+    }
     let dialect = match below {
         _ if let Some(dialect) = own_dialect(provider, rest, below) => dialect,
         "/chat/completions" => Dialect::OpenAiChat,
@@ -342,6 +350,9 @@ impl Native<'_> {
         let (head, mut body) = response.into_parts();
         let status = head.status;
         let mut headers = returned(&head.headers);
+        if self.provider.dialect == ProviderDialect::Bedrock {
+            headers.extend(upstream::returned_by_bedrock(&head.headers));
+        }
         let outcome = if status.is_success() { Outcome::Ok } else { Outcome::ProviderError };
         let encoded = upstream::is_encoded(&head.headers);
         let mut framing = upstream::framing(&head.headers)
@@ -394,7 +405,12 @@ impl Native<'_> {
             bytes = created::filter(&bytes, self.provider, receipt).await?;
         }
         if let (Some((dialect, _)), true) = (&self.seen, status.is_success()) {
-            receipt.usage(peek_response(*dialect, &bytes).usage);
+            let usage = peek_response(*dialect, &bytes).usage;
+            receipt.usage(if *dialect == Dialect::BedrockInvoke {
+                bedrock::counted(&head.headers, usage)
+            } else {
+                usage
+            });
         }
         let answer = Answer { status, headers, content: Content::Whole(bytes, outcome) };
         self.told(answer, tells, receipt).await

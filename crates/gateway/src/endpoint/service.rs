@@ -227,7 +227,11 @@ impl Exchange for ServiceCall {
         let streamed = upstream::framing(&head.headers) == Some(spoken.framing());
         if !head.status.is_success() {
             let bytes = upstream::read(None, body, self.limit).await?;
-            let mut answer = Answer::json(translation.error(head.status.as_u16(), &bytes));
+            let mut answer = Answer::json(translation.named_error(
+                head.status.as_u16(),
+                upstream::error_type(&head.headers),
+                &bytes,
+            ));
             answer.status = head.status;
             for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
                 if let Some(value) = head.headers.get(name) {

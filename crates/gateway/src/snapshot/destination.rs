@@ -16,7 +16,7 @@ use super::cloud::Cloud;
 use crate::endpoint::gemini;
 use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
 use crate::metrics::Label;
-use crate::upstream::{Credential, CredentialError, Grant, UpstreamError};
+use crate::upstream::{Credential, CredentialError, Grant, Signer, UpstreamError};
 
 /// What of a model's name is written as it is in a path.
 pub(super) const NAME: &percent_encoding::AsciiSet =
@@ -39,6 +39,8 @@ pub(crate) struct Provider {
     pub(crate) deadlines: Deadlines,
     /// What the configuration says of its models.
     pub(super) own: Vec<Own>,
+    /// Who signs requests, where they are signed: the key is then not sent.
+    pub(crate) signer: Option<Signer>,
     /// Sent with every request.
     pub(crate) fields: Vec<(HeaderName, Field)>,
     /// How access tokens are come by, where it takes them instead of its key.
@@ -111,6 +113,8 @@ impl Provider {
             ProviderDialect::Gemini => ("/openai/chat/completions", "/openai/embeddings"),
             // Embeddings in OpenAI's form are on the surface it has for OpenAI's clients.
             ProviderDialect::Cohere => ("/v2/chat", "/compatibility/v1/embeddings"),
+            // For models that are asked in OpenAI's dialect.
+            ProviderDialect::Bedrock => ("/v1/chat/completions", "/v1/embeddings"),
         };
         let join =
             |end: &str| PathAndQuery::try_from(format!("{path}{end}")).map_err(|_| wrong("its path cannot be sent"));
@@ -120,6 +124,7 @@ impl Provider {
             label: Label::Named(name.clone()),
             kind: provider.kind,
             dialect,
+            signer: signer(provider, &origin),
             target,
             origin,
             keys: Self::keys(provider, keys, states),
@@ -142,6 +147,13 @@ impl Provider {
         provider: &config::Provider,
         secrets: &HashMap<(Name, String), Credential>,
     ) -> Result<(), SnapshotError> {
+        if provider.session_token.is_some() {
+            let name = config::Provider::SESSION_TOKEN_FIELD;
+            let secret = secrets.get(&(provider.name.clone(), name.to_owned())).cloned();
+            let reason = "its session token is missing".to_owned();
+            let missing = SnapshotError::Resource { kind: "provider", name: provider.name.clone(), reason };
+            self.fields.push((HeaderName::from_static(name), Field::Secret(secret.ok_or(missing)?)));
+        }
         for (name, value) in &provider.headers {
             let wrong = |reason: &str| SnapshotError::Resource {
                 kind: "provider",
@@ -239,6 +251,8 @@ impl Provider {
             (ProviderDialect::Anthropic, _) => Dialect::AnthropicMessages,
             (ProviderDialect::Gemini, _) => Dialect::Gemini,
             (ProviderDialect::Cohere, _) => Dialect::CohereChat,
+            (ProviderDialect::Bedrock, _) if self.is_mantle() => Dialect::OpenAiChat,
+            (ProviderDialect::Bedrock, _) => Dialect::BedrockConverse,
         }
     }
 
@@ -259,6 +273,12 @@ impl Provider {
             Some(version) => llm::passthrough::anthropic_in_a_cloud(&body, version),
             None => Ok(body),
         }
+    }
+
+    /// Whether it is Bedrock's other endpoint, which speaks `OpenAI`'s dialects and nothing else
+    /// (docs.aws.amazon.com/bedrock/latest/userguide/bedrock-mantle.html).
+    fn is_mantle(&self) -> bool {
+        self.origin.starts_with("https://bedrock-mantle.")
     }
 
     /// The model that a native path names, whatever the body says.
@@ -350,6 +370,16 @@ impl Provider {
             }
             ProviderDialect::OpenAi | ProviderDialect::Gemini => join(&self.base, below, query),
             ProviderDialect::Anthropic => join(&format!("{}/v1", self.base), below, query),
+            // Its two surfaces of OpenAI's differ in their prefix.
+            ProviderDialect::Bedrock => {
+                let (call, model) = match rest.strip_prefix("/model/").and_then(|named| named.split_once('/')) {
+                    Some((model, call)) => (call, percent_encoding::percent_decode_str(model).decode_utf8().ok()?),
+                    None => return join(&self.base, rest, query),
+                };
+                // As AWS's own clients write it.
+                let model = percent_encoding::utf8_percent_encode(&model, ARN);
+                join(&self.base, &format!("/model/{model}/{call}"), query)
+            }
         }
     }
 
@@ -359,6 +389,9 @@ impl Provider {
             return cloud.below(rest);
         }
         let without = |prefix: &str| rest.strip_prefix(prefix).filter(|below| below.starts_with('/'));
+        if self.dialect == ProviderDialect::Bedrock {
+            return without("/openai/v1").or_else(|| without("/v1")).unwrap_or(rest);
+        }
         let whole = if self.base.is_empty() { None } else { without(&self.base) };
         if self.is_own(rest) {
             return rest;
@@ -435,6 +468,13 @@ impl Upstream {
         let whole = if rest.is_empty() && self.base.is_empty() { "/" } else { rest };
         join(&self.base, whole, query)
     }
+}
+
+/// Who signs requests to `origin`: the service in a signature is that of the endpoint.
+fn signer(provider: &config::Provider, origin: &str) -> Option<Signer> {
+    let (id, region) = (provider.access_key_id.as_ref()?, provider.region.as_ref()?);
+    let service = if origin.starts_with("https://bedrock-mantle.") { "bedrock-mantle" } else { "bedrock" };
+    Some(Signer { access_key_id: id.to_string(), region: region.to_string(), service: service.to_owned() })
 }
 
 fn join(base: &str, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {

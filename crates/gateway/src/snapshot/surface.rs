@@ -62,7 +62,7 @@ impl Provider {
                 Some((count::Surface::Anthropic, path))
             }
             ProviderDialect::Gemini => Some((count::Surface::Gemini, self.google(model, "countTokens")?)),
-            ProviderDialect::OpenAi | ProviderDialect::Cohere => None,
+            ProviderDialect::OpenAi | ProviderDialect::Cohere | ProviderDialect::Bedrock => None,
         }
     }
 }

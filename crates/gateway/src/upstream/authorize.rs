@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request};
 
 use super::grant::{Grant, Held, Shown};
-use super::{Credential, CredentialError, UpstreamError};
+use super::{Credential, CredentialError, Signer, UpstreamError};
 use config::{ProviderDialect, ProviderKind};
 
 use crate::Shared;
@@ -26,6 +26,8 @@ pub(crate) enum Scheme {
     Field(HeaderName),
     /// `Authorization: Bearer TOKEN`, with an access token that is asked for with the key; an API key in Google's field.
     Token(Arc<Grant>),
+    /// Not at all: the request is signed with it.
+    Signature(Signer),
 }
 
 impl Scheme {
@@ -33,6 +35,9 @@ impl Scheme {
     pub(crate) fn of(provider: &Provider, path: &PathAndQuery) -> Self {
         if let Some(grant) = &provider.grant {
             return Self::Token(Arc::clone(grant));
+        }
+        if let Some(signer) = &provider.signer {
+            return Self::Signature(signer.clone());
         }
         match provider.kind {
             ProviderKind::Azure => return Self::Field(HeaderName::from_static("api-key")),
@@ -46,7 +51,7 @@ impl Scheme {
             ProviderDialect::Gemini if path.path().contains("/openai/") => Self::Bearer,
             ProviderDialect::Gemini => Self::Field(GOOGLE_KEY),
             ProviderDialect::Anthropic => Self::Field(HeaderName::from_static("x-api-key")),
-            ProviderDialect::OpenAi | ProviderDialect::Cohere => Self::Bearer,
+            ProviderDialect::OpenAi | ProviderDialect::Cohere | ProviderDialect::Bedrock => Self::Bearer,
         }
     }
 }
@@ -84,6 +89,11 @@ pub(crate) async fn authorize(
             }
             Shown::Key => (GOOGLE_KEY, credential.open(origin, "")?),
         },
+        Scheme::Signature(signer) => {
+            let secret = credential.read(origin)?;
+            let value = signer.sign(secret.expose(), origin, request, shared.clock.now());
+            (header::AUTHORIZATION, value.ok_or(CredentialError::Characters)?)
+        }
     };
     request.headers_mut().insert(name, value);
     Ok(held)

@@ -161,7 +161,9 @@ mod tests {
         let value = credential.open(ORIGIN, "Bearer ").expect("opens");
         assert_eq!(value.as_bytes(), b"Bearer fake-key-1");
         assert!(value.is_sensitive());
+        assert_eq!(credential.read(ORIGIN).expect("opens").expose().len(), 10);
         for other in ["https://api.example.com:8443", "http://api.example.com", "https://evil.example"] {
+            assert!(matches!(credential.read(other), Err(CredentialError::Origin)), "{other}");
             assert!(matches!(credential.open(other, "Bearer "), Err(CredentialError::Origin)), "{other}");
         }
     }

@@ -11,11 +11,14 @@
 )]
 
 mod azure;
+mod bedrock;
 mod bound;
 mod cache;
 mod cassettes;
 #[path = "../../../llm/tests/common/compare.rs"]
 mod compare;
+#[path = "../../../llm/tests/common/converse.rs"]
+mod converse;
 mod direct;
 mod edge;
 mod embed;

@@ -120,7 +120,9 @@ impl Home {
 
     /// What the provider is to be called with then.
     pub(super) fn target(&self) -> String {
-        self.native().trim_start_matches("/providers/").trim_start_matches(&self.name).to_owned()
+        let target = self.native().trim_start_matches("/providers/").trim_start_matches(&self.name).to_owned();
+        // Amazon's own clients write a colon so, and so it is sent, whichever way it was written.
+        if self.kind == "bedrock" { target.replace(':', "%3A") } else { target }
     }
 }
 
@@ -147,6 +149,7 @@ fn kind(cassette: &Cassette, path: &str) -> &'static str {
         provider if OTHERS.contains(&provider) && openai && !path.ends_with("/models") && !path.ends_with("/files") => {
             "openai-compatible"
         }
+        "bedrock" if path.starts_with("/model/") => "bedrock",
         "azure" | "bedrock" => "openai-compatible",
         provider => ProviderKind::ALL
             .iter()
