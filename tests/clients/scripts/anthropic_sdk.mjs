@@ -25,6 +25,9 @@ const scenarios = {
     for await (const event of stream) events.push(event.type);
     return { ...summary(await stream.finalMessage()), events };
   },
+  async count(args) {
+    return { input_tokens: (await client.messages.countTokens(args)).input_tokens };
+  },
   async models() {
     const ids = [];
     for await (const model of client.models.list()) ids.push(model.id);

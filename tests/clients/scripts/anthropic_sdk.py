@@ -28,12 +28,16 @@ def stream(**arguments):
         return {**summary(answer.get_final_message()), "events": events}
 
 
+def count(**arguments):
+    return {"input_tokens": client.messages.count_tokens(**arguments).input_tokens}
+
+
 def models():
     return {"ids": [model.id for model in client.models.list()]}
 
 
 def run(step):
-    scenario = {"message": message, "stream": stream, "models": models}[step["scenario"]]
+    scenario = {"message": message, "stream": stream, "count": count, "models": models}[step["scenario"]]
     try:
         return scenario(**step.get("arguments", {}))
     except anthropic.APIStatusError as error:

@@ -1,5 +1,5 @@
 // The official OpenAI SDK, unmodified except for base URL and key. A job, or the steps of one: JSON in, JSON out.
-import OpenAI from 'openai';
+import OpenAI, { toFile } from 'openai';
 import { readFileSync } from 'node:fs';
 
 const job = JSON.parse(readFileSync(0, 'utf8'));
@@ -38,6 +38,31 @@ const scenarios = {
   async embed(args) {
     const answer = await client.embeddings.create(args);
     return { dimensions: answer.data[0].embedding.length, count: answer.data.length };
+  },
+  async complete(args) {
+    const { choices } = await client.completions.create(args);
+    return { text: choices[0].text, count: choices.length };
+  },
+  async complete_stream(args) {
+    let text = '';
+    for await (const { choices } of await client.completions.create({ ...args, stream: true })) {
+      text += choices.map((choice) => choice.text).join('');
+    }
+    return { text };
+  },
+  async moderate(args) {
+    return { flagged: (await client.moderations.create(args)).results.map((result) => result.flagged) };
+  },
+  async image(args) {
+    const { data } = await client.images.generate(args);
+    return { count: data.length, url: data[0].url ?? null, b64: data[0].b64_json ?? null };
+  },
+  async speak(args) {
+    return { bytes: (await (await client.audio.speech.create(args)).arrayBuffer()).byteLength };
+  },
+  async transcribe(args) {
+    const file = await toFile(Buffer.from('RIFF\0\r\n--WAVE'), 'a.wav');
+    return { text: (await client.audio.transcriptions.create({ ...args, file })).text };
   },
   async models() {
     const ids = [];

@@ -47,12 +47,40 @@ def embed(**arguments):
     return {"dimensions": len(answer.data[0].embedding), "count": len(answer.data)}
 
 
+def complete(**arguments):
+    answer = client.completions.create(**arguments)
+    return {"text": answer.choices[0].text, "count": len(answer.choices)}
+
+
+def complete_stream(**arguments):
+    chunks = client.completions.create(stream=True, **arguments)
+    return {"text": "".join(choice.text for chunk in chunks for choice in chunk.choices)}
+
+
+def moderate(**arguments):
+    return {"flagged": [result.flagged for result in client.moderations.create(**arguments).results]}
+
+
+def image(**arguments):
+    data = client.images.generate(**arguments).data
+    return {"count": len(data), "url": data[0].url, "b64": data[0].b64_json}
+
+
+def speak(**arguments):
+    return {"bytes": len(client.audio.speech.create(**arguments).read())}
+
+
+def transcribe(**arguments):
+    return {"text": client.audio.transcriptions.create(file=("a.wav", b"RIFF\0\r\n--WAVE"), **arguments).text}
+
+
 def models():
     return {"ids": [model.id for model in client.models.list()]}
 
 
 def run(step):
-    scenario = {"chat": chat, "stream": stream, "embed": embed, "models": models}[step["scenario"]]
+    scenarios = [chat, stream, embed, complete, complete_stream, moderate, image, speak, transcribe, models]
+    scenario = {scenario.__name__: scenario for scenario in scenarios}[step["scenario"]]
     try:
         return scenario(**step.get("arguments", {}))
     except openai.APIStatusError as error:

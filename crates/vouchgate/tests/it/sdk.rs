@@ -2,6 +2,7 @@
 //! provider: their own, and the other.
 
 mod cases;
+mod direct;
 mod errors;
 mod provider;
 mod recordings;
