@@ -52,6 +52,8 @@ pub(crate) struct Cache {
     hasher: key::Hasher,
     entries: Kept<Key, Arc<Entry>, BySize>,
     capacity: AtomicU64,
+    /// How often everything has been forgotten.
+    era: AtomicU64,
     flights: Flights,
     vectors: Vectors,
 }
@@ -99,6 +101,7 @@ impl Cache {
             hasher: key::Hasher::new(rng),
             entries: with_capacity(0),
             capacity: AtomicU64::new(0),
+            era: AtomicU64::new(0),
             flights: Flights::default(),
             vectors: Vectors::default(),
         }
@@ -110,6 +113,18 @@ impl Cache {
             self.entries.set_capacity(bytes);
             self.vectors.resize(bytes / VECTORS_PART);
         }
+    }
+
+    /// Forget all answers, also those that are on their way here.
+    pub(crate) fn forget(&self) {
+        self.era.fetch_add(1, Ordering::Relaxed);
+        self.entries.clear();
+        self.vectors.clear();
+    }
+
+    /// How often everything has been forgotten.
+    pub(crate) fn era(&self) -> u64 {
+        self.era.load(Ordering::Relaxed)
     }
 
     pub(crate) fn hasher(&self) -> &key::Hasher {

@@ -225,6 +225,11 @@ impl Gateway {
         checked.err().map(|error| EdgeError::from(error).problem())
     }
 
+    /// Forget every answer that is kept.
+    pub fn forget_answers(&self) {
+        self.shared.cache.forget();
+    }
+
     /// What the listener itself has to say (414, 431, 500, 503), before there is a request to know the dialect of.
     pub fn refuse(&self, problem: base::Problem) -> Response<GatewayBody> {
         self.shared.metrics.blocked(problem.code);

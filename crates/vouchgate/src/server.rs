@@ -98,6 +98,7 @@ pub struct Server {
 
 /// What a reload, a probe and the admin API look at.
 struct Running {
+    gateway: Gateway,
     builder: Builder,
     snapshot: Arc<ArcSwap<Snapshot>>,
     config: RwLock<Arc<Config>>,
@@ -190,6 +191,7 @@ impl Server {
         let gateway = Gateway::new(Arc::clone(&snapshot), deps);
         let limits = &config.limits;
         let running = Arc::new(Running {
+            gateway: gateway.clone(),
             builder,
             snapshot,
             config: RwLock::new(Arc::clone(&config)),
@@ -486,6 +488,10 @@ impl admin::Server for Running {
     fn explain_route(&self, question: &RouteQuestion) -> Option<RouteExplanation> {
         let told = self.snapshot.load().explain(&wire::told::question(question))?;
         Some(wire::told::explanation(&question.model, told))
+    }
+
+    fn forget_answers(&self) {
+        self.gateway.forget_answers();
     }
 
     fn readiness(&self) -> Pending<'_, Readiness> {

@@ -25,6 +25,9 @@ pub trait Server: Send + Sync {
     /// Where a request would go; `None`: there is no such model.
     fn explain_route(&self, question: &RouteQuestion) -> Option<RouteExplanation>;
 
+    /// Forget every answer that is kept for requests that are the same.
+    fn forget_answers(&self);
+
     /// What works and what does not.
     fn readiness(&self) -> Pending<'_, Readiness>;
 }

@@ -338,7 +338,7 @@ fn admin_tokens() -> [Operation; 3] {
     ]
 }
 
-fn installation() -> [Operation; 7] {
+fn installation() -> [Operation; 8] {
     let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
         Box::pin(handlers::installation::requests(call))
     })
@@ -363,6 +363,11 @@ fn installation() -> [Operation; 7] {
             Box::pin(handlers::installation::reload(call))
         })
         .summary("Read the configuration file again and put it in force as a whole, or change nothing")
+        .deletes(),
+        operation(Method::POST, "/admin/v1/cache/clear", "clearCache", WRITERS, |call| {
+            Box::pin(handlers::installation::clear_cache(call))
+        })
+        .summary("Forget every answer that is kept for requests that are the same")
         .deletes(),
         operation(Method::GET, "/admin/v1/openapi.json", "openapi", EVERYBODY, |call| {
             Box::pin(handlers::installation::openapi(call))

@@ -21,6 +21,8 @@ pub(crate) struct Hasher(hmac::Key);
 pub(crate) struct Scope<'a> {
     /// The configuration it was given under ([`epoch`]).
     pub(crate) epoch: &'a [u8; 32],
+    /// How often everything had been forgotten ([`Cache::era`](super::Cache::era)).
+    pub(crate) era: u64,
     pub(crate) permit: &'a Permit,
     pub(crate) caller: &'a Caller,
     pub(crate) model: &'a str,
@@ -79,6 +81,7 @@ impl Hasher {
             hash.update(bytes);
         };
         field(scope.epoch);
+        field(&scope.era.to_be_bytes());
         field(scope.permit.policy().as_str().as_bytes());
         match scope.rules.config.scope {
             CacheScope::Policy => field(b"policy"),

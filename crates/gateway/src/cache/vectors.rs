@@ -67,6 +67,12 @@ impl Vectors {
         held.fit();
     }
 
+    /// Forget all of them.
+    pub(super) fn clear(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Held { most: held.most, ..Held::default() };
+    }
+
     /// Remember that the question `vector` of the group `rest` is answered by `answer`.
     pub(super) fn add(&self, rest: Key, vector: &[f32], answer: Key) {
         let Some(unit) = unit(vector) else { return };

@@ -91,6 +91,7 @@ pub(super) async fn look(
     };
     let scope = Scope {
         epoch: &asked.snapshot.cache_epoch,
+        era: shared.cache.era(),
         permit: reservation.permit(),
         caller: receipt.caller(),
         model: model.name.as_str(),

@@ -225,6 +225,26 @@ async fn no_answer_outlives_what_let_its_caller_in_or_a_change_of_the_configurat
 }
 
 #[tokio::test]
+async fn all_answers_are_forgotten_at_once_also_those_on_their_way() {
+    let gate = Gate::closed();
+    let mock = provider().await;
+    let world = world(&mock, "");
+    chat(&world, &ask("hi")).await;
+    mock.push(Answer::json(200, &completion("before", "stop")).hold_head(&gate));
+    let body = ask("slow");
+    let forget = async {
+        mock.request(1).await;
+        world.gateway.forget_answers();
+        gate.open();
+    };
+    let (slow, ()) = tokio::join!(chat(&world, &body), forget);
+    assert_eq!(told(&slow), pair("miss", "before"));
+    for text in ["hi", "slow"] {
+        assert_eq!(told(&chat(&world, &ask(text)).await).0, "miss", "{text}");
+    }
+}
+
+#[tokio::test]
 async fn rates_count_what_is_answered_from_the_cache_too() {
     let mock = provider().await;
     let limited = config(&mock, "openai-compatible", "").replace(

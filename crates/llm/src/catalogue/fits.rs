@@ -2,7 +2,7 @@
 //!
 //! Nobody but the provider counts tokens exactly, so this counts what cannot be fewer: words. In every tokenizer that has
 //! been published for the models below, a token begins with at most one white space and holds no other: text is cut into
-//! words before tokens are made of them (the patterns of `tiktoken`, Llama 3, Qwen, DeepSeek, GLM and Mistral's Tekken;
+//! words before tokens are made of them (the patterns of `tiktoken`, Llama 3, Qwen, `DeepSeek`, GLM and Mistral's Tekken;
 //! `SentencePiece` splits at white space). A word, a run without white space that holds a letter or digit, is a token or more.
 //! Other makers' tokenizers are not known, so nothing is certain there. A sixteenth is left for figures that are rounded.
 

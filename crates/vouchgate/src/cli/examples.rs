@@ -175,6 +175,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate route explain --model fast --input-tokens 20000 --tools --header x-tier=gold --json",
         ],
     ),
+    ("cache", &["vouchgate cache clear --config vouchgate.toml"]),
+    ("cache clear", &["vouchgate cache clear --config vouchgate.toml"]),
     (
         "models",
         &[

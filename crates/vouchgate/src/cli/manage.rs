@@ -13,7 +13,7 @@ use super::args::{
 use super::io::{Exit, Failure, Io, Outcome};
 use super::place::Place;
 use super::print;
-use super::remote::segment;
+use super::remote::{Api, answers, segment};
 use super::table::text;
 use control::credential::{FileHash, Kind};
 
@@ -53,6 +53,18 @@ fn shown_once(io: &mut Io<'_>, json: bool, answer: &Value, (member, said): (&str
         io.line(&text(answer, member))?;
     }
     Ok(Exit::Done)
+}
+
+/// `cache clear`: only a server that runs keeps answers.
+pub(super) async fn clear_cache(state: &StateArgs, io: &mut Io<'_>) -> Outcome {
+    let place = Place::find(state, io)?;
+    let socket = place.data_dir().join(control::admin::SOCKET_NAME);
+    if !answers(&socket).await {
+        io.note("No server runs there, so no answers are kept.");
+        return Ok(Exit::No);
+    }
+    Api::Running(socket).call(Method::POST, "/cache/clear", None).await?;
+    done(io, state.json, &json!({ "cleared": true }), "Every answer that was kept is forgotten.")
 }
 
 /// `client ...`

@@ -22,7 +22,7 @@ mod tests;
 
 use std::process::ExitCode;
 
-pub use args::{Cli, Command};
+pub use args::{CacheCommand, Cli, Command};
 pub use examples::{command, parse};
 pub use io::{Exit, Failure, Io, Outcome};
 pub use place::{DEV_CONFIG, Place, read_config};
@@ -45,6 +45,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Policy(command) => policy::run(command, io).await,
         Command::Route(command) => route::run(command, io).await,
         Command::Models(args) => models::run(&args, io).await,
+        Command::Cache(CacheCommand::Clear(state)) => manage::clear_cache(&state, io).await,
         Command::Openapi => io.json(&control::admin::openapi_document()).map(|()| Exit::Done),
         Command::Schema => io.json(&config::schema()).map(|()| Exit::Done),
         Command::Completions { shell } => completions(shell, io),

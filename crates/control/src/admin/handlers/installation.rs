@@ -83,6 +83,12 @@ pub(in crate::admin) async fn explain_route(call: &Call) -> Result<Reply, Refusa
     Reply::json(StatusCode::OK, &told)
 }
 
+#[allow(clippy::unused_async)] // operations are async, this one has nothing to wait for
+pub(in crate::admin) async fn clear_cache(call: &Call) -> Result<Reply, Refusal> {
+    server(call)?.forget_answers();
+    Ok(Reply::empty())
+}
+
 pub(in crate::admin) async fn reload(call: &Call) -> Result<Reply, Refusal> {
     match server(call)?.reload().await {
         Ok(()) => Ok(Reply::empty()),

@@ -71,6 +71,9 @@ pub enum Command {
     Route(RouteCommand),
     /// The models that are configured, with prices and limits; every model known, with --all
     Models(ModelsArgs),
+    /// Answers that are kept for requests that are the same
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Print the OpenAPI document of the admin API
     Openapi,
     /// Print the JSON Schema of the configuration file
@@ -317,6 +320,13 @@ pub enum RoleArg {
     Auditor,
     /// Reads the configuration only
     Viewer,
+}
+
+/// `cache ...`
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Forget every answer that the running server keeps
+    Clear(StateArgs),
 }
 
 /// `models`
