@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn what_steers_or_is_no_event_is_refused() {
         for text in [
-            r#"[]"#,
-            r#"{}"#,
+            "[]",
+            "{}",
             r#"{"type":7}"#,
             r#"{"type":"session.update","type":"x"}"#,
             r#"{"type":"session.update","session":{"Model":"x"}}"#,

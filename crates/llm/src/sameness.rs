@@ -478,8 +478,8 @@ mod tests {
     }
 
     fn escaped(text: &str) -> String {
-        let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
-        format!("\"{units}\"")
+        let units: Vec<String> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        format!("\"{}\"", units.concat())
     }
 
     proptest! {

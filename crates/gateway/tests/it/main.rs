@@ -15,9 +15,9 @@ mod bedrock;
 mod bound;
 mod cache;
 mod cassettes;
-#[path = "../../../llm/tests/common/compare.rs"]
+#[path = "../../../llm/tests/it/common/compare.rs"]
 mod compare;
-#[path = "../../../llm/tests/common/converse.rs"]
+#[path = "../../../llm/tests/it/common/converse.rs"]
 mod converse;
 mod direct;
 mod edge;
@@ -36,7 +36,7 @@ mod realtime;
 mod responses;
 mod revoked;
 mod routing;
-#[path = "../../../llm/tests/common/natives.rs"]
+#[path = "../../../llm/tests/it/common/natives.rs"]
 mod said;
 mod server;
 mod service;

@@ -1,10 +1,8 @@
 //! Every recording of Cohere's and Ollama's own APIs.
 #![allow(clippy::print_stderr, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
-#[path = "common/compare.rs"]
-mod compare;
-#[path = "common/natives.rs"]
-mod natives;
+use crate::common::compare;
+use crate::common::natives;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -5,10 +5,10 @@
 
 use serde_json::{Value, json};
 
-use crate::compare::{Call, Said, Used};
+use super::compare::{Call, Said, Used};
 
 /// The messages of an event stream, each as its event's name and its payload: checksums are not looked at.
-pub fn messages(mut stream: &[u8]) -> Vec<(String, Value)> {
+pub(crate) fn messages(mut stream: &[u8]) -> Vec<(String, Value)> {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     let mut found = Vec::new();
     while stream.len() >= 16 {
@@ -37,7 +37,7 @@ pub fn messages(mut stream: &[u8]) -> Vec<(String, Value)> {
 }
 
 /// The same of a stream that is written down one event a line.
-pub fn lines(stream: &str) -> Vec<(String, Value)> {
+pub(crate) fn lines(stream: &str) -> Vec<(String, Value)> {
     let events = stream.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events
         .filter_map(|event| event.as_object()?.iter().next().map(|(name, inner)| (name.clone(), inner.clone())))
@@ -69,7 +69,7 @@ fn ended(said: &mut Said, reason: &str) {
 }
 
 /// Read a complete answer.
-pub fn whole(body: &Value) -> Said {
+pub(crate) fn whole(body: &Value) -> Said {
     let mut said = Said { answers: 1, usage: used(&body["usage"]), ..Said::default() };
     ended(&mut said, text(body, "stopReason"));
     for block in body["output"]["message"]["content"].as_array().into_iter().flatten() {
@@ -85,7 +85,7 @@ pub fn whole(body: &Value) -> Said {
 }
 
 /// Read the events of a stream.
-pub fn streamed(events: &[(String, Value)]) -> Said {
+pub(crate) fn streamed(events: &[(String, Value)]) -> Said {
     let mut said = Said { answers: 1, ..Said::default() };
     let mut open: Vec<(Value, usize)> = Vec::new();
     for (name, event) in events {

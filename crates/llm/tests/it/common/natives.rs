@@ -16,7 +16,7 @@ fn count(value: &Value, key: &str) -> u64 {
 }
 
 /// The JSON of each line.
-pub fn lines(stream: &str) -> Vec<Value> {
+pub(crate) fn lines(stream: &str) -> Vec<Value> {
     stream.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
@@ -40,7 +40,7 @@ fn cohere_stop(reason: &str) -> &'static str {
 }
 
 /// Read an answer of Cohere's v2; `model`: the one it was asked of, since it names none.
-pub fn cohere(body: &Value, model: &str) -> Said {
+pub(crate) fn cohere(body: &Value, model: &str) -> Said {
     let message = &body["message"];
     let mut said = Said {
         reasoning: text(message, "tool_plan").to_owned(),
@@ -65,7 +65,7 @@ pub fn cohere(body: &Value, model: &str) -> Said {
 }
 
 /// Read a stream of Cohere's v2.
-pub fn cohere_stream(events: &[Value], model: &str) -> Said {
+pub(crate) fn cohere_stream(events: &[Value], model: &str) -> Said {
     let mut said = Said { model: model.to_owned(), answers: 1, ..Said::default() };
     for event in events {
         let message = &event["delta"]["message"];
@@ -98,7 +98,7 @@ pub fn cohere_stream(events: &[Value], model: &str) -> Said {
 }
 
 /// Read an answer of Ollama's: a whole one is one piece.
-pub fn ollama(pieces: &[Value]) -> Said {
+pub(crate) fn ollama(pieces: &[Value]) -> Said {
     let mut said = Said { answers: 1, ..Said::default() };
     for piece in pieces {
         if said.model.is_empty() {

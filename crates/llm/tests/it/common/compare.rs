@@ -7,34 +7,34 @@ use serde_json::Value;
 
 /// What must survive a translation.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Said {
-    pub text: String,
-    pub refusal: String,
-    pub reasoning: String,
-    pub calls: Vec<Call>,
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) refusal: String,
+    pub(crate) reasoning: String,
+    pub(crate) calls: Vec<Call>,
     /// In Anthropic's words.
-    pub stop: String,
-    pub usage: Used,
-    pub model: String,
-    pub error: Option<String>,
-    pub answers: usize,
+    pub(crate) stop: String,
+    pub(crate) usage: Used,
+    pub(crate) model: String,
+    pub(crate) error: Option<String>,
+    pub(crate) answers: usize,
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Call {
-    pub id: String,
-    pub name: String,
-    pub arguments: String,
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
 }
 
 /// Tokens, the input with its cached share. Zero stands for unknown.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Used {
-    pub input: u64,
-    pub output: u64,
-    pub cache_read: u64,
-    pub cache_write: u64,
-    pub reasoning: u64,
+pub(crate) struct Used {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    pub(crate) cache_read: u64,
+    pub(crate) cache_write: u64,
+    pub(crate) reasoning: u64,
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -50,7 +50,7 @@ fn first(value: &Value, paths: &[&[&str]]) -> u64 {
 }
 
 impl Used {
-    pub fn openai(usage: &Value) -> Self {
+    pub(crate) fn openai(usage: &Value) -> Self {
         Self {
             input: count(usage, &["prompt_tokens"]),
             output: count(usage, &["completion_tokens"]),
@@ -73,7 +73,7 @@ impl Used {
     }
 
     /// What a piece tells, over what was told before.
-    pub fn gemini(usage: &Value, before: Self) -> Self {
+    pub(crate) fn gemini(usage: &Value, before: Self) -> Self {
         let over = |now: u64, then: u64| if now > 0 { now } else { then };
         let output = count(usage, &["candidatesTokenCount"]) + count(usage, &["thoughtsTokenCount"]);
         let input = count(usage, &["promptTokenCount"]) + count(usage, &["toolUsePromptTokenCount"]);
@@ -86,7 +86,7 @@ impl Used {
         }
     }
 
-    pub fn anthropic(usage: &Value) -> Self {
+    pub(crate) fn anthropic(usage: &Value) -> Self {
         let cache_read = count(usage, &["cache_read_input_tokens"]);
         let cache_write = count(usage, &["cache_creation_input_tokens"]);
         Self {
@@ -100,7 +100,7 @@ impl Used {
 }
 
 /// Read one or more pieces of an answer of Gemini's: a whole answer is one piece.
-pub fn gemini(pieces: &[Value]) -> Said {
+pub(crate) fn gemini(pieces: &[Value]) -> Said {
     let mut said = Said { stop: "end_turn".to_owned(), ..Said::default() };
     let mut partial: Vec<(String, String)> = Vec::new();
     for piece in pieces {
@@ -162,7 +162,7 @@ fn gemini_call(call: &Value, said: &mut Said, partial: &mut Vec<(String, String)
 }
 
 /// Read an answer of OpenAI's dialect.
-pub fn openai(body: &Value) -> Said {
+pub(crate) fn openai(body: &Value) -> Said {
     let choices = body["choices"].as_array().cloned().unwrap_or_default();
     let choice = choices.first().cloned().unwrap_or_default();
     let message = &choice["message"];
@@ -241,7 +241,7 @@ fn openai_stop(reason: &str) -> &'static str {
 }
 
 /// Read an answer of Anthropic's dialect.
-pub fn anthropic(body: &Value) -> Said {
+pub(crate) fn anthropic(body: &Value) -> Said {
     let mut said = Said {
         stop: text(body, "stop_reason").to_owned(),
         usage: Used::anthropic(&body["usage"]),
@@ -267,7 +267,7 @@ pub fn anthropic(body: &Value) -> Said {
 }
 
 /// The JSON payloads of an event stream.
-pub fn payloads(stream: &str) -> Vec<Value> {
+pub(crate) fn payloads(stream: &str) -> Vec<Value> {
     let normal = stream.replace("\r\n", "\n").replace('\r', "\n");
     let events = normal.split("\n\n").map(|event| {
         let data = event
@@ -280,7 +280,7 @@ pub fn payloads(stream: &str) -> Vec<Value> {
 }
 
 /// Read a stream of OpenAI's dialect.
-pub fn openai_stream(stream: &str) -> Said {
+pub(crate) fn openai_stream(stream: &str) -> Said {
     let mut said = Said::default();
     let mut calls: Vec<(u64, Call)> = Vec::new();
     for chunk in payloads(stream) {
@@ -323,7 +323,7 @@ pub fn openai_stream(stream: &str) -> Said {
 }
 
 /// Read a stream of Anthropic's dialect, up to its first `message_stop`.
-pub fn anthropic_stream(stream: &str) -> Said {
+pub(crate) fn anthropic_stream(stream: &str) -> Said {
     let mut said = Said { answers: 1, ..Said::default() };
     let mut usage = serde_json::Map::new();
     let mut blocks: Vec<(u64, Option<Call>, String)> = Vec::new();
@@ -376,7 +376,7 @@ pub fn anthropic_stream(stream: &str) -> Said {
 }
 
 /// Read an answer of OpenAI's Responses API.
-pub fn responses(body: &Value) -> Said {
+pub(crate) fn responses(body: &Value) -> Said {
     let usage = &body["usage"];
     let mut said = Said {
         stop: match (text(body, "status"), text(&body["incomplete_details"], "reason")) {
@@ -439,7 +439,7 @@ fn responses_item(item: &Value, said: &mut Said) {
 }
 
 /// Read a stream of the Responses API: the items as each is told whole, the rest from its last event.
-pub fn responses_stream(stream: &str) -> Said {
+pub(crate) fn responses_stream(stream: &str) -> Said {
     let events = payloads(stream);
     let of = |kinds: &[&str]| events.iter().filter(|event| kinds.contains(&text(event, "type"))).collect::<Vec<_>>();
     let mut last = of(&["response.completed", "response.incomplete", "response.failed"])
@@ -460,7 +460,7 @@ pub fn responses_stream(stream: &str) -> Said {
 
 /// What is wrong with a stream of the Responses API: its numbers, and whether the pieces of each item are what the item
 /// and the last event say. `None` if nothing.
-pub fn responses_fault(stream: &str) -> Option<String> {
+pub(crate) fn responses_fault(stream: &str) -> Option<String> {
     let events = payloads(stream);
     let mut pieces: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
     let mut items: Vec<Value> = Vec::new();
@@ -471,12 +471,12 @@ pub fn responses_fault(stream: &str) -> Option<String> {
         let kind = text(event, "type");
         let (item, part) = (text(event, "item_id"), event["content_index"].to_string());
         let place = format!("{item} {part}");
-        if kind.ends_with(".delta") {
+        if kind.strip_suffix(".delta").is_some() {
             pieces.entry(place).or_default().push_str(text(event, "delta"));
             continue;
         }
         let whole = ["text", "refusal", "arguments", "input"].iter().find_map(|name| event[*name].as_str());
-        if let Some(whole) = whole.filter(|_| kind.ends_with(".done")) {
+        if let Some(whole) = whole.filter(|_| kind.strip_suffix(".done").is_some()) {
             let known = pieces.get(&place).cloned().unwrap_or_default();
             if known != whole && !(known.is_empty() && whole == "{}") {
                 return Some(format!("{kind} says {whole:?} after {known:?}"));
@@ -510,7 +510,7 @@ pub fn responses_fault(stream: &str) -> Option<String> {
 /// missing call id may have been made up, arguments that are not JSON stand under `INVALID_JSON`, a turn with calls
 /// waits for them whatever its provider called it, a refusal in words is a refusal, and stop sequences have no name
 /// of their own in OpenAI's dialect.
-pub fn difference(original: &Said, translated: &Said) -> Option<String> {
+pub(crate) fn difference(original: &Said, translated: &Said) -> Option<String> {
     let differ =
         |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| Some(format!("{what}: {a:?} became {b:?}"));
     let spoken = |said: &Said| said.text.clone() + &said.refusal;

@@ -1,8 +1,7 @@
 //! Every recording of OpenAI's Responses API, and every recording of the others told to a client of it.
 #![allow(clippy::print_stderr, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
-#[path = "common/compare.rs"]
-mod compare;
+use crate::common::compare;
 
 use std::collections::BTreeMap;
 use std::path::Path;

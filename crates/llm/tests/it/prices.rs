@@ -26,6 +26,9 @@ const KINDS: [(&str, &str); 16] = [
 
 /// USD as text in nano-USD. Some figures have more digits than that, from somebody's floats.
 fn nano(text: &str) -> Option<i128> {
+    if text.is_empty() {
+        return None;
+    }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits: String = fraction.chars().chain("0000000000".chars()).take(10).collect();
     let tenths: i128 = format!("{whole}{digits}").parse().ok()?;

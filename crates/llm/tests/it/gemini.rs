@@ -1,8 +1,7 @@
 //! Every recording of Gemini's generateContent, Google's own and others'.
 #![allow(clippy::print_stderr, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
-#[path = "common/compare.rs"]
-mod compare;
+use crate::common::compare;
 
 use std::path::Path;
 

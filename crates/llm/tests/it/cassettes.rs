@@ -1,8 +1,7 @@
 //! Every recording of OpenAI chat, of Anthropic messages, of the OpenAI-compatible providers, and of embeddings.
 #![allow(clippy::print_stderr, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
-#[path = "common/compare.rs"]
-mod compare;
+use crate::common::compare;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,10 +1,8 @@
 //! Every recording of Bedrock's own APIs, and every recorded request of other dialects for it.
 #![allow(clippy::print_stderr, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
-#[path = "common/compare.rs"]
-mod compare;
-#[path = "common/converse.rs"]
-mod converse;
+use crate::common::compare;
+use crate::common::converse;
 
 use std::collections::BTreeMap;
 use std::path::Path;

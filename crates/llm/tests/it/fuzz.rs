@@ -1,7 +1,7 @@
 //! What the fuzz targets of this crate do, over their corpora.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "../../../fuzz/entries/llm.rs"]
+#[path = "../../../../fuzz/entries/llm.rs"]
 mod entries;
 
 #[test]
