@@ -84,6 +84,24 @@ fn sse(data: &[u8]) {
     }
 }
 
+/// The events among what is passed on.
+fn events(framing: Framing, passed: &[u8]) -> Vec<Vec<u8>> {
+    match framing {
+        Framing::Sse => {
+            let mut events = Vec::new();
+            let _ = SseDecoder::default().feed(passed, |event, _| events.push(event.data.into_bytes()));
+            events.retain(|data: &Vec<u8>| !data.is_empty());
+            events
+        }
+        Framing::Lines => passed
+            .split(|byte| *byte == b'\n')
+            .map(|line| line.trim_ascii().to_vec())
+            .filter(|line| !line.is_empty())
+            .collect(),
+        Framing::EventStream => vec![passed.to_vec()],
+    }
+}
+
 /// A stream passes on or is translated the same in other pieces, and what its client gets is never the bare end of it.
 fn stream(dialect: Dialect, framing: Framing, data: &[u8]) {
     let passed = |size: usize| {
@@ -93,8 +111,9 @@ fn stream(dialect: Dialect, framing: Framing, data: &[u8]) {
             out.extend_from_slice(&tap.feed(&Bytes::copy_from_slice(piece)));
         }
         out.extend(tap.finish(true));
-        // Of a stream that is cut, what stands between its last event and the cut may be on its way or not.
-        let out = (*tap.outcome() == Outcome::Complete).then_some(out);
+        // Of a stream that is cut, what stands between its last event and the cut may be on its way or not; of any, what is
+        // no event.
+        let out = (*tap.outcome() == Outcome::Complete).then(|| events(framing, &out));
         (out, tap.outcome().clone(), tap.usage())
     };
     let whole = passed(data.len().max(1));
