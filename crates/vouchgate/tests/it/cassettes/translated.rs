@@ -117,12 +117,16 @@ async fn one(world: &World, provider: Spoken, cassette: &Cassette) -> Result<(),
         first = Some(told);
     }
     let told = first.unwrap();
-    let original = match (provider, cassette.is_stream) {
+    let mut original = match (provider, cassette.is_stream) {
         (Spoken::Chat, true) => Told::chat_stream(&cassette.response_body),
         (Spoken::Chat, false) => Told::chat(&cassette.response_json()),
         (_, true) => Told::messages_stream(&cassette.response_body),
         (_, false) => Told::messages(&cassette.response_json()),
     };
+    if original.model.is_empty() && !cassette.is_stream {
+        // An answer that names no model is of the one that was asked for.
+        model.clone_into(&mut original.model);
+    }
     if let Some(message) = &original.error {
         let same = told.error.as_ref().is_some_and(|error| error.contains(message)) && !told.ended;
         return if same { Ok(()) } else { Err(format!("error {message:?} became {:?}", told.error)) };
