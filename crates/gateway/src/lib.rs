@@ -289,7 +289,8 @@ impl Gateway {
             trace: trace::TraceParent::of(&inbound.head.headers),
         };
         let mut receipt = Receipt::open(shared, &opening, caller);
-        match Self::proceed(snapshot, inbound, signed, &mut receipt).await {
+        // What endpoints keep between their steps is large, and nobody who is turned away needs room for it.
+        match Box::pin(Self::proceed(snapshot, inbound, signed, &mut receipt)).await {
             Ok((answer, reservation)) => Ok(relay::respond(answer, receipt, reservation)),
             Err(refusal) => {
                 receipt.refused(&refusal);
@@ -376,8 +377,8 @@ impl Gateway {
                 Method::CountTokens => count::answer(asked, Dialect::Gemini, Some(&path.model), receipt).await,
             },
             Endpoint::CountTokens => count::answer(asked, Dialect::AnthropicMessages, None, receipt).await,
-            Endpoint::Realtime => Box::pin(realtime::answer(asked, receipt)).await,
-            Endpoint::Direct(direct) => Box::pin(direct::answer(asked, *direct, receipt)).await,
+            Endpoint::Realtime => realtime::answer(asked, receipt).await,
+            Endpoint::Direct(direct) => direct::answer(asked, *direct, receipt).await,
             Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),
             Endpoint::Model(id) => Ok((models::one(snapshot, &head.headers, id, receipt)?, None)),
             Endpoint::OpenApi => Ok((openapi::document(snapshot, receipt), None)),
