@@ -117,7 +117,9 @@ fn verify(got: &Received, secret: &[u8], region: &str) {
     let rest = shown.strip_prefix("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/").expect("scheme");
     let (scope, rest) = rest.split_once(", SignedHeaders=").expect("scope");
     let (names, signature) = rest.split_once(", Signature=").expect("signature");
-    let lines: String = names.split(';').map(|name| format!("{name}:{}\n", got.header(name).expect(name))).collect();
+    let lines: Vec<String> =
+        names.split(';').map(|name| format!("{name}:{}\n", got.header(name).expect(name))).collect();
+    let lines = lines.concat();
     let (path, query) = got.target.split_once('?').unwrap_or((&got.target, ""));
     assert_eq!(query, "");
     let path = path.replace('%', "%25").replace(':', "%3A");

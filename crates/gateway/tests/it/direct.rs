@@ -351,7 +351,7 @@ async fn every_recording_of_these_endpoints_comes_out_as_it_was() {
     let world = World::new(&config.replace("body = \"64KiB\"\n", ""));
     let token = format!("Bearer {}", world.token("alice"));
     let (mut exact, mut tried) = (0, 0);
-    for cassette in all.iter() {
+    for cassette in all {
         let path = match cassette.endpoint.as_str() {
             "completions" | "moderations" => cassette.endpoint.clone(),
             "images.generations" | "images.edits" | "audio.speech" | "audio.transcriptions" => {

@@ -254,7 +254,7 @@ async fn every_recorded_vector_reaches_clients_of_both_forms() {
     let mock = Mock::start().await;
     let world = World::new(&config(&mock));
     let (mut exact, mut told, mut errors) = (0, 0, 0);
-    for cassette in all.iter() {
+    for cassette in all {
         let provider = match (cassette.endpoint.as_str(), cassette.provider.as_str()) {
             ("predict", _) => "v/text-embedding-004",
             ("embedContent", _) => "g/gemini-embedding-001",
@@ -338,7 +338,7 @@ async fn every_recorded_count_is_told_to_clients_of_both_forms() {
     let mock = Mock::start().await;
     let world = World::new(&config(&mock).replace(", tools = [\"known\"]", ""));
     let (mut exact, mut told) = (0, 0);
-    for cassette in all.iter() {
+    for cassette in all {
         let (provider, anthropic) = match (cassette.endpoint.as_str(), cassette.provider.as_str()) {
             ("messages.count_tokens", _) => ("a/claude-x", true),
             ("countTokens", "vertex") => ("v/gemini-x", false),

@@ -53,9 +53,9 @@ fn cohere_stream(end: bool) -> String {
         let usage = cohere_answer()["usage"].clone();
         events.push(json!({"type": "message-end", "delta": {"finish_reason": "MAX_TOKENS", "usage": usage}}));
     }
-    let framed: String =
+    let framed: Vec<String> =
         events.iter().map(|e| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap())).collect();
-    framed + if end { "data: [DONE]\n\n" } else { "" }
+    framed.concat() + if end { "data: [DONE]\n\n" } else { "" }
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn coheres_own_api_passes_unchanged_with_its_usage_and_the_bound_of_the_po
                  \"finish_reason\":\"COMPLETE\",\"response\":{\"meta\":{\"tokens\":{\"input_tokens\":6,\"output_tokens\":2}}}}\n";
     mock.push(Answer::bytes(200, "application/stream+json", lines).pieces(11));
     let answer = world.post("/providers/c/v1/chat", &json!({"message": "hi", "stream": true})).await;
-    assert_eq!((answer.text().as_str(), answer.header("content-type")), (lines, "application/stream+json".into()));
+    assert_eq!((answer.text().as_str(), answer.header("content-type")), (lines, "application/stream+json"));
     assert_eq!(world.record().output_tokens, Some(2));
     assert_eq!(mock.request(1).await.target, "/v1/chat");
 
@@ -162,7 +162,7 @@ async fn ollamas_own_api_passes_unchanged_with_its_usage_and_the_bound_of_the_po
                  {\"model\":\"q\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"prompt_eval_count\":9,\"eval_count\":3}\n";
     mock.push(Answer::bytes(200, "application/x-ndjson", lines).pieces(13));
     let answer = world.post("/providers/l/api/chat", &ask("q")).await;
-    assert_eq!((answer.text().as_str(), answer.header("content-type")), (lines, "application/x-ndjson".into()));
+    assert_eq!((answer.text().as_str(), answer.header("content-type")), (lines, "application/x-ndjson"));
     let record = world.record();
     assert_eq!((record.stream, record.input_tokens, record.output_tokens), (true, Some(9), Some(3)));
     let got = mock.request(0).await;

@@ -17,7 +17,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 use crate::harness::{PROVIDER_KEY, World, read, request};
 
-/// A provider that takes WebSockets.
+/// A provider of realtime sessions.
 struct Provider(TcpListener);
 
 type There = WebSocketStream<TcpStream>;

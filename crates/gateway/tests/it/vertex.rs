@@ -144,7 +144,7 @@ async fn a_token_that_google_refuses_is_asked_for_anew_once_and_a_fresh_one_is_n
     mock.push(refused());
     let answer = world.post(PATH, &ask()).await;
     assert_eq!((answer.status.as_u16(), mock.count()), (502, 2), "{}", answer.text());
-    world.clock.advance(Duration::from_secs(60));
+    world.clock.advance(Duration::from_mins(1));
     for answer in [refused(), token("two", 3600), gemini("hello")] {
         mock.push(answer);
     }
@@ -153,7 +153,7 @@ async fn a_token_that_google_refuses_is_asked_for_anew_once_and_a_fresh_one_is_n
     let shown: Vec<Option<String>> =
         [2, 4].iter().map(|at| mock.requests()[*at].header("authorization").map(str::to_owned)).collect();
     assert_eq!(shown, [Some("Bearer one".to_owned()), Some("Bearer two".to_owned())]);
-    world.clock.advance(Duration::from_secs(60));
+    world.clock.advance(Duration::from_mins(1));
     for answer in [refused(), token("three", 3600), refused()] {
         mock.push(answer);
     }

@@ -176,21 +176,21 @@ async fn the_real_gateway_of_portkey_is_a_provider_whose_fields_come_from_config
     mock.push(Answer::sse(events.clone()));
     let mut stream = ask("by-google/gemini-x");
     stream["stream"] = true.into();
-    let text = gateway.post("/v1/chat/completions", &token, &stream).await.text();
-    let pieces: String = text
+    let streamed = gateway.post("/v1/chat/completions", &token, &stream).await.text();
+    let pieces: String = streamed
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
         .filter_map(|event| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
         .collect();
-    assert_eq!(pieces, "hello", "{text}");
-    assert!(!text.contains("\"error\""), "{text}");
+    assert_eq!(pieces, "hello", "{streamed}");
+    assert!(!streamed.contains("\"error\""), "{streamed}");
 
     // Another dialect in front.
     mock.push(Answer::sse(events));
     let body = json!({"model": "by-google/gemini-x", "max_tokens": 50, "stream": true,
         "messages": [{"role": "user", "content": "hi"}]});
-    let text = gateway.post("/v1/messages", &token, &body).await.text();
-    assert!(text.contains("message_stop") && text.contains("\"output_tokens\":2"), "{text}");
+    let streamed = gateway.post("/v1/messages", &token, &body).await.text();
+    assert!(streamed.contains("message_stop") && streamed.contains("\"output_tokens\":2"), "{streamed}");
 
     let error = json!({"error": {"message": "No such model.", "type": "invalid_request_error", "param": null, "code": "model_not_found"}});
     mock.push(Answer::json(404, &error));

@@ -82,12 +82,12 @@ pub(super) fn homes(all: &[Arc<Cassette>]) -> BTreeMap<String, Home> {
         let mut home = Home::of(cassette);
         let provider = cassette.provider.replace('(', "-").replace(')', "");
         let key = (provider.clone(), home.kind, home.base.clone(), home.api);
-        let named = names.entry(key).or_insert_with(|| {
+        let called = names.entry(key).or_insert_with(|| {
             let count = taken.entry(provider.clone()).or_default();
             *count += 1;
             if *count == 1 { provider } else { format!("{provider}-{count}") }
         });
-        home.name.clone_from(named);
+        home.name.clone_from(called);
         homes.insert(cassette.id.clone(), home);
     }
     homes

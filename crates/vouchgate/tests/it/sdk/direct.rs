@@ -66,7 +66,9 @@ async fn openais_sdks_read_recordings_of_the_smaller_endpoints() {
     let token = gateway.token("app").await;
     let steps: Vec<Value> = usable.iter().map(|(_, step, _)| step.clone()).collect();
     for sdk in [Sdk::OpenAiPython, Sdk::OpenAiNode] {
-        usable.iter().for_each(|(cassette, ..)| mock.push(Answer::cassette(cassette)));
+        for (cassette, ..) in &usable {
+            mock.push(Answer::cassette(cassette));
+        }
         let Some(results) = sdk.run(test, (&gateway, &token), 0, &steps).await else { return };
         for ((cassette, _, expected), result) in usable.iter().zip(&results) {
             for (name, value) in expected.as_object().unwrap() {
@@ -95,7 +97,9 @@ async fn anthropics_sdks_count_tokens() {
     let step = json!({"scenario": "count", "arguments": {"model": "prov/claude", "messages": messages}});
     let steps: Vec<Value> = all.iter().map(|_| step.clone()).collect();
     for sdk in [Sdk::AnthropicPython, Sdk::AnthropicNode] {
-        all.iter().for_each(|cassette| mock.push(Answer::cassette(cassette)));
+        for cassette in &all {
+            mock.push(Answer::cassette(cassette));
+        }
         let Some(results) = sdk.run(test, (&gateway, &token), 0, &steps).await else { return };
         for (cassette, result) in all.iter().zip(&results) {
             if cassette.status == 200 {

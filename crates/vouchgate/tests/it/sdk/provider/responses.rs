@@ -7,7 +7,7 @@ use super::{Asked, INPUT, OUTPUT, Said, degrees, list, names, pieces, text, word
 
 pub(super) fn asked(body: &Value) -> Asked {
     let mut asked = Asked { stream: body["stream"] == true, ..Asked::default() };
-    asked.text = body["input"].as_str().unwrap_or_default().to_owned();
+    body["input"].as_str().unwrap_or_default().clone_into(&mut asked.text);
     for item in list(&body["input"]) {
         if item["type"] == "function_call_output" {
             asked.results.push(degrees(&text(&item["output"])));
