@@ -175,8 +175,6 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate route explain --model fast --input-tokens 20000 --tools --header x-tier=gold --json",
         ],
     ),
-    ("cache", &["vouchgate cache clear --config vouchgate.toml"]),
-    ("cache clear", &["vouchgate cache clear --config vouchgate.toml"]),
     (
         "models",
         &[
@@ -185,6 +183,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate models --all --json",
         ],
     ),
+    ("cache", &["vouchgate cache clear --config vouchgate.toml"]),
+    ("cache clear", &["vouchgate cache clear --config vouchgate.toml"]),
     ("openapi", &["vouchgate openapi > openapi-admin.json"]),
     ("schema", &["vouchgate schema > vouchgate.schema.json"]),
     (
