@@ -25,7 +25,7 @@ use http::request::Parts;
 use crate::Reservation;
 use crate::problem::Refusal;
 use crate::relay::Answer;
-use crate::snapshot::{Provider, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// A request whose sender is known and whose body has been read.
 pub(crate) struct Asked<'a> {
@@ -40,15 +40,6 @@ pub(crate) type Answered = Result<(Answer, Option<Reservation>), Refusal>;
 /// What a target is refused with whose provider has nothing for the request.
 pub(crate) fn no_endpoint() -> llm::RequestError {
     llm::RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no such endpoint" }
-}
-
-/// Refuse a provider that does not hold all that the request names of what is stored, if it names anything.
-pub(crate) fn held(holders: Option<&[base::Name]>, provider: &Provider) -> Result<(), llm::RequestError> {
-    if holders.is_none_or(|holders| holders.contains(&provider.name)) {
-        return Ok(());
-    }
-    let why = "what it names is stored at another provider";
-    Err(llm::RequestError::Unsupported { param: "model".to_owned(), why })
 }
 
 /// A request the llm crate does not take, as a problem of the caller's.

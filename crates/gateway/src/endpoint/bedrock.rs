@@ -61,9 +61,9 @@ pub(super) fn only_counts(provider: &Provider, below: &str) -> bool {
     path(provider, below).is_some_and(|path| path.call == Call::CountTokens)
 }
 
-/// Whose error format a caller of a provider's own path expects.
+/// Whose error format a caller of a provider's own path expects: OpenAI's on Bedrock's own OpenAI-compatible paths.
 pub(crate) fn surface(rest: &str) -> Surface {
-    if rest.starts_with("/model/") { Surface::Aws } else { Surface::OpenAi }
+    if rest.starts_with("/openai/") || rest.starts_with("/v1/") { Surface::OpenAi } else { Surface::Aws }
 }
 
 /// See what such a call asks.

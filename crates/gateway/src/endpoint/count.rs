@@ -91,8 +91,11 @@ impl Exchange for Counting<'_> {
         self.head
     }
 
+    fn holders(&self) -> Option<&[Name]> {
+        self.holders
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
-        super::held(self.holders, provider)?;
         let (surface, path) = provider.counts(model).ok_or_else(super::no_endpoint)?;
         let called = provider.called(model);
         let (body, sent) = match (self.client, surface, &self.seen.named) {

@@ -253,9 +253,12 @@ impl Exchange for DirectCall<'_> {
         self.head
     }
 
+    fn holders(&self) -> Option<&[Name]> {
+        self.holders.as_deref()
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<()>, RequestError> {
         let refused = |why| RequestError::Unsupported { param: "model".to_owned(), why };
-        super::held(self.holders.as_deref(), provider)?;
         let path = provider.direct(self.direct, model).ok_or_else(super::no_endpoint)?;
         let body = self.edited(provider, provider.called(model), permit.max_output_tokens());
         let body = Bytes::from(body.ok_or_else(|| refused("its provider's name for it cannot stand in a form"))?);

@@ -102,8 +102,11 @@ impl Exchange for Embedding<'_> {
         self.head
     }
 
+    fn holders(&self) -> Option<&[Name]> {
+        self.holders
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
-        super::held(self.holders, provider)?;
         let batch = self.client != Client::Gemini;
         let (surface, path) = provider.embeds(model, batch).ok_or_else(super::no_endpoint)?;
         let model = provider.called(model);
