@@ -284,6 +284,8 @@ kinds! {
     OpenRouter "openrouter", true, OPENAI, Some("https://openrouter.ai/api/v1"), Some("OPENROUTER_API_KEY");
     /// Perplexity.
     Perplexity "perplexity", true, OPENAI, Some("https://api.perplexity.ai"), Some("PERPLEXITY_API_KEY");
+    /// Voyage: embeddings and reranking, no chat.
+    Voyage "voyage", true, OPENAI, Some("https://api.voyageai.com/v1"), Some("VOYAGE_API_KEY");
     /// Cerebras.
     Cerebras "cerebras", true, OPENAI, Some("https://api.cerebras.ai/v1"), Some("CEREBRAS_API_KEY");
     /// Hugging Face inference providers.

@@ -119,6 +119,16 @@ fn wrap(request: &[u8], surface: Surface, model: &str) -> Result<Vec<u8>, JsonEr
     Ok(body.into_bytes())
 }
 
+/// The id by which Amazon Bedrock counts for `model`: that of the model itself, of which an inference profile for several regions has
+/// it behind the name of the area (docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.html).
+pub fn bedrock_model(model: &str) -> &str {
+    const AREAS: [&str; 10] = ["us", "us-gov", "eu", "apac", "global", "jp", "au", "ca", "sa", "amer"];
+    match model.split_once('.') {
+        Some((area, rest)) if AREAS.contains(&area) && rest.contains('.') => rest,
+        _ => model,
+    }
+}
+
 /// How many tokens a provider's answer says.
 pub fn read(surface: Surface, body: &[u8]) -> Result<u64, ResponseError> {
     let text = std::str::from_utf8(body).map_err(|_| ResponseError::Shape("text"))?;
@@ -186,6 +196,22 @@ mod tests {
             r#"{"generateContentRequest":[]}"#,
         ] {
             assert!(inside(two).is_err(), "{two}");
+        }
+    }
+
+    #[test]
+    fn a_profile_for_several_regions_is_counted_as_the_model_behind_it() {
+        for (named, counted) in [
+            ("us.anthropic.claude-sonnet-4-20250514-v1:0", "anthropic.claude-sonnet-4-20250514-v1:0"),
+            ("global.anthropic.claude-x", "anthropic.claude-x"),
+            ("anthropic.claude-3.5", "anthropic.claude-3.5"),
+            ("us.x", "us.x"),
+            (
+                "arn:aws:bedrock:us-east-1:1:inference-profile/us.a.b",
+                "arn:aws:bedrock:us-east-1:1:inference-profile/us.a.b",
+            ),
+        ] {
+            assert_eq!(bedrock_model(named), counted);
         }
     }
 

@@ -8,6 +8,7 @@ mod request;
 mod splice;
 mod vector;
 
+pub use request::is_voyages;
 pub use splice::{Named, named};
 
 use crate::{Dialect, Failure, error_body, provider_error};
@@ -59,6 +60,16 @@ pub enum Surface {
     BedrockTitan,
     /// Ollama's `/api/embed` (docs.ollama.com/api/embed).
     Ollama,
+}
+
+impl Surface {
+    /// How a model at Amazon Bedrock is asked for embeddings; `None` where its name does not tell that it makes any.
+    pub fn at_bedrock(model: &str) -> Option<Self> {
+        if model.contains("cohere.embed") {
+            return Some(Self::BedrockCohere);
+        }
+        model.contains("amazon.titan-embed").then_some(Self::BedrockTitan)
+    }
 }
 
 /// What is to be embedded.

@@ -5,9 +5,9 @@ use base::Name;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
-use llm::embeddings::{Client, Embed, Named, Surface, named};
+use llm::embeddings::{Client, Embed, Named, Surface, is_voyages, named};
 use llm::passthrough::{Edits, Peek, peek, peek_response};
-use llm::{Dialect, Limits, RequestError};
+use llm::{Dialect, Limits, RequestError, Usage};
 use net::UpstreamBody;
 use policy::{Ask, Permit, Target};
 
@@ -115,6 +115,10 @@ impl Exchange for Embedding<'_> {
                 let edits = Edits { model: Some(model), ..Edits::default() };
                 (seen.splice(Dialect::OpenAiEmbeddings, self.body, &edits), None)
             }
+            (Seen::OpenAi(seen), Surface::Voyage) if is_voyages(self.body, &self.limits) => {
+                let edits = Edits { model: Some(model), ..Edits::default() };
+                (seen.splice(Dialect::OpenAiEmbeddings, self.body, &edits), None)
+            }
             (Seen::Gemini(named), Surface::Gemini) => (named.set(self.body, model), None),
             (_, surface) => {
                 let embed = self.read()?;
@@ -134,7 +138,7 @@ impl Exchange for Embedding<'_> {
                 let embed = self.read().map_err(Failed::Request)?;
                 let asked = embed.write(Surface::OpenAi, config::ECHO_MODEL).map_err(Failed::Request)?;
                 let made = complete(&asked).map_err(Failed::Request)?;
-                embed.answer(Surface::OpenAi, &made.body, self.model).map_err(UpstreamError::from)?
+                embed.answer(Surface::OpenAi, &made.body, self.model, None).map_err(UpstreamError::from)?
             }
         };
         receipt.usage(answer.usage);
@@ -162,7 +166,9 @@ impl Exchange for Embedding<'_> {
                 if !answer.is_object {
                     return Err(UpstreamError::Kind.into());
                 }
-                receipt.usage(answer.usage);
+                // Voyage counts the whole only.
+                let input_tokens = answer.usage.input_tokens.or(answer.usage.total_tokens);
+                receipt.usage(Usage { input_tokens, ..answer.usage });
             }
             return Ok(Answer { status, headers, content: Content::Whole(bytes, outcome) });
         };
@@ -171,11 +177,10 @@ impl Exchange for Embedding<'_> {
             let error = Bytes::from(self.client.error(status.as_u16(), &bytes));
             return Ok(Answer { status, headers, content: Content::Whole(error, Outcome::ProviderError) });
         }
-        let mut answer = embed.answer(surface, &bytes, self.model).map_err(UpstreamError::from)?;
         // Amazon tells of some models' tokens there only.
         let told =
             head.headers.get("x-amzn-bedrock-input-token-count").and_then(|value| value.to_str().ok()?.parse().ok());
-        answer.usage.input_tokens = answer.usage.input_tokens.or(told);
+        let answer = embed.answer(surface, &bytes, self.model, told).map_err(UpstreamError::from)?;
         receipt.usage(answer.usage);
         let content = Content::Whole(Bytes::from(answer.body), Outcome::Ok);
         Ok(Answer { status: StatusCode::OK, headers, content })

@@ -168,6 +168,9 @@ impl Exchange for Inference<'_> {
     }
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
+        if !provider.chats() {
+            return Err(super::no_endpoint());
+        }
         if let Some(Overflow { at_least, limit }) = provider.overflow(model, self.body) {
             return Err(RequestError::TooLong { at_least, limit });
         }

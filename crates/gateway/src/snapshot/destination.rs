@@ -256,6 +256,11 @@ impl Provider {
         }
     }
 
+    /// Whether it has any models to talk with.
+    pub(crate) fn chats(&self) -> bool {
+        self.kind != ProviderKind::Voyage
+    }
+
     /// Whether it has the Responses API.
     pub(crate) fn has_responses(&self) -> bool {
         self.responses.0
@@ -277,7 +282,7 @@ impl Provider {
 
     /// Whether it is Bedrock's other endpoint, which speaks `OpenAI`'s dialects and nothing else
     /// (docs.aws.amazon.com/bedrock/latest/userguide/bedrock-mantle.html).
-    fn is_mantle(&self) -> bool {
+    pub(super) fn is_mantle(&self) -> bool {
         self.origin.starts_with("https://bedrock-mantle.")
     }
 
@@ -309,20 +314,25 @@ impl Provider {
                 self.google(model, if stream { "streamGenerateContent?alt=sse" } else { "generateContent" })
             }
             Dialect::BedrockConverse | Dialect::BedrockInvoke => {
-                // One segment, ARNs too: AWS takes everything else in it encoded.
                 let call = match (dialect, stream) {
                     (Dialect::BedrockConverse, false) => "converse",
                     (Dialect::BedrockConverse, true) => "converse-stream",
                     (_, false) => "invoke",
                     (_, true) => "invoke-with-response-stream",
                 };
-                let name = Some(model).filter(|name| !name.is_empty() && !matches!(*name, "." | ".."))?;
-                let name = percent_encoding::utf8_percent_encode(name, ARN);
-                PathAndQuery::try_from(format!("{}/model/{name}/{call}", self.base)).ok()
+                self.bedrock(model, call)
             }
             Dialect::OllamaChat => join(self.root(), "/api/chat", None),
             _ => Some(self.chat.clone()),
         }
+    }
+
+    /// Where Bedrock's `call` of `model` is. `None`: its name cannot stand in a path.
+    pub(super) fn bedrock(&self, model: &str, call: &str) -> Option<PathAndQuery> {
+        // One segment, ARNs too: AWS takes everything else in it encoded.
+        let name = Some(model).filter(|name| !name.is_empty() && !matches!(*name, "." | ".."))?;
+        let name = percent_encoding::utf8_percent_encode(name, ARN);
+        PathAndQuery::try_from(format!("{}/model/{name}/{call}", self.base)).ok()
     }
 
     /// Where Google's `method` is called for `model`. `None`: its name cannot stand in a path.

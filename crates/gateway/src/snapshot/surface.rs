@@ -43,6 +43,14 @@ impl Provider {
                     PathAndQuery::try_from(format!("{}/api/embed", without_v1(&self.base))).ok()?,
                 ));
             }
+            (None, Kind::Voyage) => {
+                let path = self.path(Dialect::OpenAiEmbeddings, model, false)?;
+                return Some((Surface::Voyage, path));
+            }
+            (None, Kind::Bedrock) if !self.is_mantle() => {
+                let path = self.path(Dialect::BedrockInvoke, model, false)?;
+                return Some((Surface::at_bedrock(model)?, path));
+            }
             (None, _) if self.dialect == ProviderDialect::OpenAi => self.path(Dialect::OpenAiEmbeddings, model, false),
             _ => None,
         };
@@ -62,6 +70,10 @@ impl Provider {
                 Some((count::Surface::Anthropic, path))
             }
             ProviderDialect::Gemini => Some((count::Surface::Gemini, self.google(model, "countTokens")?)),
+            ProviderDialect::Bedrock if !self.is_mantle() => {
+                // Models are counted by their own ids, not by those of the profiles that lead to them from several regions.
+                Some((count::Surface::Bedrock, self.bedrock(count::bedrock_model(model), "count-tokens")?))
+            }
             ProviderDialect::OpenAi | ProviderDialect::Cohere | ProviderDialect::Bedrock => None,
         }
     }

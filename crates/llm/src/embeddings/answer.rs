@@ -21,8 +21,15 @@ struct Read<'a> {
 
 impl Embed {
     /// The provider's answer as the client's. `model`: what was asked for, where the provider does not say.
-    pub fn answer(&self, surface: Surface, body: &[u8], model: &str) -> Result<Answer, ResponseError> {
-        let read = match surface {
+    /// `counted`: its tokens, where something beside the answer tells them.
+    pub fn answer(
+        &self,
+        surface: Surface,
+        body: &[u8],
+        model: &str,
+        counted: Option<u64>,
+    ) -> Result<Answer, ResponseError> {
+        let mut read = match surface {
             Surface::OpenAi | Surface::Voyage => openai_data(body)?,
             Surface::Gemini => gemini(body)?,
             Surface::Vertex => vertex(body)?,
@@ -30,6 +37,7 @@ impl Embed {
             Surface::BedrockTitan => titan(body)?,
             Surface::Ollama => ollama(body)?,
         };
+        read.usage.input_tokens = read.usage.input_tokens.or(counted);
         if read.vectors.len() != self.inputs.len() {
             return Err(ResponseError::Shape("vector for each input"));
         }

@@ -35,7 +35,7 @@ impl Embed {
             Surface::Vertex => self.for_vertex()?,
             Surface::Cohere => self.for_cohere(Some(model))?,
             Surface::BedrockCohere => self.for_cohere(None)?,
-            Surface::BedrockTitan => self.for_titan()?,
+            Surface::BedrockTitan => self.for_titan(model)?,
             Surface::Ollama => self.for_ollama(model)?,
         }
         .into_bytes())
@@ -129,7 +129,7 @@ impl Embed {
         }))
     }
 
-    fn for_titan(&self) -> Result<String, RequestError> {
+    fn for_titan(&self, model: &str) -> Result<String, RequestError> {
         self.without_task()?;
         let texts = self.texts()?;
         let [text] = texts.as_slice() else {
@@ -137,7 +137,14 @@ impl Embed {
         };
         Ok(object(|o| {
             o.text("inputText", text);
-            o.maybe_number("dimensions", self.dimensions);
+            match self.dimensions {
+                // The one that takes pictures too has a name of its own for it
+                // (docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-mm.html).
+                Some(size) if model.contains("titan-embed-image") => {
+                    o.object("embeddingConfig", |o| o.number("outputEmbeddingLength", size));
+                }
+                size => o.maybe_number("dimensions", size),
+            }
         }))
     }
 
@@ -215,6 +222,18 @@ impl Task {
             _ => None,
         }
     }
+}
+
+/// Whether a request in OpenAI's form is in Voyage's own, which has other words besides: then nothing has to be translated for
+/// it, nor in its answer.
+pub fn is_voyages(body: &[u8], limits: &Limits) -> bool {
+    let Ok(root) = std::str::from_utf8(body).map_err(drop).and_then(|text| node(text, limits).map_err(drop)) else {
+        return false;
+    };
+    let own = ["truncation", "output_dimension", "output_dtype"].iter().any(|name| root.get(name).is_some());
+    let purpose = root.text_of("input_type").is_some_and(|kind| matches!(kind.as_ref(), "query" | "document"));
+    let others = ["dimensions", "user"].iter().any(|name| root.get(name).is_some());
+    (own || purpose) && !others
 }
 
 fn openai(root: &Node<'_>) -> Result<Embed, RequestError> {

@@ -131,7 +131,7 @@ fn answered(client: Client, base64: bool, surface: Surface, answer: &str) -> Val
         _ => json!({"requests": [{"content": {"parts": [{"text": "a"}]}}, {"content": {"parts": [{"text": "b"}]}}]}),
     };
     let embed = read(client, &body).unwrap();
-    serde_json::from_slice(&embed.answer(surface, answer.as_bytes(), "m").unwrap().body).unwrap()
+    serde_json::from_slice(&embed.answer(surface, answer.as_bytes(), "m", None).unwrap().body).unwrap()
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn every_providers_vectors_reach_openais_client_digit_for_digit() {
     ];
     for (surface, answer) in answers {
         let embed = read(Client::OpenAi, &json!({"input": ["a", "b"]})).unwrap();
-        let got = embed.answer(surface, answer.as_bytes(), "m").unwrap();
+        let got = embed.answer(surface, answer.as_bytes(), "m", None).unwrap();
         let text = String::from_utf8(got.body).unwrap();
         assert_eq!(
             text,
@@ -176,7 +176,7 @@ fn every_providers_vectors_reach_openais_client_digit_for_digit() {
         assert_eq!(google["usageMetadata"]["promptTokenCount"], 7);
     }
     let one = read(Client::Gemini, &json!({"content": {"parts": [{"text": "a"}]}})).unwrap();
-    let got = one.answer(Surface::BedrockTitan, br#"{"embedding":[0.5],"inputTextTokenCount":2}"#, "m").unwrap();
+    let got = one.answer(Surface::BedrockTitan, br#"{"embedding":[0.5],"inputTextTokenCount":2}"#, "m", None).unwrap();
     assert_eq!(
         got.body,
         br#"{"embedding":{"values":[0.5]},"usageMetadata":{"promptTokenCount":2,"totalTokenCount":2}}"#
@@ -198,12 +198,12 @@ fn an_answer_of_another_shape_is_none() {
         r#"{"data":[{"embedding":[1]},{"embedding":"AAAA"}]}"#,
         r#"{"data":[{"embedding":[1]},{"embedding":"not base64"}]}"#,
     ] {
-        assert!(embed.answer(Surface::OpenAi, answer.as_bytes(), "m").is_err(), "{answer}");
+        assert!(embed.answer(Surface::OpenAi, answer.as_bytes(), "m", None).is_err(), "{answer}");
     }
-    let error = embed.answer(Surface::OpenAi, br#"{"error":{"message":"no"}}"#, "m").unwrap_err();
+    let error = embed.answer(Surface::OpenAi, br#"{"error":{"message":"no"}}"#, "m", None).unwrap_err();
     assert_eq!(error.reason(), "provider_error");
     let nan = r#"{"data":[{"embedding":"AADAfw=="},{"embedding":"AADAfw=="}]}"#;
-    assert!(embed.answer(Surface::OpenAi, nan.as_bytes(), "m").is_err());
+    assert!(embed.answer(Surface::OpenAi, nan.as_bytes(), "m", None).is_err());
 }
 
 #[test]
@@ -244,7 +244,7 @@ proptest! {
         let embed = read(Client::OpenAi, &json!({"input": "a"})).unwrap();
         let shaped = format!("{{\"data\":{inner},\"embeddings\":{inner},\"predictions\":{inner},\"embedding\":{inner}}}");
         for surface in [Surface::OpenAi, Surface::Gemini, Surface::Vertex, Surface::Cohere, Surface::BedrockTitan, Surface::Ollama] {
-            let _ = (embed.answer(surface, &body, "m"), embed.answer(surface, shaped.as_bytes(), "m"));
+            let _ = (embed.answer(surface, &body, "m", None), embed.answer(surface, shaped.as_bytes(), "m", None));
         }
         for client in [Client::OpenAi, Client::Gemini, Client::GeminiBatch] {
             let _ = Embed::read(client, &body, &Limits::EMBEDDINGS);
