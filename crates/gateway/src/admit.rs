@@ -1,7 +1,8 @@
 //! Reserve before anything is spent: request rates and requests in progress, all of a policy's limits or none.
 
+mod gcra;
 mod slots;
-mod window;
+mod standing;
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::net::IpAddr;
@@ -12,11 +13,13 @@ use config::{Per, Rate};
 use http::StatusCode;
 use policy::Permit;
 
+use self::gcra::{Buckets, Full, Quota};
 use self::slots::{Slot, Slots};
-use self::window::{Full, Windows};
+use self::standing::Counted;
+pub(crate) use self::standing::Standing;
 use crate::authenticate::Caller;
 
-/// How many keys are counted at once in sliding windows: some 30 MB at the very most.
+/// How many keys are counted at once: some 6 MB.
 const MAX_KEYS: usize = 65_536;
 
 /// When to come back if a slot was not free: nobody can know, so soon.
@@ -58,7 +61,7 @@ impl Hasher for Taken {
 /// The counters behind every limit. They outlive reloads.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    windows: Windows,
+    buckets: Buckets,
     slots: Arc<Slots>,
     hashers: (RandomState, RandomState),
     origin: Instant,
@@ -122,22 +125,35 @@ impl Limiter {
     /// No counts, from `origin` on.
     pub(crate) fn new(origin: Instant) -> Self {
         let hashers = (RandomState::new(), RandomState::new());
-        Self { windows: Windows::new(MAX_KEYS), slots: Slots::new(), hashers, origin }
+        Self { buckets: Buckets::new(MAX_KEYS), slots: Slots::new(), hashers, origin }
     }
 
-    /// Count the request against every limit of its permit, or against none.
-    pub(crate) fn reserve(&self, permit: Permit, caller: &Caller, now: Instant) -> Result<Reservation, AdmitError> {
-        let slots = self.take(&permit, caller, now, true)?;
+    /// Count the request against every limit of its permit, or against none. `standing` says afterwards how its caller stands with
+    /// them.
+    pub(crate) fn reserve(
+        &self,
+        permit: Permit,
+        caller: &Caller,
+        now: Instant,
+        standing: &mut Standing,
+    ) -> Result<Reservation, AdmitError> {
+        let slots = self.take(&permit, caller, (now, true), standing)?;
         Ok(Reservation { permit, _slots: slots })
     }
 
     /// Count another request within one that is in progress already: a session's, for each answer it asks for.
     pub(crate) fn again(&self, permit: &Permit, caller: &Caller, now: Instant) -> Result<(), AdmitError> {
-        self.take(permit, caller, now, false).map(drop)
+        self.take(permit, caller, (now, false), &mut Standing::default()).map(drop)
     }
 
-    fn take(&self, permit: &Permit, caller: &Caller, now: Instant, concurrent: bool) -> Result<Vec<Slot>, AdmitError> {
-        let now = u64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
+    fn take(
+        &self,
+        permit: &Permit,
+        caller: &Caller,
+        (now, concurrent): (Instant, bool),
+        standing: &mut Standing,
+    ) -> Result<Vec<Slot>, AdmitError> {
+        let now = self.nanos(now);
         let mut slots = Vec::new();
         let mut taken = Vec::new();
         let mut whom: Option<(Per, Key)> = None;
@@ -149,13 +165,20 @@ impl Limiter {
             let outcome = match rate {
                 Rate::Requests { requests, per, window } => {
                     let key = key(*per).of(window.duration());
-                    self.windows
-                        .take(key, u64::from(*requests), window.duration(), now)
-                        .map(|()| taken.push(key))
-                        .map_err(|full| match full {
-                            Full::Window(wait) => AdmitError::Rate(wait),
-                            Full::Table => AdmitError::Table,
-                        })
+                    let quota = Quota { limit: u64::from(*requests), window: window.duration() };
+                    let mut told = |level| standing.add(Counted::Requests, *per, quota, level);
+                    match self.buckets.take(key, quota, 1, now) {
+                        Ok(level) => {
+                            told(level);
+                            taken.push((key, quota));
+                            Ok(())
+                        }
+                        Err(Full::Bucket(wait, level)) => {
+                            told(level);
+                            Err(AdmitError::Rate(wait))
+                        }
+                        Err(Full::Table) => Err(AdmitError::Table),
+                    }
                 }
                 Rate::Concurrent { .. } if !concurrent => Ok(()),
                 Rate::Concurrent { concurrent, per } => {
@@ -164,13 +187,17 @@ impl Limiter {
                 }
             };
             if let Err(error) = outcome {
-                for key in taken {
-                    self.windows.give_back(key);
+                for (key, quota) in taken {
+                    self.buckets.give_back(key, quota, 1, now);
                 }
                 return Err(error);
             }
         }
         Ok(slots)
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn key(&self, permit: &Permit, caller: &Caller, per: Per) -> Key {

@@ -291,10 +291,13 @@ impl Gateway {
         let mut receipt = Receipt::open(shared, &opening, caller);
         // What endpoints keep between their steps is large, and nobody who is turned away needs room for it.
         match Box::pin(Self::proceed(snapshot, inbound, signed, &mut receipt)).await {
-            Ok((answer, reservation)) => Ok(relay::respond(answer, receipt, reservation)),
+            Ok((mut answer, reservation)) => {
+                receipt.standing().write(&mut answer.headers);
+                Ok(relay::respond(answer, receipt, reservation))
+            }
             Err(refusal) => {
                 receipt.refused(&refusal);
-                Err(refusal)
+                Err(refusal.standing(receipt.standing()))
             }
         }
     }

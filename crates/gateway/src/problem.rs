@@ -10,6 +10,7 @@ use llm::{Dialect, Failure, error_body, stream_error_event};
 use serde_json::json;
 
 use crate::GatewayBody;
+use crate::admit::Standing;
 
 /// Whose error format a caller expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,14 @@ impl Refusal {
     /// Add a field to the answer.
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
+        self
+    }
+
+    /// Say how the caller stands with the rates that count it.
+    pub(crate) fn standing(mut self, standing: &Standing) -> Self {
+        let mut headers = HeaderMap::new();
+        standing.write(&mut headers);
+        self.0.headers.extend(headers.into_iter().filter_map(|(name, value)| Some((name?, value))));
         self
     }
 

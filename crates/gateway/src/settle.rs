@@ -10,6 +10,7 @@ use llm::Usage;
 use policy::Permit;
 use store::RequestRecord;
 
+use crate::admit::Standing;
 use crate::authenticate::Caller;
 use crate::metrics::{Label, OpenStream, RequestLabels};
 use crate::problem::Refusal;
@@ -87,6 +88,8 @@ pub(crate) struct Receipt {
     stream: Option<OpenStream>,
     request_bytes: u64,
     response_bytes: u64,
+    /// How its caller stands with the rates that count it.
+    standing: Standing,
 }
 
 /// What is known of a request from the start.
@@ -124,7 +127,13 @@ impl Receipt {
             stream: None,
             request_bytes: 0,
             response_bytes: 0,
+            standing: Standing::default(),
         }
+    }
+
+    /// How its caller stands with the rates that count it.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     pub(crate) fn id(&self) -> RequestId {
@@ -145,12 +154,12 @@ impl Receipt {
 
     /// Admit the request within its permit's limits; and, where the permit is for one request of each token, use the token
     /// up.
-    pub(crate) async fn reserve(&self, permit: Permit) -> Result<Reservation, Refusal> {
+    pub(crate) async fn reserve(&mut self, permit: Permit) -> Result<Reservation, Refusal> {
         let single_use = permit.single_use();
         let reservation = self
             .shared
             .limiter
-            .reserve(permit, &self.caller, self.started)
+            .reserve(permit, &self.caller, self.started, &mut self.standing)
             .map_err(|error| Refusal::from(error.problem()))?;
         if single_use {
             single_use::use_up(&self.shared, &self.caller).await?;

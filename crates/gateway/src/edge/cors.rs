@@ -10,7 +10,9 @@ use crate::GatewayBody;
 /// What a page may read besides the always-readable fields.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "www-authenticate, dpop-nonce, accept-signature, x-request-id, request-id, retry-after, retry-after-ms, \
-     x-should-retry, content-type, x-vouchgate-target, x-vouchgate-attempts, x-vouchgate-dropped",
+     x-should-retry, content-type, x-vouchgate-target, x-vouchgate-attempts, x-vouchgate-dropped, ratelimit, ratelimit-policy, \
+     x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, \
+     x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
 );
 /// What a page may send.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(

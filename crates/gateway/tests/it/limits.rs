@@ -25,11 +25,19 @@ async fn a_rate_is_kept_for_each_subject_and_says_when_to_come_back() {
     let refused = status("alice").await;
     assert_eq!(
         (refused.status.as_u16(), refused.code().as_str(), refused.header("retry-after")),
-        (429, "rate_limited", "40")
+        (429, "rate_limited", "10")
     );
-    assert_eq!(status("bob").await.status, 200);
+    assert_eq!(
+        (refused.header("ratelimit"), refused.header("ratelimit-policy")),
+        ("\"requests-subject-60s\";r=0;t=40", "\"requests-subject-60s\";q=2;w=60")
+    );
+    let fresh = status("bob").await;
+    assert_eq!(fresh.status, 200);
+    let told =
+        ["limit", "remaining", "reset"].map(|what| fresh.header(&format!("x-ratelimit-{what}-requests")).to_owned());
+    assert_eq!(told, ["2", "1", "30s"]);
     assert_eq!(world.record().status, 200);
-    world.clock.advance(Duration::from_secs(40));
+    world.clock.advance(Duration::from_secs(10));
     assert_eq!(status("alice").await.status, 200);
     assert_eq!(status("alice").await.status, 429);
     assert!(world.metrics().contains("vouchgate_blocked_total{reason=\"rate_limited\"} 2"));

@@ -1,0 +1,166 @@
+//! How a caller stands with the limits that count it, as the answer's header says it: `RateLimit` and `RateLimit-Policy`
+//! (draft-ietf-httpapi-ratelimit-headers-10), and beside them the fields OpenAI's clients read.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use config::Per;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::gcra::{Level, Quota};
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// Requests.
+    Requests,
+    /// Tokens.
+    Tokens,
+}
+
+/// One limit.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    counted: Counted,
+    per: Per,
+    quota: Quota,
+    level: Level,
+}
+
+/// Every rate that counts a request, in the order of the policy.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing(Vec<Line>);
+
+impl Standing {
+    pub(super) fn add(&mut self, counted: Counted, per: Per, quota: Quota, level: Level) {
+        self.0.push(Line { counted, per, quota, level });
+    }
+
+    /// Set the fields; nothing where nothing counts.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        if self.0.is_empty() {
+            return;
+        }
+        let (mut policies, mut limits) = (String::new(), String::new());
+        for line in &self.0 {
+            let name = line.name();
+            let comma = if policies.is_empty() { "" } else { ", " };
+            let unit = if line.counted == Counted::Tokens { ";qu=\"tokens\"" } else { "" };
+            let (quota, window) = (line.quota.limit, line.quota.window.as_secs().max(1));
+            let _infallible = write!(policies, "{comma}\"{name}\";q={quota}{unit};w={window}");
+            let (left, reset) = (line.level.remaining, whole_seconds(line.level.reset));
+            let _infallible = write!(limits, "{comma}\"{name}\";r={left};t={reset}");
+        }
+        set(headers, "ratelimit-policy", policies);
+        set(headers, "ratelimit", limits);
+        for (counted, limit, remaining, reset) in OPENAI {
+            // Of several limits the one that is nearest.
+            let lines = self.0.iter().filter(|line| line.counted == counted);
+            let Some(line) = lines.min_by_key(|line| (line.level.remaining, std::cmp::Reverse(line.level.reset)))
+            else {
+                continue;
+            };
+            set(headers, limit, line.quota.limit.to_string());
+            set(headers, remaining, line.level.remaining.to_string());
+            set(headers, reset, clock(line.level.reset));
+        }
+    }
+}
+
+/// `platform.openai.com/docs/guides/rate-limits`, "Rate limits in headers".
+const OPENAI: [(Counted, &str, &str, &str); 2] = [
+    (Counted::Requests, "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    (Counted::Tokens, "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+];
+
+impl Line {
+    /// A name that tells the limits of one answer apart: what, for whom, in how long.
+    fn name(&self) -> String {
+        let counted = match self.counted {
+            Counted::Requests => "requests",
+            Counted::Tokens => "tokens",
+        };
+        let per = match self.per {
+            Per::Subject => "subject",
+            Per::Client => "client",
+            Per::Policy => "policy",
+            Per::Ip => "ip",
+            Per::Key => "key",
+        };
+        format!("{counted}-{per}-{}s", self.quota.window.as_secs().max(1))
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: &'static str, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+}
+
+/// A time as OpenAI writes it: `20ms`, `1s`, `6m0s`.
+fn clock(time: Duration) -> String {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let seconds = millis.div_ceil(1000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_told_and_to_openais_clients_the_nearest() {
+        let mut standing = Standing::default();
+        let mut add = |counted, per, limit, window, remaining, reset| {
+            let quota = Quota { limit, window: Duration::from_secs(window) };
+            standing.add(counted, per, quota, Level { remaining, reset: Duration::from_millis(reset) });
+        };
+        add(Counted::Requests, Per::Subject, 60, 60, 59, 1000);
+        add(Counted::Requests, Per::Policy, 100, 3600, 3, 359_100);
+        add(Counted::Tokens, Per::Subject, 90_000, 60, 89_000, 667);
+        let mut headers = HeaderMap::new();
+        standing.write(&mut headers);
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        assert_eq!(
+            text("ratelimit-policy"),
+            "\"requests-subject-60s\";q=60;w=60, \"requests-policy-3600s\";q=100;w=3600, \
+             \"tokens-subject-60s\";q=90000;qu=\"tokens\";w=60"
+        );
+        assert_eq!(
+            text("ratelimit"),
+            "\"requests-subject-60s\";r=59;t=1, \"requests-policy-3600s\";r=3;t=360, \"tokens-subject-60s\";r=89000;t=1"
+        );
+        assert_eq!((text("x-ratelimit-limit-requests"), text("x-ratelimit-remaining-requests")), ("100", "3"));
+        assert_eq!((text("x-ratelimit-reset-requests"), text("x-ratelimit-reset-tokens")), ("6m0s", "667ms"));
+        assert_eq!(text("x-ratelimit-remaining-tokens"), "89000");
+    }
+
+    #[test]
+    fn nothing_is_said_where_nothing_counts() {
+        let mut headers = HeaderMap::new();
+        Standing::default().write(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn times_are_written_as_openai_writes_them() {
+        let told = |millis| clock(Duration::from_millis(millis));
+        assert_eq!(
+            (told(0), told(20), told(999), told(1001)),
+            ("0ms".into(), "20ms".into(), "999ms".into(), "2s".into())
+        );
+        assert_eq!((told(60_000), told(86_400_000)), ("1m0s".into(), "24h0m0s".into()));
+    }
+}
