@@ -6,7 +6,7 @@ use base::Problem;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use llm::{Dialect, Failure, error_body, stream_error_event};
+use llm::{Dialect, Failure, aws_error, error_body, stream_error_event};
 use serde_json::json;
 
 use crate::GatewayBody;
@@ -125,6 +125,11 @@ fn respond(problem: &Problem, surface: Surface, resource_metadata: Option<&str>)
     if let Some(after) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
     }
+    if surface == Surface::Aws {
+        // AWS's SDKs take the kind of an error from here, and the `code` of a body only where this is absent.
+        let kind = HeaderValue::from_static(aws_error(problem.status.as_u16()));
+        headers.insert(HeaderName::from_static("x-amzn-errortype"), kind);
+    }
     for challenge in &problem.challenges {
         let value = match resource_metadata {
             Some(place) => HeaderValue::try_from(format!("{challenge}, resource_metadata=\"{place}\"")),
@@ -218,6 +223,11 @@ mod tests {
         let gemini = body(Surface::Gemini);
         assert_eq!((&gemini["error"]["code"], &gemini["error"]["status"]), (&json!(403), &json!("PERMISSION_DENIED")));
         assert_eq!(body(Surface::OAuth)["error"], "invalid_request");
+        let aws = body(Surface::Aws);
+        assert_eq!((&aws["__type"], &aws["code"]), (&json!("AccessDeniedException"), &json!("not_allowed")));
+        let field = |surface| respond(&denial(), surface, None).headers().get("x-amzn-errortype").cloned();
+        assert_eq!(field(Surface::Aws), Some(HeaderValue::from_static("AccessDeniedException")));
+        assert_eq!(field(Surface::OpenAi), None);
     }
 
     #[test]

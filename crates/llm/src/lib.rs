@@ -26,7 +26,7 @@ pub use codec::array::JsonArray;
 pub use codec::event_stream::{EventStreamDecoder, EventStreamMessage, EventStreamValue, event_stream_message};
 pub use codec::frames::Framing;
 pub use codec::sse::{SseDecoder, SseError, SseEvent};
-pub use dialect::{Failure, error_body, stream_error_event};
+pub use dialect::{Failure, aws_error, error_body, stream_error_event};
 pub use error::{ProviderError, RequestError, ResponseError};
 pub use json::{JsonError, Limits};
 pub use model::{Event, Request, Response, Usage};

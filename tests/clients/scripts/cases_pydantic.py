@@ -72,8 +72,11 @@ async def every(dialect, name):
     seen["stream_tools"] = {"calls": calls(streamed.all_messages()), "text": text}
     picture = BinaryContent(data=base64.b64decode(job["image"]), media_type="image/png")
     seen["image"] = {"text": (await agent.run(["What is this?", picture])).output}
-    answer = await Agent(model, output_type=Report).run("Please report.")
-    seen["report"] = {"value": answer.output.model_dump()}
+    try:
+        answer = await Agent(model, output_type=Report).run("Please report.")
+        seen["report"] = {"value": answer.output.model_dump()}
+    except ModelHTTPError as error:
+        seen["report"] = {"refused": error.status_code}
     if dialect != "anthropic":
         answer = await Agent(model, output_type=NativeOutput(Report)).run("Please report.")
         seen["native_report"] = {"value": answer.output.model_dump()}

@@ -197,8 +197,8 @@ const GOOGLE_CODES: [&str; 16] = [
     "DATA_LOSS",
 ];
 
-/// What Bedrock Runtime calls an error of this status.
-fn aws_error(status: u16) -> &'static str {
+/// What Bedrock Runtime calls an error of this status, in the body's `__type` and in the field `x-amzn-errortype`.
+pub fn aws_error(status: u16) -> &'static str {
     match status {
         401 | 403 => "AccessDeniedException",
         404 => "ResourceNotFoundException",

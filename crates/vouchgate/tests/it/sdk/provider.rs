@@ -1,6 +1,9 @@
-//! A provider with a little sense, in four dialects: what it is asked decides what it answers. It is written without a line
+//! A provider with a little sense, in every dialect: what it is asked decides what it answers. It is written without a line
 //! of the translator.
 
+mod bedrock;
+mod cohere;
+mod ollama;
 mod responses;
 
 use std::collections::HashMap;
@@ -43,6 +46,11 @@ enum Speaks {
     Responses,
     Anthropic,
     Gemini,
+    Cohere,
+    Ollama,
+    Converse,
+    /// Anthropic's form on Bedrock's `invoke`.
+    Invoke,
 }
 
 /// The provider; what it refuses once it takes the second time.
@@ -56,19 +64,25 @@ impl Provider {
     pub(super) fn answer(&self, request: &Received) -> Answer {
         let body = request.json();
         let path = request.target.split('?').next().unwrap_or_default();
-        let (speaks, asked) = if path.ends_with("/chat/completions") {
-            (Speaks::OpenAi, Asked::openai(&body))
-        } else if path.ends_with("/responses") {
-            (Speaks::Responses, responses::asked(&body))
-        } else if path.ends_with("/messages") {
-            (Speaks::Anthropic, Asked::anthropic(&body))
-        } else {
-            (Speaks::Gemini, Asked::gemini(&body, path.ends_with(":streamGenerateContent")))
+        if let Some(answer) = besides(path, &body) {
+            return Answer::json(200, &answer);
+        }
+        let (speaks, asked) = match path.rsplit_once('/').map_or(path, |(_, last)| last) {
+            "completions" => (Speaks::OpenAi, Asked::openai(&body)),
+            "responses" => (Speaks::Responses, responses::asked(&body)),
+            "messages" => (Speaks::Anthropic, Asked::anthropic(&body)),
+            "chat" | "generate" if path.starts_with("/api/") => (Speaks::Ollama, ollama::asked(&body)),
+            "chat" => (Speaks::Cohere, cohere::asked(&body)),
+            "converse" => (Speaks::Converse, bedrock::asked(&body, false)),
+            "converse-stream" => (Speaks::Converse, bedrock::asked(&body, true)),
+            "invoke" => (Speaks::Invoke, Asked::anthropic(&body)),
+            "invoke-with-response-stream" => (Speaks::Invoke, Asked { stream: true, ..Asked::anthropic(&body) }),
+            last => (Speaks::Gemini, Asked::gemini(&body, last.ends_with(":streamGenerateContent"))),
         };
         match self.say(&asked) {
             Said::Error(status, message) => error(speaks, status, message),
-            said if asked.stream => stream(speaks, &said, body["model"] == "whole"),
-            said => whole(speaks, &said),
+            said if asked.stream => stream((speaks, path), &said, body["model"] == "whole"),
+            said => whole((speaks, path), &said),
         }
     }
 
@@ -101,6 +115,17 @@ impl Provider {
             _ => Said::Text("Hello from the other side.".to_owned()),
         }
     }
+}
+
+/// What it is asked besides conversations.
+fn besides(path: &str, body: &Value) -> Option<Value> {
+    Some(match path {
+        "/v2/embed" => cohere::embed(body),
+        "/v2/rerank" => cohere::rerank(body),
+        "/api/embed" => ollama::embed(body),
+        path if path.ends_with("/count-tokens") => json!({"inputTokens": INPUT}),
+        _ => return None,
+    })
 }
 
 fn list(of: &Value) -> &[Value] {
@@ -206,6 +231,9 @@ fn error(speaks: Speaks, status: u16, message: &str) -> Answer {
         }
         Speaks::Anthropic => json!({"type": "error", "error": {"type": "api_error", "message": message}}),
         Speaks::Gemini => json!({"error": {"code": status, "message": message, "status": "UNKNOWN"}}),
+        Speaks::Cohere => json!({"id": "e1", "message": message}),
+        Speaks::Ollama => json!({"error": message}),
+        Speaks::Converse | Speaks::Invoke => return bedrock::error(status, message),
     };
     let answer = Answer::json(status, &body);
     if status == 429 || status == 503 {
@@ -215,7 +243,7 @@ fn error(speaks: Speaks, status: u16, message: &str) -> Answer {
     }
 }
 
-fn whole(speaks: Speaks, said: &Said) -> Answer {
+fn whole((speaks, path): (Speaks, &str), said: &Said) -> Answer {
     let body = match speaks {
         Speaks::OpenAi => {
             let (message, finish) = match said {
@@ -233,7 +261,10 @@ fn whole(speaks: Speaks, said: &Said) -> Answer {
                 {"index": 0, "message": message, "finish_reason": finish, "logprobs": null}], "usage": openai_usage()})
         }
         Speaks::Responses => responses::whole(said),
-        Speaks::Anthropic => {
+        Speaks::Cohere => cohere::whole(said),
+        Speaks::Ollama => ollama::whole(path, said),
+        Speaks::Converse => bedrock::whole(said),
+        Speaks::Anthropic | Speaks::Invoke => {
             let (content, stop) = match said {
                 Said::Calls(calls) => {
                     let call = |(at, (name, input)): (usize, &(String, Value))| json!({"type": "tool_use", "id": format!("toolu_{at}"), "name": name, "input": input});
@@ -285,11 +316,15 @@ fn pieces(text: &str) -> Vec<String> {
 }
 
 /// `calls_whole`: as Mistral streams calls, and not in pieces.
-fn stream(speaks: Speaks, said: &Said, calls_whole: bool) -> Answer {
+fn stream((speaks, path): (Speaks, &str), said: &Said, calls_whole: bool) -> Answer {
     match speaks {
         Speaks::OpenAi => openai_stream(said, calls_whole),
         Speaks::Responses => responses::stream(said),
-        Speaks::Anthropic => anthropic_stream(said),
+        Speaks::Anthropic => Answer::anthropic_stream(&anthropic_events(said)),
+        Speaks::Invoke => bedrock::carried(anthropic_events(said)),
+        Speaks::Cohere => cohere::stream(said),
+        Speaks::Ollama => ollama::stream(path, said),
+        Speaks::Converse => bedrock::stream(said),
         Speaks::Gemini => {
             let parts: Vec<Value> = match said {
                 Said::Calls(calls) => calls.iter().map(gemini_call).collect(),
@@ -339,7 +374,7 @@ fn openai_stream(said: &Said, calls_whole: bool) -> Answer {
     Answer::openai_stream(&events)
 }
 
-fn anthropic_stream(said: &Said) -> Answer {
+fn anthropic_events(said: &Said) -> Vec<Value> {
     let mut events = vec![json!({"type": "message_start", "message": {"id": "msg_1", "type": "message",
         "role": "assistant", "model": "m", "content": [], "stop_reason": null, "stop_sequence": null,
         "usage": {"input_tokens": INPUT, "output_tokens": 1}}})];
@@ -368,5 +403,5 @@ fn anthropic_stream(said: &Said) -> Answer {
     events.push(json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null},
         "usage": {"output_tokens": OUTPUT}}));
     events.push(json!({"type": "message_stop"}));
-    Answer::anthropic_stream(&events)
+    events
 }
