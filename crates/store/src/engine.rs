@@ -50,6 +50,11 @@ pub(crate) trait Connection: Send {
     fn execute(&mut self, statement: Statement) -> BoxFuture<'_, Result<u64, StoreError>>;
     /// Run a statement; the rows it returned.
     fn fetch(&mut self, statement: Statement) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+    /// What to ask for the moment (milliseconds since the Unix epoch), where the database has a clock of its own that is the
+    /// same for all nodes. Otherwise the store's clock is the database's.
+    fn clock(&self) -> Option<Statement> {
+        None
+    }
 }
 
 /// A database.

@@ -14,6 +14,7 @@ mod error;
 mod grants;
 mod idempotency;
 mod jwks;
+mod ledger;
 mod meta;
 mod migrate;
 mod objects;
@@ -46,6 +47,11 @@ pub use error::StoreError;
 pub use grants::{Grant, GrantKind, Grants, Taken};
 pub use idempotency::{Attempt, Begin, Idempotency};
 pub use jwks::{JwksLastGood, LastGood};
+pub use ledger::{
+    AccountKey, AccountRef, Balance, BalanceFilter, Hold, HoldLine, Journal, Late, LeaseUse, Ledger, LedgerCounters,
+    LedgerSettings, NewRaise, OpenLease, Period, Raise, Recovered, ReserveError, Seen, Settled, Unit, Unresolved, Want,
+    Window,
+};
 pub use meta::Meta;
 pub use objects::{Owner, StoredObjects};
 pub use once::{OneTime, UsedOnce};

@@ -33,6 +33,7 @@ static MIGRATIONS: &[Migration] = &[
         name: "token service",
         sql: include_str!("../../migrations/sqlite/0002_token_service.sql"),
     },
+    Migration { version: 3, name: "ledger", sql: include_str!("../../migrations/sqlite/0003_ledger.sql") },
 ];
 
 /// How many jobs wait at most; more are refused.

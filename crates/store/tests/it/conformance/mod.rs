@@ -2,6 +2,7 @@
 
 pub(crate) mod concurrency;
 pub(crate) mod credentials;
+pub(crate) mod ledger;
 pub(crate) mod once;
 pub(crate) mod records;
 pub(crate) mod refresh;
@@ -60,6 +61,14 @@ macro_rules! conformance {
             a_43_another_key_ends_the_family, a_token_ends_by_idleness_and_its_family_absolutely,
             revocations_end_the_families_they_reach, a_code_from_before_a_revocation_begins_no_family,
             a_43_nothing_of_it_is_forgotten_by_a_restart);
+        conformance!($backend, ledger: of_a_thousand_at_once_exactly_as_many_as_fit_are_let_in,
+            of_a_thousand_at_each_of_three_nodes_exactly_as_many_as_fit_are_let_in,
+            with_a_node_killed_never_more_than_fit_and_the_rest_after_its_journal,
+            all_budgets_of_a_request_are_reserved_or_none, opposite_orders_of_budgets_do_not_deadlock,
+            a_hold_is_settled_to_what_was_used_and_never_past_it,
+            a_new_period_has_its_own_limit_and_the_old_one_its_own_end,
+            what_a_rolling_window_used_leaves_it_by_and_by, a_budget_in_shadow_mode_counts_and_refuses_nobody,
+            a_lowered_limit_holds_at_once_and_keeps_what_is_committed, accounts_are_listed_with_what_they_used);
         conformance!($backend, concurrency: of_many_who_change_one_version_one_succeeds,
             of_many_with_one_idempotency_key_one_proceeds, every_acknowledged_write_is_there,
             a_reader_sees_what_was_acknowledged_to_it);
