@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod fuzz;
 mod generate;
+mod package;
 mod run;
 mod security;
 mod setup;
@@ -27,6 +28,7 @@ usage: cargo xtask <task>
   security-doc  write docs/security.md
   bench         build with optimisation, measure Vouchgate beside a bare proxy (and HAProxy where installed)
   fuzz [--seconds N] [TARGET...]   run the fuzz targets (all of them, ten seconds each), see fuzz/README.md
+  package [--binary FILE]   a .deb, an archive for packaging/install.sh and their digests, in target/package/
   setup         only install what the tests need
 
   VOUCHGATE_SHARED   directory with the shared test data (default: ../shared); tests that need it are skipped without
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Some("security-doc") => security::write(),
         Some("bench") => bench::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
+        Some("package") => package::run(&rest),
         Some("setup") => setup::everything().map(drop),
         Some("help" | "-h" | "--help") => {
             run::say(USAGE);

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -93,7 +93,8 @@ impl MasterKey {
         Self::from_bytes(&bytes)
     }
 
-    /// Read the key file. Refuses a file that anybody but its owner may read or write.
+    /// Read the key file. Refuses a file that anybody but its owner may read or write; one that root put there for the
+    /// group of this process to read (as orchestrators mount secrets) is as private.
     pub fn read_file(path: &Path) -> Result<Self, KeyFileError> {
         let io = |error: std::io::Error| match error.kind() {
             ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),
@@ -110,7 +111,7 @@ impl MasterKey {
         if !metadata.is_file() {
             return Err(malformed("it is not a regular file"));
         }
-        if mode & 0o077 != 0 {
+        if !is_private(mode, metadata.uid(), rustix::process::geteuid().as_raw()) {
             return Err(KeyFileError::Permissions { path: path.to_owned(), mode });
         }
         if metadata.len() > MAX_FILE {
@@ -221,6 +222,14 @@ impl std::str::FromStr for KeyId {
     }
 }
 
+/// Whether only this process's user, or root, can read a file with this mode and owner, and nobody else can write it.
+///
+/// Kubernetes and systemd hand a secret over as root's file that the group of the process may read. A process that
+/// is root itself has no use for that, and its group may have members.
+const fn is_private(mode: u32, owner: u32, user: u32) -> bool {
+    mode & 0o077 == 0 || (mode & 0o077 == 0o040 && owner == 0 && user != 0)
+}
+
 /// HKDF-SHA256 (RFC 5869) with `info` = the parts, each ended by a zero byte.
 fn expand(key: &[u8; 32], info: &[&str], out: &mut [u8]) -> Result<(), VaultError> {
     struct Length(usize);
@@ -239,4 +248,22 @@ fn expand(key: &[u8; 32], info: &[&str], out: &mut [u8]) -> Result<(), VaultErro
         .expand(&[&joined], Length(out.len()))
         .and_then(|okm| okm.fill(out))
         .map_err(|_| VaultError::Crypto)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn only_root_may_lend_a_key_to_a_group_and_only_to_read() {
+        const ROOT: u32 = 0;
+        const USER: u32 = 65532;
+        assert!(is_private(0o400, USER, USER) && is_private(0o600, ROOT, ROOT));
+        assert!(is_private(0o440, ROOT, USER) && is_private(0o640, ROOT, USER));
+        assert!(!is_private(0o440, ROOT, ROOT), "root's group may have members");
+        assert!(!is_private(0o440, USER, USER), "a group of the user's own choosing");
+        for mode in [0o444, 0o460, 0o464, 0o640 | 0o001, 0o660, 0o620] {
+            assert!(!is_private(mode, ROOT, USER), "{mode:o}");
+        }
+    }
 }

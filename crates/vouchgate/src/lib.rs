@@ -8,6 +8,7 @@ pub mod log;
 #[cfg(feature = "otel")]
 pub mod otel;
 pub mod preflight;
+pub mod process;
 pub mod public;
 pub mod references;
 pub mod serve;

@@ -12,6 +12,11 @@ use vouchgate::{doctor, serve};
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit()).command;
     let (mut stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    if matches!(command, Command::Serve(_) | Command::Dev(_) | Command::Doctor(_))
+        && let Err(error) = vouchgate::process::keep_memory_private()
+    {
+        let _ = writeln!(stderr, "vouchgate: the kernel does not keep this process's memory out of dumps: {error}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

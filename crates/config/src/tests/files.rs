@@ -12,7 +12,7 @@ fn workspace() -> PathBuf {
 
 #[test]
 fn every_example_is_a_good_configuration() {
-    let (mut seen, mut folders) = (0, vec![workspace().join("examples")]);
+    let (mut seen, mut folders) = (0, vec![workspace().join("examples"), workspace().join("packaging")]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -28,6 +28,16 @@ fn every_example_is_a_good_configuration() {
         }
     }
     assert!(seen >= 7, "{seen} examples");
+}
+
+#[test]
+fn the_chart_begins_with_a_good_configuration() {
+    let values = std::fs::read_to_string(workspace().join("packaging/helm/vouchgate/values.yaml")).unwrap();
+    let (_, block) = values.split_once("\nconfig: |\n").unwrap();
+    let lines = block.lines().take_while(|line| line.is_empty() || line.starts_with("  "));
+    let text: String = lines.map(|line| format!("{}\n", line.get(2..).unwrap_or_default())).collect();
+    assert!(text.contains("[[policy]]"), "{text}");
+    good(&text);
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod newcomer;
 mod node_tokens;
 mod oauth;
 mod oauth_clients;
+mod packaging;
 mod portkey;
 mod real;
 mod real_model;
