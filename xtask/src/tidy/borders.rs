@@ -6,8 +6,8 @@ use super::Findings;
 use crate::run::{Failure, cargo, output};
 
 /// The product's crates, lowest first: each may use those before it.
-const ORDER: [&str; 11] =
-    ["base", "config", "llm", "proof", "policy", "vault", "net", "store", "gateway", "control", "vouchgate"];
+const ORDER: [&str; 12] =
+    ["base", "config", "llm", "proof", "policy", "vault", "audit", "net", "store", "gateway", "control", "vouchgate"];
 
 /// Pairs that keep apart although one is lower: they meet in `store` and the snapshot.
 const APART: [(&str, &str); 1] = [("control", "gateway")];

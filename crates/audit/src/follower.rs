@@ -1,0 +1,396 @@
+//! Makes tiles, bundles and checkpoints of what the journal has made durable, on a thread of its own: no request waits for it.
+//!
+//! Tiles are written without waiting for the disk. As long as a segment of the journal is there, everything can be made anew
+//! from it; only when it is to be removed are the files made of it made durable first.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use base::{Clock, Timestamp};
+
+use crate::checkpoint::Checkpoint;
+use crate::disk;
+use crate::error::LogError;
+use crate::growing::{Finished, Growing};
+use crate::journal::{Cursor, Progress, State};
+use crate::note::Signer;
+use crate::reader::{CHECKPOINT, Files};
+use crate::segments::{self, Segment};
+use crate::tile::{self, Kind, Tile, TileSource, Tiles, WIDTH};
+use crate::tree::{self, Hash};
+
+/// A checkpoint is signed this long after the last, if there is anything new;
+const EVERY: Duration = Duration::from_secs(10);
+/// or sooner, once there are this many new entries;
+const ENTRIES: u64 = 1000;
+/// but not sooner than this after the last.
+const AT_LEAST: Duration = Duration::from_millis(200);
+/// How long to wait before trying again what failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// Of the checkpoints that were signed, one in this time is kept.
+const HISTORY_EVERY: Duration = Duration::from_hours(1);
+/// The file they are kept in.
+pub(crate) const HISTORY: &str = "history";
+
+/// What is told of each new checkpoint.
+pub type Announce = Box<dyn Fn(&Checkpoint, &str) + Send + Sync>;
+
+/// The newest checkpoint, for whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct Latest {
+    state: Mutex<LatestState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LatestState {
+    pub(crate) checkpoint: Option<(Checkpoint, Arc<str>)>,
+    pub(crate) at: Option<Timestamp>,
+    /// How often making one was tried.
+    pub(crate) tries: u64,
+    pub(crate) error: Option<LogError>,
+}
+
+impl Latest {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, LatestState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wait until there is one of at least `size` entries, or the try after `tries` has failed.
+    pub(crate) fn wait_for(&self, size: u64, tries: u64, time: Duration) -> Result<LatestState, LogError> {
+        let covers = |state: &LatestState| state.checkpoint.as_ref().is_some_and(|(made, _)| made.size >= size);
+        let waiting = |state: &mut LatestState| !covers(state) && (state.tries <= tries || state.error.is_none());
+        let waited = self.changed.wait_timeout_while(self.lock(), time, waiting);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match (&state.error, covers(&state)) {
+            (_, true) => Ok(state.clone()),
+            (Some(error), false) => Err(error.clone()),
+            (None, false) => Err(LogError::Late),
+        }
+    }
+}
+
+/// What the thread works with.
+pub(crate) struct Follower {
+    pub(crate) files: Files,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) latest: Arc<Latest>,
+    pub(crate) signer: Signer,
+    pub(crate) announce: Option<Announce>,
+    growing: Growing,
+    cursor: Option<Cursor>,
+    /// To be written.
+    finished: Vec<Finished>,
+    /// Written, and perhaps not on the disk yet.
+    unsynced: Vec<Tile>,
+    last: Instant,
+    kept: Option<Instant>,
+}
+
+/// What a follower is made of.
+pub(crate) struct Parts {
+    pub(crate) files: Files,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) latest: Arc<Latest>,
+    pub(crate) signer: Signer,
+    pub(crate) announce: Option<Announce>,
+}
+
+impl Follower {
+    /// Take the tree up where the journal begins, and bring it to where the journal ends. What was signed has to be in it.
+    pub(crate) fn resume(parts: Parts) -> Result<Self, LogError> {
+        let Parts { mut files, clock, progress, latest, signer, announce } = parts;
+        let state = progress.lock().clone();
+        let signed = match files.small(CHECKPOINT)? {
+            Some(note) => {
+                let found = Checkpoint::unverified(&note)?;
+                if found.origin != signer.verifier().name() {
+                    let (path, expected) = (files.dir.clone(), signer.verifier().name().to_owned());
+                    return Err(LogError::Origin { path, found: found.origin, expected });
+                }
+                let text: Arc<str> = String::from_utf8_lossy(&note).into();
+                Some((Checkpoint::verify(&note, signer.verifier())?, text))
+            }
+            None => None,
+        };
+        let size = signed.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size);
+        if size > state.durable {
+            let why = "entries are missing that a checkpoint was signed over";
+            return Err(LogError::Damaged { path: segments::dir(&files.dir), index: state.durable, why });
+        }
+        let first = state.segments.first().map_or(0, |segment| segment.first);
+        let growing = take_up(&mut files, first)?;
+        let last = clock.monotonic();
+        let cursor = state.segments.first().map(Cursor::at);
+        let mut follower = Self {
+            files,
+            clock,
+            progress,
+            latest,
+            signer,
+            announce,
+            growing,
+            cursor,
+            finished: Vec::new(),
+            unsynced: Vec::new(),
+            last,
+            kept: None,
+        };
+        let mut root = (size == first).then(|| follower.growing.root());
+        if root.is_some() {
+            // What a checkpoint needs may have been lost with the power.
+            follower.finished = follower.growing.partial();
+            follower.write(true)?;
+        }
+        while follower.growing.size() < state.durable {
+            root = follower.follow(&state, Some(size))?.or(root);
+            follower.write(true)?;
+        }
+        if let Some((checkpoint, note)) = signed {
+            let root = match root {
+                Some(root) => root,
+                None => tree::range_root(&mut TileSource::new(follower.files.clone(), state.durable), 0, size)?,
+            };
+            if root != checkpoint.root {
+                let why = "the entries are not those a checkpoint was signed over";
+                return Err(LogError::Damaged { path: segments::dir(&follower.files.dir), index: first, why });
+            }
+            follower.latest.lock().checkpoint = Some((checkpoint, note));
+        }
+        Ok(follower)
+    }
+
+    /// Follow the journal to its end.
+    pub(crate) fn run(mut self) {
+        loop {
+            let state = self.wait();
+            let tried = self.round(&state);
+            let mut latest = self.latest.lock();
+            latest.tries += 1;
+            latest.error = tried.as_ref().err().cloned();
+            drop(latest);
+            self.latest.changed.notify_all();
+            if let Err(error) = tried {
+                tracing::error!(reason = error.reason(), %error, "no checkpoint of the audit log can be made");
+                if !state.ended {
+                    drop(self.progress.wait(self.progress.lock(), Some(RETRY)));
+                }
+            }
+            if state.ended {
+                return;
+            }
+        }
+    }
+
+    /// Wait until a checkpoint is due.
+    fn wait(&self) -> State {
+        let signed = self.latest.lock().checkpoint.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size);
+        let mut state = self.progress.lock();
+        while !state.ended && !state.asked {
+            let since = self.clock.monotonic().saturating_duration_since(self.last);
+            let due = match state.durable - signed.min(state.durable) {
+                0 => None,
+                ENTRIES.. => Some(AT_LEAST.saturating_sub(since)),
+                _ => Some(EVERY.saturating_sub(since)),
+            };
+            if due.is_some_and(|due| due.is_zero()) {
+                break;
+            }
+            state.wake_at = match state.durable - signed.min(state.durable) {
+                0 => signed + 1,
+                ENTRIES.. => u64::MAX,
+                _ => signed + ENTRIES,
+            };
+            let over;
+            (state, over) = self.progress.wait(state, due);
+            if over {
+                break;
+            }
+        }
+        state.asked = false;
+        state.clone()
+    }
+
+    /// Catch up, and sign what there is.
+    fn round(&mut self, state: &State) -> Result<(), LogError> {
+        self.last = self.clock.monotonic();
+        while self.growing.size() < state.durable || !self.finished.is_empty() {
+            self.write(false)?;
+            self.follow(state, None)?;
+        }
+        let signed = self.latest.lock().checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.size);
+        if signed.is_some_and(|size| size >= self.growing.size()) {
+            return Ok(());
+        }
+        self.sign()?;
+        self.retire(state)
+    }
+
+    /// Take entries in, until some files are to be written. Gives the root at `mark` entries, where it came to be; what a
+    /// reader of the tree of that size needs is to be written too.
+    fn follow(&mut self, state: &State, mark: Option<u64>) -> Result<Option<Hash>, LogError> {
+        const FILES: usize = 64;
+        let cursor = match &mut self.cursor {
+            Some(cursor) => cursor,
+            None => match state.segments.first() {
+                Some(segment) => self.cursor.insert(Cursor::at(segment)),
+                None => return Ok(None),
+            },
+        };
+        let (growing, finished) = (&mut self.growing, &mut self.finished);
+        let mut root = None;
+        cursor.read((&*self.files.disk, &self.files.dir), state, |frame| {
+            growing.push(frame.entry, frame.leaf, finished);
+            if mark == Some(growing.size()) {
+                root = Some(growing.root());
+                finished.extend(growing.partial());
+            }
+            finished.len() < FILES
+        })?;
+        debug_assert_eq!(cursor.index(), growing.size(), "every entry is taken in once");
+        Ok(root)
+    }
+
+    /// Write what is finished. `compare`: it may be there already.
+    fn write(&mut self, compare: bool) -> Result<(), LogError> {
+        while let Some((tile, bytes)) = self.finished.first() {
+            let there = compare && self.files.bytes(*tile).is_ok_and(|there| there == *bytes);
+            if !there {
+                put(&self.files, *tile, bytes)?;
+            }
+            if u64::from(tile.width) == WIDTH {
+                let mut partial = self.files.path(*tile).into_os_string();
+                partial.push(".p");
+                let partial = Path::new(&partial);
+                match self.files.disk.remove_dir(partial) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(LogError::file(partial, error));
+                    }
+                    _ => {}
+                }
+                self.unsynced.push(*tile);
+            }
+            self.finished.remove(0);
+        }
+        Ok(())
+    }
+
+    fn sign(&mut self) -> Result<(), LogError> {
+        for (tile, bytes) in self.growing.partial() {
+            put(&self.files, tile, &bytes)?;
+        }
+        let origin = self.signer.verifier().name().to_owned();
+        let checkpoint = Checkpoint { origin, size: self.growing.size(), root: self.growing.root() };
+        let note = checkpoint.sign(&self.signer)?;
+        let path = self.files.dir.join(CHECKPOINT);
+        disk::replace_durably(&*self.files.disk, &path, note.as_bytes())
+            .map_err(|error| LogError::file(&path, error))?;
+        self.keep(&note)?;
+        if let Some(announce) = &self.announce {
+            announce(&checkpoint, &note);
+        }
+        let mut latest = self.latest.lock();
+        latest.checkpoint = Some((checkpoint, note.into()));
+        latest.at = Some(self.clock.now());
+        Ok(())
+    }
+
+    /// Keep one checkpoint an hour.
+    fn keep(&mut self, note: &str) -> Result<(), LogError> {
+        let now = self.clock.monotonic();
+        if self.kept.is_some_and(|kept| now.saturating_duration_since(kept) < HISTORY_EVERY) {
+            return Ok(());
+        }
+        let path = self.files.dir.join(HISTORY);
+        let line = serde_json::json!({ "at": self.clock.now().rfc3339(), "checkpoint": note });
+        let write = || self.files.disk.extend(&path)?.append(format!("{line}\n").as_bytes());
+        write().map_err(|error| LogError::file(&path, error))?;
+        self.kept = Some(now);
+        Ok(())
+    }
+
+    /// Remove the segments of the journal all of whose entries are in full tiles and bundles that are on the disk.
+    fn retire(&mut self, state: &State) -> Result<(), LogError> {
+        let full = self.growing.size() / WIDTH * WIDTH;
+        let reading = self.cursor.as_ref().map_or(0, Cursor::index);
+        let last = state.segments.len().saturating_sub(1);
+        let done = state.segments.iter().take(last).take_while(|segment| segment.end <= full && segment.end <= reading);
+        let done: Vec<Segment> = done.copied().collect();
+        if done.is_empty() {
+            return Ok(());
+        }
+        let failed = |path: &Path, error| LogError::file(path, error);
+        let mut dirs = Vec::new();
+        for tile in &self.unsynced {
+            let path = self.files.path(*tile);
+            self.files.disk.sync(&path).map_err(|error| failed(&path, error))?;
+            let mut above = path.parent();
+            while let Some(dir) = above.filter(|dir| dir.starts_with(&self.files.dir)) {
+                if !dirs.iter().any(|known| known == dir) {
+                    dirs.push(dir.to_owned());
+                }
+                above = dir.parent();
+            }
+        }
+        for dir in dirs {
+            self.files.disk.sync(&dir).map_err(|error| failed(&dir, error))?;
+        }
+        self.unsynced.clear();
+        for segment in done {
+            segments::discard(&*self.files.disk, &self.files.dir, segment.seq)?;
+            // One after the other, so that a loss of power leaves no gap.
+            let dir = segments::dir(&self.files.dir);
+            self.files.disk.sync(&dir).map_err(|error| failed(&dir, error))?;
+            self.progress.lock().segments.retain(|kept| kept.seq != segment.seq);
+        }
+        Ok(())
+    }
+}
+
+/// Write a tile or a bundle.
+fn put(files: &Files, tile: Tile, bytes: &[u8]) -> Result<(), LogError> {
+    let path = files.path(tile);
+    let dir = path.parent().unwrap_or(&files.dir);
+    let written = match disk::replace(&*files.disk, &path, bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            files.disk.make_dir(dir).and_then(|()| disk::replace(&*files.disk, &path, bytes))
+        }
+        written => written,
+    };
+    written.map_err(|error| LogError::file(&path, error))
+}
+
+/// The tree's right edge at `size` entries, out of full tiles: the journal before that has been removed.
+fn take_up(files: &mut Files, size: u64) -> Result<Growing, LogError> {
+    let mut levels = Vec::new();
+    let (mut level, mut count) = (0u8, size);
+    while count > 0 {
+        let (index, width) = (count / WIDTH, usize::try_from(count % WIDTH).unwrap_or(0));
+        let mut hashes = Vec::new();
+        if level == 0 && width > 0 {
+            hashes = files.hashes(Tile::full(Kind::Level(0), index))?;
+            hashes.truncate(width);
+        }
+        for below in (0..width as u64).filter(|_| level > 0) {
+            let tile = Tile::full(Kind::Level(level - 1), index * WIDTH + below);
+            let root = tile::perfect_root(&files.hashes(tile)?);
+            hashes.push(root.ok_or_else(|| files.damaged(tile, "a tile has not its length"))?);
+        }
+        levels.push(hashes);
+        count /= WIDTH;
+        level += 1;
+    }
+    let bundle = match u16::try_from(size % WIDTH) {
+        Ok(width @ 1..) => {
+            let tile = Tile { kind: Kind::Entries, index: size / WIDTH, width };
+            let full = files.bytes(Tile { width: 256, ..tile })?;
+            crate::reader::first_part(&full, tile).to_vec()
+        }
+        _ => Vec::new(),
+    };
+    let why = "the tiles do not belong together";
+    Growing::resume(levels, bundle).ok_or_else(|| files.damaged(Tile::full(Kind::Level(0), size / WIDTH), why))
+}
