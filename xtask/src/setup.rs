@@ -1,5 +1,6 @@
 //! What the tests need from outside, installed under `target/`: the official SDKs in a Python environment and a Node
 //! project of their own, and the small real model. Each part is left alone when it is already as its pinned list says.
+//! Servers that tests start for themselves (PostgreSQL, Redis) are Debian's packages.
 
 use std::path::{Path, PathBuf};
 
@@ -38,11 +39,20 @@ fn part(what: &str, install: impl Fn() -> Result<PathBuf, Failure>) -> Option<Pa
 
 /// On Debian as root, the tools the other steps call; elsewhere they are the user's to install.
 fn debian_packages() -> Result<(), Failure> {
-    let tools = [("python3", "--version", "python3"), ("node", "--version", "nodejs"), ("npm", "--version", "npm")];
+    let tools = [
+        ("python3", "--version", "python3"),
+        ("node", "--version", "nodejs"),
+        ("npm", "--version", "npm"),
+        ("redis-server", "--version", "redis-server"),
+    ];
     let mut missing: Vec<&str> =
         tools.iter().filter(|(tool, probe, _)| !available(tool, probe)).map(|(_, _, package)| *package).collect();
     if !run::output(&mut program("python3", &["-c", "import ensurepip, venv"])).is_ok_and(|_| true) {
         missing.push("python3-venv");
+    }
+    // Debian keeps its programs off the path; the tests look there too.
+    if !Path::new("/usr/lib/postgresql").is_dir() && !available("initdb", "--version") {
+        missing.push("postgresql");
     }
     if missing.is_empty() {
         return Ok(());

@@ -9,7 +9,9 @@ use base::Who;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The store's URL is not one this build can open.
-    #[error("the store url {0:?} is not supported; write \"sqlite:\" for a database in the data directory")]
+    #[error(
+        "the store url {0:?} is not supported; write \"sqlite:\" for a database in the data directory, or \"postgres://USER@HOST/DATABASE\""
+    )]
     Url(String),
     /// Another process has the data directory, or the database.
     #[error("{} is in use by another vouchgate process; stop it, or choose another data directory", .0.display())]
@@ -44,6 +46,18 @@ pub enum StoreError {
     /// More work is waiting than the queue holds, or the database stayed locked. Nothing was written.
     #[error("the store has more to write than it can keep up with")]
     Busy,
+    /// The transaction was in the way of another, several times over, and gave way. Nothing was written.
+    #[error("the database is too busy with others changing the same")]
+    Collided,
+    /// There is no connection to the database server. Nothing was written.
+    #[error("the database server cannot be reached")]
+    Unreachable,
+    /// The connection was lost while a transaction was being committed. Ask before trying again.
+    #[error("the database server went away in the middle of a commit: it is not known whether it was written")]
+    Unknown,
+    /// The database server refuses us, or is not set up as it must be. Holds its own words, never a password.
+    #[error("the database server cannot be used: {0}")]
+    Refused(Arc<str>),
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
@@ -84,6 +98,10 @@ impl StoreError {
             Self::ReadOnly => "store_read_only",
             Self::Corrupt => "store_corrupt",
             Self::Busy => "store_busy",
+            Self::Collided => "store_collided",
+            Self::Unreachable => "store_unreachable",
+            Self::Unknown => "store_unknown",
+            Self::Refused(_) => "store_refused",
             Self::Closed => "store_closed",
             Self::Exists(_) => "already_exists",
             Self::Missing(_) => "not_found",
@@ -104,7 +122,10 @@ impl StoreError {
 
     /// Whether the same call may succeed later without anybody changing it.
     pub const fn retryable(&self) -> bool {
-        matches!(self, Self::Full | Self::ReadOnly | Self::Busy | Self::Database(_))
+        matches!(
+            self,
+            Self::Full | Self::ReadOnly | Self::Busy | Self::Collided | Self::Unreachable | Self::Database(_)
+        )
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>, error: std::io::Error) -> Self {

@@ -14,7 +14,7 @@ use crate::{Store, StoreError};
 const ABANDONED: Duration = Duration::from_mins(5);
 
 /// A request that is being done under its key; hand it back with the answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attempt {
     principal: String,
     key: String,

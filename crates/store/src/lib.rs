@@ -1,16 +1,19 @@
 //! What must survive a restart: clients, keys, secrets (sealed), resources, and a record of each request.
 //!
-//! A write is acknowledged only once it is durable. All writes go through one writer, which commits what is
-//! waiting together; reads go beside it and see what has been committed. The repositories hold one SQL text per
-//! query and know no database; see `engine.rs` for the seam and `docs/storage.md` for the tables.
+//! A write is acknowledged only once it is durable; reads see what has been committed. With SQLite all writes go through
+//! one writer, which commits what is waiting together. With PostgreSQL they run beside each other, and other nodes' too.
+//! The repositories hold one SQL text per query and know no database; see `engine.rs` for the seam and
+//! `docs/storage.md` for the tables.
 //!
 //! No prompt and no answer of a model is ever stored, and no credential in a form that can be used.
 
 mod admin_tokens;
 mod api_keys;
 mod clients;
+mod dir;
 mod engine;
 mod error;
+mod follow;
 mod grants;
 mod idempotency;
 mod jwks;
@@ -19,6 +22,7 @@ mod meta;
 mod migrate;
 mod objects;
 mod once;
+mod postgres;
 mod records;
 mod refresh;
 mod replay;
@@ -29,16 +33,19 @@ mod secrets;
 mod signing_keys;
 mod sink;
 mod sqlite;
+mod url;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use base::{Clock, Rng, Tenant, Timestamp};
 use futures_util::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
-use engine::{Connection, Effects, Engine, Memory, Row, Statement, Task, first, sql};
+use engine::{Connection, Effects, Engine, Memory, Order, Row, Statement, Task, first, sql};
+use follow::Followed;
 use revoked::{Change, Mirror};
+use url::Place;
 
 pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
 pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
@@ -64,38 +71,7 @@ pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
 pub use secrets::{NewSecret, SecretVersion, Secrets};
 pub use signing_keys::{KeyState, NewSigningKey, SigningKey, SigningKeys};
 pub use sink::RecordSink;
-
-/// Where the data is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreUrl(PathBuf);
-
-impl StoreUrl {
-    /// Read the `[store] url` of the configuration: `sqlite:` (a database in the data directory) or `sqlite:FILE`
-    /// (relative to the data directory).
-    pub fn parse(text: &str) -> Result<Self, StoreError> {
-        let file = text.strip_prefix("sqlite:").ok_or_else(|| StoreError::Url(scheme(text)))?;
-        let file = if file.is_empty() { "vouchgate.db" } else { file };
-        if file.ends_with('/') || file.starts_with("//") || file.contains(['?', '#', '\0', '%']) || file == ":memory:" {
-            return Err(StoreError::Url(text.to_owned()));
-        }
-        Ok(Self(PathBuf::from(file)))
-    }
-
-    fn file(&self, data_dir: &Path) -> PathBuf {
-        data_dir.join(&self.0)
-    }
-}
-
-impl Default for StoreUrl {
-    fn default() -> Self {
-        Self(PathBuf::from("vouchgate.db"))
-    }
-}
-
-/// What may be shown of a URL that may hold a password.
-fn scheme(url: &str) -> String {
-    url.split_once(':').map_or_else(|| url.to_owned(), |(scheme, _)| format!("{scheme}:"))
-}
+pub use url::StoreUrl;
 
 /// Which part of a list to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,11 +126,14 @@ struct Shared {
     rng: Arc<dyn Rng>,
     memory: Memory,
     sink: RecordSink,
+    /// How far memory has followed what other nodes change.
+    seen: Mutex<Followed>,
 }
 
 impl Store {
-    /// Open the data directory, creating it (mode 0700) and the database as needed, and bring the schema up to
-    /// date. Takes the directory's lock: a second process is refused until this one has closed the store.
+    /// Open the data directory, creating it (mode 0700) and a SQLite database as needed, and bring the schema up to date.
+    /// Takes the directory's lock: a second process is refused until this one has closed the store. Several processes, each
+    /// with a directory of its own, may use one PostgreSQL database.
     ///
     /// Must be called within a Tokio runtime.
     pub async fn open(
@@ -164,13 +143,16 @@ impl Store {
         rng: Arc<dyn Rng>,
     ) -> Result<Self, StoreError> {
         let sink = RecordSink::new();
-        let engine = sqlite::open(&url.file(data_dir), data_dir, &clock, &sink).await?;
-        let rows = engine.fetch(sql("SELECT COALESCE(MAX(version), 0) FROM config_version")).await?;
-        let version = first(rows).ok_or(StoreError::Corrupt)?.take()?;
+        let engine: Box<dyn Engine> = match &url.0 {
+            Place::File(file) => Box::new(sqlite::open(&data_dir.join(file), data_dir, &clock, &sink).await?),
+            Place::Server(server) => Box::new(postgres::open(server, data_dir, &clock, &sink).await?),
+        };
+        let seen = Followed::read(&*engine).await?;
         let in_force = engine.fetch(revocations::in_force(clock.now())).await?;
         let in_force: Vec<_> = in_force.into_iter().map(revocations::read_with_tenant).collect::<Result<_, _>>()?;
-        let memory = Memory { version: watch::Sender::new(version), mirror: Arc::new(Mirror::new(in_force)) };
-        let shared = Shared { engine: Box::new(engine), clock, rng, memory, sink };
+        let mirror = Arc::new(Mirror::new(in_force));
+        let memory = Memory { version: watch::Sender::new(seen.configuration()), mirror, order: Order::default() };
+        let shared = Shared { engine, clock, rng, memory, sink, seen: Mutex::new(seen) };
         Ok(Self { shared: Arc::new(shared), tenant: Tenant::default() })
     }
 
@@ -212,6 +194,11 @@ impl Store {
     /// The database's own check of its files (slow on a large one): its complaints, none when sound.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
         self.shared.engine.check().await
+    }
+
+    /// Settings of the database server under which what an acknowledged write promises does not hold; none with SQLite.
+    pub async fn risks(&self) -> Result<Vec<String>, StoreError> {
+        self.shared.engine.risks().await
     }
 
     /// Finish what is queued, close the database and give the data directory free. Later calls fail with
@@ -358,19 +345,25 @@ impl Store {
     async fn write<T, F>(&self, body: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, Result<T, StoreError>> + Clone + Send + 'static,
     {
-        self.submit(move |tx| Box::pin(async move { Ok((body(tx).await?, Effects::default())) })).await
+        self.submit(Order::none(), move |tx| Box::pin(async move { Ok((body(tx).await?, Effects::default())) })).await
     }
 
-    /// Do `body` in a transaction that makes a new configuration version, which it is given.
+    /// Do `body` in a transaction that makes a new configuration version, which it is given. Such transactions come one
+    /// after the other, also those of other nodes.
     async fn change<T, F>(&self, body: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut dyn Connection, u64) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection, u64) -> BoxFuture<'c, Result<T, StoreError>> + Clone + Send + 'static,
     {
-        self.change_and_revoke(move |tx, version| Box::pin(async move { Ok((body(tx, version).await?, Vec::new())) }))
-            .await
+        self.submit(Order::none(), move |tx| {
+            Box::pin(async move {
+                let version = next(tx, "configuration").await?;
+                Ok((body(tx, version).await?, Effects { version: Some(version), changes: Vec::new() }))
+            })
+        })
+        .await
     }
 
     /// The same for what revokes too.
@@ -378,18 +371,14 @@ impl Store {
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut dyn Connection, u64) -> BoxFuture<'c, Result<(T, Vec<Change>), StoreError>>
+            + Clone
             + Send
             + 'static,
     {
-        // One counter over all tenants: a watcher of the highest version misses none of them.
-        let next = self.sql(
-            "INSERT INTO config_version (tenant, version)
-             VALUES ($1, (SELECT COALESCE(MAX(version), 0) + 1 FROM config_version))
-             ON CONFLICT (tenant) DO UPDATE SET version = excluded.version RETURNING version",
-        );
-        self.submit(move |tx| {
+        let order = self.shared.memory.order.adding().await;
+        self.submit(order, move |tx| {
             Box::pin(async move {
-                let version = first(tx.fetch(next).await?).ok_or(StoreError::Corrupt)?.take()?;
+                let version = next(tx, "configuration").await?;
                 let (value, changes) = body(tx, version).await?;
                 Ok((value, Effects { version: Some(version), changes }))
             })
@@ -397,16 +386,23 @@ impl Store {
         .await
     }
 
-    async fn submit<T, F>(&self, body: F) -> Result<T, StoreError>
+    async fn submit<T, F>(&self, order: engine::Held, body: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, engine::Outcome<T>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, engine::Outcome<T>> + Clone + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let memory = self.shared.memory.clone();
-        self.shared.engine.submit(Box::new(Task { body: Some(body), outcome: None, reply, memory }))?;
+        self.shared.engine.submit(Box::new(Task { body, outcome: None, reply, memory, order }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+/// Count a change of a kind. All who make such changes wait here for whoever makes one, until that is committed.
+async fn next(tx: &mut dyn Connection, kind: &'static str) -> Result<u64, StoreError> {
+    let count =
+        sql("UPDATE counters SET value = value + 1 WHERE tenant = '*' AND name = $1 RETURNING value").bind(kind);
+    first(tx.fetch(count).await?).ok_or(StoreError::Corrupt)?.take()
 }
 
 impl std::fmt::Debug for Store {

@@ -167,7 +167,7 @@ pub(crate) fn insert(records: &[Entry], placeholder: impl Fn(&mut String, usize)
         text.push(')');
     }
     let values = records.iter().flat_map(|(tenant, record)| values(tenant, record)).collect();
-    Statement { sql: Cow::Owned(text), values }
+    Statement { sql: Cow::Owned(text), values, lock: None }
 }
 
 /// One statement per key used, that notes its last use unless one nearly as late is noted.
@@ -188,6 +188,8 @@ pub(crate) fn last_used(records: &[Entry]) -> Vec<Statement> {
         .bind(at)
         .bind(at.minus(LAST_USED_STEP))
     };
+    // In one order, so that no two nodes wait for each other.
+    latest.sort_unstable_by_key(|(tenant, key, _)| (tenant.as_str(), *key));
     latest.into_iter().map(note).collect()
 }
 

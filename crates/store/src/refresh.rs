@@ -8,8 +8,10 @@ use std::time::Duration;
 use base::{Name, Timestamp};
 use vault::Sealed;
 
-use crate::engine::{Connection, Effects, Row, first};
+use crate::engine::{Connection, Effects, Row, Statement, first};
 use crate::error::at_most;
+use crate::revocations::{self, Revoke};
+use crate::revoked::Marks;
 use crate::{OWN_ISSUER, Store, StoreError, TokenFacts};
 use rotate::{Found, judge};
 
@@ -227,11 +229,14 @@ impl Refresh<'_> {
     /// Use a token up for its successor, all in one transaction. Who presents it is checked before anything changes.
     pub async fn rotate(self, rotate: Rotate) -> Result<Rotation, StoreError> {
         let store = self.0.clone();
+        let order = self.0.shared.memory.order.adding().await;
         self.0
-            .submit(move |tx| {
+            .submit(order, move |tx| {
                 Box::pin(async move {
                     let now = store.now();
-                    let Some(found) = first(tx.fetch(select(&store, rotate.presented)).await?) else {
+                    // Of any number that present it at the same time, the second sees what the first has made of it.
+                    let select = select(&store, rotate.presented).for_update();
+                    let Some(found) = first(tx.fetch(select).await?) else {
                         return Ok((Rotation::Unknown, Effects::default()));
                     };
                     let found = read_token(found)?;
@@ -339,15 +344,43 @@ async fn refuse_revoked(
     if store.revoked().check(&facts).is_some() {
         return Err(StoreError::Conflict("sign-in"));
     }
-    // A session revoked in this very commit is not in memory yet: a code used twice at once must give nothing.
-    let revoked = store
+    // One revoked in this very commit or by another node is not in memory yet; one that is being revoked now would not see
+    // this family to end it. So: no revocation between this look and the end of this transaction.
+    let counter = crate::engine::sql("SELECT value FROM counters WHERE tenant = '*' AND name = 'revocations'");
+    tx.fetch(counter.for_share()).await?;
+    let mut marks = Marks::default();
+    for row in tx.fetch(reaching(store, &facts)).await? {
+        let entry = revocations::read(row)?;
+        // Whatever its time: a code used twice at once must give nothing.
+        if matches!(&entry.what, Revoke::Session { issuer, .. } if issuer == OWN_ISSUER) {
+            return Err(StoreError::Conflict("session"));
+        }
+        marks.add(&entry);
+    }
+    if marks.check(&facts).is_some() { Err(StoreError::Conflict("sign-in")) } else { Ok(()) }
+}
+
+/// The revocations in force that name anything of a family to be.
+fn reaching(store: &Store, facts: &TokenFacts<'_>) -> Statement {
+    let theirs = facts.subject.split_once('|');
+    let origin = theirs.map(|(origin, _)| origin);
+    store
         .sql(
-            "SELECT 1 FROM revocations WHERE tenant = $1 AND kind = 'session' AND issuer = $2 AND value = $3
-             AND lifted_at IS NULL LIMIT 1",
+            "SELECT seq, kind, issuer, value, not_before, expires_at, at, by, reason, lifted_at, lifted_by
+             FROM revocations WHERE tenant = $1 AND lifted_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+             AND (kind, issuer, value) IN (VALUES ('everything', '', ''), ('issuer', $3, ''), ('issuer', $4, ''),
+                 ('subject', $3, $5), ('subject', $4, $6), ('client', $3, $7), ('session', $3, $8),
+                 ('session', $4, $9), ('device', $3, $10), ('device', $4, $10))",
         )
+        .bind(store.now())
         .bind(OWN_ISSUER)
-        .bind(family.session.as_deref());
-    if tx.fetch(revoked).await?.is_empty() { Ok(()) } else { Err(StoreError::Conflict("session")) }
+        .bind(origin)
+        .bind(facts.subject)
+        .bind(theirs.map(|(_, subject)| subject))
+        .bind(facts.client)
+        .bind(facts.session)
+        .bind(facts.upstream_session)
+        .bind(facts.device)
 }
 
 async fn insert_token(
@@ -370,7 +403,7 @@ async fn insert_token(
     if tx.execute(insert).await? == 0 { Err(StoreError::Exists("a refresh token")) } else { Ok(()) }
 }
 
-fn select(store: &Store, token: [u8; 32]) -> crate::engine::Statement {
+fn select(store: &Store, token: [u8; 32]) -> Statement {
     store
         .sql(concat!(
             "SELECT t.expires_at, t.rotated_at, t.successor, ",

@@ -5,7 +5,7 @@ use base::{Tenant, Timestamp};
 use crate::engine::{Connection, Effects, Row, Statement, first, sql};
 use crate::error::at_most;
 use crate::revoked::Change;
-use crate::{OWN_ISSUER, Page, Paged, Store, StoreError};
+use crate::{OWN_ISSUER, Page, Paged, Store, StoreError, next};
 
 /// What every list of revocations reads.
 macro_rules! select {
@@ -218,8 +218,9 @@ impl Revocations<'_> {
             at_most("reason", new.reason.len(), MAX_REASON)?;
         }
         let store = self.0.clone();
+        let order = self.0.shared.memory.order.adding().await;
         self.0
-            .submit(move |tx| {
+            .submit(order, move |tx| {
                 Box::pin(async move {
                     let mut entries = Vec::new();
                     for new in new {
@@ -247,14 +248,17 @@ impl Revocations<'_> {
             .bind(self.0.now())
             .bind(by);
         let (now, by) = (self.0.now(), by.to_owned());
+        let order = self.0.shared.memory.order.alone().await;
         self.0
-            .submit(move |tx| {
+            .submit(order, move |tx| {
                 Box::pin(async move {
+                    next(tx, "revocations").await?;
                     let entry = first(tx.fetch(find).await?).map(read).ok_or(StoreError::Missing("revocation"))??;
                     if !entry.what.can_be_lifted() {
                         return Err(StoreError::Missing("revocation that can be lifted"));
                     }
                     tx.execute(lift).await?;
+                    next(tx, "lifted").await?;
                     let rest = store
                         .sql(concat!(
                             select!(),
@@ -314,6 +318,16 @@ pub(crate) fn in_force(now: Timestamp) -> Statement {
     .bind(now)
 }
 
+/// Those written after the one numbered `seq`, oldest first, each after whether it is lifted: what another node's mirror
+/// lacks.
+pub(crate) fn written_since(seq: i64, limit: i64) -> Statement {
+    sql("SELECT CASE WHEN lifted_at IS NULL THEN 0 ELSE 1 END,
+                tenant, seq, kind, issuer, value, not_before, expires_at, at, by, reason, lifted_at, lifted_by
+         FROM revocations WHERE seq > $1 ORDER BY seq LIMIT $2")
+    .bind(seq)
+    .bind(limit)
+}
+
 pub(crate) fn read_with_tenant(mut row: Row) -> Result<(Tenant, Entry), StoreError> {
     let tenant = Tenant::new(row.take()?);
     Ok((tenant, read(row)?))
@@ -326,6 +340,8 @@ pub(crate) fn added(store: &Store, entry: &Entry) -> Change {
 /// Write one within a transaction, and end the refresh tokens it reaches.
 pub(crate) async fn write(store: &Store, tx: &mut dyn Connection, new: NewRevocation) -> Result<Entry, StoreError> {
     let now = store.now();
+    // Others see them in the order of their numbers, so they are numbered one after the other.
+    next(tx, "revocations").await?;
     let insert = store
         .sql(
             "INSERT INTO revocations (tenant, kind, issuer, value, not_before, expires_at, at, by, reason)
@@ -387,7 +403,7 @@ fn end_families(store: &Store, new: &NewRevocation, now: Timestamp) -> Option<St
     })
 }
 
-fn read(mut row: Row) -> Result<Entry, StoreError> {
+pub(crate) fn read(mut row: Row) -> Result<Entry, StoreError> {
     let seq = row.take()?;
     let (kind, issuer, value): (String, String, String) = (row.take()?, row.take()?, row.take()?);
     let what = Revoke::read(&kind, issuer, value).ok_or(StoreError::Row("not a kind of revocation"))?;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use base::{Tenant, Timestamp};
 use tokio::sync::watch;
@@ -151,6 +151,17 @@ impl Mirror {
         Revoked { mirror: Arc::clone(self), tenant: tenant.clone() }
     }
 
+    /// What is in force is this, all of it.
+    pub(crate) fn replace(&self, entries: impl IntoIterator<Item = (Tenant, Entry)>) {
+        let mut all: HashMap<Tenant, Marks> = HashMap::new();
+        for (tenant, entry) in entries {
+            all.entry(tenant).or_default().add(&entry);
+        }
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        *tenants = all;
+        self.changed(tenants);
+    }
+
     /// Put changes in force, then wake who watches.
     pub(crate) fn apply(&self, changes: Vec<Change>) {
         if changes.is_empty() {
@@ -169,6 +180,10 @@ impl Mirror {
                 }
             }
         }
+        self.changed(tenants);
+    }
+
+    fn changed(&self, tenants: RwLockWriteGuard<'_, HashMap<Tenant, Marks>>) {
         self.recount(&tenants);
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         drop(tenants);
@@ -218,7 +233,7 @@ impl Mark {
 type Scoped = HashMap<Box<str>, HashMap<Box<str>, Mark>>;
 
 #[derive(Debug, Default)]
-struct Marks {
+pub(crate) struct Marks {
     tokens: Scoped,
     subjects: Scoped,
     clients: Scoped,
@@ -230,7 +245,7 @@ struct Marks {
 }
 
 impl Marks {
-    fn check(&self, token: &TokenFacts<'_>) -> Option<Cause> {
+    pub(crate) fn check(&self, token: &TokenFacts<'_>) -> Option<Cause> {
         let issuer = token.issuer;
         let named = |marks: &Scoped, value: &str| find(marks, issuer, value).is_some();
         // These name the token or its key itself: no time makes them valid.
@@ -267,7 +282,7 @@ impl Marks {
         }
     }
 
-    fn add(&mut self, entry: &Entry) {
+    pub(crate) fn add(&mut self, entry: &Entry) {
         let mark = Mark { not_before: entry.not_before, expires_at: entry.expires_at };
         match &entry.what {
             Revoke::Issuer { issuer } => join(&mut self.issuers, issuer.as_str().into(), mark),

@@ -18,7 +18,7 @@ use super::block;
 use super::rows::{self, Lease, Moved};
 use super::window::Span;
 use crate::StoreError;
-use crate::engine::{Connection, Job};
+use crate::engine::{Connection, Job, Ran};
 
 /// How many blocks of past periods one flight settles.
 const BLOCKS: usize = 32;
@@ -382,11 +382,16 @@ impl Block {
 }
 
 impl Job for Flight {
-    fn run<'a>(&'a mut self, tx: &'a mut dyn Connection) -> BoxFuture<'a, bool> {
+    fn run<'a>(&'a mut self, tx: &'a mut dyn Connection) -> BoxFuture<'a, Ran> {
         Box::pin(async move {
             self.outcome = self.fly(tx).await;
-            self.outcome.is_ok()
+            Ran::of(&self.outcome)
         })
+    }
+
+    // What a node has leased is no other's business.
+    fn notifies(&self) -> bool {
+        false
     }
 
     fn finish(mut self: Box<Self>, committed: Result<(), StoreError>) {

@@ -1,6 +1,5 @@
 //! SQLite: WAL, one writer with group commit, readers beside it.
 
-mod dir;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -22,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Cell, Connection, Engine, Job, Row, Statement, Value, first, sql};
 use crate::migrate::{Migration, pending};
-use crate::{RecordSink, StoreError};
+use crate::{RecordSink, StoreError, dir};
 use writer::{Message, Writer};
 
 /// The steps of the schema, oldest first.
@@ -34,6 +33,7 @@ static MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/sqlite/0002_token_service.sql"),
     },
     Migration { version: 3, name: "ledger", sql: include_str!("../../migrations/sqlite/0003_ledger.sql") },
+    Migration { version: 4, name: "fleet", sql: include_str!("../../migrations/sqlite/0004_fleet.sql") },
 ];
 
 /// How many jobs wait at most; more are refused.
@@ -58,7 +58,7 @@ pub(crate) async fn open(
     sink: &RecordSink,
 ) -> Result<SqliteEngine, StoreError> {
     dir::prepare(data_dir)?;
-    let locks = dir::lock(data_dir, file)?;
+    let locks = dir::lock(data_dir, Some(file))?;
     dir::create_private(file)?;
     let options = SqliteConnectOptions::new()
         .filename(file)
@@ -122,6 +122,19 @@ impl Engine for SqliteEngine {
         })
     }
 
+    // All that matters is set with each connection.
+    fn risks(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn hint(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         Box::pin(async move {
             let mut complaints = Vec::new();
@@ -141,6 +154,7 @@ impl Engine for SqliteEngine {
 }
 
 impl Connection for SqliteConnection {
+    // One transaction at a time: a row that was read is nobody else's anyway.
     fn execute(&mut self, statement: Statement) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(
             async move { query(statement)?.execute(self).await.map(|done| done.rows_affected()).map_err(translate) },

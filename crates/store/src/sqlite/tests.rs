@@ -39,11 +39,15 @@ async fn hold(store: &Store) -> (oneshot::Sender<()>, tokio::task::JoinHandle<Re
     let (release, released) = oneshot::channel();
     let (inside, is_inside) = oneshot::channel();
     let holder = store.clone();
+    // A job may be run again, and so can be copied; this one is not.
+    let once = Arc::new(std::sync::Mutex::new(Some((inside, released))));
     #[allow(clippy::disallowed_methods)] // ends with its test
     let task = tokio::spawn(async move {
         holder
             .write(move |_| {
                 Box::pin(async move {
+                    let taken = once.lock().unwrap().take();
+                    let (inside, released) = taken.unwrap();
                     let _ = inside.send(());
                     let _ = released.await;
                     Ok(())
@@ -368,7 +372,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-            let select = Statement { sql: "SELECT $1, $2, $3".into(), values: values.clone() };
+            let select = Statement { sql: "SELECT $1, $2, $3".into(), values: values.clone(), lock: None };
             let mut row = Connection::fetch(&mut connection, select).await.unwrap().remove(0);
             for value in values {
                 match value {

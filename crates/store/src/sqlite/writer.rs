@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::engine::{Connection, Job, sql};
+use crate::engine::{Connection, Job, Ran, sql};
 use crate::records;
 use crate::sink::BATCH;
 use crate::{RecordSink, StoreError};
@@ -156,7 +156,7 @@ impl Writer {
     /// Do one job so that undoing it leaves the others' work alone. An error means the whole transaction is broken.
     async fn one(&mut self, job: &mut dyn Job) -> Result<(), StoreError> {
         self.connection.execute(sql("SAVEPOINT job")).await?;
-        if !job.run(&mut self.connection).await {
+        if job.run(&mut self.connection).await != Ran::Keep {
             self.connection.execute(sql("ROLLBACK TO job")).await?;
         }
         self.connection.execute(sql("RELEASE job")).await.map(drop)

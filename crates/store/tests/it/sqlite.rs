@@ -23,9 +23,8 @@ pub(crate) struct Sqlite {
 }
 
 impl Backend for Sqlite {
-    fn fresh() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self { dir, clock: FakeClock::at(Timestamp::from_secs(START)), seed: AtomicU64::new(1) }
+    fn fresh() -> Option<Self> {
+        Some(Self::new())
     }
 
     fn clock(&self) -> &FakeClock {
@@ -38,6 +37,11 @@ impl Backend for Sqlite {
 }
 
 impl Sqlite {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, clock: FakeClock::at(Timestamp::from_secs(START)), seed: AtomicU64::new(1) }
+    }
+
     async fn try_open(&self) -> Result<Store, StoreError> {
         let rng = Arc::new(SeededRng::new(self.seed.fetch_add(1, Ordering::Relaxed)));
         Store::open(&StoreUrl::default(), &self.data(), Arc::new(self.clock.clone()), rng).await
@@ -67,7 +71,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn data_is_readable_by_its_owner_only() {
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     let store = place.open().await;
     store.clients().create(new_client("c")).await.unwrap();
     assert_eq!(mode(&place.data()), 0o700);
@@ -85,7 +89,7 @@ async fn data_is_readable_by_its_owner_only() {
 
 #[tokio::test]
 async fn a_second_process_is_refused_until_the_first_has_closed() {
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     let first = place.open().await;
     let error = place.try_open().await.unwrap_err();
     assert_eq!(error.reason(), "store_locked");
@@ -97,7 +101,7 @@ async fn a_second_process_is_refused_until_the_first_has_closed() {
 
 #[tokio::test]
 async fn a_database_outside_the_data_directory_is_one_process_s_too() {
-    let (place, other) = (Sqlite::fresh(), Sqlite::fresh());
+    let (place, other) = (Sqlite::new(), Sqlite::new());
     let file = place.dir.path().join("shared.db");
     let url = StoreUrl::parse(&format!("sqlite:{}", file.display())).unwrap();
     let open = |dir: PathBuf| {
@@ -115,12 +119,12 @@ async fn a_database_outside_the_data_directory_is_one_process_s_too() {
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     place.open().await.close().await;
     place.tamper("INSERT INTO schema_version VALUES (7, 'from the future', 0)").await;
     let before = std::fs::read(place.file()).unwrap();
     let error = place.try_open().await.unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { found: 7, known: 3 }), "{error}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 7, known: 4 }), "{error}");
     assert_eq!(std::fs::read(place.file()).unwrap(), before);
     place.tamper("DELETE FROM schema_version WHERE version = 7").await;
     place.open().await.ping().await.unwrap();
@@ -128,13 +132,13 @@ async fn a_newer_schema_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_file_that_is_no_vouchgate_database_is_refused_and_left_alone() {
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     std::fs::create_dir(place.data()).unwrap();
     std::fs::write(place.file(), "x".repeat(8192)).unwrap();
     assert_eq!(place.try_open().await.unwrap_err().reason(), "store_corrupt");
     assert_eq!(std::fs::read(place.file()).unwrap(), "x".repeat(8192).as_bytes());
 
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     std::fs::create_dir(place.data()).unwrap();
     std::fs::write(place.file(), "").unwrap();
     place.tamper("CREATE TABLE recipes (name TEXT)").await;
@@ -144,7 +148,7 @@ async fn a_file_that_is_no_vouchgate_database_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn every_table_has_a_tenant_and_strict_types() {
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     place.open().await.close().await;
     let mut connection = SqliteConnection::connect(&format!("sqlite:{}", place.file().display())).await.unwrap();
     let tables = sqlx::query(
@@ -154,7 +158,7 @@ async fn every_table_has_a_tenant_and_strict_types() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    assert_eq!(tables.len(), 27);
+    assert_eq!(tables.len(), 30);
     for row in tables {
         let (table, strict, tenant): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
         assert!(strict, "{table}");
@@ -164,7 +168,7 @@ async fn every_table_has_a_tenant_and_strict_types() {
 
 #[tokio::test]
 async fn rows_swapped_in_the_file_do_not_open() {
-    let (place, vault, tenant) = (Sqlite::fresh(), test_vault(), Tenant::default());
+    let (place, vault, tenant) = (Sqlite::new(), test_vault(), Tenant::default());
     let store = place.open().await;
     for (secret, version, value) in [("a", 1, "old a"), ("a", 2, "new a"), ("b", 1, "the b")] {
         store.secrets().put(seal(&vault, secret, version, value)).await.unwrap();
@@ -202,7 +206,7 @@ async fn a_row_changed_by_hand_is_an_error_never_a_panic() {
         "UPDATE clients SET name = ' no name '",
     ];
     for change in changes {
-        let place = Sqlite::fresh();
+        let place = Sqlite::new();
         let store = place.open().await;
         store.clients().create(new_client("c")).await.unwrap();
         store.close().await;
@@ -210,7 +214,7 @@ async fn a_row_changed_by_hand_is_an_error_never_a_panic() {
         let store = place.open().await;
         assert_eq!(store.clients().list(&all()).await.unwrap_err().reason(), "store_row", "{change}");
     }
-    let (place, vault) = (Sqlite::fresh(), test_vault());
+    let (place, vault) = (Sqlite::new(), test_vault());
     let store = place.open().await;
     store.secrets().put(seal(&vault, "a", 1, "x")).await.unwrap();
     store.close().await;
@@ -220,7 +224,7 @@ async fn a_row_changed_by_hand_is_an_error_never_a_panic() {
 
 #[tokio::test]
 async fn a_database_the_process_may_not_make_is_named() {
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     std::fs::write(place.data(), "a file where the directory should be").unwrap();
     let error = place.try_open().await.unwrap_err();
     assert_eq!(error.reason(), "store_file");
@@ -229,7 +233,7 @@ async fn a_database_the_process_may_not_make_is_named() {
 
 #[tokio::test]
 async fn no_canary_is_in_any_file() {
-    let place = Sqlite::fresh();
+    let place = Sqlite::new();
     let (store, vault, tenant) = (place.open().await, test_vault(), Tenant::default());
     let canary = "canary-sk-0123456789";
     store.secrets().put(seal(&vault, "a", 1, canary)).await.unwrap();
@@ -259,8 +263,11 @@ fn a_url_is_read_strictly_and_its_password_is_not_repeated() {
     for wrong in ["", "sqlite", "sqlite::memory:", "sqlite://x", "sqlite:x?mode=ro", "sqlite:dir/", "mysql://x", "x"] {
         assert_eq!(StoreUrl::parse(wrong).unwrap_err().reason(), "store_url", "{wrong}");
     }
-    let error = StoreUrl::parse("postgres://vouchgate:hunter2@db/x").unwrap_err();
+    let error = StoreUrl::parse("postgers://vouchgate:hunter2@db/x").unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
+    let url = StoreUrl::parse("postgres://vouchgate:hunter2@db/x").unwrap();
+    assert_eq!((url.to_string().as_str(), url.is_shared()), ("postgres://vouchgate@db/x", true));
+    assert!(!format!("{url:?}").contains("hunter2"));
 }
 
 proptest! {

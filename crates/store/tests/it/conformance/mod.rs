@@ -19,8 +19,8 @@ use vault::{MasterKey, Vault};
 
 /// A place for one database.
 pub(crate) trait Backend: Sized {
-    /// An empty place.
-    fn fresh() -> Self;
+    /// An empty place; `None` where this machine cannot have it, which has been said.
+    fn fresh() -> Option<Self>;
     /// The clock its stores read.
     fn clock(&self) -> &FakeClock;
     /// Open what is there. Each opening draws other random ids.

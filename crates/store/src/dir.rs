@@ -12,11 +12,11 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| StoreError::file(dir, error))
 }
 
-/// Take the lock of the directory, and of a database that lies outside it. A lock is held while its file is open, and
-/// the system lets go of it when a process dies.
-pub(crate) fn lock(dir: &Path, database: &Path) -> Result<Vec<File>, StoreError> {
+/// Take the lock of the directory, and of a database file that lies outside it. A lock is held while its file is open,
+/// and the system lets go of it when a process dies.
+pub(crate) fn lock(dir: &Path, database: Option<&Path>) -> Result<Vec<File>, StoreError> {
     let mut locks = vec![lock_file(&dir.join("vouchgate.lock"), dir)?];
-    if database.parent() != Some(dir) {
+    if let Some(database) = database.filter(|database| database.parent() != Some(dir)) {
         let mut name = database.as_os_str().to_owned();
         name.push(".lock");
         locks.push(lock_file(Path::new(&name), database)?);
