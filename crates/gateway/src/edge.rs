@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
-use base::{LimitedBuffer, Problem};
+use base::{LimitedBuffer, Problem, Secret};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -34,6 +34,7 @@ use self::credential::CredentialError;
 use self::host::HostError;
 use crate::GatewayBody;
 use crate::challenge;
+use crate::endpoint::native;
 use crate::snapshot::{Limits, Snapshot};
 
 /// Who is at the other end of the connection.
@@ -163,6 +164,15 @@ impl EdgeError {
     }
 }
 
+/// The one credential of a request whose form has been checked.
+pub(crate) fn presented<'a>(snapshot: &Snapshot, head: &'a Parts) -> Option<Presented<'a>> {
+    let found = credential::find(&head.headers, head.uri.query(), snapshot.limits.token, &snapshot.credential_fields);
+    match found {
+        Ok(Credential::Presented(presented)) => Some(presented),
+        _ => None,
+    }
+}
+
 /// What no endpoint accepts: they would reflect the request or turn the connection into a tunnel.
 const NEVER: [Method; 2] = [Method::TRACE, Method::CONNECT];
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -233,6 +243,12 @@ impl<B> Inbound<B> {
     /// The request's one credential.
     pub(crate) fn credential(&self, limit: usize, fields: &CredentialFields) -> Result<Credential<'_>, EdgeError> {
         Ok(credential::find(&self.head.headers, self.head.uri.query(), limit, fields)?)
+    }
+
+    /// What a request presents that shows nothing else: what was sealed into the address it was told to send to.
+    pub(crate) fn sealed_credential(&self, snapshot: &Snapshot) -> Option<Secret<String>> {
+        let Endpoint::Native(provider, rest) = &self.endpoint else { return None };
+        native::sealed_credential(snapshot, (provider, rest), self.head.uri.query())
     }
 
     /// The request's one DPoP proof, whatever it is.

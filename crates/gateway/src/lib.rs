@@ -58,7 +58,7 @@ pub use upstream::{Credential, CredentialError};
 
 use admit::Limiter;
 use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};
-use edge::{EdgeError, Endpoint, Inbound, Received};
+use edge::{Credential as Shows, EdgeError, Endpoint, Inbound, Presented, Received};
 use endpoint::gemini::Method;
 use endpoint::{Answered, Asked, count, direct, embed, inference, models, native, openapi, proxy, realtime, service};
 use problem::Refusal;
@@ -312,11 +312,17 @@ impl Gateway {
     where
         B: Body<Data = Bytes, Error: Into<net::BoxError>> + Send,
     {
+        let mut credential = inbound
+            .credential(snapshot.limits.token, &snapshot.credential_fields)
+            .map_err(|error| self.turned_away(id, error))?;
+        // Google's SDKs send the pieces of an upload to the address they are told, with nothing but what is in it.
+        let sealed = matches!(credential, Shows::Absent).then(|| inbound.sealed_credential(snapshot)).flatten();
+        if let Some(text) = &sealed {
+            credential = Shows::Presented(Presented::in_address(text.expose()));
+        }
         let shown = Shown {
             head: &inbound.head,
-            credential: inbound
-                .credential(snapshot.limits.token, &snapshot.credential_fields)
-                .map_err(|error| self.turned_away(id, error))?,
+            credential,
             proof: inbound.proof().map_err(|error| self.turned_away(id, error))?,
             certificate: inbound.certificate,
             has_body: inbound.has_body(),

@@ -1,7 +1,10 @@
 //! What a provider stores for a caller (responses, files, batches) is that caller's alone: the provider knows only this
 //! gateway's key, so who made what is remembered here, and everybody else is told that there is no such thing.
 
+pub(crate) mod google;
+
 use base::{Name, Problem};
+use config::ProviderDialect;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use llm::{JsonError, Limits};
@@ -47,7 +50,7 @@ impl Objects for store::Store {
 }
 
 /// Collections in which providers keep what callers make.
-const COLLECTIONS: [&str; 21] = [
+const COLLECTIONS: [&str; 20] = [
     "/responses",
     "/files",
     "/batches",
@@ -63,7 +66,6 @@ const COLLECTIONS: [&str; 21] = [
     "/evals",
     "/videos",
     "/skills",
-    "/cachedContents",
     "/realtime/sessions",
     // Cohere's.
     "/datasets",
@@ -86,9 +88,17 @@ pub(crate) enum Resource<'a> {
     Other,
 }
 
+/// What `below` is about at a provider that speaks `dialect`.
+pub(crate) fn resource_at(dialect: ProviderDialect, below: &str) -> Resource<'_> {
+    if dialect == ProviderDialect::Gemini { google::resource(below) } else { resource(below) }
+}
+
 /// Whether `below` is the object itself, not something below it: `/files/file-1`.
-pub(crate) fn is_whole(below: &str, id: &str) -> bool {
+pub(crate) fn is_whole(dialect: ProviderDialect, below: &str, id: &str) -> bool {
     let below = below.strip_suffix('/').unwrap_or(below);
+    if dialect == ProviderDialect::Gemini {
+        return below.ends_with(id);
+    }
     COLLECTIONS.iter().any(|collection| {
         beneath(below, collection).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest == id)
     })
@@ -118,7 +128,7 @@ pub(crate) fn resource(below: &str) -> Resource<'_> {
 }
 
 /// Members that name a stored object, wherever they stand in a request.
-const REFERENCES: [&str; 22] = [
+const REFERENCES: [&str; 20] = [
     "previous_response_id",
     "response_id",
     "file_id",
@@ -137,8 +147,6 @@ const REFERENCES: [&str; 22] = [
     "batch_id",
     "upload_id",
     "skill_id",
-    "cached_content",
-    "cachedContent",
     "dataset_id",
     "input_dataset_id",
 ];
@@ -152,18 +160,25 @@ const OF_EVERYBODY: &str = "*";
 /// A request has been measured by the limits of the configuration, which may be wide.
 const ALL_OF_IT: Limits = Limits { depth: 512, nodes: usize::MAX, unique_members: false };
 
-/// Members that name a file at Google by its address; others' addresses are pages anybody may read.
-const GOOGLE_FILES: [&str; 2] = ["fileUri", "file_uri"];
+/// Members that name what Google stores: a file by its address or its name, and others by theirs.
+const GOOGLES: [&str; 13] = [
+    "fileUri",
+    "file_uri",
+    "fileName",
+    "file_name",
+    "cachedContent",
+    "cached_content",
+    "fileSearchStoreNames",
+    "file_search_store_names",
+    "operationName",
+    "operation_name",
+    "previous_interaction_id",
+    "previousInteractionId",
+    "tunedModel",
+];
 
 /// The member by which Bedrock is told to read from a bucket: with this gateway's rights, so it is nobody's here.
 const BUCKET: &str = "s3Location";
-
-/// The file an address at Google names.
-fn google_file(uri: &str) -> Option<&str> {
-    let lower = uri.to_ascii_lowercase();
-    let stored = !lower.starts_with("http") || !lower.contains("://") || lower.contains("googleapis.com");
-    Some(uri).filter(|_| stored).and_then(|uri| uri.rsplit('/').next()).filter(|id| !id.is_empty())
-}
 
 /// The stored objects a request names. Almost every request names none, which is seen without parsing it.
 pub(crate) fn references(body: &[u8]) -> Vec<String> {
@@ -187,7 +202,7 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
 fn may_name_object(body: &[u8]) -> bool {
     memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
         Some([b'"', text @ ..]) => {
-            let names = REFERENCES.iter().chain(&SPOKEN_OF).chain(&GOOGLE_FILES).chain([&BUCKET]);
+            let names = REFERENCES.iter().chain(&SPOKEN_OF).chain(&GOOGLES).chain([&BUCKET]);
             let mut names = names.map(|name| name.as_bytes());
             // Almost no string begins with the same letter: compared before all of it is.
             names.any(|name| name.first() == text.first() && text.starts_with(name))
@@ -284,8 +299,8 @@ fn collect(value: &Value, found: &mut Vec<String>) {
                 if REFERENCES.contains(&name.as_str()) {
                     named(value, found);
                 }
-                if GOOGLE_FILES.contains(&name.as_str()) {
-                    found.extend(value.as_str().and_then(google_file).map(str::to_owned));
+                if GOOGLES.contains(&name.as_str()) {
+                    google::named(name, value, found);
                 }
                 if name == BUCKET {
                     found.extend(value.get("uri").and_then(Value::as_str).map(str::to_owned));
@@ -375,6 +390,7 @@ mod tests {
         assert_eq!(resource("/embeddings"), Resource::Other);
         assert_eq!(resource("/Files/file-1"), Resource::Object("file-1"), "some servers ignore case");
         assert_eq!(resource("/RESPONSES"), Resource::Collection);
+        let is_whole = |below, id| is_whole(ProviderDialect::OpenAi, below, id);
         assert!(is_whole("/files/file-1", "file-1"));
         assert!(is_whole("/messages/batches/msgbatch_1/", "msgbatch_1"));
         assert!(!is_whole("/vector_stores/vs_1/files/file-1", "vs_1"));
@@ -397,6 +413,16 @@ mod tests {
         assert_eq!(seen(r#"{"data_source":{"source":{"type":"file_id","id":"file-1"}}}"#), ["file-1"]);
         assert_eq!(seen(r#"{"data_source":{"source":{"type":"responses"}}}"#), [OF_EVERYBODY]);
         assert_eq!(seen(r#"{"data_source":{"type":"stored_completions"}}"#), [OF_EVERYBODY]);
+        // Google's names have their collection before them.
+        assert_eq!(seen(r#"{"cachedContent":"projects/p/cachedContents/c"}"#), ["cachedContents/c"]);
+        assert_eq!(seen(r#"{"contents":[{"parts":[{"fileData":{"fileUri":"files/f"}}]}]}"#), ["files/f"]);
+        assert_eq!(seen(r#"{"batch":{"input_config":{"file_name":"files/f"}}}"#), ["files/f"]);
+        assert!(seen(r#"{"functionCall":{"args":{"file_name":"a.txt"}}}"#).is_empty(), "a tool's argument");
+        assert_eq!(
+            seen(r#"{"tools":[{"fileSearch":{"fileSearchStoreNames":["fileSearchStores/s"]}}]}"#),
+            ["fileSearchStores/s"]
+        );
+        assert_eq!(seen(r#"{"previous_interaction_id":"v1_x"}"#), ["interactions/v1_x"]);
         // Other parsers stumble over these, and would see nothing; providers do not.
         for beside in [r#""\ud800""#, "1e400", "-2.5e310", &("[".repeat(200) + &"]".repeat(200))] {
             assert_eq!(seen(&format!(r#"{{"file_id":"file-1","beside":{beside}}}"#)), ["file-1"], "{beside}");
@@ -446,8 +472,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_path_and_body_are_judged_without_panic(path in "/[a-z/_]{0,30}", body in any::<Vec<u8>>()) {
+        fn any_path_and_body_are_judged_without_panic(path in "(/(files|batches|models|operations|a)){0,2}[a-zé/_:]{0,20}", body in any::<Vec<u8>>()) {
             resource(&path);
+            if let Resource::Object(key) = google::resource(&path) {
+                prop_assert!(path.contains(key) && key.split('/').count() == 2, "one name of one collection: {}", key);
+            }
             references(&body);
             form_names_object(&body);
         }

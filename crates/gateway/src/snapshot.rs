@@ -222,6 +222,11 @@ impl KeyRing {
         Self { vault, keys: keys.into_iter().map(|key| (key.hash, Arc::new(key))).collect() }
     }
 
+    /// The vault that knows them.
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
     /// The key presented as this text, expired or not.
     pub(crate) fn find(&self, presented: &str) -> Option<&Arc<ApiKey>> {
         let hashes = self.vault.keyed_hashes(HashPurpose::ApiKey, presented.as_bytes());

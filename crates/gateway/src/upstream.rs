@@ -40,6 +40,15 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("vouchgate/", e
 const PASSED_OPENAI: [&str; 1] = ["openai-beta"];
 const PASSED_ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 const PASSED_ANTHROPIC_BETA: [&str; 1] = ["anthropic-beta"];
+/// Google's protocol for uploads (ai.google.dev/api/files).
+const PASSED_UPLOAD: [&str; 6] = [
+    "x-goog-upload-protocol",
+    "x-goog-upload-command",
+    "x-goog-upload-offset",
+    "x-goog-upload-header-content-length",
+    "x-goog-upload-header-content-type",
+    "x-goog-upload-file-name",
+];
 const PASSED_BEDROCK: [&str; 6] = [
     "x-amzn-bedrock-accept",
     "x-amzn-bedrock-trace",
@@ -457,6 +466,7 @@ fn provider_headers((provider, path): (&Provider, &PathAndQuery), caller: &Heade
         }
         // Where Google has Anthropic's models.
         ProviderDialect::Gemini if path.path().contains("/publishers/anthropic/") => PASSED_ANTHROPIC_BETA.as_slice(),
+        ProviderDialect::Gemini if path.path().contains("/upload/") => PASSED_UPLOAD.as_slice(),
         ProviderDialect::Gemini | ProviderDialect::Cohere => &[],
         ProviderDialect::Bedrock => PASSED_BEDROCK.as_slice(),
     };

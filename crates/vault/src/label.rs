@@ -18,10 +18,13 @@ pub enum Purpose {
     /// What a one-time credential of the token service stands for: an authorization code, a pushed request, a device
     /// code, a sign-in under way.
     Grant,
+    /// An upload under way at a provider, and who began it: it stands in the address that the pieces are sent to.
+    Upload,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 5] = [Self::Secret, Self::SigningKey, Self::Answer, Self::Successor, Self::Grant];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Secret, Self::SigningKey, Self::Answer, Self::Successor, Self::Grant, Self::Upload];
 
     /// The stable name that goes into key derivation and associated data.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Purpose {
             Self::Answer => "answer",
             Self::Successor => "successor",
             Self::Grant => "grant",
+            Self::Upload => "upload",
         }
     }
 }

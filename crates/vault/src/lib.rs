@@ -204,23 +204,24 @@ impl Keys {
         let hashing = |purpose: HashPurpose| {
             master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
         };
-        let [secret, signing, answer, successor, grant] = Purpose::ALL.map(wrapping);
+        let [secret, signing, answer, successor, grant, upload] = Purpose::ALL.map(wrapping);
         let [api_key, client, admin, fingerprint, refresh, code] = HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
-            wrapping: [secret?, signing?, answer?, successor?, grant?],
+            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?],
             hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?],
         })
     }
 
     fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
-        let [secret, signing, answer, successor, grant] = &self.wrapping;
+        let [secret, signing, answer, successor, grant, upload] = &self.wrapping;
         match purpose {
             Purpose::Secret => secret,
             Purpose::SigningKey => signing,
             Purpose::Answer => answer,
             Purpose::Successor => successor,
             Purpose::Grant => grant,
+            Purpose::Upload => upload,
         }
     }
 

@@ -61,6 +61,13 @@ pub(crate) struct Presented<'a> {
     pub(crate) field: &'static str,
 }
 
+impl<'a> Presented<'a> {
+    /// A credential that was sealed into the address of the request.
+    pub(crate) const fn in_address(text: &'a str) -> Self {
+        Self { scheme: Scheme::Bearer, text, field: "x-goog-api-key" }
+    }
+}
+
 /// How a token is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {

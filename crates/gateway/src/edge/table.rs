@@ -6,7 +6,7 @@ use http::{HeaderValue, Method};
 
 use super::{is_json, path};
 use crate::endpoint::direct::Direct;
-use crate::endpoint::gemini;
+use crate::endpoint::{gemini, native};
 use crate::objects;
 use crate::snapshot::{Limits, Provider, Service, Snapshot, Upstream};
 
@@ -89,6 +89,7 @@ impl Endpoint {
     pub(crate) fn most(&self, limits: &Limits) -> usize {
         match self {
             Self::Direct(direct) if direct.takes_files() => limits.upload.max(limits.body),
+            Self::Native(provider, rest) if native::is_upload(provider, rest) => limits.upload.max(limits.body),
             _ => limits.body,
         }
     }

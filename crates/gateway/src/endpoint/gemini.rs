@@ -37,6 +37,7 @@ impl Path {
     pub(crate) fn of(path: &str) -> Option<Self> {
         let known = ["/v1beta/models/", "/v1/models/", "/models/"].iter().find_map(|prefix| path.strip_prefix(prefix));
         // Some clients take a name with a slash for a path of its own.
+        let known = known.or_else(|| path.strip_prefix('/').filter(|rest| rest.starts_with("tunedModels/")));
         let rest = known.or_else(|| path.strip_prefix("/v1beta/").filter(|rest| rest.contains('/')))?;
         let (model, method) = rest.rsplit_once(':')?;
         let stream = method == "streamGenerateContent";
@@ -127,6 +128,7 @@ mod tests {
         assert_eq!(Path::of("/v1/models/vouchgate%2Fecho:streamGenerateContent"), path("vouchgate/echo", true));
         assert_eq!(Path::of("/v1beta/models/llama:8b:generateContent"), path("llama:8b", false));
         assert_eq!(Path::of("/v1beta/vouchgate/echo:generateContent"), path("vouchgate/echo", false));
+        assert_eq!(Path::of("/tunedModels/t:generateContent"), path("tunedModels/t", false));
         for other in [
             "/v1beta/models/:generateContent",
             "/v1beta/models/x",

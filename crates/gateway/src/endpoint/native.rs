@@ -2,6 +2,7 @@
 //! only what that caller stored.
 
 mod created;
+mod upload;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, is_familiar, mod
 use llm::{Dialect, Framing};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
+
+pub(crate) use self::upload::{is_upload, sealed_credential};
 
 use super::within::{self, Makes};
 use super::{Answered, Asked, bedrock, gemini, request_problem};
@@ -48,7 +51,10 @@ struct Native<'a> {
 pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, receipt: &mut Receipt) -> Answered {
     let below = provider.below(rest);
     let method = &asked.head.method;
-    check_form(&asked)?;
+    let media = upload::is_media(&asked, provider, rest);
+    if !media {
+        check_form(&asked)?;
+    }
     let query = asked.head.uri.query();
     if CREDENTIALS.iter().any(|name| edge::query_names(query, name)) {
         return Err(
@@ -61,6 +67,7 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
             own: Some(seen.model.clone()).filter(|model| !model.is_empty()),
             others: seen.other_models.clone(),
         },
+        None if media => Models::default(),
         None => models_of(&asked)?,
     };
     if let Some(model) = provider.named(rest) {
@@ -115,14 +122,19 @@ async fn pass_on(
         provider,
         method,
         below,
-        resource: objects::resource(below),
+        resource: objects::resource_at(provider.dialect, below),
         seen,
         limit: asked.snapshot.limits.response_body,
     };
     native.check_path(receipt).await?;
-    check(&[&provider.name], &asked.body, receipt).await?;
+    if !upload::is_media(asked, provider, rest) {
+        check(&[&provider.name], &asked.body, receipt).await?;
+    }
     let (body, stripped) = native.body(&asked.body, reservation.permit().max_output_tokens());
-    let path = provider.native_path(rest, query).ok_or_else(bad_path)?;
+    let path = match upload::continued(asked, (provider, rest), receipt)? {
+        Some(path) => path,
+        None => provider.native_path(rest, query).ok_or_else(bad_path)?,
+    };
     let kind = asked.head.headers.get(header::CONTENT_TYPE).cloned().filter(|_| !body.is_empty());
     let accept = asked.head.headers.get(header::ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*"));
     let asking = Asking {
@@ -137,7 +149,9 @@ async fn pass_on(
     };
     let response = upstream::ask(&reservation, receipt, asking).await.map_err(|error| error.problem())?;
     upstream::check_head(&response).map_err(|error| error.problem())?;
-    let answer = native.finish(response, stripped, &asked.body, receipt).await?;
+    let told = upload::told(asked, (provider, rest), response.headers(), receipt)?;
+    let mut answer = native.finish(response, stripped, &asked.body, receipt).await?;
+    answer.headers.extend(told);
     if let Content::Whole(body, _) = &answer.content
         && !answer.status.is_success()
         && upstream::repeats_key(provider, body)
@@ -357,10 +371,11 @@ impl Native<'_> {
         let encoded = upstream::is_encoded(&head.headers);
         let mut framing = upstream::framing(&head.headers)
             .filter(|framing| status.is_success() && (*framing == Framing::Sse || self.seen.is_some()));
-        let makes = status.is_success() && created::is_made(self.method, self.below, self.resource, sent);
+        let makes = status.is_success()
+            && created::is_made(self.provider.dialect, (self.method, self.below), self.resource, sent);
         let lists = status.is_success() && self.method == Method::GET && self.resource == Resource::Collection;
         // What is deleted speaks of itself once more.
-        let tells = within::may_make_below(self.below, self.seen.as_ref());
+        let tells = within::may_make_below(self.provider.dialect, self.below, self.seen.as_ref());
         let tells = tells.filter(|_| status.is_success() && self.method != Method::DELETE);
         if encoded && (makes || lists || tells.is_some()) {
             return Err(UpstreamError::Encoding.problem().into());
@@ -381,15 +396,18 @@ impl Native<'_> {
                 }
                 _ => Box::new(Opaque::new(true)),
             };
-            let (first, body) =
-                if makes { created::claim_streamed(body, self.provider, receipt).await? } else { (ready, body) };
+            let (first, body) = if makes {
+                created::claim_streamed(body, (self.provider, self.below), receipt).await?
+            } else {
+                (ready, body)
+            };
             let answer = Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) };
             return self.told(answer, tells, receipt).await;
         }
         if status.is_success()
             && self.method == Method::DELETE
             && let Resource::Object(id) = self.resource
-            && objects::is_whole(self.below, id)
+            && objects::is_whole(self.provider.dialect, self.below, id)
         {
             created::forget(self.provider, id, receipt).await;
         }
@@ -399,10 +417,10 @@ impl Native<'_> {
         }
         let mut bytes = upstream::read(ready.pop_front(), body, self.limit).await.map_err(|error| error.problem())?;
         if makes {
-            created::claim(&bytes, self.provider, receipt).await?;
+            created::claim(&bytes, (self.provider, self.below), receipt).await?;
         }
         if lists {
-            bytes = created::filter(&bytes, self.provider, receipt).await?;
+            bytes = created::filter(&bytes, (self.provider, self.below), receipt).await?;
         }
         if let (Some((dialect, _)), true) = (&self.seen, status.is_success()) {
             let usage = peek_response(*dialect, &bytes).usage;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base::{Name, Problem};
 use bytes::Bytes;
+use config::ProviderDialect;
 use futures_util::FutureExt;
 use llm::passthrough::Peek;
 use llm::{Dialect, SseDecoder, SseEvent, Usage};
@@ -31,6 +32,8 @@ pub(super) enum Makes {
     Files,
     /// The answer itself is stored, too, and each item of it can be referred to.
     Items,
+    /// What a batch or an operation of Google's made, or a job of Cohere's.
+    Results,
 }
 
 /// What the answer to a request in this dialect may speak of: tools make something, and the Responses API stores what it is
@@ -44,9 +47,16 @@ pub(super) fn may_make(dialect: Dialect, seen: &Peek) -> Option<Makes> {
 }
 
 /// The same for an answer of a provider's own API, below its base.
-pub(super) fn may_make_below(below: &str, seen: Option<&(Dialect, Peek)>) -> Option<Makes> {
+pub(super) fn may_make_below(dialect: ProviderDialect, below: &str, seen: Option<&(Dialect, Peek)>) -> Option<Makes> {
     if let Some((dialect, seen)) = seen {
         return may_make(*dialect, seen);
+    }
+    if dialect == ProviderDialect::Gemini {
+        let done = below.starts_with("/batches/") || below.contains("/operations/");
+        return done.then_some(Makes::Results);
+    }
+    if dialect == ProviderDialect::Cohere {
+        return below.starts_with("/embed-jobs/").then_some(Makes::Results);
     }
     let responses = below.strip_prefix("/responses").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     responses.then_some(Makes::Items)
@@ -108,15 +118,22 @@ struct Made {
     known: HashSet<String>,
     new: Vec<String>,
     items: bool,
+    results: bool,
 }
 
 impl Made {
     fn of(makes: Makes) -> Self {
-        Self { items: makes == Makes::Items, ..Self::default() }
+        Self { items: makes == Makes::Items, results: makes == Makes::Results, ..Self::default() }
     }
 
     /// Look at an answer, or an event of one.
     fn see(&mut self, json: &[u8]) {
+        if self.results {
+            let value = serde_json::from_slice::<Value>(json).unwrap_or_default();
+            let output = text(Some(&value), "output_dataset_id").map(str::to_owned);
+            self.note(objects::google::results(&value).into_iter().chain(output));
+            return;
+        }
         let told = |name: &str| memchr::memmem::find(json, name.as_bytes()).is_some();
         // An escape could hide a name.
         let stored = self.items && (told("\"item\"") || told("\"response\""));
@@ -125,9 +142,13 @@ impl Made {
         }
         let Ok(value) = serde_json::from_slice::<Value>(json) else { return };
         let items = if self.items { stored_in(&value) } else { Vec::new() };
-        for id in made_in(&value).into_iter().chain(items) {
-            if self.known.len() < MOST && self.known.insert(id.to_owned()) {
-                self.new.push(id.to_owned());
+        self.note(made_in(&value).into_iter().chain(items).map(str::to_owned));
+    }
+
+    fn note(&mut self, ids: impl IntoIterator<Item = String>) {
+        for id in ids {
+            if self.known.len() < MOST && self.known.insert(id.clone()) {
+                self.new.push(id);
             }
         }
     }

@@ -359,6 +359,22 @@ impl Provider {
         self.base.strip_suffix("/v1").unwrap_or(&self.base)
     }
 
+    /// The part of a path at which Google takes and gives the bytes of files (`/upload/v1beta/files`), and what follows it.
+    fn wing<'p>(&self, rest: &'p str) -> Option<(&'static str, &'p str)> {
+        let wings = ["/upload", "/download"].into_iter().filter(|_| self.takes_uploads());
+        wings.into_iter().find_map(|wing| Some((wing, rest.strip_prefix(wing).filter(|below| below.starts_with('/'))?)))
+    }
+
+    /// Whether files are sent to it by Google's protocol for uploads.
+    pub(crate) fn takes_uploads(&self) -> bool {
+        self.dialect == ProviderDialect::Gemini && self.cloud.is_none()
+    }
+
+    /// What stands before the version in its base path: where its uploads begin.
+    pub(crate) fn root_path(&self) -> &str {
+        self.base.rfind('/').and_then(|at| self.base.get(..at)).unwrap_or_default()
+    }
+
     /// Whether a path below `/providers/NAME` is of Ollama's own API, which stands beside `OpenAI`'s.
     pub(crate) fn is_own(&self, rest: &str) -> bool {
         self.kind == ProviderKind::Ollama && rest.starts_with("/api/")
@@ -371,6 +387,10 @@ impl Provider {
             return cloud.native(rest, query);
         }
         let below = self.below(rest);
+        if let Some((wing, _)) = self.wing(rest) {
+            let version = self.base.strip_prefix(self.root_path()).unwrap_or_default();
+            return join(&format!("{}{wing}{version}", self.root_path()), below, query);
+        }
         match self.dialect {
             _ if self.is_own(rest) => join(self.root(), rest, query),
             // The version is the caller's to say: v1 and v2 are different APIs.
@@ -398,7 +418,13 @@ impl Provider {
         if let Some(cloud) = &self.cloud {
             return cloud.below(rest);
         }
+        let rest = self.wing(rest).map_or(rest, |(_, below)| below);
         let without = |prefix: &str| rest.strip_prefix(prefix).filter(|below| below.starts_with('/'));
+        if self.dialect == ProviderDialect::Gemini {
+            // Each version is below its own name, whichever is configured.
+            let version = ["/v1beta", "/v1alpha", "/v1"].into_iter().find_map(without);
+            return without(&self.base).filter(|_| !self.base.is_empty()).or(version).unwrap_or(rest);
+        }
         if self.dialect == ProviderDialect::Bedrock {
             return without("/openai/v1").or_else(|| without("/v1")).unwrap_or(rest);
         }
@@ -541,6 +567,19 @@ mod tests {
         }
         assert_eq!(provider("groq", "https://api.example/openai/v1").below("/openai/v1/files/x"), "/files/x");
         assert_eq!(provider("openai", "https://api.example/v1").below("/v1/v1/files"), "/v1/files");
+    }
+
+    #[test]
+    fn googles_files_are_sent_and_fetched_beside_its_api() {
+        let google = provider("gemini", "https://api.example/proxy/v1beta");
+        let native = |rest| google.native_path(rest, None).expect("path").to_string();
+        for rest in ["/v1beta/files/x", "/files/x", "/v1/files/x", "/proxy/v1beta/files/x"] {
+            assert_eq!((native(rest).as_str(), google.below(rest)), ("/proxy/v1beta/files/x", "/files/x"), "{rest}");
+        }
+        assert_eq!(native("/upload/v1beta/files"), "/proxy/upload/v1beta/files");
+        assert_eq!(google.below("/upload/v1beta/files"), "/files");
+        assert_eq!(native("/download/v1beta/files/x:download"), "/proxy/download/v1beta/files/x:download");
+        assert_eq!(provider("openai", "https://api.example/v1").below("/upload/v1/files"), "/upload/v1/files");
     }
 
     #[test]

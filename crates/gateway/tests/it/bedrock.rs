@@ -337,7 +337,7 @@ async fn its_surface_of_openais_dialects_is_asked_where_it_is() {
     assert_eq!(mock.request(0).await.target, "/openai/v1/chat/completions");
     assert_eq!(mock.request(1).await.target, "/v1/chat/completions");
     verify(mock.request(0).await.as_ref(), PROVIDER_KEY.as_bytes(), "eu-central-1");
-    let answer = world.post("/v1/embeddings", &json!({"model": "b/amazon.titan-embed-text-v2:0", "input": "x"})).await;
+    let answer = world.post("/v1/embeddings", &json!({"model": "b/anthropic.claude-x", "input": "x"})).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "unsupported_parameter"));
 }
 

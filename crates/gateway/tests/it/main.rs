@@ -24,6 +24,7 @@ mod edge;
 mod embed;
 mod failures;
 mod gemini;
+mod google;
 mod harness;
 mod inference;
 mod limits;

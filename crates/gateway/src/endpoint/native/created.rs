@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use config::ProviderDialect;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use llm::SseDecoder;
 use net::UpstreamBody;
 use serde_json::Value;
 
-use crate::objects::{self, Resource};
+use crate::objects::{self, Resource, google};
 use crate::problem::Refusal;
 use crate::settle::Receipt;
 use crate::snapshot::Provider;
@@ -19,7 +20,12 @@ use crate::upstream::UpstreamError;
 const FIRST_EVENT: usize = 256 * 1024;
 
 /// Whether a call, if it succeeds, makes something that can be asked for later.
-pub(super) fn is_made(method: &Method, below: &str, resource: Resource<'_>, sent: &[u8]) -> bool {
+pub(super) fn is_made(
+    dialect: ProviderDialect,
+    (method, below): (&Method, &str),
+    resource: Resource<'_>,
+    sent: &[u8],
+) -> bool {
     if method != Method::POST && method != Method::PUT {
         return false;
     }
@@ -28,24 +34,34 @@ pub(super) fn is_made(method: &Method, below: &str, resource: Resource<'_>, sent
         // Kept only if asked for.
         "/chat/completions" => store() == Some(true),
         // Kept unless asked not to.
-        "/responses" => store() != Some(false),
+        "/responses" | "/interactions" => store() != Some(false),
         "/threads/runs" => true,
+        below if dialect == ProviderDialect::Gemini && google::lasts(below) => true,
         _ => matches!(resource, Resource::Collection | Resource::Object(_)),
     }
 }
 
 /// Note whose it is, before the caller learns its id. Without that the caller could never use it, so it is an error.
-pub(super) async fn claim(body: &[u8], provider: &Provider, receipt: &Receipt) -> Result<(), Refusal> {
+pub(super) async fn claim(body: &[u8], (provider, below): (&Provider, &str), receipt: &Receipt) -> Result<(), Refusal> {
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
-    match id_of(&value) {
-        Some(id) => claim_id(id, provider, receipt).await,
-        None => Ok(()),
+    for id in ids_of(&value, provider.dialect, below) {
+        claim_id(&id, provider, receipt).await?;
     }
+    Ok(())
 }
 
-/// The id of what an answer, or the first event of a streamed one, speaks of.
-fn id_of(value: &Value) -> Option<&str> {
-    value.get("id").or_else(|| value.get("response")?.get("id"))?.as_str()
+/// What an answer, or the first event of a streamed one, says was made.
+fn ids_of(value: &Value, dialect: ProviderDialect, below: &str) -> Vec<String> {
+    let one = |id: Option<&Value>| id.and_then(Value::as_str).map(str::to_owned).into_iter().collect();
+    match dialect {
+        ProviderDialect::Gemini => google::made(value, google::collection(below)),
+        ProviderDialect::Cohere => {
+            // docs.cohere.com/reference: a job has a member of its own for it, some things stand inside another.
+            let inside = ["dataset", "connector", "finetuned_model"].iter().find_map(|name| value.get(name)?.get("id"));
+            one(value.get("id").or_else(|| value.get("job_id")).or(inside))
+        }
+        _ => one(value.get("id").or_else(|| value.get("response")?.get("id"))),
+    }
 }
 
 async fn claim_id(id: &str, provider: &Provider, receipt: &Receipt) -> Result<(), Refusal> {
@@ -57,7 +73,7 @@ async fn claim_id(id: &str, provider: &Provider, receipt: &Receipt) -> Result<()
 /// Read a stream up to its first event, and note whose is what that names. Returns the pieces read.
 pub(super) async fn claim_streamed(
     mut body: UpstreamBody,
-    provider: &Provider,
+    (provider, below): (&Provider, &str),
     receipt: &Receipt,
 ) -> Result<(VecDeque<Bytes>, UpstreamBody), Refusal> {
     let mut decoder = SseDecoder::new(FIRST_EVENT);
@@ -69,7 +85,7 @@ pub(super) async fn claim_streamed(
         let mut id = None;
         let fed = decoder.feed(&piece, |event, _| {
             let value = serde_json::from_str::<Value>(&event.data).ok();
-            id = id.take().or_else(|| value.as_ref().and_then(id_of).map(str::to_owned));
+            id = id.take().or_else(|| ids_of(value.as_ref()?, provider.dialect, below).pop());
         });
         size += piece.len();
         pieces.push_back(piece);
@@ -92,32 +108,51 @@ pub(super) async fn forget(provider: &Provider, id: &str, receipt: &Receipt) {
 }
 
 /// A list with only what is the caller's own.
-pub(super) async fn filter(body: &Bytes, provider: &Provider, receipt: &Receipt) -> Result<Bytes, Refusal> {
+pub(super) async fn filter(
+    body: &Bytes,
+    (provider, below): (&Provider, &str),
+    receipt: &Receipt,
+) -> Result<Bytes, Refusal> {
     let unreadable = || {
         let message = "The provider's list cannot be read.";
         Refusal::from(base::Problem::provider(StatusCode::BAD_GATEWAY, "upstream_invalid_shape", message))
     };
     let mut list: Value = serde_json::from_slice(body).map_err(|_| unreadable())?;
-    let items = list.get_mut("data").and_then(Value::as_array_mut).ok_or_else(unreadable)?;
-    let mut kept = Vec::with_capacity(items.len());
-    for item in std::mem::take(items) {
-        let Some(id) = item.get("id").and_then(Value::as_str) else { continue };
-        let objects = receipt.shared().objects.as_ref();
-        if objects::is_owned(objects, &[&provider.name], id, receipt.caller()).await? {
-            kept.push(item);
-        }
-    }
-    let id = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or(Value::Null);
-    let ends = [("first_id", id(kept.first())), ("last_id", id(kept.last()))];
-    *items = kept;
-    if let Some(list) = list.as_object_mut() {
-        for (name, value) in ends {
-            if let Some(member) = list.get_mut(name) {
-                *member = value;
+    let members = list.as_object_mut().ok_or_else(unreadable)?;
+    let openai = !matches!(provider.dialect, ProviderDialect::Gemini | ProviderDialect::Cohere);
+    // Google leaves an empty list out; it and Cohere name each list by what it holds.
+    let lists: Vec<&mut Value> = match members.get("data").is_some_and(Value::is_array) {
+        true => members.get_mut("data").into_iter().collect(),
+        false if openai => return Err(unreadable()),
+        false => members.values_mut().filter(|value| value.is_array()).collect(),
+    };
+    let mut ends = (Value::Null, Value::Null);
+    for items in lists.into_iter().filter_map(Value::as_array_mut) {
+        let mut kept = Vec::with_capacity(items.len());
+        for item in std::mem::take(items) {
+            let Some(id) = id_of_item(&item, provider.dialect, below) else { continue };
+            let objects = receipt.shared().objects.as_ref();
+            if objects::is_owned(objects, &[&provider.name], &id, receipt.caller()).await? {
+                kept.push(item);
             }
+        }
+        let id = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or(Value::Null);
+        ends = (id(kept.first()), id(kept.last()));
+        *items = kept;
+    }
+    for (name, value) in [("first_id", ends.0), ("last_id", ends.1)] {
+        if let Some(member) = members.get_mut(name) {
+            *member = value;
         }
     }
     Ok(Bytes::from(list.to_string()))
+}
+
+fn id_of_item(item: &Value, dialect: ProviderDialect, below: &str) -> Option<String> {
+    match dialect {
+        ProviderDialect::Gemini => google::item(item, google::collection(below)),
+        _ => item.get("id").or_else(|| item.get("job_id"))?.as_str().map(str::to_owned),
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +162,7 @@ mod tests {
     #[test]
     fn only_calls_that_leave_something_behind_make_something() {
         let made = |method: Method, below: &str, sent: &str| {
-            is_made(&method, below, objects::resource(below), sent.as_bytes())
+            is_made(ProviderDialect::OpenAi, (&method, below), objects::resource(below), sent.as_bytes())
         };
         assert!(made(Method::POST, "/responses", "{}"));
         assert!(!made(Method::POST, "/responses", r#"{"store":false}"#));
@@ -137,5 +172,12 @@ mod tests {
         assert!(!made(Method::GET, "/files", ""));
         assert!(!made(Method::POST, "/messages", "{}"));
         assert!(!made(Method::POST, "/embeddings", "{}"));
+        let google = |below: &str, sent: &str| {
+            let resource = objects::resource_at(ProviderDialect::Gemini, below);
+            is_made(ProviderDialect::Gemini, (&Method::POST, below), resource, sent.as_bytes())
+        };
+        assert!(google("/files", "") && google("/cachedContents", "{}") && google("/interactions", "{}"));
+        assert!(google("/models/m:batchGenerateContent", "{}") && google("/models/veo:predictLongRunning", "{}"));
+        assert!(!google("/models/m:generateContent", "{}") && !google("/interactions", r#"{"store":false}"#));
     }
 }
