@@ -9,7 +9,7 @@ use crate::resource::Resource;
 use crate::values::Pattern;
 use crate::{
     Bound, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Server, Service, Signin,
-    Transmitter, Upstream, routes, suggest,
+    Target, Transmitter, Upstream, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -195,6 +195,7 @@ impl<'a> World<'a> {
                     self.providers.need(target.provider.as_str(), format!("{path}.targets[{index}].provider"), faults);
                 }
             }
+            self.another_key(&path, model, faults);
             if let Some(semantic) = model.cache.as_ref().and_then(|cache| cache.semantic.as_ref())
                 && semantic.provider.as_str() != OWN_NAME
             {
@@ -203,6 +204,28 @@ impl<'a> World<'a> {
         }
         for (path, service) in self.services.iter() {
             self.need_model(&service.model, format!("{path}.model"), faults);
+        }
+    }
+
+    /// A hedge needs a target with another key than the first's.
+    fn another_key(&self, path: &str, model: &Model, faults: &mut Faults) {
+        if model.hedge.as_ref().is_none_or(|hedge| hedge.same_key) {
+            return;
+        }
+        let asked = |target: &&Target| target.provider.as_str() != OWN_NAME;
+        let mut names: Vec<&str> = model.targets.iter().filter(asked).map(|target| target.provider.as_str()).collect();
+        let several = names.len() > 1;
+        names.dedup();
+        let [only] = names.as_slice() else { return };
+        let keys = self.providers.iter().find(|(_, provider)| provider.name.as_str() == *only);
+        if several && keys.is_some_and(|(_, provider)| provider.keys.len() < 2) {
+            faults
+                .add(
+                    format!("{path}.hedge"),
+                    Code::Conflict,
+                    "all targets share one key, and no key is used twice at once",
+                )
+                .hint("add a target of another provider, or same_key = true");
         }
     }
 

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::ModelCache;
+use crate::hedge::Hedge;
 use crate::routing::{Sticky, Strategy, When};
 use crate::text::{NameText, SpanText};
 
@@ -27,6 +28,9 @@ pub struct Model {
     /// What happens when a target fails before its answer began.
     #[serde(default)]
     pub retry: Retry,
+    /// Ask another target beside one that takes long. Absent: the next is asked when one has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
     /// Times of its own instead of those in `[limits]`.
     #[serde(default, skip_serializing_if = "Timeout::is_empty")]
     pub timeout: Timeout,

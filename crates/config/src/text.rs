@@ -85,6 +85,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         crate::cloud::PathName,
         crate::cloud::FieldText,
         crate::redirect::RedirectUri,
+        crate::hedge::HedgeAfter,
         crate::routing::Sticky,
         crate::time_window::TimeWindow,
     )

@@ -47,6 +47,9 @@ pub struct RouteExplanation {
     /// What keeps requests together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky: Option<String>,
+    /// When another target is asked beside the first, if ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<String>,
     /// The targets in the order they are tried, then those that are not.
     pub targets: Vec<RouteTarget>,
 }

@@ -14,6 +14,7 @@ pub(crate) mod native;
 pub(crate) mod openapi;
 pub(crate) mod proxy;
 pub(crate) mod realtime;
+mod repeat;
 pub(crate) mod service;
 mod within;
 

@@ -5,10 +5,12 @@
 
 mod breaker;
 mod gauges;
+mod hedges;
 mod keys;
 mod latency;
 mod line;
 mod pass;
+mod quantiles;
 mod quota;
 mod window;
 
@@ -20,10 +22,12 @@ use std::time::{Duration, Instant};
 use base::{Clock, Name};
 
 pub(crate) use self::breaker::{Breaker, Position, Probe, Rules};
+pub(crate) use self::hedges::Hedges;
 pub(crate) use self::keys::{Choice, Keys, wanted};
 pub(crate) use self::latency::Latency;
 pub(crate) use self::line::{Bounds, Line, NoPlace};
 pub(crate) use self::pass::{Pass, Refused, Scope, Wanted, Why};
+use self::quantiles::Quantiles;
 use self::quota::{Said, said};
 
 use self::window::{Counts, Window};
@@ -60,6 +64,7 @@ struct Known {
     providers: HashMap<Name, Weak<ProviderState>>,
     keys: HashMap<(Name, String), Weak<KeyState>>,
     targets: HashMap<(Name, Arc<str>), Weak<TargetState>>,
+    hedges: HashMap<Name, Weak<Hedges>>,
 }
 
 impl std::fmt::Debug for States {
@@ -122,6 +127,17 @@ impl States {
         alive(known.targets.get(&place)).unwrap_or_else(|| {
             let new = Arc::new(TargetState::default());
             known.targets.insert(place, Arc::downgrade(&new));
+            new
+        })
+    }
+
+    /// How many of a model's requests may ask another target beside the first.
+    pub(crate) fn hedges(&self, model: &Name) -> Arc<Hedges> {
+        let mut known = self.known();
+        known.hedges.retain(|_, state| state.strong_count() > 0);
+        alive(known.hedges.get(model)).unwrap_or_else(|| {
+            let new = Arc::new(Hedges::default());
+            known.hedges.insert(model.clone(), Arc::downgrade(&new));
             new
         })
     }
@@ -245,6 +261,8 @@ pub(crate) struct TargetState {
     pub(crate) health: Arc<Breaker>,
     pub(crate) whole: Latency,
     pub(crate) streamed: Latency,
+    /// The same, as shares of the calls: of whole answers and of streams.
+    quantiles: [Quantiles; 2],
     active: AtomicU32,
     /// Those who wait for a place among its calls.
     pub(crate) line: Arc<Line>,
@@ -253,9 +271,35 @@ pub(crate) struct TargetState {
 impl TargetState {
     /// What a call is expected to take until its answer begins, with what is under way; 0 where nothing is known.
     pub(crate) fn score(&self, streamed: bool, now: u64) -> f64 {
-        let latency = if streamed { &self.streamed } else { &self.whole };
+        let latency = self.latency(streamed);
         let active = f64::from(self.active.load(Ordering::Relaxed));
         latency.expected(now).unwrap_or(0.0) * (active + 1.0)
+    }
+
+    /// A call took `took` milliseconds until its answer began.
+    fn observe(&self, streamed: bool, now: u64, took: u64) {
+        self.latency(streamed).observe(now, took);
+        self.shares(streamed).observe(now, took);
+    }
+
+    /// A call had not been answered after `took` milliseconds when it was dropped for another.
+    fn outrun(&self, streamed: bool, now: u64, took: u64) {
+        self.latency(streamed).at_least(now, took);
+        self.shares(streamed).observe(now, took);
+    }
+
+    /// Within how many milliseconds `percent` of a hundred calls are answered; `None` while too few are known.
+    pub(crate) fn within(&self, streamed: bool, now: u64, percent: u8) -> Option<u64> {
+        self.shares(streamed).at(now, percent)
+    }
+
+    fn latency(&self, streamed: bool) -> &Latency {
+        if streamed { &self.streamed } else { &self.whole }
+    }
+
+    fn shares(&self, streamed: bool) -> &Quantiles {
+        let [whole, streams] = &self.quantiles;
+        if streamed { streams } else { whole }
     }
 
     /// Calls under way.

@@ -88,6 +88,12 @@ struct CacheLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BesideLabels {
+    model: Label,
+    result: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The data plane's metrics.
@@ -103,6 +109,8 @@ pub struct Metrics {
     tokens: Family<TokenLabels, Counter>,
     streams_open: Gauge,
     cache: Family<CacheLabels, Counter>,
+    hedges: Family<BesideLabels, Counter>,
+    cancelled: Family<UpstreamLabels, Counter>,
 }
 
 /// One open stream; counts down when dropped.
@@ -124,6 +132,8 @@ impl Metrics {
             tokens: Family::default(),
             streams_open: Gauge::default(),
             cache: Family::default(),
+            hedges: Family::default(),
+            cancelled: Family::default(),
         };
         registry.register(
             "requests",
@@ -144,6 +154,12 @@ impl Metrics {
         registry.register("streams_open", "Streamed answers in progress", metrics.streams_open.clone());
         let help = "Requests to models whose answers are kept, by model and result (hit, semantic, miss, bypass)";
         registry.register("cache", help, metrics.cache.clone());
+        let help = "Requests that were to ask another target beside one that took long, by model and result (won, lost, \
+                    failed, gone, over_budget, no_target)";
+        registry.register("hedges", help, metrics.hedges.clone());
+        let help =
+            "Calls dropped because another target answered first, by provider: what it counts for them is not known";
+        registry.register("upstream_cancelled", help, metrics.cancelled.clone());
         Arc::new(metrics)
     }
 
@@ -184,6 +200,16 @@ impl Metrics {
     /// Count what the cache did for a request: `hit`, `semantic`, `miss` or `bypass`.
     pub(crate) fn cached(&self, model: &Label, result: &'static str) {
         self.cache.get_or_create(&CacheLabels { model: model.clone(), result }).inc();
+    }
+
+    /// Count what came of asking another target beside one that took long.
+    pub(crate) fn hedged(&self, model: &Label, result: &'static str) {
+        self.hedges.get_or_create(&BesideLabels { model: model.clone(), result }).inc();
+    }
+
+    /// Count a call that was dropped because another answered first.
+    pub(crate) fn cancelled(&self, provider: &Label) {
+        self.cancelled.get_or_create(&UpstreamLabels { provider: provider.clone() }).inc();
     }
 
     pub(crate) fn stream_opened(self: &Arc<Self>) -> OpenStream {

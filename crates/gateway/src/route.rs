@@ -19,7 +19,7 @@ use self::order::order;
 use crate::authenticate::Caller;
 use crate::health::{Choice, TargetState};
 use crate::metrics::Label;
-use crate::snapshot::{Model, ModelTarget, Provider, Route, Snapshot};
+use crate::snapshot::{Hedging, Model, ModelTarget, Provider, Route, Snapshot};
 
 /// How long a caller is kept waiting where the configuration says nothing: as long as `OpenAI`'s SDKs wait.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
@@ -109,6 +109,14 @@ impl Plan {
         }
     }
 
+    /// When another target is asked beside the first, if ever.
+    pub(crate) fn hedging(&self) -> Option<&Hedging> {
+        match &self.targets {
+            Targets::Configured(model) => model.hedging.as_ref(),
+            Targets::Direct(_) => None,
+        }
+    }
+
     /// The most attempts for one request, the first among them.
     pub(crate) fn attempts(&self) -> u32 {
         match &self.targets {
@@ -176,6 +184,7 @@ mod tests {
             routes: Vec::new(),
             strategy: Strategy::Fallback,
             sticky: None,
+            hedging: None,
             attempts,
             retry_on: vec![429, 503],
             timeout: config::Timeout::default(),

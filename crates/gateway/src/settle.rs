@@ -1,6 +1,8 @@
 //! What is known of a request when it is over: counted, logged, recorded. A [`Receipt`] is opened as soon as the caller
 //! is known and settles when it is dropped, so that it also does when the client has gone.
 
+mod leg;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use llm::Usage;
 use policy::Permit;
 use store::RequestRecord;
 
+pub(crate) use self::leg::Leg;
 use crate::admit::Standing;
 use crate::authenticate::Caller;
 use crate::metrics::{Label, OpenStream, RequestLabels};
@@ -181,11 +184,23 @@ impl Receipt {
         self.model = label.clone();
     }
 
-    /// An upstream was called and answered, or failed, after this long.
-    pub(crate) fn attempted(&mut self, provider: &Label, result: &'static str, took: Duration) {
+    /// A provider is about to be called: to be told if the caller goes before anything comes of it.
+    pub(crate) fn asks(&mut self, provider: &Label) {
         self.provider = provider.clone();
-        self.upstream += took;
-        self.shared.metrics.attempt(provider, result, took);
+    }
+
+    /// A call to a provider, of which this request may make several.
+    pub(crate) fn leg(&self) -> Box<Leg> {
+        Box::new(Leg::of(self))
+    }
+
+    /// What a call has shown is this request's.
+    pub(crate) fn takes(&mut self, leg: Box<Leg>) {
+        let leg = *leg;
+        self.provider = leg.provider.unwrap_or_else(|| self.provider.clone());
+        self.upstream += leg.upstream;
+        self.usage = leg.usage.unwrap_or(self.usage);
+        self.dropped = leg.dropped;
     }
 
     /// Time that was spent waiting, for the caller's body or before another attempt.
@@ -202,11 +217,6 @@ impl Receipt {
     pub(crate) fn kept(&mut self) {
         self.provider = Label::Fixed("cache");
         self.usage = crate::cache::nothing();
-    }
-
-    /// What was left out of the request for the target that answers.
-    pub(crate) fn dropped(&mut self, names: Option<String>) {
-        self.dropped = names;
     }
 
     pub(crate) fn usage(&mut self, usage: Usage) {
@@ -260,10 +270,12 @@ impl Drop for Receipt {
     fn drop(&mut self) {
         let now = self.shared.clock.monotonic();
         let took = now.saturating_duration_since(self.started);
-        let answered = self.answered.unwrap_or(now);
-        let before = answered.saturating_duration_since(self.started).saturating_sub(self.upstream + self.waited);
         let metrics = &self.shared.metrics;
-        metrics.overhead(before);
+        // Whose caller goes while a provider is asked spends that time there, not here.
+        if let Some(answered) = self.answered {
+            let before = answered.saturating_duration_since(self.started);
+            metrics.overhead(before.saturating_sub(self.upstream + self.waited));
+        }
         metrics.request(&RequestLabels {
             route: self.route,
             provider: self.provider.clone(),

@@ -23,7 +23,7 @@ pub use self::figures::own_figures;
 use crate::cache;
 use crate::edge::{Authorities, Cors, CredentialFields};
 use crate::endpoint::service::Prompt;
-use crate::health::{States, TargetState};
+use crate::health::{Hedges, States, TargetState};
 use crate::route::Conditions;
 use crate::upstream::{Credential, CredentialError};
 
@@ -152,11 +152,19 @@ pub(crate) struct Model {
     pub(crate) routes: Vec<Route>,
     pub(crate) strategy: config::Strategy,
     pub(crate) sticky: Option<config::Sticky>,
+    pub(crate) hedging: Option<Hedging>,
     pub(crate) attempts: u32,
     pub(crate) retry_on: Vec<u16>,
     pub(crate) timeout: config::Timeout,
     pub(crate) cache: Option<cache::Rules>,
     pub(crate) on_unsupported: config::OnUnsupported,
+}
+
+/// When another target is asked beside the first.
+#[derive(Debug)]
+pub(crate) struct Hedging {
+    pub(crate) rules: config::Hedge,
+    pub(crate) budget: Arc<Hedges>,
 }
 
 /// When and how a target is asked.
@@ -490,6 +498,12 @@ impl Model {
             })
             .collect();
         let targets = targets?;
+        let known = targets.iter().find_map(ModelTarget::provider).map(|provider| &provider.keys.care().states);
+        let hedging = model
+            .hedge
+            .as_ref()
+            .zip(known)
+            .map(|(rules, states)| Hedging { rules: rules.clone(), budget: states.hedges(&model.name) });
         let states = targets.iter().map(|target| match target {
             ModelTarget::Echo => None,
             ModelTarget::Remote(provider, model) => Some(provider.keys.care().states.target(&provider.name, model)),
@@ -500,6 +514,7 @@ impl Model {
             routes: model.targets.iter().zip(&targets).map(|(config, target)| Route::of(config, target)).collect(),
             strategy: model.strategy,
             sticky: model.sticky.clone(),
+            hedging,
             targets,
             attempts: model.retry.attempts.max(1),
             retry_on: model.retry.on.clone(),

@@ -28,7 +28,7 @@ pub(crate) use self::grant::{AccessTokens, Grant};
 use crate::Reservation;
 use crate::health::{NoPlace, Pass, Refused, Scope, Why};
 use crate::metrics::Label;
-use crate::settle::Receipt;
+use crate::settle::Leg;
 use crate::snapshot::{Inject, Provider};
 
 /// The version of Anthropic's API that is asked for when the caller names none.
@@ -322,10 +322,10 @@ pub(crate) struct Call<'a> {
 /// Make the call. The reservation shows that the request was permitted and admitted, and is held until the answer's end.
 pub(crate) async fn send(
     _reservation: &Reservation,
-    receipt: &mut Receipt,
+    leg: &mut Leg,
     call: Call<'_>,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
-    let shared = std::sync::Arc::clone(receipt.shared());
+    let shared = std::sync::Arc::clone(leg.shared());
     let begun = shared.clock.monotonic();
     let sent = match call.upgrade {
         None => shared.egress.send(call.target, call.request, &call.deadlines).await,
@@ -336,7 +336,7 @@ pub(crate) async fn send(
         Ok(response) => class(response.status()),
         Err(error) => error.reason(),
     };
-    receipt.attempted(call.label, result, took);
+    leg.attempted(call.label, result, took);
     Ok(sent?)
 }
 
@@ -370,7 +370,7 @@ pub(crate) struct Asking<'a> {
 /// answer's end.
 pub(crate) async fn ask(
     reservation: &Reservation,
-    receipt: &mut Receipt,
+    leg: &mut Leg,
     asking: Asking<'_>,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let Asking { provider, pass, judged, deadlines, method, path, caller, content } = asking;
@@ -390,9 +390,9 @@ pub(crate) async fn ask(
         Some(key) => {
             let scheme = Scheme::of(provider, path);
             let shown = (&scheme, key, provider.origin.as_str());
-            send_shown(reservation, receipt, shown, (request, &call)).await
+            send_shown(reservation, leg, shown, (request, &call)).await
         }
-        None => send(reservation, receipt, call(request)).await,
+        None => send(reservation, leg, call(request)).await,
     };
     match sent {
         Ok(mut response) => {
@@ -411,23 +411,23 @@ pub(crate) async fn ask(
 /// Send a request that shows a key; where what is shown is an access token that the provider refuses, once more with another.
 async fn send_shown<'a>(
     reservation: &Reservation,
-    receipt: &mut Receipt,
+    leg: &mut Leg,
     (scheme, key, origin): (&Scheme, &Credential, &str),
     (mut request, call): (Request<Bytes>, &(impl Fn(Request<Bytes>) -> Call<'a> + Sync)),
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let bare = matches!(scheme, Scheme::Token(_)).then(|| request.clone());
-    let held = authorize::authorize(scheme, key, origin, &mut request, receipt.shared()).await?;
-    let response = send(reservation, receipt, call(request)).await?;
+    let held = authorize::authorize(scheme, key, origin, &mut request, leg.shared()).await?;
+    let response = send(reservation, leg, call(request)).await?;
     let (Some(mut again), Some(held), StatusCode::UNAUTHORIZED) = (bare, held, response.status()) else {
         return Ok(response);
     };
     // It may have been revoked before its end.
-    let shared = std::sync::Arc::clone(receipt.shared());
+    let shared = std::sync::Arc::clone(leg.shared());
     if !held.forget(&shared).await {
         return Ok(response);
     }
     authorize::authorize(scheme, key, origin, &mut again, &shared).await?;
-    send(reservation, receipt, call(again)).await
+    send(reservation, leg, call(again)).await
 }
 
 /// Tell the pass what the head of an answer shows.

@@ -40,6 +40,7 @@ impl Model {
         if canaries > 100 {
             faults.add("targets", Code::Conflict, "the canaries get more than 100 percent together");
         }
+        self.beside_alone(faults);
     }
 }
 

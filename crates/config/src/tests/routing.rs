@@ -78,3 +78,39 @@ fn a_breaker_has_times_that_make_sense() {
     assert!(breaker("window = \"1ms\"")[0].ends_with("bad_value provider[0].breaker.window"));
     assert!(breaker("failure_rate = 0")[0].ends_with("bad_value provider[0].breaker.failure_rate"));
 }
+
+#[test]
+fn a_hedge_needs_another_target_with_another_key_and_an_attempt_for_it() {
+    let two = |hedge: &str, more: &str| {
+        format!(
+            "[[provider]]\nname = \"b\"\nkind = \"ollama\"\n{}",
+            model(&format!(
+                "targets = [{{ provider = \"a\", model = \"x\" }}, {{ provider = \"b\", model = \"y\" }}]\nhedge = {hedge}\n{more}"
+            ))
+        )
+    };
+    for after in ["10ms", "2s", "p50", "p95", "p99"] {
+        good(&two(&format!("{{ after = \"{after}\" }}"), ""));
+    }
+    let told = |hedge: &str, more: &str| bad(&two(hedge, more)).iter().map(brief).collect::<Vec<_>>();
+    for after in ["p4", "p49", "p100", "p+9", "p095", "p", "1ms", "11m", "soon"] {
+        assert_eq!(
+            told(&format!("{{ after = \"{after}\" }}"), ""),
+            ["10:19 bad_value model[0].hedge.after"],
+            "{after}"
+        );
+    }
+    assert!(told("{}", "")[0].contains("missing"), "{:?}", told("{}", ""));
+    assert_eq!(told("{ after = \"2s\", budget = 0 }", ""), ["10:34 bad_value model[0].hedge.budget"]);
+    assert_eq!(told("{ after = \"2s\" }", "retry = { attempts = 1 }"), ["10:9 conflict model[0].hedge"]);
+    assert_eq!(told("{ after = \"2s\" }", "timeout = { total = \"2s\" }"), ["10:19 conflict model[0].hedge.after"]);
+    let one = "{ provider = \"a\", model = \"x\" }";
+    let at = ["7:9 conflict model[0].hedge"];
+    let echo = "{ provider = \"vouchgate\", model = \"echo\" }";
+    for targets in [one.to_owned(), format!("{one}, {echo}")] {
+        assert_eq!(faults(&format!("targets = [{targets}]\nhedge = {{ after = \"2s\" }}")), at, "{targets}");
+    }
+    let other = "{ provider = \"a\", model = \"y\" }";
+    assert_eq!(faults(&format!("targets = [{one}, {other}]\nhedge = {{ after = \"2s\" }}")), at, "one key");
+    good(&model(&format!("targets = [{one}, {other}]\nhedge = {{ after = \"2s\", same_key = true }}")));
+}

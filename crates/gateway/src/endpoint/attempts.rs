@@ -1,6 +1,8 @@
 //! Trying the targets of a plan until one answers. Once an answer has begun it stands.
 
+mod call;
 mod first;
+mod hedge;
 mod turns;
 
 use std::sync::Arc;
@@ -13,17 +15,18 @@ use net::UpstreamBody;
 use policy::Permit;
 use tokio::time::Instant;
 
+use self::call::Calls;
+use self::hedge::Ended;
 use self::turns::{Turn, Turns};
 use super::request_problem;
-use super::within::{self, Makes};
+use super::within::Makes;
 use crate::Reservation;
-use crate::health::{Pass, Scope};
 use crate::problem::Refusal;
-use crate::relay::{Answer, Content};
+use crate::relay::Answer;
 use crate::route::{Facts, Plan};
-use crate::settle::{Outcome, Receipt};
+use crate::settle::{Leg, Receipt};
 use crate::snapshot::{ModelTarget, Provider};
-use crate::upstream::{self, Asking, UpstreamError};
+use crate::upstream::{self, UpstreamError};
 
 /// A request that any of several targets may answer.
 pub(crate) trait Exchange: Sync {
@@ -49,6 +52,11 @@ pub(crate) trait Exchange: Sync {
         false
     }
 
+    /// Whether asking for it twice at once does nothing twice, but that two answer: nothing is made or run at the provider.
+    fn repeatable(&self) -> bool {
+        false
+    }
+
     /// The providers that hold all that the request names, if it names anything stored: nobody else can answer it.
     fn holders(&self) -> Option<&[Name]> {
         None
@@ -65,7 +73,7 @@ pub(crate) trait Exchange: Sync {
         &self,
         response: Response<UpstreamBody>,
         sent: Self::Sent,
-        receipt: &mut Receipt,
+        leg: &mut Leg,
     ) -> impl Future<Output = Result<Answer, Failed>> + Send;
 }
 
@@ -195,6 +203,7 @@ pub(crate) async fn run<E: Exchange>(
         return Err(Problem::client(StatusCode::BAD_REQUEST, "no_target_matches", message).param("model").into());
     }
     let mut turns = Turns::new(plan, order, exchange.streams(), choice);
+    let calls = Calls { exchange, plan, reservation, end };
     let mut failed: Option<Failed> = None;
     let mut trail = Trail::default();
     loop {
@@ -215,35 +224,37 @@ pub(crate) async fn run<E: Exchange>(
                 trail.at(config::OWN_NAME, "echo");
                 (index, exchange.echo(reservation.permit(), receipt))
             }
-            Turn::Call(index, provider, model, pass) => {
-                trail.at(provider.name.as_str(), model);
-                let more = turns.more();
-                let own = plan.attempt_total(index).map(|total| Instant::now() + total).filter(|own| *own < end);
-                let attempt = one(exchange, (plan, index, more), (provider, model, pass), reservation, receipt);
-                let outcome = tokio::time::timeout_at(own.unwrap_or(end), attempt).await;
-                let late = if own.is_some() { UpstreamError::AttemptTotal } else { UpstreamError::Total };
-                (index, outcome.unwrap_or(Err(Failed::Upstream(late))))
+            Turn::Call(called) => {
+                trail.at(called.provider.name.as_str(), called.model);
+                receipt.asks(&called.provider.label);
+                let Ended { earlier, last } = match hedge::planned(&calls, &called, &turns) {
+                    None => {
+                        let hold = turns.more().then_some(first::LONGEST);
+                        calls.at(called, receipt.leg(), hold).await.into()
+                    }
+                    // What two calls keep is large, and few models have it.
+                    Some(planned) => {
+                        Box::pin(hedge::two(&calls, called, &mut turns, (&mut trail, receipt), planned)).await
+                    }
+                };
+                if let Some((index, error)) = earlier.map(|earlier| *earlier) {
+                    failed = Some(noted(plan, index, (failed, error), &mut turns));
+                }
+                receipt.takes(last.leg);
+                (last.index, last.outcome)
             }
         };
         let error = match outcome {
             Ok(answer) => return Ok(trail.told(answer)),
             Err(error) => error,
         };
-        if let Some(target) = plan.targets().get(index) {
-            error.log(target);
-        }
         let twice = error.may_have_been_done()
             && match plan.targets().get(index) {
                 Some(ModelTarget::Remote(provider, model)) => exchange.stores(provider, model),
                 _ => false,
             };
         let again = error.retryable() && !twice;
-        turns.failed(index, error.is_lasting(), error.is_of_key());
-        // What a provider said tells more than that another could not be asked.
-        failed = match (failed, error) {
-            (Some(first @ (Failed::Upstream(_) | Failed::Said(_))), Failed::Request(_)) => Some(first),
-            (_, later) => Some(later),
-        };
+        failed = Some(noted(plan, index, (failed, error), &mut turns));
         if !again {
             break;
         }
@@ -255,74 +266,16 @@ pub(crate) async fn run<E: Exchange>(
     }
 }
 
-/// One attempt at one target.
-async fn one<E: Exchange>(
-    exchange: &E,
-    (plan, index, more): (&Plan, usize, bool),
-    (provider, model, pass): (&Provider, &str, Pass),
-    reservation: &Reservation,
-    receipt: &mut Receipt,
-) -> Result<Answer, Failed> {
-    let prepared = exchange.prepare(provider, model, reservation.permit()).map_err(Failed::Request)?;
-    let Prepared { path, content, sent } = prepared;
-    let asking = Asking {
-        provider,
-        pass: pass.clone(),
-        judged: true,
-        deadlines: plan.deadlines(index, provider),
-        method: content.method(),
-        path: &path,
-        caller: exchange.head(),
-        content,
-    };
-    let response = upstream::ask(reservation, receipt, asking).await?;
-    let status = response.status();
-    let retried = plan.retries_on(status);
-    if status == StatusCode::NOT_FOUND && retried {
-        pass.failed(Scope::Model);
+/// An attempt has failed. Gives what the caller is told if no other does better.
+fn noted(plan: &Plan, index: usize, (before, error): (Option<Failed>, Failed), turns: &mut Turns<'_>) -> Failed {
+    if let Some(target) = plan.targets().get(index) {
+        error.log(target);
     }
-    let mut answer = judged(exchange, (provider, response, sent), receipt).await;
-    if more && status.is_success() {
-        answer = match answer {
-            Ok(answer) => first::begun(answer).await,
-            failed => failed,
-        };
-    }
-    match &answer {
-        Ok(answer) if answer.status.is_success() || answer.status == StatusCode::SWITCHING_PROTOCOLS => {
-            pass.answered();
-        }
-        Err(Failed::Upstream(error)) if error.is_providers() => pass.failed(Scope::Provider),
-        _ => {}
-    }
-    match answer {
-        Ok(answer) if retried => Err(Failed::Said(Box::new(answer))),
-        // What nobody can read says no more than its status.
-        Err(Failed::Upstream(UpstreamError::Encoding)) if retried => Err(UpstreamError::Status(status).into()),
-        other => other,
-    }
-}
-
-/// Look at a provider's response, and turn it into the caller's answer.
-async fn judged<E: Exchange>(
-    exchange: &E,
-    (provider, response, sent): (&Provider, Response<UpstreamBody>, E::Sent),
-    receipt: &mut Receipt,
-) -> Result<Answer, Failed> {
-    upstream::check_head(&response)?;
-    if upstream::is_encoded(response.headers()) {
-        return Err(UpstreamError::Encoding.into());
-    }
-    let makes = exchange.makes(&sent);
-    let mut answer = exchange.finish(response, sent, receipt).await?;
-    if let Some(makes) = makes {
-        answer = within::claimed(answer, makes, provider, receipt).await.map_err(Failed::Answer)?;
-    }
-    match &answer.content {
-        Content::Whole(body, Outcome::ProviderError) if upstream::repeats_key(provider, body) => {
-            Err(UpstreamError::Key.into())
-        }
-        _ => Ok(answer),
+    turns.failed(index, error.is_lasting(), error.is_of_key());
+    // What a provider said tells more than that another could not be asked.
+    match (before, error) {
+        (Some(first @ (Failed::Upstream(_) | Failed::Said(_))), Failed::Request(_)) => first,
+        (_, later) => later,
     }
 }
 

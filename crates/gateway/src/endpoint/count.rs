@@ -18,7 +18,7 @@ use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
-use crate::settle::{Outcome, Receipt};
+use crate::settle::{Leg, Outcome, Receipt};
 use crate::snapshot::Provider;
 use crate::upstream::{self, UpstreamError};
 
@@ -95,6 +95,10 @@ impl Exchange for Counting<'_> {
         self.holders
     }
 
+    fn repeatable(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
         let (surface, path) = provider.counts(model).ok_or_else(super::no_endpoint)?;
         let called = provider.called(model);
@@ -118,12 +122,7 @@ impl Exchange for Counting<'_> {
         Ok(Answer::json(count::answer(self.client, tokens)))
     }
 
-    async fn finish(
-        &self,
-        response: Response<UpstreamBody>,
-        sent: Self::Sent,
-        _: &mut Receipt,
-    ) -> Result<Answer, Failed> {
+    async fn finish(&self, response: Response<UpstreamBody>, sent: Self::Sent, _: &mut Leg) -> Result<Answer, Failed> {
         let (head, body) = response.into_parts();
         let status = head.status;
         let mut headers = upstream::returned(&head.headers);

@@ -24,7 +24,7 @@ use crate::objects;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Opaque, Watched};
 use crate::route;
-use crate::settle::{Outcome, Receipt};
+use crate::settle::{Leg, Outcome, Receipt};
 use crate::snapshot::Provider;
 use crate::upstream::{self, UpstreamError};
 
@@ -257,6 +257,10 @@ impl Exchange for DirectCall<'_> {
         self.holders.as_deref()
     }
 
+    fn repeatable(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<()>, RequestError> {
         let refused = |why| RequestError::Unsupported { param: "model".to_owned(), why };
         let path = provider.direct(self.direct, model).ok_or_else(super::no_endpoint)?;
@@ -288,7 +292,7 @@ impl Exchange for DirectCall<'_> {
         }
     }
 
-    async fn finish(&self, response: Response<UpstreamBody>, (): (), receipt: &mut Receipt) -> Result<Answer, Failed> {
+    async fn finish(&self, response: Response<UpstreamBody>, (): (), leg: &mut Leg) -> Result<Answer, Failed> {
         let (head, mut body) = response.into_parts();
         let status = head.status;
         let mut headers = upstream::returned(&head.headers);
@@ -323,7 +327,7 @@ impl Exchange for DirectCall<'_> {
         }
         let bytes = upstream::read(ready.pop_front(), body, self.limit).await?;
         match media_usage(&bytes) {
-            Some(usage) => receipt.usage(usage),
+            Some(usage) => leg.usage(usage),
             None if self.direct.makes_other() => {}
             None => return Err(UpstreamError::Kind.into()),
         }

@@ -19,7 +19,7 @@ use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
-use crate::settle::{Outcome, Receipt};
+use crate::settle::{Leg, Outcome, Receipt};
 use crate::snapshot::Provider;
 use crate::upstream::{self, UpstreamError};
 
@@ -106,6 +106,10 @@ impl Exchange for Embedding<'_> {
         self.holders
     }
 
+    fn repeatable(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
         let batch = self.client != Client::Gemini;
         let (surface, path) = provider.embeds(model, batch).ok_or_else(super::no_endpoint)?;
@@ -149,7 +153,7 @@ impl Exchange for Embedding<'_> {
         &self,
         response: Response<UpstreamBody>,
         sent: Self::Sent,
-        receipt: &mut Receipt,
+        leg: &mut Leg,
     ) -> Result<Answer, Failed> {
         let (head, body) = response.into_parts();
         let status = head.status;
@@ -168,7 +172,7 @@ impl Exchange for Embedding<'_> {
                 }
                 // Voyage counts the whole only.
                 let input_tokens = answer.usage.input_tokens.or(answer.usage.total_tokens);
-                receipt.usage(Usage { input_tokens, ..answer.usage });
+                leg.usage(Usage { input_tokens, ..answer.usage });
             }
             return Ok(Answer { status, headers, content: Content::Whole(bytes, outcome) });
         };
@@ -181,7 +185,7 @@ impl Exchange for Embedding<'_> {
         let told =
             head.headers.get("x-amzn-bedrock-input-token-count").and_then(|value| value.to_str().ok()?.parse().ok());
         let answer = embed.answer(surface, &bytes, self.model, told).map_err(UpstreamError::from)?;
-        receipt.usage(answer.usage);
+        leg.usage(answer.usage);
         let content = Content::Whole(Bytes::from(answer.body), Outcome::Ok);
         Ok(Answer { status: StatusCode::OK, headers, content })
     }

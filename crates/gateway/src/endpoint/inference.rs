@@ -21,7 +21,7 @@ use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Watched};
 use crate::route::{self, Facts};
-use crate::settle::{Outcome, Receipt};
+use crate::settle::{Leg, Outcome, Receipt};
 use crate::snapshot::{Provider, Snapshot};
 use crate::upstream::{self, UpstreamError};
 
@@ -122,12 +122,12 @@ pub(super) struct Translated {
 
 impl Translated {
     /// Tell the caller, and whoever reads the log, what was left out.
-    fn told(self, headers: &mut HeaderMap, receipt: &mut Receipt) -> Translation {
+    fn told(self, headers: &mut HeaderMap, leg: &mut Leg) -> Translation {
         let names = Some(self.omitted.join(", ")).filter(|names| !names.is_empty());
         if let Some(value) = names.as_deref().and_then(|names| HeaderValue::try_from(names).ok()) {
             headers.insert(HeaderName::from_static("x-vouchgate-dropped"), value);
         }
-        receipt.dropped(names);
+        leg.dropped(names);
         self.translation
     }
 }
@@ -165,6 +165,10 @@ impl Exchange for Inference<'_> {
 
     fn holders(&self) -> Option<&[Name]> {
         self.holders
+    }
+
+    fn repeatable(&self) -> bool {
+        super::repeat::is_harmless(self.dialect, self.seen, self.body)
     }
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
@@ -205,7 +209,7 @@ impl Exchange for Inference<'_> {
         &self,
         response: Response<UpstreamBody>,
         (spoken, translation): Self::Sent,
-        receipt: &mut Receipt,
+        leg: &mut Leg,
     ) -> Result<Answer, Failed> {
         let (head, mut body) = response.into_parts();
         let status = head.status;
@@ -221,7 +225,7 @@ impl Exchange for Inference<'_> {
             ready = upstream::first_piece(&mut body).await?.into_iter().collect();
             streamed = ready.front().is_some_and(|first| upstream::begins_events(spoken.framing(), first));
         }
-        let translation = translation.map(|translated| translated.told(&mut headers, receipt));
+        let translation = translation.map(|translated| translated.told(&mut headers, leg));
         if translation.is_some() || (streamed && labelled.is_none()) {
             headers.remove(header::CONTENT_TYPE);
         }
@@ -240,7 +244,7 @@ impl Exchange for Inference<'_> {
                     if !answer.is_object {
                         return Err(UpstreamError::Kind.into());
                     }
-                    receipt.usage(answer.usage);
+                    leg.usage(answer.usage);
                 }
                 Ok(Answer { status, headers, content: Content::Whole(bytes, outcome) })
             }
@@ -262,7 +266,7 @@ impl Exchange for Inference<'_> {
                     return Ok(Answer { status, headers, content: Content::Whole(error, Outcome::ProviderError) });
                 }
                 let answer = translation.response(&bytes).map_err(UpstreamError::from)?;
-                receipt.usage(answer.usage);
+                leg.usage(answer.usage);
                 let content = Content::Whole(Bytes::from(answer.body), Outcome::Ok);
                 Ok(Answer { status, headers, content })
             }

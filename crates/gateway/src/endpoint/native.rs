@@ -147,7 +147,10 @@ async fn pass_on(
         caller: &asked.head.headers,
         content: upstream::Content { body, kind, accept, websocket: None },
     };
-    let response = upstream::ask(&reservation, receipt, asking).await.map_err(|error| error.problem())?;
+    let mut leg = receipt.leg();
+    let asked_of = upstream::ask(&reservation, &mut leg, asking).await;
+    receipt.takes(leg);
+    let response = asked_of.map_err(|error| error.problem())?;
     upstream::check_head(&response).map_err(|error| error.problem())?;
     let told = upload::told(asked, (provider, rest), response.headers(), receipt)?;
     let mut answer = native.finish(response, stripped, &asked.body, receipt).await?;
@@ -436,7 +439,7 @@ impl Native<'_> {
 
     async fn told(&self, answer: Answer, tells: Option<Makes>, receipt: &Receipt) -> Result<Answer, Refusal> {
         match tells {
-            Some(makes) => Ok(within::claimed(answer, makes, self.provider, receipt).await?),
+            Some(makes) => Ok(within::claimed(answer, makes, self.provider, &receipt.leg()).await?),
             None => Ok(answer),
         }
     }

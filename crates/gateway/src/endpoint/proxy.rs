@@ -30,7 +30,10 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let request = upstream::proxied_request(to.inject.as_ref(), &to.origin, (method, &path), (headers, asked.body))
         .map_err(|error| UpstreamError::from(error).problem())?;
     let call = Call { target: &to.target, label: &to.label, deadlines: to.deadlines, request, upgrade: None };
-    let response = upstream::send(&reservation, receipt, call).await.map_err(|error| error.problem())?;
+    let mut leg = receipt.leg();
+    let sent = upstream::send(&reservation, &mut leg, call).await;
+    receipt.takes(leg);
+    let response = sent.map_err(|error| error.problem())?;
     let (head, body) = response.into_parts();
     let mut returned = edge::returnable(&head.headers);
     if let Some(location) = head.headers.get(header::LOCATION).and_then(|location| to.location_here(location)) {

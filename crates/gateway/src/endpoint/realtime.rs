@@ -22,7 +22,7 @@ use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
-use crate::settle::{Outcome, Receipt};
+use crate::settle::{Leg, Outcome, Receipt};
 use crate::snapshot::Provider;
 use crate::upstream::{self, UpstreamError};
 
@@ -159,7 +159,7 @@ impl Exchange for Opening<'_> {
         }))
     }
 
-    async fn finish(&self, response: Response<UpstreamBody>, sent: Sent, _: &mut Receipt) -> Result<Answer, Failed> {
+    async fn finish(&self, response: Response<UpstreamBody>, sent: Sent, _: &mut Leg) -> Result<Answer, Failed> {
         let (head, body) = response.into_parts();
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             if head.status.is_success() {

@@ -7,7 +7,7 @@
 pub(crate) mod prompt;
 mod stream;
 
-use base::Problem;
+use base::{Problem, RequestId};
 use bytes::Bytes;
 use config::ResponseFormat;
 use http::header::{HeaderMap, HeaderName};
@@ -31,7 +31,7 @@ use crate::authorize;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
-use crate::settle::{Outcome, Receipt};
+use crate::settle::{Leg, Outcome, Receipt};
 use crate::snapshot::{Provider, Service};
 use crate::upstream::{self, UpstreamError};
 
@@ -185,6 +185,10 @@ impl Exchange for ServiceCall {
         &self.head
     }
 
+    fn repeatable(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
         let spoken = provider.speaks(Dialect::OpenAiChat, model);
         let options = Options { flavour: provider.flavour(), now: self.now, ..Options::default() };
@@ -214,14 +218,15 @@ impl Exchange for ServiceCall {
             return Ok(Deltas::made(&events, self.format, id));
         }
         let response = llm::echo::answer(&self.request, id.as_str(), self.now);
-        self.whole(&response.text(), &response.model, response.usage, receipt)
+        receipt.usage(response.usage);
+        self.whole(&response.text(), &response.model, response.usage, id)
     }
 
     async fn finish(
         &self,
         response: Response<UpstreamBody>,
         (spoken, translation): Self::Sent,
-        receipt: &mut Receipt,
+        leg: &mut Leg,
     ) -> Result<Answer, Failed> {
         let (head, body) = response.into_parts();
         let streamed = upstream::framing(&head.headers) == Some(spoken.framing());
@@ -247,19 +252,19 @@ impl Exchange for ServiceCall {
             return Err(UpstreamError::Kind.into());
         }
         if streamed {
-            return Ok(Deltas::relayed(body, (spoken, translation.model()), self.format, receipt.id()));
+            return Ok(Deltas::relayed(body, (spoken, translation.model()), self.format, leg.id()));
         }
         let bytes = upstream::read(None, body, self.limit).await?;
         let response = translation.decode(&bytes).map_err(UpstreamError::from)?;
-        self.whole(&response.text(), &response.model, response.usage, receipt)
+        leg.usage(response.usage);
+        self.whole(&response.text(), &response.model, response.usage, leg.id())
     }
 }
 
 impl ServiceCall {
-    fn whole(&self, text: &str, model: &str, usage: Usage, receipt: &mut Receipt) -> Result<Answer, Failed> {
-        receipt.usage(usage);
+    fn whole(&self, text: &str, model: &str, usage: Usage, id: RequestId) -> Result<Answer, Failed> {
         let output = output(text, self.format).map_err(|()| Failed::Answer(not_json()))?;
-        Ok(Answer::json(result(&output, model, usage, receipt.id().as_str()).to_string()))
+        Ok(Answer::json(result(&output, model, usage, id.as_str()).to_string()))
     }
 }
 

@@ -19,7 +19,7 @@ use store::Owner;
 use crate::Shared;
 use crate::objects;
 use crate::relay::{Answer, Before, Content, Kind, Pipe, State};
-use crate::settle::Receipt;
+use crate::settle::Leg;
 use crate::snapshot::Provider;
 
 /// An answer to one request makes no more than this.
@@ -64,16 +64,11 @@ pub(super) fn may_make_below(dialect: ProviderDialect, below: &str, seen: Option
 
 /// Note whose is what an answer speaks of, before the caller learns of it: of a whole answer now, of a stream as it
 /// goes by.
-pub(super) async fn claimed(
-    answer: Answer,
-    makes: Makes,
-    provider: &Provider,
-    receipt: &Receipt,
-) -> Result<Answer, Problem> {
+pub(super) async fn claimed(answer: Answer, makes: Makes, provider: &Provider, leg: &Leg) -> Result<Answer, Problem> {
     let claims = Claims {
-        shared: Arc::clone(receipt.shared()),
+        shared: Arc::clone(leg.shared()),
         provider: provider.name.clone(),
-        owner: objects::owner_of(receipt.caller()),
+        owner: objects::owner_of(leg.caller()),
     };
     let Answer { status, headers, content } = answer;
     let content = match content {

@@ -87,6 +87,12 @@ impl Keys {
         Err(refused.unwrap_or(Refused { why: Why::Open, wait: 1000 }))
     }
 
+    /// Leave to call beside another call, with the first key that may be used now; with another one than `not`.
+    pub(crate) fn beside(&self, wanted: Wanted<'_>, choice: Choice<'_>, not: Option<&Key>) -> Option<Pass> {
+        let other = |key: &&Arc<Key>| not.is_none_or(|not| !Arc::ptr_eq(&not.state, &key.state));
+        self.in_order(choice).into_iter().filter(other).find_map(|key| Pass::admit(&self.care, key, wanted).ok())
+    }
+
     /// Leave for one call however the provider is doing, with the key that may be used soonest; unless such a call is under
     /// way.
     pub(crate) fn last_resort(&self, wanted: Wanted<'_>, choice: Choice<'_>) -> Option<Pass> {

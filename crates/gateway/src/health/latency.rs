@@ -28,6 +28,13 @@ impl Latency {
         self.average.store(average.to_bits(), Ordering::Relaxed);
     }
 
+    /// A call has taken `took` milliseconds and was given up: it would have taken longer.
+    pub(crate) fn at_least(&self, now: u64, took: u64) {
+        if self.expected(now).is_none_or(|expected| as_f64(took) > expected) {
+            self.observe(now, took);
+        }
+    }
+
     /// What a call is expected to take, in milliseconds; `None` where nothing is known.
     pub(crate) fn expected(&self, now: u64) -> Option<f64> {
         let average = f64::from_bits(self.average.load(Ordering::Relaxed));
@@ -59,6 +66,17 @@ mod tests {
         assert!((400.0..460.0).contains(&expected), "{expected}");
         let later = latency.expected(90_000).expect("known");
         assert!((later * 2.0 - expected).abs() < 1.0, "{later}");
+    }
+
+    #[test]
+    fn a_call_that_was_given_up_can_only_make_it_slower() {
+        let latency = Latency::default();
+        latency.at_least(0, 500);
+        assert_eq!(latency.expected(0), Some(500.0));
+        latency.at_least(0, 100);
+        assert_eq!(latency.expected(0), Some(500.0));
+        latency.at_least(0, 1000);
+        assert!(latency.expected(0).expect("known") > 500.0);
     }
 
     #[test]

@@ -22,6 +22,8 @@ struct Observed {
     streamed: bool,
     most: Option<u32>,
     begun: AtomicU64,
+    /// Whether it waits for no place any more.
+    entered: AtomicBool,
     /// Places among the calls at once, until the answer is over.
     places: Mutex<Vec<Place>>,
     probes: Mutex<Probes>,
@@ -140,6 +142,7 @@ impl Pass {
             streamed: wanted.streamed,
             most: wanted.most,
             begun: AtomicU64::new(begun),
+            entered: AtomicBool::new(false),
             places: Mutex::default(),
             probes: Mutex::new(probes),
             answered: AtomicBool::new(false),
@@ -167,6 +170,7 @@ impl Pass {
             self.0.begun.store(care.states.now(), Ordering::Relaxed);
             *self.0.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
         }
+        self.0.entered.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -220,8 +224,28 @@ impl Pass {
         }
         if let Some(target) = target {
             target.health.succeeded(rules, now, probes.target.is_some());
-            let latency = if *streamed { &target.streamed } else { &target.whole };
-            latency.observe(now, took);
+            target.observe(*streamed, now, took);
+        }
+    }
+
+    /// Another call has answered before this one, which is dropped: neither a success nor a failure. All it shows is that
+    /// it would have taken longer than it did.
+    pub(crate) fn outrun(&self) {
+        let Observed { care, key, target, streamed, begun, .. } = &*self.0;
+        let asked = self.0.entered.load(Ordering::Acquire);
+        if !asked || self.0.failed.load(Ordering::Acquire) || self.0.answered.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let now = care.states.now();
+        let took = now.saturating_sub(begun.load(Ordering::Relaxed));
+        let probes = std::mem::take(&mut *self.0.probes());
+        if let Some(target) = target {
+            target.outrun(*streamed, now, took);
+        }
+        // A probe has found out nothing: the next call is one.
+        let slow = care.slow_call.is_some_and(|slow| took > slow) && probes.key.is_none();
+        if slow && key.state.health.was_slow(&care.rules, now, false) {
+            self.tell(false);
         }
     }
 

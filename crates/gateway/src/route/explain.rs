@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::Strategy;
+use config::{HedgeAfter, Strategy};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
@@ -41,6 +41,8 @@ pub struct Explained {
     pub strategy: &'static str,
     /// What keeps requests together.
     pub sticky: Option<String>,
+    /// When another target is asked beside the first, if ever.
+    pub hedge: Option<String>,
     /// The targets in the order they are tried, then those that are not.
     pub targets: Vec<ExplainedTarget>,
 }
@@ -126,7 +128,7 @@ fn direct<'a>(provider: impl FnOnce(&str) -> Option<&'a Arc<Provider>>, question
         ModelTarget::Remote(Arc::clone(provider(name)?), model.into())
     };
     let explained = described(&target, (None, question.stream), (Some(1), "it was asked for by name".to_owned()));
-    Some(Explained { strategy: "direct", sticky: None, targets: vec![explained] })
+    Some(Explained { strategy: "direct", sticky: None, hedge: None, targets: vec![explained] })
 }
 
 /// What would happen to a request of a configuration that no server runs, as if nothing had been called yet.
@@ -206,7 +208,22 @@ fn of_model(model: &Model, question: &Question) -> Explained {
         targets.push(described(target, (state, question.stream), (None, why)));
     }
     let sticky = model.sticky.as_ref().map(ToString::to_string);
-    Explained { strategy: model.strategy.as_str(), sticky, targets }
+    Explained { strategy: model.strategy.as_str(), sticky, hedge: hedge(model, question.stream, now), targets }
+}
+
+/// When another target is asked beside the first, in words.
+fn hedge(model: &Model, streamed: bool, now: u64) -> Option<String> {
+    let rules = &model.hedging.as_ref()?.rules;
+    let when = match rules.after {
+        HedgeAfter::Time(time) => format!("after {time}"),
+        HedgeAfter::Percentile(percent) => {
+            let first = model.states.iter().flatten().next();
+            let known = first.and_then(|state| state.within(streamed, now, percent));
+            let known = known.map_or_else(|| "not known yet".to_owned(), |millis| format!("{millis} ms"));
+            format!("after the {percent}th percentile of the first ({known} for the first written)")
+        }
+    };
+    Some(format!("another target is asked beside the first {when}, for {} of 100 requests at most", rules.budget))
 }
 
 type State<'a> = Option<&'a Arc<TargetState>>;
@@ -282,6 +299,20 @@ targets = [{ provider = "a", model = "x" }, { provider = "b", model = "y", weigh
         let metadata = vec![("tier".to_owned(), "gold".to_owned())];
         let told = explained(lines, &Question { input_tokens: Some(1000), metadata, ..question });
         assert_eq!(told.targets.iter().filter(|target| target.place.is_some()).count(), 3);
+    }
+
+    #[test]
+    fn a_hedge_is_told() {
+        let told = |hedge: &str| {
+            let lines = format!(
+                "targets = [{{ provider = \"a\", model = \"x\" }}, {{ provider = \"b\", model = \"y\" }}]\nhedge = {hedge}"
+            );
+            let question = Question { model: "m".to_owned(), ..Question::default() };
+            explained(&lines, &question).hedge.expect("a hedge")
+        };
+        let words = "another target is asked beside the first after 2s, for 5 of 100 requests at most";
+        assert_eq!(told("{ after = \"2s\" }"), words);
+        assert!(told("{ after = \"p95\", budget = 10 }").contains("95th percentile of the first (not known yet"));
     }
 
     #[test]

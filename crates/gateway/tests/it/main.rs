@@ -26,6 +26,7 @@ mod failures;
 mod gemini;
 mod google;
 mod harness;
+mod hedging;
 mod inference;
 mod limits;
 mod made;

@@ -39,6 +39,9 @@ pub(super) async fn run(command: RouteCommand, io: &mut Io<'_>) -> Outcome {
         let sticky = told.get("sticky").and_then(Value::as_str).map(|by| format!(", kept together by {by}"));
         let line = format!("{}: {}{}", question.model, text(&told, "strategy"), sticky.unwrap_or_default());
         io.line(&printable(&line))?;
+        if let Some(hedge) = told.get("hedge").and_then(Value::as_str) {
+            io.line(&printable(hedge))?;
+        }
         print(io, TARGETS, &targets, "It has no targets")?;
     }
     let usable = |target: &Value| target.get("place").is_some() && target.get("ready") == Some(&Value::Bool(true));

@@ -25,6 +25,7 @@ pub(crate) fn explanation(model: &str, told: Explained) -> RouteExplanation {
         model: model.to_owned(),
         strategy: told.strategy.to_owned(),
         sticky: told.sticky,
+        hedge: told.hedge,
         targets: told.targets.into_iter().map(target).collect(),
     }
 }

@@ -17,16 +17,18 @@ use crate::relay::{Answer, Before, Content, Kind, Pipe, State};
 use crate::settle::Outcome;
 use crate::upstream::UpstreamError;
 
-/// No stream is held back for longer: its caller waits for a sign of life.
-const LONGEST: Duration = Duration::from_secs(5);
+/// No stream is held back for longer where nobody else is asked: its caller waits for a sign of life.
+pub(super) const LONGEST: Duration = Duration::from_secs(5);
 /// No more than this is held back.
 const MOST: usize = 64 * 1024;
 
-/// What an answer begins with: read until it says something. An error in place of an answer is one.
-pub(super) async fn begun(answer: Answer) -> Result<Answer, Failed> {
+/// What an answer begins with: read until it says something, for as long as may be. An error in place of an answer is one.
+pub(super) async fn begun(answer: Answer, longest: Duration) -> Result<Answer, Failed> {
     let Answer { status, headers, content } = answer;
     let content = match content {
-        Content::Stream(ready, body, pipe) if pipe.kind() == Kind::Events => stream(ready, body, pipe).await?,
+        Content::Stream(ready, body, pipe) if pipe.kind() == Kind::Events => {
+            stream((ready, body), pipe, longest).await?
+        }
         Content::Whole(bytes, Outcome::Ok) if is_error(&bytes) => return Err(UpstreamError::Begun.into()),
         other => other,
     };
@@ -48,11 +50,11 @@ fn is_error(body: &[u8]) -> bool {
 }
 
 async fn stream(
-    mut ready: VecDeque<Bytes>,
-    mut body: UpstreamBody,
+    (mut ready, mut body): (VecDeque<Bytes>, UpstreamBody),
     mut pipe: Box<dyn Pipe>,
+    longest: Duration,
 ) -> Result<Content, Failed> {
-    let until = Instant::now() + LONGEST;
+    let until = Instant::now() + longest;
     let mut held = BytesMut::new();
     let mut heard = Heard::default();
     let mut over = false;

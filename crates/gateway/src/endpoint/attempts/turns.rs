@@ -21,11 +21,19 @@ pub(super) enum Turn<'p> {
     /// The built-in model answers.
     Echo(usize),
     /// This target is called.
-    Call(usize, &'p Provider, &'p str, Pass),
+    Call(Called<'p>),
     /// Nothing, for so long; then ask again.
     Pause(Duration),
     /// Nobody is left to ask; why not, where a target was passed over.
     Nobody(Option<Refused>),
+}
+
+/// A target that is to be called, with leave to do so.
+pub(super) struct Called<'p> {
+    pub(super) index: usize,
+    pub(super) provider: &'p Provider,
+    pub(super) model: &'p str,
+    pub(super) pass: Pass,
 }
 
 /// One target's part in a request.
@@ -49,12 +57,14 @@ pub(super) struct Turns<'p> {
     made: u32,
     /// The target whose key failed: another key of it goes first.
     other_key: Option<usize>,
+    /// Whether another target has been asked beside one, or was to be: that happens once.
+    pub(super) hedged: bool,
 }
 
 impl<'p> Turns<'p> {
     pub(super) fn new(plan: &'p Plan, order: Vec<usize>, streamed: bool, choice: Choice<'p>) -> Self {
         let seats = vec![Seat::default(); plan.targets().len()];
-        Self { plan, order, choice, streamed, seats, made: 0, other_key: None }
+        Self { plan, order, choice, streamed, seats, made: 0, other_key: None, hedged: false }
     }
 
     /// What happens next, with so much time left.
@@ -94,6 +104,40 @@ impl<'p> Turns<'p> {
         self.made < self.plan.attempts()
     }
 
+    /// Another target, to be called beside the one that has been called already with `first`: one that was not tried, that
+    /// may be called now without waiting, with another key (unless `same_key`), and that would keep nothing.
+    pub(super) fn beside(
+        &mut self,
+        (index, name, first): (usize, &base::Name, &Pass),
+        same_key: bool,
+        keeps: impl Fn(&Provider, &str) -> bool,
+    ) -> Option<Called<'p>> {
+        if !self.more() {
+            return None;
+        }
+        for other in self.order.clone() {
+            if other == index || self.seat(other).tries > 0 || self.seat(other).hopeless {
+                continue;
+            }
+            let Some(ModelTarget::Remote(provider, model)) = self.plan.targets().get(other) else { continue };
+            if keeps(provider, model) {
+                continue;
+            }
+            let not = (!same_key).then(|| first.key());
+            let Some(pass) = provider.keys.beside(self.wanted(other, model), self.choice, not) else { continue };
+            let care = provider.keys.care();
+            // The same provider is asked once more: that is what its budget for retries is for.
+            if provider.name == *name && !care.provider.may_retry(care.states.now(), care.retry_budget) {
+                continue;
+            }
+            return match self.taken(other, (provider, model), pass) {
+                Turn::Call(called) => Some(called),
+                _ => None,
+            };
+        }
+        None
+    }
+
     /// An attempt at this target failed: for good, or because of its key.
     pub(super) fn failed(&mut self, index: usize, lasting: bool, of_key: bool) {
         self.other_key = of_key.then_some(index);
@@ -121,7 +165,7 @@ impl<'p> Turns<'p> {
             care.provider.first_attempt(care.states.now());
         }
         self.count(index);
-        Turn::Call(index, provider, model, pass)
+        Turn::Call(Called { index, provider, model, pass })
     }
 
     /// Ask a target again that failed: the one that is ready soonest, after its pause, as long as its provider's budget

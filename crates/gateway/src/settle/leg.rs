@@ -1,0 +1,68 @@
+//! One call of a request to a provider. A request may make several, also two beside each other: what each shows is its own
+//! until it is known whose answer counts, and what comes of the others is the operator's to know and not the caller's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::RequestId;
+use llm::Usage;
+
+use super::Receipt;
+use crate::Shared;
+use crate::authenticate::Caller;
+use crate::metrics::Label;
+
+/// What one call shows. Dropped without [`Receipt::takes`], its answer was nobody's: what its provider counts is not known.
+pub(crate) struct Leg {
+    shared: Arc<Shared>,
+    id: RequestId,
+    caller: Caller,
+    pub(super) provider: Option<Label>,
+    pub(super) upstream: Duration,
+    pub(super) usage: Option<Usage>,
+    pub(super) dropped: Option<String>,
+}
+
+impl Leg {
+    /// Of the request of this receipt.
+    pub(super) fn of(receipt: &Receipt) -> Self {
+        Self {
+            shared: Arc::clone(&receipt.shared),
+            id: receipt.id,
+            caller: receipt.caller.clone(),
+            provider: None,
+            upstream: Duration::ZERO,
+            usage: None,
+            dropped: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The provider was called and answered, or failed, after this long.
+    pub(crate) fn attempted(&mut self, provider: &Label, result: &'static str, took: Duration) {
+        self.provider = Some(provider.clone());
+        self.upstream += took;
+        self.shared.metrics.attempt(provider, result, took);
+    }
+
+    /// What the provider counted.
+    pub(crate) fn usage(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    /// What was left out of the request.
+    pub(crate) fn dropped(&mut self, names: Option<String>) {
+        self.dropped = names;
+    }
+}
