@@ -31,9 +31,38 @@ pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("response_anthropic", |data| response(Dialect::AnthropicMessages, data)),
     ("response_gemini", |data| response(Dialect::Gemini, data)),
     ("response_embeddings", |data| response(Dialect::OpenAiEmbeddings, data)),
+    ("request_responses", |data| request(Dialect::OpenAiResponses, data)),
+    ("response_responses", |data| response(Dialect::OpenAiResponses, data)),
+    ("stream_responses", |data| stream(Dialect::OpenAiResponses, Framing::Sse, data)),
+    ("request_cohere", |data| {
+        request(Dialect::CohereChat, data);
+        request(Dialect::CohereEmbed, data);
+    }),
+    ("request_cohere_v1", |data| request(Dialect::CohereChatV1, data)),
+    ("response_cohere", |data| response(Dialect::CohereChat, data)),
+    ("stream_cohere", |data| stream(Dialect::CohereChat, Framing::Sse, data)),
+    ("stream_cohere_v1", |data| stream(Dialect::CohereChatV1, Framing::Lines, data)),
+    ("request_ollama", |data| request(Dialect::OllamaChat, data)),
+    ("response_ollama", |data| response(Dialect::OllamaChat, data)),
+    ("stream_ollama", |data| stream(Dialect::OllamaChat, Framing::Lines, data)),
+    ("request_bedrock", |data| request(Dialect::BedrockConverse, data)),
+    ("request_bedrock_invoke", |data| request(Dialect::BedrockInvoke, data)),
 ];
 
-const CHATS: [Dialect; 3] = [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::Gemini];
+/// What clients speak.
+const CLIENTS: [Dialect; 4] =
+    [Dialect::OpenAiChat, Dialect::OpenAiResponses, Dialect::AnthropicMessages, Dialect::Gemini];
+
+/// What providers speak.
+const PROVIDERS: [Dialect; 7] = [
+    Dialect::OpenAiChat,
+    Dialect::OpenAiResponses,
+    Dialect::AnthropicMessages,
+    Dialect::Gemini,
+    Dialect::CohereChat,
+    Dialect::OllamaChat,
+    Dialect::BedrockConverse,
+];
 
 fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(bytes).is_ok()
@@ -121,7 +150,7 @@ fn stream(dialect: Dialect, framing: Framing, data: &[u8]) {
     if framing != dialect.framing() {
         return;
     }
-    for client in CHATS {
+    for client in CLIENTS {
         let Some(translation) = Translation::new(client, dialect, Options::default()) else { continue };
         let told = |size: usize| {
             let mut stream = translation.stream(true);
@@ -148,9 +177,11 @@ fn request(dialect: Dialect, data: &[u8]) {
     if let Ok(spliced) = splice(dialect, data, &edits) {
         let seen = peek(dialect, &spliced, &Limits::REQUEST);
         let seen = seen.unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&spliced)));
-        assert!(dialect == Dialect::Gemini || seen.model == "other");
+        // Of some dialects the path names it.
+        let in_path = matches!(dialect, Dialect::Gemini | Dialect::BedrockConverse | Dialect::BedrockInvoke);
+        assert!(in_path || seen.model == "other");
     }
-    for provider in CHATS {
+    for provider in PROVIDERS {
         let Some(translation) = Translation::new(dialect, provider, Options::default()) else { continue };
         if let Ok(translated) = translation.request(data, &Edits { model: Some("other"), ..Edits::default() }) {
             let seen = peek(provider, &translated, &Limits::REQUEST);
@@ -162,7 +193,7 @@ fn request(dialect: Dialect, data: &[u8]) {
 /// What is translated is JSON.
 fn response(dialect: Dialect, data: &[u8]) {
     let _ = peek_response(dialect, data);
-    for client in CHATS {
+    for client in CLIENTS {
         let Some(translation) = Translation::new(client, dialect, Options::default()) else { continue };
         if let Ok(answer) = translation.response(data) {
             assert!(is_json(&answer.body), "{}", String::from_utf8_lossy(&answer.body));

@@ -215,7 +215,7 @@ fn usage(o: &mut Object<'_>, usage: &Usage) {
     o.number("input_tokens", input);
     o.object("input_tokens_details", |o| {
         o.number("cached_tokens", usage.cache_read_tokens.unwrap_or(0));
-        o.maybe_number("cache_write_tokens", usage.cache_write_tokens);
+        o.number("cache_write_tokens", usage.cache_write_tokens.unwrap_or(0));
     });
     o.number("output_tokens", output);
     o.object("output_tokens_details", |o| o.number("reasoning_tokens", usage.reasoning_tokens.unwrap_or(0)));

@@ -315,8 +315,9 @@ impl StreamWriter {
                     o.object("part", |o| summary_part(o, &summary));
                 });
             }
-            Content::Call { arguments, custom: false, .. } => {
+            Content::Call { arguments, custom: false, name, .. } => {
                 self.emit_in("response.function_call_arguments.done", (at, None), out, |o| {
+                    o.text("name", &name);
                     o.text("arguments", &arguments);
                 });
             }
