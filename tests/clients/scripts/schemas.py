@@ -14,6 +14,8 @@ KINDS = {
     "chat-error": ("openai", "ErrorResponse"),
     "response": ("openai", "Response"),
     "response-event": ("openai", "ResponseStreamEvent"),
+    "models": ("openai", "ListModelsResponse"),
+    "model": ("openai", "Model"),
     "message": ("anthropic", "Message"),
     "message-event": ("anthropic", "MessageStreamEvent"),
     "message-error": ("anthropic", "ErrorResponse"),
@@ -83,7 +85,21 @@ def known(kind, value):
 validators = {}
 
 
+def of_the_sdk(value):
+    """Of Anthropic's models there is no published schema: its SDK's types are made of one."""
+    from anthropic.types import ModelInfo
+    from pydantic import ValidationError
+
+    try:
+        ModelInfo.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        yield from (f"{'/'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+
+
 def violations(kind, value):
+    if kind == "anthropic-model":
+        yield from of_the_sdk(value)
+        return
     spec, name = KINDS[kind]
     members = variants(spec, name)
     if members:

@@ -49,7 +49,9 @@ fn entry(snapshot: &Snapshot, id: &str, anthropic: bool) -> Value {
         // There is no place for limits in this shape.
         return json!({"id": id, "object": "model", "created": 0, "owned_by": config::OWN_NAME});
     }
-    let mut entry = json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"});
+    // What is configured is there to be used.
+    let mut entry = json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active"});
     let (input, output) = fits(snapshot, id);
     for (name, tokens) in [("max_input_tokens", input), ("max_tokens", output)] {
         if let Some((tokens, entry)) = tokens.zip(entry.as_object_mut()) {

@@ -4,6 +4,7 @@
 mod cases;
 mod direct;
 mod errors;
+mod models;
 mod provider;
 mod recordings;
 
