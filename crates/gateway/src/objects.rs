@@ -201,15 +201,49 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
 /// Whether a string begins as one of [`REFERENCES`] does, or has an escape that could hide one: all names are ASCII.
 fn may_name_object(body: &[u8]) -> bool {
     memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
-        Some([b'"', text @ ..]) => {
+        // Almost no string begins with the same two letters.
+        Some([b'"', first, second, rest @ ..]) if BEGINNINGS.may_be(*first, *second) => {
             let names = REFERENCES.iter().chain(&SPOKEN_OF).chain(&GOOGLES).chain([&BUCKET]);
-            let mut names = names.map(|name| name.as_bytes());
-            // Almost no string begins with the same letter: compared before all of it is.
-            names.any(|name| name.first() == text.first() && text.starts_with(name))
+            names
+                .filter_map(|name| name.as_bytes().split_first_chunk::<2>())
+                .any(|(beginning, end)| *beginning == [*first, *second] && rest.starts_with(end))
         }
         Some([b'\\', b'u', b'0', b'0', b'2'..=b'7', ..]) => true,
         _ => false,
     })
+}
+
+/// The letters that the names of [`may_name_object`] begin with, first and second, each name with a bit of its own.
+struct Beginnings {
+    first: [u64; 256],
+    second: [u64; 256],
+}
+
+static BEGINNINGS: Beginnings = Beginnings::of([&REFERENCES, &SPOKEN_OF, &GOOGLES, &[BUCKET]]);
+
+impl Beginnings {
+    #[allow(clippy::indexing_slicing)] // while compiling: out of bounds does not compile
+    const fn of(lists: [&[&str]; 4]) -> Self {
+        let mut table = Self { first: [0; 256], second: [0; 256] };
+        let (mut list, mut bit) = (0, 0);
+        while list < lists.len() {
+            let mut at = 0;
+            while at < lists[list].len() {
+                let name = lists[list][at].as_bytes();
+                table.first[name[0] as usize] |= 1 << bit;
+                table.second[name[1] as usize] |= 1 << bit;
+                (at, bit) = (at + 1, bit + 1);
+            }
+            list += 1;
+        }
+        table
+    }
+
+    /// Whether a name begins with these two.
+    fn may_be(&self, first: u8, second: u8) -> bool {
+        let (first, second) = (self.first.get(usize::from(first)), self.second.get(usize::from(second)));
+        first.zip(second).is_some_and(|(first, second)| first & second != 0)
+    }
 }
 
 /// Whether a multipart form has a field that names a stored object. Such fields are rare, so they are not looked up.

@@ -1,7 +1,7 @@
 //! W3C Trace Context in, one event per request out. The event (target [`TARGET`], level debug) has `OpenTelemetry`'s `GenAI`
 //! names, so that whoever exports spans makes one of it; nothing of a trace is sent to providers.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// The target of the event that is a finished request's span.
 pub const TARGET: &str = "vouchgate::span";
@@ -15,7 +15,8 @@ pub(crate) struct TraceParent {
 impl TraceParent {
     /// Read the request's `traceparent`; anything malformed is as good as none.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all("traceparent").iter();
+        const FIELD: HeaderName = HeaderName::from_static("traceparent");
+        let mut values = headers.get_all(FIELD).iter();
         let value = values.next()?.as_bytes();
         if values.next().is_some() {
             return None;

@@ -33,42 +33,45 @@ use crate::snapshot::{Inject, Provider};
 
 /// The version of Anthropic's API that is asked for when the caller names none.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("vouchgate/", env!("CARGO_PKG_VERSION")));
 
 /// Fields of a caller that change what a provider does and may be passed on, by what the provider speaks.
 /// (`Idempotency-Key` is not among them: behind one provider key, one caller's could answer to another's.)
-const PASSED_OPENAI: [&str; 1] = ["openai-beta"];
-const PASSED_ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
-const PASSED_ANTHROPIC_BETA: [&str; 1] = ["anthropic-beta"];
+static PASSED_OPENAI: [HeaderName; 1] = [HeaderName::from_static("openai-beta")];
+static PASSED_ANTHROPIC: [HeaderName; 2] =
+    [HeaderName::from_static("anthropic-version"), HeaderName::from_static("anthropic-beta")];
+static PASSED_ANTHROPIC_BETA: [HeaderName; 1] = [HeaderName::from_static("anthropic-beta")];
 /// Google's protocol for uploads (ai.google.dev/api/files).
-const PASSED_UPLOAD: [&str; 6] = [
-    "x-goog-upload-protocol",
-    "x-goog-upload-command",
-    "x-goog-upload-offset",
-    "x-goog-upload-header-content-length",
-    "x-goog-upload-header-content-type",
-    "x-goog-upload-file-name",
+static PASSED_UPLOAD: [HeaderName; 6] = [
+    HeaderName::from_static("x-goog-upload-protocol"),
+    HeaderName::from_static("x-goog-upload-command"),
+    HeaderName::from_static("x-goog-upload-offset"),
+    HeaderName::from_static("x-goog-upload-header-content-length"),
+    HeaderName::from_static("x-goog-upload-header-content-type"),
+    HeaderName::from_static("x-goog-upload-file-name"),
 ];
-const PASSED_BEDROCK: [&str; 6] = [
-    "x-amzn-bedrock-accept",
-    "x-amzn-bedrock-trace",
-    "x-amzn-bedrock-guardrailidentifier",
-    "x-amzn-bedrock-guardrailversion",
-    "x-amzn-bedrock-performanceconfig-latency",
-    "x-amzn-bedrock-service-tier",
+static PASSED_BEDROCK: [HeaderName; 6] = [
+    HeaderName::from_static("x-amzn-bedrock-accept"),
+    HeaderName::from_static("x-amzn-bedrock-trace"),
+    HeaderName::from_static("x-amzn-bedrock-guardrailidentifier"),
+    HeaderName::from_static("x-amzn-bedrock-guardrailversion"),
+    HeaderName::from_static("x-amzn-bedrock-performanceconfig-latency"),
+    HeaderName::from_static("x-amzn-bedrock-service-tier"),
 ];
 /// What of Bedrock's answers AWS's SDKs look for: the error, the type of what is streamed, and the counts of tokens.
-const RETURNED_BEDROCK: [&str; 10] = [
-    "x-amzn-requestid",
-    "x-amzn-errortype",
-    "x-amzn-bedrock-content-type",
-    "x-amzn-bedrock-invocation-latency",
-    "x-amzn-bedrock-input-token-count",
-    "x-amzn-bedrock-output-token-count",
-    "x-amzn-bedrock-cache-read-input-token-count",
-    "x-amzn-bedrock-cache-write-input-token-count",
-    "x-amzn-bedrock-performanceconfig-latency",
-    "x-amzn-bedrock-service-tier",
+static RETURNED_BEDROCK: [HeaderName; 10] = [
+    HeaderName::from_static("x-amzn-requestid"),
+    HeaderName::from_static("x-amzn-errortype"),
+    HeaderName::from_static("x-amzn-bedrock-content-type"),
+    HeaderName::from_static("x-amzn-bedrock-invocation-latency"),
+    HeaderName::from_static("x-amzn-bedrock-input-token-count"),
+    HeaderName::from_static("x-amzn-bedrock-output-token-count"),
+    HeaderName::from_static("x-amzn-bedrock-cache-read-input-token-count"),
+    HeaderName::from_static("x-amzn-bedrock-cache-write-input-token-count"),
+    HeaderName::from_static("x-amzn-bedrock-performanceconfig-latency"),
+    HeaderName::from_static("x-amzn-bedrock-service-tier"),
 ];
 /// What AWS calls a key or a signature that it does not accept (docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html).
 const AWS_KEY_ERRORS: [&str; 9] = [
@@ -329,7 +332,8 @@ pub(crate) async fn send(
     let begun = shared.clock.monotonic();
     let sent = match call.upgrade {
         None => shared.egress.send(call.target, call.request, &call.deadlines).await,
-        Some(protocol) => shared.egress.upgrade(call.target, call.request, protocol, &call.deadlines).await,
+        // Boxed, as is whatever else is seldom and large: a request is as large as the largest of what it may wait for.
+        Some(protocol) => Box::pin(shared.egress.upgrade(call.target, call.request, protocol, &call.deadlines)).await,
     };
     let took = shared.clock.monotonic().saturating_duration_since(begun);
     let result = match &sent {
@@ -470,18 +474,18 @@ fn provider_headers((provider, path): (&Provider, &PathAndQuery), caller: &Heade
         ProviderDialect::Gemini | ProviderDialect::Cohere => &[],
         ProviderDialect::Bedrock => PASSED_BEDROCK.as_slice(),
     };
-    for name in passed.iter().map(|name| HeaderName::from_static(name)) {
-        for (at, value) in caller.get_all(&name).iter().enumerate() {
+    for name in passed {
+        for (at, value) in caller.get_all(name).iter().enumerate() {
             if at == 0 {
-                headers.insert(&name, value.clone());
+                headers.insert(name, value.clone());
             } else {
-                headers.append(&name, value.clone());
+                headers.append(name, value.clone());
             }
         }
     }
     headers.insert(header::USER_AGENT, USER_AGENT);
     headers.insert(header::ACCEPT, content.accept.clone());
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::ACCEPT_ENCODING, IDENTITY);
     if let Some(kind) = &content.kind {
         headers.insert(header::CONTENT_TYPE, kind.clone());
     }
@@ -510,9 +514,8 @@ impl Content {
 
     /// JSON, to be answered by JSON or by a stream.
     pub(crate) fn json(body: Bytes, stream: Option<Framing>) -> Self {
-        let accept = stream.map_or("application/json", Framing::media_type);
-        let kind = Some(HeaderValue::from_static("application/json"));
-        Self { body, kind, accept: HeaderValue::from_static(accept), websocket: None }
+        let accept = stream.map_or(JSON, |framing| HeaderValue::from_static(framing.media_type()));
+        Self { body, kind: Some(JSON), accept, websocket: None }
     }
 }
 
@@ -551,13 +554,13 @@ pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), Upstre
 
 /// What AWS calls an error: `ValidationException` of `ValidationException:http://internal.amazon.com/coral/..`.
 pub(crate) fn error_type(headers: &HeaderMap) -> Option<&str> {
-    headers.get("x-amzn-errortype")?.to_str().ok()?.split(':').next().filter(|kind| !kind.is_empty())
+    const KIND: HeaderName = HeaderName::from_static("x-amzn-errortype");
+    headers.get(KIND)?.to_str().ok()?.split(':').next().filter(|kind| !kind.is_empty())
 }
 
 /// The fields of Bedrock's answers that reach whoever calls its own API.
 pub(crate) fn returned_by_bedrock(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-    let names = RETURNED_BEDROCK.iter().map(|name| HeaderName::from_static(name));
-    names.filter_map(|name| headers.get(&name).cloned().map(|value| (name, value)))
+    RETURNED_BEDROCK.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())))
 }
 
 /// Whether an error of a provider repeats a key it may have been sent: such a text is the operator's to see, nobody else's.

@@ -11,7 +11,7 @@ mod request;
 mod tap;
 
 use crate::Dialect;
-use crate::json::{Limits, members, node};
+use crate::json::{Limits, picked};
 use crate::model::Usage;
 use crate::provider::usage::{AnthropicUsage, bedrock, by_shape, cohere, gemini, openai};
 
@@ -39,11 +39,8 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
     let mut seen = ResponsePeek::default();
     // Embeddings hold millions of numbers; they are walked, not built.
     let limits = Limits { nodes: usize::MAX, ..Limits::RESPONSE };
-    let found = members(body, &limits);
     let is_cohere = matches!(dialect, Dialect::CohereChat | Dialect::CohereChatV1 | Dialect::CohereEmbed);
-    seen.is_object = found.is_ok();
-    for member in found.unwrap_or_default() {
-        let name = member.name.as_ref();
+    let found = picked(body, &limits, |name| {
         let counts = match dialect {
             Dialect::BedrockInvoke => {
                 ["prompt_token_count", "generation_token_count", "inputTextTokenCount"].contains(&name)
@@ -52,11 +49,11 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
             _ => false,
         };
         let known = matches!(name, "usage" | "model" | "id" | "usageMetadata" | "modelVersion" | "responseId");
-        if !(known || counts || (is_cohere && name == "meta")) {
-            continue;
-        }
-        let Ok(value) = node(member.raw, &Limits::RESPONSE) else { continue };
-        match name {
+        known || counts || (is_cohere && name == "meta")
+    });
+    seen.is_object = found.is_ok();
+    for (name, value) in found.unwrap_or_default() {
+        match name.as_ref() {
             "usage" if dialect == Dialect::AnthropicMessages => {
                 let mut usage = AnthropicUsage::default();
                 usage.take(&value);

@@ -267,10 +267,13 @@ fn decrypt(
     ciphertext: &[u8],
 ) -> Result<Secret<Vec<u8>>, VaultError> {
     let mut buffer = Zeroizing::new(ciphertext.to_vec());
-    let plaintext = key
+    let length = key
         .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut buffer)
-        .map_err(|_| VaultError::Altered)?;
-    Ok(Secret::new(plaintext.to_vec()))
+        .map_err(|_| VaultError::Altered)?
+        .len();
+    // The plaintext stands where the ciphertext did, from its beginning.
+    buffer.truncate(length);
+    Ok(Secret::new(std::mem::take(&mut *buffer)))
 }
 
 fn hex<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {

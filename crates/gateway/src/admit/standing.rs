@@ -41,7 +41,8 @@ impl Standing {
         if self.0.is_empty() {
             return;
         }
-        let (mut policies, mut limits) = (String::new(), String::new());
+        // Room for one limit, which is what most have.
+        let (mut policies, mut limits) = (String::with_capacity(64), String::with_capacity(64));
         for line in &self.0 {
             let name = line.name();
             let comma = if policies.is_empty() { "" } else { ", " };
@@ -51,27 +52,39 @@ impl Standing {
             let (left, reset) = (line.level.remaining, whole_seconds(line.level.reset));
             let _infallible = write!(limits, "{comma}\"{name}\";r={left};t={reset}");
         }
-        set(headers, "ratelimit-policy", policies);
-        set(headers, "ratelimit", limits);
-        for (counted, limit, remaining, reset) in OPENAI {
+        set(headers, POLICY, policies);
+        set(headers, LIMIT, limits);
+        for (counted, limit, remaining, reset) in &OPENAI {
             // Of several limits the one that is nearest.
-            let lines = self.0.iter().filter(|line| line.counted == counted);
+            let lines = self.0.iter().filter(|line| line.counted == *counted);
             let Some(line) = lines.min_by_key(|line| (line.level.remaining, std::cmp::Reverse(line.level.reset)))
             else {
                 continue;
             };
-            set(headers, limit, line.quota.limit.to_string());
-            set(headers, remaining, line.level.remaining.to_string());
-            set(headers, reset, clock(line.level.reset));
+            headers.insert(limit, line.quota.limit.into());
+            headers.insert(remaining, line.level.remaining.into());
+            set(headers, reset.clone(), clock(line.level.reset));
         }
     }
 }
 
 /// `platform.openai.com/docs/guides/rate-limits`, "Rate limits in headers".
-const OPENAI: [(Counted, &str, &str, &str); 2] = [
-    (Counted::Requests, "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-    (Counted::Tokens, "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+static OPENAI: [(Counted, HeaderName, HeaderName, HeaderName); 2] = [
+    (
+        Counted::Requests,
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ),
+    (
+        Counted::Tokens,
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ),
 ];
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 impl Line {
     /// A name that tells the limits of one answer apart: what, for whom, in how long.
@@ -91,9 +104,9 @@ impl Line {
     }
 }
 
-fn set(headers: &mut HeaderMap, name: &'static str, value: String) {
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
-        headers.insert(HeaderName::from_static(name), value);
+        headers.insert(name, value);
     }
 }
 

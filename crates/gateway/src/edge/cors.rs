@@ -77,19 +77,20 @@ pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 /// Add what every answer carries: the request id, the security fields a web app needs, and the CORS permission.
 pub(crate) fn finish(response: &mut Response<GatewayBody>, id: HeaderValue, cors: &Cors, origin: Option<HeaderValue>) {
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+    const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+    const NO_CONTENT: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
+    const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+    const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+    const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
     let out = response.headers_mut();
     out.insert(REQUEST_ID, id);
-    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if !out.contains_key(header::CACHE_CONTROL) {
-        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    out.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox"),
-    );
-    out.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    out.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    out.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+    out.insert(header::CONTENT_SECURITY_POLICY, NO_CONTENT);
+    out.insert(header::REFERRER_POLICY, NO_REFERRER);
     if !cors.is_used() {
-        out.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
+        out.insert(RESOURCE_POLICY, SAME_ORIGIN);
         return;
     }
     out.append(header::VARY, HeaderValue::from_static("origin"));

@@ -2,12 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::path;
 
-/// Header fields besides `Authorization` in which official SDKs send their key.
-const KEY_HEADERS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "x-portkey-api-key"];
+/// The header fields that may hold a key: `Authorization`, and those in which official SDKs send theirs.
+static FIELDS: [(HeaderName, &str); 5] = [
+    (header::AUTHORIZATION, "authorization"),
+    (HeaderName::from_static("x-api-key"), "x-api-key"),
+    (HeaderName::from_static("x-goog-api-key"), "x-goog-api-key"),
+    (HeaderName::from_static("api-key"), "api-key"),
+    (HeaderName::from_static("x-portkey-api-key"), "x-portkey-api-key"),
+];
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// Fields of these that only some clients may use: those of SDKs made for somebody else.
 const BY_CLIENT: [&str; 2] = ["api-key", "x-portkey-api-key"];
@@ -103,9 +110,8 @@ pub(crate) fn find<'a>(
     fields: &CredentialFields,
 ) -> Result<Credential<'a>, CredentialError> {
     let mut found: Option<(&'static str, &'a HeaderValue)> = None;
-    let named = std::iter::once("authorization").chain(KEY_HEADERS);
-    for name in named {
-        for value in headers.get_all(name) {
+    for (field, name) in &FIELDS {
+        for value in headers.get_all(field) {
             match found.replace((name, value)) {
                 None => {}
                 Some(("authorization", beside)) if fields.anybody_uses(name) && says_nothing_else(beside, value) => {}
@@ -136,7 +142,7 @@ fn says_nothing_else(authorization: &HeaderValue, value: &HeaderValue) -> bool {
 
 /// The request's one DPoP proof, whatever it is.
 pub(crate) fn proof(headers: &HeaderMap) -> Result<Option<&HeaderValue>, CredentialError> {
-    let mut proofs = headers.get_all("dpop").iter();
+    let mut proofs = headers.get_all(DPOP).iter();
     let first = proofs.next();
     if proofs.next().is_some() { Err(CredentialError::SeveralProofs) } else { Ok(first) }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use base::Timestamp;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
 /// No rest is longer: a field may be wrong, and only asking tells.
@@ -72,18 +72,40 @@ fn retry_info(error: &Value) -> Option<Duration> {
 /// Anthropic: `anthropic-ratelimit-requests-remaining`, `-reset` (RFC 3339). Others: `x-ratelimit-remaining` and
 /// `x-ratelimit-reset`, or `ratelimit-remaining` and `ratelimit-reset`.
 fn used_up(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    const PAIRS: [(&str, &str); 9] = [
-        ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-        ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-        ("x-ratelimit-remaining-tokens_usage_based", "x-ratelimit-reset-tokens_usage_based"),
-        ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
-        ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
-        ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
-        ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
-        ("x-ratelimit-remaining", "x-ratelimit-reset"),
-        ("ratelimit-remaining", "ratelimit-reset"),
+    static PAIRS: [(HeaderName, HeaderName); 9] = [
+        (
+            HeaderName::from_static("x-ratelimit-remaining-requests"),
+            HeaderName::from_static("x-ratelimit-reset-requests"),
+        ),
+        (HeaderName::from_static("x-ratelimit-remaining-tokens"), HeaderName::from_static("x-ratelimit-reset-tokens")),
+        (
+            HeaderName::from_static("x-ratelimit-remaining-tokens_usage_based"),
+            HeaderName::from_static("x-ratelimit-reset-tokens_usage_based"),
+        ),
+        (
+            HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+            HeaderName::from_static("anthropic-ratelimit-requests-reset"),
+        ),
+        (
+            HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+            HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+        ),
+        (
+            HeaderName::from_static("anthropic-ratelimit-input-tokens-remaining"),
+            HeaderName::from_static("anthropic-ratelimit-input-tokens-reset"),
+        ),
+        (
+            HeaderName::from_static("anthropic-ratelimit-output-tokens-remaining"),
+            HeaderName::from_static("anthropic-ratelimit-output-tokens-reset"),
+        ),
+        (HeaderName::from_static("x-ratelimit-remaining"), HeaderName::from_static("x-ratelimit-reset")),
+        (HeaderName::from_static("ratelimit-remaining"), HeaderName::from_static("ratelimit-reset")),
     ];
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    // Most providers say nothing of it, and then nothing is looked for.
+    if !headers.keys().any(|name| name.as_str().contains("ratelimit-")) {
+        return None;
+    }
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let rests = PAIRS.iter().filter_map(|(remaining, reset)| {
         let spent = text(remaining).is_some_and(|text| text == "0" || text.starts_with('-'));
         if spent { until(text(reset)?, now) } else { None }

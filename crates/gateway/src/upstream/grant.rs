@@ -166,7 +166,7 @@ impl Grant {
             State::Failed { error, until } if now < *until => return Err(error.clone().into()),
             _ => {}
         }
-        match self.ask(text, shared).await {
+        match Box::pin(self.ask(text, shared)).await {
             Ok((value, lifetime)) => {
                 let until = now + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
                 *state = State::Token { value: value.clone(), obtained: now, until };

@@ -24,14 +24,8 @@ pub(crate) struct Member<'a> {
 
 /// The members of the object that is the whole of `body`; everything inside is checked, nothing is built.
 pub(crate) fn members<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Member<'a>>, JsonError> {
-    let text = std::str::from_utf8(body).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
-    let mut parser = Parser::new(text, limits);
-    parser.space();
-    if parser.peek() != Some(b'{') {
-        return Err(if text.trim().is_empty() { JsonError::Syntax(0) } else { parser.not_an_object() });
-    }
     let mut found = Vec::with_capacity(16);
-    parser.object(0, |parser, name, depth| {
+    whole_object(body, limits, |parser, name, depth| {
         let at = parser.at;
         parser.skip(depth)?;
         if found.len() >= MEMBERS {
@@ -40,7 +34,42 @@ pub(crate) fn members<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Member<
         found.push(Member { name, raw: parser.slice(at), at });
         Ok(())
     })?;
-    parser.end()?;
+    Ok(found)
+}
+
+/// Read the object that is the whole of `body`, member by member.
+fn whole_object<'a>(
+    body: &'a [u8],
+    limits: &Limits,
+    member: impl FnMut(&mut Parser<'a>, Cow<'a, str>, usize) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    let text = std::str::from_utf8(body).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
+    let mut parser = Parser::new(text, limits);
+    parser.space();
+    if parser.peek() != Some(b'{') {
+        return Err(if text.trim().is_empty() { JsonError::Syntax(0) } else { parser.not_an_object() });
+    }
+    parser.object(0, member)?;
+    parser.end()
+}
+
+/// Of the object that is the whole of `body` the members that are `wanted`, read; everything else is checked and not built.
+pub(crate) fn picked<'a>(
+    body: &'a [u8],
+    limits: &Limits,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(Cow<'a, str>, Node<'a>)>, JsonError> {
+    let mut found = Vec::new();
+    whole_object(body, limits, |parser, name, depth| {
+        if !wanted(&name) {
+            return parser.skip(depth);
+        }
+        if found.len() >= MEMBERS {
+            return Err(JsonError::Nodes(MEMBERS));
+        }
+        found.push((name, parser.value(depth)?));
+        Ok(())
+    })?;
     Ok(found)
 }
 
@@ -131,6 +160,7 @@ impl<'a> Parser<'a> {
     /// Check one value and build nothing.
     fn skip(&mut self, depth: usize) -> Result<(), JsonError> {
         match self.peek() {
+            Some(b'{') if !self.limits.unique_members => self.unnamed(depth),
             Some(b'{') => self.object(depth, |parser, _, inner| parser.skip(inner)),
             Some(b'[') => self.array(depth, Self::skip),
             first => {
@@ -183,6 +213,44 @@ impl<'a> Parser<'a> {
             Some(b'f') => self.word(b"false").map(|()| Kind::Bool(false)),
             Some(b'n') => self.word(b"null").map(|()| Kind::Null),
             _ => self.number().map(|()| Kind::Number),
+        }
+    }
+
+    /// Check an object whose names do not matter, and build none of them.
+    fn unnamed(&mut self, depth: usize) -> Result<(), JsonError> {
+        self.count()?;
+        let inner = self.enter(depth)?;
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            let from = self.at;
+            if self.peek() != Some(b'"') {
+                return self.wrong();
+            }
+            if self.string()? && decode(self.slice(from), true).is_none() {
+                return Err(JsonError::Syntax(from));
+            }
+            self.space();
+            if self.peek() != Some(b':') {
+                return self.wrong();
+            }
+            self.at += 1;
+            self.space();
+            self.skip(inner)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return self.wrong(),
+            }
+            self.space();
         }
     }
 
@@ -419,6 +487,15 @@ mod tests {
             prop_oneof![8 => any::<u8>(), 4 => b'a'..=b'z', 1 => Just(b'"'), 1 => Just(b'\\'), 1 => 0x1eu8..0x22], 0..100)) {
             let expected = bytes.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..=0x1f)).count();
             prop_assert_eq!(plain(&bytes), expected);
+        }
+
+        #[test]
+        fn what_is_only_checked_is_judged_as_what_is_read(text in r#"\{("[a\\"du80]{0,3}",?:?|[0-9.-]{0,3}|[\[\]{},: ]|null|true){0,12}\}"#) {
+            let limits = Limits { depth: 4, nodes: 9, unique_members: false };
+            let read = tree(&text, &limits).map(drop);
+            prop_assert_eq!(members(text.as_bytes(), &limits).map(drop), read.clone());
+            prop_assert_eq!(picked(text.as_bytes(), &limits, |_| false).map(drop), read.clone());
+            prop_assert_eq!(picked(text.as_bytes(), &limits, |name| name == "a").map(drop), read);
         }
     }
 }

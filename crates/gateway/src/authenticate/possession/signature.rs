@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use proof::dpop::TargetUri;
 use proof::signature::{
     ExpectedRequest, SignatureProofError, SignedRequest, VerifiedSignature, verify as verify_signature,
@@ -17,6 +18,9 @@ use crate::snapshot::Snapshot;
 /// A little longer than the longest `dpop.skew` there can be: a reload may raise it, and a signature that was used must not
 /// come back to life by that.
 const LONGEST_SKEW: Duration = Duration::from_secs(61);
+
+const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 
 /// A signature that fits the head of its request. The body is still to come.
 #[derive(Debug)]
@@ -49,7 +53,7 @@ pub(super) fn verify(
     bound: Option<&Confirmation>,
 ) -> Result<Option<Signed>, AuthenticateError> {
     let headers = &shown.head.headers;
-    if !headers.contains_key("signature-input") && !headers.contains_key("signature") {
+    if !headers.contains_key(SIGNATURE_INPUT) && !headers.contains_key(SIGNATURE) {
         return Ok(None);
     }
     let fields: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

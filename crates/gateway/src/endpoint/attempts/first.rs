@@ -27,7 +27,7 @@ pub(super) async fn begun(answer: Answer, longest: Duration) -> Result<Answer, F
     let Answer { status, headers, content } = answer;
     let content = match content {
         Content::Stream(ready, body, pipe) if pipe.kind() == Kind::Events => {
-            stream((ready, body), pipe, longest).await?
+            Box::pin(stream((ready, body), pipe, longest)).await?
         }
         Content::Whole(bytes, Outcome::Ok) if is_error(&bytes) => return Err(UpstreamError::Begun.into()),
         other => other,
