@@ -227,7 +227,11 @@ impl std::str::FromStr for KeyId {
 /// Kubernetes and systemd hand a secret over as root's file that the group of the process may read. A process that
 /// is root itself has no use for that, and its group may have members.
 const fn is_private(mode: u32, owner: u32, user: u32) -> bool {
-    mode & 0o077 == 0 || (mode & 0o077 == 0o040 && owner == 0 && user != 0)
+    match mode & 0o077 {
+        0 => true,
+        0o040 => owner == 0 && user != 0,
+        _ => false,
+    }
 }
 
 /// HKDF-SHA256 (RFC 5869) with `info` = the parts, each ended by a zero byte.
