@@ -20,11 +20,13 @@ pub enum Purpose {
     Grant,
     /// An upload under way at a provider, and who began it: it stands in the address that the pieces are sent to.
     Upload,
+    /// The key of a backup.
+    Backup,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Secret, Self::SigningKey, Self::Answer, Self::Successor, Self::Grant, Self::Upload];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Secret, Self::SigningKey, Self::Answer, Self::Successor, Self::Grant, Self::Upload, Self::Backup];
 
     /// The stable name that goes into key derivation and associated data.
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Purpose {
             Self::Successor => "successor",
             Self::Grant => "grant",
             Self::Upload => "upload",
+            Self::Backup => "backup",
         }
     }
 }

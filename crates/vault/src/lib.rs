@@ -12,6 +12,7 @@
 mod label;
 mod master;
 mod sealed;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 pub use label::{HashPurpose, Label, Purpose};
 pub use master::{KeyFileError, KeyId, MasterKey};
 pub use sealed::{MAX_PLAINTEXT, Sealed};
+pub use stream::{PIECE, StreamOpener, StreamSealer};
 
 /// How many values one master key may seal: with random 96-bit nonces the chance of a repeated one stays under
 /// 2^-32 up to 2^32 uses (NIST SP 800-38D section 8.3).
@@ -204,17 +206,17 @@ impl Keys {
         let hashing = |purpose: HashPurpose| {
             master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
         };
-        let [secret, signing, answer, successor, grant, upload] = Purpose::ALL.map(wrapping);
+        let [secret, signing, answer, successor, grant, upload, backup] = Purpose::ALL.map(wrapping);
         let [api_key, client, admin, fingerprint, refresh, code] = HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
-            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?],
+            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?, backup?],
             hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?],
         })
     }
 
     fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
-        let [secret, signing, answer, successor, grant, upload] = &self.wrapping;
+        let [secret, signing, answer, successor, grant, upload, backup] = &self.wrapping;
         match purpose {
             Purpose::Secret => secret,
             Purpose::SigningKey => signing,
@@ -222,6 +224,7 @@ impl Keys {
             Purpose::Successor => successor,
             Purpose::Grant => grant,
             Purpose::Upload => upload,
+            Purpose::Backup => backup,
         }
     }
 
