@@ -21,6 +21,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot, 
 use vault::Sealed;
 
 use crate::StoreError;
+use crate::dump::{self, Loading, Table};
 use crate::revoked::{Change, Mirror};
 
 /// A value bound to a placeholder. The variant names its type even when it is absent.
@@ -89,6 +90,14 @@ pub(crate) trait Engine: Send + Sync {
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
     /// Settings of the database under which what is promised does not hold.
     fn risks(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+    /// The version of the schema this program knows.
+    fn schema(&self) -> u64;
+    /// Every table but `schema_version`, in the order they were made in.
+    fn tables(&self) -> BoxFuture<'_, Result<Vec<Table>, StoreError>>;
+    /// What it wants said when rows are put in that have their numbers already.
+    fn loading(&self) -> Loading;
+    /// Write out every table as of one moment, on a connection of its own.
+    fn dump(&self, to: dump::Writer) -> BoxFuture<'static, Result<(), StoreError>>;
     /// Whether other nodes may change what this one has in memory.
     fn is_shared(&self) -> bool;
     /// Wakes when another node may have changed something, as a hint: it may come late, or never.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::text;
 use super::url::Server;
 use crate::StoreError;
+use crate::dump::{self, Table};
 use crate::engine::{Cell, Connection, Row, Statement, Value, first, sql};
 
 /// How long a connection may take to be made.
@@ -79,6 +81,15 @@ impl Link {
 
     pub(super) async fn raw(&mut self, text: &'static str) -> Result<(), StoreError> {
         sqlx::raw_sql(text).execute(&mut self.connection).await.map(drop).map_err(translate)
+    }
+
+    /// Write out a table.
+    pub(super) async fn dump(&mut self, table: &Table, to: &mut dump::Writer) -> Result<(), StoreError> {
+        let mut found = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut self.connection);
+        while let Some(row) = found.try_next().await.map_err(translate)? {
+            to.row(cells(&row).map_err(translate)?).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn close(self) {
@@ -183,6 +194,10 @@ fn query(statement: Statement) -> Result<Query<'static, Postgres, PgArguments>, 
 }
 
 fn rows(rows: &[PgRow]) -> Result<Vec<Row>, StoreError> {
+    rows.iter().map(|row| cells(row).map(Row::new).map_err(translate)).collect()
+}
+
+fn cells(row: &PgRow) -> Result<Vec<Cell>, sqlx::Error> {
     let cell = |row: &PgRow, index: usize| -> Result<Cell, sqlx::Error> {
         let raw = row.try_get_raw(index)?;
         if raw.is_null() {
@@ -196,11 +211,7 @@ fn rows(rows: &[PgRow]) -> Result<Vec<Row>, StoreError> {
             _ => row.try_get::<String, _>(index).map(|text| Cell::Text(text::decode(text))),
         }
     };
-    let row = |row: &PgRow| {
-        let cells: Result<Vec<Cell>, sqlx::Error> = (0..row.len()).map(|index| cell(row, index)).collect();
-        cells.map(Row::new).map_err(translate)
-    };
-    rows.iter().map(row).collect()
+    (0..row.len()).map(|index| cell(row, index)).collect()
 }
 
 /// What PostgreSQL's SQLSTATE codes (Appendix A of its documentation) mean here.

@@ -15,7 +15,8 @@ use base::Clock;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use crate::engine::{Engine, Job, Row, Statement, sql};
+use crate::dump::{self, Loading, Table};
+use crate::engine::{Connection, Engine, Job, Row, Statement, sql};
 use crate::{RecordSink, StoreError, dir};
 use link::{Link, Links};
 use migrate::{MIGRATIONS, migrate};
@@ -25,12 +26,32 @@ use worker::{Message, Read, Worker};
 /// How many jobs wait at most, and how many reads; more are refused.
 const QUEUE: usize = 4096;
 
+/// Every table's columns, tables in the order they were made in.
+const TABLES: &str = "SELECT CAST(c.relname AS TEXT), CAST(a.attname AS TEXT), format_type(a.atttypid, NULL)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE n.nspname = current_schema() AND c.relkind = 'r' AND c.relname <> 'schema_version'
+    AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.oid, a.attnum";
+
+/// One transaction sees one moment, however long it takes, and whoever takes what it reads may be slow.
+const AS_OF_NOW: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+    BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Numbers that the database gives go on after those that were put in.
+const RENUMBER: &str = "DO $$ DECLARE own record; BEGIN
+    FOR own IN SELECT c.relname AS of, a.attname AS name FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = current_schema() AND c.relkind = 'r' AND a.attidentity <> ''
+    LOOP EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, %L), (SELECT COALESCE(MAX(%I), 0) + 1 FROM %I), false)',
+        own.of, own.name, own.name, own.of);
+    END LOOP; END $$";
+
 /// An open PostgreSQL database.
 #[derive(Debug)]
 pub(crate) struct PgEngine {
     jobs: mpsc::Sender<Message>,
     reads: mpsc::Sender<Read>,
     hints: Mutex<watch::Receiver<u64>>,
+    server: Server,
 }
 
 /// Connect to `server`, migrate its database, and start the thread that talks to it. The data directory, which holds what
@@ -47,7 +68,7 @@ pub(crate) async fn open(
     let (questions, reads) = mpsc::channel(QUEUE);
     let (hints, hinted) = watch::channel(0);
     let (tell, opened) = oneshot::channel();
-    let (server, clock, sink) = (server.clone(), Arc::clone(clock), sink.clone());
+    let (place, server, clock, sink) = (server.clone(), server.clone(), Arc::clone(clock), sink.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -73,7 +94,7 @@ pub(crate) async fn open(
     let thread = std::thread::Builder::new().name("store-postgres".to_owned());
     thread.spawn(move || runtime.block_on(serve())).map_err(|error| StoreError::file(data_dir, error))?;
     opened.await.unwrap_or(Err(StoreError::Closed))?;
-    Ok(PgEngine { jobs, reads: questions, hints: Mutex::new(hinted) })
+    Ok(PgEngine { jobs, reads: questions, hints: Mutex::new(hinted), server: place })
 }
 
 impl Engine for PgEngine {
@@ -139,6 +160,34 @@ impl Engine for PgEngine {
                 Ok(format!("the database server has {name} off: when its machine fails, acknowledged writes are lost"))
             };
             off.into_iter().map(risk).collect()
+        })
+    }
+
+    fn schema(&self) -> u64 {
+        MIGRATIONS.last().map_or(0, |newest| newest.version)
+    }
+
+    fn tables(&self) -> BoxFuture<'_, Result<Vec<Table>, StoreError>> {
+        Box::pin(async move { Table::all(self.fetch(sql(TABLES)).await?) })
+    }
+
+    fn loading(&self) -> Loading {
+        Loading { overriding: "OVERRIDING SYSTEM VALUE", afterwards: Some(RENUMBER) }
+    }
+
+    fn dump(&self, mut to: dump::Writer) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (server, schema) = (self.server.clone(), self.schema());
+        Box::pin(async move {
+            let mut link = Link::open(&server).await?;
+            link.raw(AS_OF_NOW).await?;
+            to.schema(schema);
+            for table in Table::all(link.fetch(sql(TABLES)).await?)? {
+                to.table(&table)?;
+                link.dump(&table, &mut to).await?;
+            }
+            link.rollback().await?;
+            link.close().await;
+            to.end().await
         })
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Clock;
+use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use sqlx::query::Query;
 use sqlx::sqlite::{
@@ -19,6 +20,7 @@ use sqlx::sqlite::{
 use sqlx::{Arguments as _, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, Sqlite, TypeInfo, ValueRef};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::dump::{self, Loading, Table};
 use crate::engine::{Cell, Connection, Engine, Job, Row, Statement, Value, first, sql};
 use crate::migrate::{Migration, pending};
 use crate::{RecordSink, StoreError, dir};
@@ -36,6 +38,11 @@ static MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "fleet", sql: include_str!("../../migrations/sqlite/0004_fleet.sql") },
 ];
 
+/// Every table's columns, tables in the order they were made in.
+const TABLES: &str = "SELECT m.name, p.name, p.type FROM sqlite_master m JOIN pragma_table_info(m.name) p
+    WHERE m.type = 'table' AND m.name <> 'schema_version' AND substr(m.name, 1, 7) <> 'sqlite_'
+    ORDER BY m.rowid, p.cid";
+
 /// How many jobs wait at most; more are refused.
 const QUEUE: usize = 4096;
 /// How many reads run at once.
@@ -48,6 +55,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct SqliteEngine {
     jobs: mpsc::Sender<Message>,
     readers: SqlitePool,
+    /// How to open another connection that only reads.
+    reading: SqliteConnectOptions,
 }
 
 /// Open `file`, creating it as needed, migrate it, and start its writer.
@@ -77,18 +86,19 @@ pub(crate) async fn open(
     let mut connection = writer_options.connect().await.map_err(translate)?;
     migrate(&mut connection, clock, MIGRATIONS).await?;
 
+    let reading = options.read_only(true);
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(LOCK_WAIT)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-        .connect_lazy_with(options.read_only(true));
+        .connect_lazy_with(reading.clone());
     let (jobs, inbox) = mpsc::channel(QUEUE);
     Writer::new(connection, inbox, Arc::clone(clock), sink.clone())
         .start(locks)
         .map_err(|error| StoreError::file(file, error))?;
-    Ok(SqliteEngine { jobs, readers })
+    Ok(SqliteEngine { jobs, readers, reading })
 }
 
 impl Engine for SqliteEngine {
@@ -149,6 +159,36 @@ impl Engine for SqliteEngine {
                 complaints.push(format!("a row of {table} refers to one that does not exist"));
             }
             Ok(complaints)
+        })
+    }
+
+    fn schema(&self) -> u64 {
+        MIGRATIONS.last().map_or(0, |newest| newest.version)
+    }
+
+    fn tables(&self) -> BoxFuture<'_, Result<Vec<Table>, StoreError>> {
+        Box::pin(async move { Table::all(self.fetch(sql(TABLES)).await?) })
+    }
+
+    fn loading(&self) -> Loading {
+        Loading::default()
+    }
+
+    fn dump(&self, mut to: dump::Writer) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (options, schema) = (self.reading.clone(), self.schema());
+        Box::pin(async move {
+            let mut connection = options.connect().await.map_err(translate)?;
+            // One transaction sees one moment, however long it takes.
+            let mut tx = connection.begin().await.map_err(translate)?;
+            to.schema(schema);
+            for table in Table::all(Connection::fetch(&mut *tx, sql(TABLES)).await?)? {
+                to.table(&table)?;
+                let mut found = sqlx::query(AssertSqlSafe(table.select())).fetch(&mut *tx);
+                while let Some(row) = found.try_next().await.map_err(translate)? {
+                    to.row(cells(&row).map_err(translate)?).await?;
+                }
+            }
+            to.end().await
         })
     }
 }
@@ -221,6 +261,10 @@ fn query(statement: Statement) -> Result<Query<'static, Sqlite, SqliteArguments>
 }
 
 fn rows(rows: &[SqliteRow]) -> Result<Vec<Row>, StoreError> {
+    rows.iter().map(|row| cells(row).map(Row::new).map_err(translate)).collect()
+}
+
+fn cells(row: &SqliteRow) -> Result<Vec<Cell>, sqlx::Error> {
     let cell = |row: &SqliteRow, index: usize| -> Result<Cell, sqlx::Error> {
         let raw = row.try_get_raw(index)?;
         if raw.is_null() {
@@ -232,11 +276,7 @@ fn rows(rows: &[SqliteRow]) -> Result<Vec<Row>, StoreError> {
             _ => row.try_get_unchecked(index).map(Cell::Int),
         }
     };
-    let row = |row: &SqliteRow| {
-        let cells: Result<Vec<Cell>, sqlx::Error> = (0..row.len()).map(|index| cell(row, index)).collect();
-        cells.map(Row::new).map_err(translate)
-    };
-    rows.iter().map(row).collect()
+    (0..row.len()).map(|index| cell(row, index)).collect()
 }
 
 /// What SQLite's result codes (the low byte of the extended ones) mean here.

@@ -10,13 +10,15 @@ use base::{FakeClock, SeededRng, Timestamp};
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use store::{
-    Claim, Expect, NewFamily, NewRevocation, OWN_ISSUER, OneTime, Revoke, Rotate, Rotation, Store, StoreError,
-    StoreUrl, TokenFacts,
+    Claim, Expect, NewFamily, NewRevocation, OWN_ISSUER, OneTime, RecordFilter, Revoke, Rotate, Rotation, Store,
+    StoreError, StoreUrl, TokenFacts,
 };
 use vectors::postgres::{Cluster, Disk};
 
+use crate::conformance::dump::{Pieces, dumped, fill};
 use crate::conformance::refresh::{family, rotation};
-use crate::conformance::{Backend, START, conformance, name};
+use crate::conformance::{Backend, START, all, conformance, name};
+use crate::sqlite::Sqlite;
 
 /// A database of its own, and data directories for the nodes that use it.
 pub(crate) struct Postgres {
@@ -63,6 +65,26 @@ impl Backend for Postgres {
 }
 
 conformance!(super::Postgres);
+
+/// How an installation grows from one node to several, and back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_in_sqlite_goes_to_postgresql_and_back() {
+    let (Some(small), Some(large), Some(again)) = (Sqlite::fresh(), Postgres::fresh(), Sqlite::fresh()) else { return };
+    let store = small.open().await;
+    fill(&store).await;
+    let first = dumped(&store).await;
+    let grown = large.open().await;
+    grown.load(Pieces::of(&first, 5000)).await.unwrap();
+    let second = dumped(&grown).await;
+    let back = again.open().await;
+    let rows = back.load(Pieces::of(&second, 5000)).await.unwrap();
+    assert!(rows > 307, "{rows}");
+    let every = RecordFilter::default();
+    let listed = back.records().list(&every, &all()).await.unwrap();
+    assert_eq!(listed.items, store.records().list(&every, &all()).await.unwrap().items);
+    assert_eq!(back.meta().get("odd").await.unwrap(), store.meta().get("odd").await.unwrap());
+    assert_eq!(dumped(&back).await.len(), first.len());
+}
 
 fn fresh() -> Option<Postgres> {
     Postgres::fresh()

@@ -2,6 +2,7 @@
 
 pub(crate) mod concurrency;
 pub(crate) mod credentials;
+pub(crate) mod dump;
 pub(crate) mod ledger;
 pub(crate) mod once;
 pub(crate) mod records;
@@ -69,6 +70,8 @@ macro_rules! conformance {
             a_new_period_has_its_own_limit_and_the_old_one_its_own_end,
             what_a_rolling_window_used_leaves_it_by_and_by, a_budget_in_shadow_mode_counts_and_refuses_nobody,
             a_lowered_limit_holds_at_once_and_keeps_what_is_committed, accounts_are_listed_with_what_they_used);
+        conformance!($backend, dump: a_dump_loads_into_a_new_store_and_dumps_the_same,
+            a_dump_is_of_one_moment_while_writes_go_on, a_damaged_dump_loads_nothing, a_store_with_data_takes_no_dump);
         conformance!($backend, concurrency: of_many_who_change_one_version_one_succeeds,
             of_many_with_one_idempotency_key_one_proceeds, every_acknowledged_write_is_there,
             a_reader_sees_what_was_acknowledged_to_it);
