@@ -76,7 +76,8 @@ CREATE TABLE ledger_entries (
 );
 CREATE INDEX ledger_entries_period ON ledger_entries (tenant, account, period);
 
--- A request whose end nobody knows yet, or which was charged by estimate and corrected.
+-- A request whose end nobody knows yet, or which was charged by estimate and corrected: `whole` is what it held, `prepaid`
+-- what of that had become spent already, `amount` the rest.
 CREATE TABLE ledger_unresolved (
     tenant  TEXT COLLATE "C" NOT NULL,
     request TEXT COLLATE "C" NOT NULL,
@@ -84,6 +85,8 @@ CREATE TABLE ledger_unresolved (
     account BIGINT NOT NULL,
     period  BIGINT NOT NULL,
     amount  BIGINT NOT NULL CHECK (amount >= 0),
+    prepaid BIGINT NOT NULL CHECK (prepaid >= 0),
+    whole   BIGINT NOT NULL CHECK (whole >= 0),
     state   TEXT COLLATE "C" NOT NULL CHECK (state IN ('held', 'charged', 'released', 'settled')),
     at      BIGINT NOT NULL,
     PRIMARY KEY (tenant, request, lease),

@@ -76,7 +76,8 @@ CREATE TABLE ledger_entries (
 ) STRICT;
 CREATE INDEX ledger_entries_period ON ledger_entries (tenant, account, period);
 
--- A request whose end nobody knows yet, or which was charged by estimate and corrected.
+-- A request whose end nobody knows yet, or which was charged by estimate and corrected: `whole` is what it held, `prepaid`
+-- what of that had become spent already, `amount` the rest.
 CREATE TABLE ledger_unresolved (
     tenant  TEXT    NOT NULL,
     request TEXT    NOT NULL,
@@ -84,6 +85,8 @@ CREATE TABLE ledger_unresolved (
     account INTEGER NOT NULL,
     period  INTEGER NOT NULL,
     amount  INTEGER NOT NULL CHECK (amount >= 0),
+    prepaid INTEGER NOT NULL CHECK (prepaid >= 0),
+    whole   INTEGER NOT NULL CHECK (whole >= 0),
     state   TEXT    NOT NULL CHECK (state IN ('held', 'charged', 'released', 'settled')),
     at      INTEGER NOT NULL,
     PRIMARY KEY (tenant, request, lease),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base::Timestamp;
@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) retired: Vec<Block>,
     /// Whether a transaction for this account is under way: there is never a second.
     pub(crate) flight: bool,
+    /// Since when (monotonic).
+    pub(crate) flight_since: i64,
     /// How many flights have landed.
     pub(crate) flown: u64,
     /// The last flight's failure, with its number.
@@ -133,6 +135,11 @@ impl State {
         self.current.iter_mut().chain(&mut self.retired).find(|block| block.lease == lease)
     }
 
+    /// The leases of all blocks.
+    pub(crate) fn known(&self) -> Vec<i64> {
+        self.current.iter().chain(&self.retired).map(|block| block.lease).collect()
+    }
+
     /// No longer take from the current block.
     pub(crate) fn retire(&mut self) {
         self.retired.extend(self.current.take());
@@ -178,25 +185,36 @@ pub(crate) struct Accounts {
     count: AtomicUsize,
     max: usize,
     next: AtomicU64,
+    /// When memory may next be searched for room (monotonic).
+    walked: AtomicI64,
 }
 
 const SHARDS: usize = 16;
+/// How long between two searches for room, in milliseconds.
+const WALK: i64 = 1000;
 
 impl Accounts {
     pub(crate) fn new(max: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), count: AtomicUsize::new(0), max, next: AtomicU64::new(0) }
+        let hasher = RandomState::new();
+        Self { shards, hasher, count: AtomicUsize::new(0), max, next: AtomicU64::new(0), walked: AtomicI64::new(0) }
     }
 
     /// The account of a key, made when it is new. [`StoreError::Busy`] when memory is full of accounts in use.
-    pub(crate) fn get(&self, key: &AccountKey) -> Result<Arc<Account>, StoreError> {
+    pub(crate) fn get(&self, key: &AccountKey, elapsed: i64) -> Result<Arc<Account>, StoreError> {
         if let Some(account) = self.find(key) {
             return Ok(account);
         }
         at_most("budget name", key.budget.len(), 256)?;
         at_most("text of whom a budget counts", key.whom.len(), 512)?;
-        if self.len() >= self.max && self.forget_idle(i64::MAX) == 0 {
-            return Err(StoreError::Busy);
+        if self.len() >= self.max {
+            // Not a walk over all of them for each request that comes while memory is full.
+            let last = self.walked.load(Ordering::Relaxed);
+            let walks = elapsed >= last
+                && self.walked.compare_exchange(last, elapsed + WALK, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            if !walks || self.forget_idle(i64::MAX) == 0 {
+                return Err(StoreError::Busy);
+            }
         }
         let mut shard = lock(self.shard(key).ok_or(StoreError::Busy)?);
         let account = shard.entry(key.clone()).or_insert_with(|| {

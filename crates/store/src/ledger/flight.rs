@@ -43,6 +43,8 @@ struct Plan {
     now: Timestamp,
     span: Span,
     blocks: Vec<Part>,
+    /// All leases that memory knows.
+    known: Vec<i64>,
     ask: Option<Asked>,
 }
 
@@ -51,7 +53,6 @@ struct Part {
     lease: i64,
     spent: i64,
     held: i64,
-    limit: i64,
     task: Task,
 }
 
@@ -61,7 +62,9 @@ enum Task {
     Look,
     /// Charge what was spent.
     Charge,
-    /// Charge what was spent and give back the rest that is not held.
+    /// Charge what was spent and give back what is free.
+    Shrink,
+    /// The same, and close it once nothing is held.
     Close,
 }
 
@@ -75,8 +78,8 @@ struct Asked {
 /// What a flight found and did.
 #[derive(Default)]
 struct Landing {
-    /// The database's time, or the store's clock where the database has none of its own.
-    now: Timestamp,
+    /// What the clock said that the ledger's time follows.
+    reading: Timestamp,
     leases: Vec<Lease>,
     grant: Option<Granted>,
     dry: Option<Dry>,
@@ -127,6 +130,7 @@ pub(crate) fn launch(inner: &Arc<Inner>, account: &Arc<Account>, purpose: Purpos
             return Ok(Launched::Nothing);
         };
         state.flight = true;
+        state.flight_since = inner.time.elapsed();
         plan
     };
     let (inner, account) = (Arc::clone(inner), Arc::clone(account));
@@ -149,7 +153,8 @@ fn capture(inner: &Inner, account: &Account, state: &mut State, (now, purpose): 
         let keep = match purpose {
             Purpose::Ask(terms) => block.fits(&terms),
             Purpose::Tell => true,
-            Purpose::GiveBack => false,
+            // What is held of it needs no other block afterwards.
+            Purpose::GiveBack => block.held > 0,
         };
         if !keep || block.until <= now.as_millis() {
             state.retire();
@@ -160,41 +165,40 @@ fn capture(inner: &Inner, account: &Account, state: &mut State, (now, purpose): 
         let appetite = state.current.as_ref().map_or(0, |block| fast(block.grant));
         ask = Some(Asked { terms, demand: state.waiting, appetite });
     }
-    let part = |block: &Block, task| Part {
-        lease: block.lease,
-        spent: block.spent,
-        held: block.held,
-        limit: block.limit,
-        task,
-    };
+    let part = |block: &Block, task| Part { lease: block.lease, spent: block.spent, held: block.held, task };
     let mut blocks = Vec::new();
     for block in state.retired.iter_mut().filter(|block| block.is_due()).take(BLOCKS) {
         // Nobody takes from it meanwhile, and what is still held of it changes only what is free of it.
         block.free = 0;
         blocks.push(part(block, Task::Close));
     }
-    if let Some(block) = &state.current {
-        match ask {
-            Some(_) => blocks.push(part(block, Task::Look)),
-            None if block.spent > block.charged => blocks.push(part(block, Task::Charge)),
-            None => {}
+    if let Some(block) = &mut state.current {
+        match purpose {
+            Purpose::Ask(_) => blocks.push(part(block, Task::Look)),
+            Purpose::GiveBack if block.is_due() => {
+                block.free = 0;
+                blocks.push(part(block, Task::Shrink));
+            }
+            Purpose::Tell if block.spent > block.charged => blocks.push(part(block, Task::Charge)),
+            Purpose::GiveBack | Purpose::Tell => {}
         }
     }
-    (ask.is_some() || !blocks.is_empty()).then_some(Plan { number: state.flown, now, span, blocks, ask })
+    let plan = Plan { number: state.flown, now, span, blocks, known: state.known(), ask };
+    (plan.ask.is_some() || !plan.blocks.is_empty()).then_some(plan)
 }
 
 impl Flight {
     async fn fly(&self, tx: &mut dyn Connection) -> Result<Landing, StoreError> {
         let (store, plan) = (&self.inner.store, &self.plan);
-        let now = rows::now(tx, store).await?;
-        let limit = plan.ask.map_or_else(|| plan.blocks.last().map_or(0, |block| block.limit), |ask| ask.terms.limit);
+        let now = rows::now(tx, &self.inner).await?;
+        let limit = plan.ask.map(|ask| ask.terms.limit);
         // The account's row first: whoever changes anything of an account waits here for the others.
         let account = rows::lock_account(tx, store, (&self.account.key, limit, now)).await?;
         let limits = rows::limits(tx, store, (&self.inner.settings.node, &self.account.key, now)).await?;
         if limits.epoch != self.inner.epoch {
             return Err(StoreError::Conflict("node: another process of its name has started"));
         }
-        let mut landing = Landing { now, ..Landing::default() };
+        let mut landing = Landing { reading: rows::reading(tx, &self.inner, now), ..Landing::default() };
         let mut current = None;
         for part in &plan.blocks {
             let lease = self.settle(tx, account, (part, now)).await?;
@@ -204,7 +208,7 @@ impl Flight {
             landing.leases.push(lease);
         }
         if let Some(ask) = plan.ask {
-            self.extend(tx, (account, &limits), (ask, current), &mut landing).await?;
+            self.extend(tx, (account, now, &limits), (ask, current), &mut landing).await?;
         }
         Ok(landing)
     }
@@ -218,6 +222,10 @@ impl Flight {
     ) -> Result<Lease, StoreError> {
         let store = &self.inner.store;
         let mut lease = rows::lease(tx, store, part.lease).await?.ok_or(StoreError::Conflict("lease"))?;
+        if lease.is_closed() && part.task == Task::Close {
+            // It was, by a commit that nobody learned of.
+            return Ok(lease);
+        }
         if lease.account != account || !lease.is_of(&self.inner.settings.node, self.inner.epoch) {
             return Err(StoreError::Conflict("lease"));
         }
@@ -229,12 +237,11 @@ impl Flight {
         if part.task != Task::Look {
             moved.charge(&mut lease, part.spent);
         }
-        if part.task == Task::Close {
-            let keep = part.held;
-            moved.give_back(&mut lease, keep);
-            if lease.amount == 0 && part.held == 0 {
-                lease.close();
-            }
+        if matches!(part.task, Task::Shrink | Task::Close) {
+            moved.give_back(&mut lease, part.held);
+        }
+        if part.task == Task::Close && lease.amount == 0 {
+            lease.close();
         }
         if lease != before {
             moved.write(tx, store).await?;
@@ -247,7 +254,7 @@ impl Flight {
     async fn extend(
         &self,
         tx: &mut dyn Connection,
-        (account, limits): (i64, &rows::Limits),
+        (account, now, limits): (i64, Timestamp, &rows::Limits),
         (ask, current): (Asked, Option<(Lease, &Part)>),
         landing: &mut Landing,
     ) -> Result<(), StoreError> {
@@ -255,10 +262,18 @@ impl Flight {
         let effective = terms.limit.saturating_add(limits.raised);
         let window = self.account.key.window;
         let used = rows::used(tx, store, (account, window, plan.span.start, plan.now)).await?;
-        let (own, free) = current.as_ref().map_or((0, 0), |(lease, part)| {
-            let uncharged = part.spent.saturating_sub(lease.charged);
-            (lease.amount.saturating_add(lease.charged), lease.amount - part.held - uncharged)
-        });
+        // A lease that memory does not know was made by a commit that nobody learned of.
+        let (lease, free) = if let Some((lease, part)) = current {
+            let free = lease.amount - part.held - part.spent.saturating_sub(lease.charged);
+            (Some(lease), free)
+        } else {
+            let found = rows::leases_at(tx, store, (account, plan.span.start)).await?.into_iter();
+            let ours = |lease: &Lease| lease.is_of(&self.inner.settings.node, self.inner.epoch);
+            let found = found.filter(ours).find(|lease| !plan.known.contains(&lease.id));
+            let free = found.as_ref().map_or(0, |lease| lease.amount);
+            (found, free)
+        };
+        let own = lease.as_ref().map_or(0, |lease| lease.amount.saturating_add(lease.charged));
         let remaining = effective.saturating_sub(used.total);
         let need = terms.amount.saturating_sub(free).max(0);
         let sizing = block::Ask {
@@ -276,7 +291,7 @@ impl Flight {
         }
         rows::lend(tx, store, (account, plan.span.start), (size.unwrap_or(0), effective)).await?;
         let Some(size) = size else {
-            rows::wanted(tx, store, (account, &self.inner.settings.node, landing.now)).await?;
+            rows::wanted(tx, store, (account, &self.inner.settings.node, now)).await?;
             landing.dry = Some(Dry {
                 remaining,
                 configured: terms.limit,
@@ -287,15 +302,15 @@ impl Flight {
             });
             return Ok(());
         };
-        let lease = if let Some((mut lease, _)) = current {
+        let lease = if let Some(mut lease) = lease {
             lease.amount = lease.amount.saturating_add(size);
             rows::update_lease(tx, store, &lease).await?;
             lease
         } else {
-            let terms = (&*self.inner.settings.node, self.inner.epoch, size, landing.now);
+            let terms = (&*self.inner.settings.node, self.inner.epoch, size, now);
             rows::new_lease(tx, store, (account, plan.span.start), terms).await?
         };
-        let mut moved = Moved::new(account, plan.span.start, landing.now);
+        let mut moved = Moved::new(account, plan.span.start, now);
         moved.lease = Some(lease.id);
         if size > 0 {
             rows::entry(tx, store, &moved, ("lease", [0, 0, size])).await?;
@@ -327,7 +342,7 @@ impl Flight {
     }
 
     fn apply(&self, state: &mut State, landing: Landing) {
-        self.inner.time.observe(landing.now);
+        self.inner.time.observe(landing.reading);
         state.failure = None;
         for lease in &landing.leases {
             let Some(block) = state.find(lease.id) else { continue };

@@ -64,21 +64,22 @@ impl Ledger {
 
     /// Say that this node lives. Closes the ledger if another process has taken the node's name.
     async fn live(&self) -> Result<(), StoreError> {
-        let (store, settings, epoch) = (self.0.store.clone(), self.0.settings.clone(), self.0.epoch);
+        let (inner, epoch) = (Arc::clone(&self.0), self.0.epoch);
         let update =
             self.0.store.sql("UPDATE ledger_nodes SET expires_at = $2 WHERE tenant = $1 AND node = $3 AND epoch = $4");
-        let (now, lives) = self
+        let (reading, lives) = self
             .0
             .store
             .write(move |tx| {
                 Box::pin(async move {
-                    let now = rows::now(tx, &store).await?;
+                    let now = rows::now(tx, &inner).await?;
+                    let settings = &inner.settings;
                     let update = update.bind(now.plus(settings.ttl)).bind(&*settings.node).bind(epoch);
-                    Ok((now, tx.execute(update).await? == 1))
+                    Ok((rows::reading(tx, &inner, now), tx.execute(update).await? == 1))
                 })
             })
             .await?;
-        self.0.time.observe(now);
+        self.0.time.observe(reading);
         if lives {
             return Ok(());
         }

@@ -11,6 +11,7 @@ mod balance;
 mod block;
 mod error;
 mod flight;
+mod forget;
 mod hold;
 mod keep;
 mod raise;
@@ -129,18 +130,21 @@ impl Ledger {
     /// Open the ledger for this start of the node, whose earlier ones can lease nothing from now on.
     pub async fn open(store: &Store, settings: LedgerSettings) -> Result<Self, StoreError> {
         at_most("node name", settings.node.len(), 128)?;
-        let now = store.now();
-        let register = store
-            .sql(
-                "INSERT INTO ledger_nodes (tenant, node, epoch, expires_at) VALUES ($1, $2, 1, $3)
-                 ON CONFLICT (tenant, node) DO UPDATE SET epoch = ledger_nodes.epoch + 1, expires_at = excluded.expires_at
-                 RETURNING epoch",
-            )
-            .bind(&*settings.node)
-            .bind(now.plus(settings.ttl));
-        let epoch = store
+        let (tenant, node, ttl) = (store.clone(), Arc::clone(&settings.node), settings.ttl);
+        let (epoch, now) = store
             .write(move |tx| {
-                Box::pin(async move { first(tx.fetch(register).await?).ok_or(StoreError::Corrupt)?.take() })
+                Box::pin(async move {
+                    let now = rows::database_now(tx).await?.unwrap_or_else(|| tenant.now());
+                    let register = tenant
+                        .sql(
+                            "INSERT INTO ledger_nodes (tenant, node, epoch, expires_at) VALUES ($1, $2, 1, $3)
+                             ON CONFLICT (tenant, node) DO UPDATE
+                             SET epoch = ledger_nodes.epoch + 1, expires_at = excluded.expires_at RETURNING epoch",
+                        )
+                        .bind(&*node)
+                        .bind(now.plus(ttl));
+                    Ok((first(tx.fetch(register).await?).ok_or(StoreError::Corrupt)?.take()?, now))
+                })
             })
             .await?;
         Ok(Self(Arc::new(Inner {
@@ -159,7 +163,7 @@ impl Ledger {
     /// The account of a key: worth keeping, since reserving by it looks nothing up. [`StoreError::Busy`] when memory is full
     /// of accounts in use, [`StoreError::TooLong`] for names over their limits.
     pub fn account(&self, key: &AccountKey) -> Result<AccountRef, StoreError> {
-        self.0.accounts.get(key).map(AccountRef)
+        self.0.accounts.get(key, self.0.time.elapsed()).map(AccountRef)
     }
 
     /// What has been counted since it was opened.

@@ -1,9 +1,12 @@
 //! Raising a limit for a while.
 
+use std::sync::Arc;
+
 use base::Timestamp;
 
+use super::flight::Purpose;
 use super::window::{Unit, Window};
-use super::{Ledger, rows};
+use super::{Ledger, keep, rows};
 use crate::StoreError;
 use crate::engine::{Row, first};
 use crate::error::at_most;
@@ -62,8 +65,9 @@ impl Ledger {
         at_most("text of whom a budget counts", raise.whom.as_ref().map_or(0, String::len), 512)?;
         at_most("reason", raise.reason.len(), 1024)?;
         at_most("name", raise.by.len(), 256)?;
-        let store = self.0.store.clone();
-        let insert = store
+        let inner = Arc::clone(&self.0);
+        let insert = inner
+            .store
             .sql(
                 "INSERT INTO ledger_raises (tenant, budget, whom, unit, span, amount, ends_at, made_by, reason, starts_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
@@ -81,7 +85,7 @@ impl Ledger {
             .store
             .write(move |tx| {
                 Box::pin(async move {
-                    let now = rows::now(tx, &store).await?;
+                    let now = rows::now(tx, &inner).await?;
                     first(tx.fetch(insert.bind(now)).await?).ok_or(StoreError::Corrupt)?.take()
                 })
             })
@@ -90,22 +94,38 @@ impl Ledger {
         Ok(id)
     }
 
-    /// End a raise now. [`StoreError::Missing`] if there is none in force of that number.
+    /// End a raise now. What nodes have leased and not used goes back: here at once, on others within a second.
+    /// [`StoreError::Missing`] if there is none in force of that number.
     pub async fn end_raise(&self, id: i64) -> Result<(), StoreError> {
-        let store = self.0.store.clone();
-        self.0
+        let inner = Arc::clone(&self.0);
+        let budget: String = self
+            .0
             .store
             .write(move |tx| {
                 Box::pin(async move {
-                    let now = rows::now(tx, &store).await?;
-                    let update = store
-                        .sql("UPDATE ledger_raises SET ends_at = $3 WHERE tenant = $1 AND id = $2 AND ends_at > $3")
+                    let now = rows::now(tx, &inner).await?;
+                    let end = inner
+                        .store
+                        .sql(
+                            "UPDATE ledger_raises SET ends_at = $3 WHERE tenant = $1 AND id = $2 AND ends_at > $3
+                             RETURNING budget",
+                        )
                         .bind(id)
                         .bind(now);
-                    if tx.execute(update).await? == 1 { Ok(()) } else { Err(StoreError::Missing("raise")) }
+                    let budget: String = first(tx.fetch(end).await?).ok_or(StoreError::Missing("raise"))?.take()?;
+                    let wanted = inner
+                        .store
+                        .sql("UPDATE ledger_accounts SET wanted_at = $3, wanted_by = '' WHERE tenant = $1 AND budget = $2")
+                        .bind(&*budget)
+                        .bind(now);
+                    tx.execute(wanted).await?;
+                    Ok(budget)
                 })
             })
-            .await
+            .await?;
+        let mut here = self.0.accounts.all();
+        here.retain(|account| *account.key.budget == *budget);
+        keep::fly(&self.0, here.into_iter().map(|account| (account, Purpose::GiveBack)).collect()).await
     }
 
     /// The raises in force, of one budget or of all; at most 1,000.

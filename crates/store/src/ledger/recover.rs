@@ -1,6 +1,8 @@
 //! What a node that died had leased: what its journal says about it, and what happens while nobody says anything.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base::Timestamp;
 use futures_util::StreamExt as _;
@@ -9,10 +11,10 @@ use super::flight::Purpose;
 use super::hold::HoldLine;
 use super::rows::{self, Lease, Moved};
 use super::window::Unit;
-use super::{Ledger, Unresolved, keep};
+use super::{Inner, Ledger, Unresolved, keep};
+use crate::StoreError;
 use crate::engine::{Connection, first};
 use crate::error::at_most;
-use crate::{Store, StoreError};
 
 /// What a node's journal says of its leases.
 #[derive(Debug, Clone)]
@@ -96,10 +98,10 @@ impl Ledger {
         let work = leases.into_iter().map(|(lease, _)| {
             let nothing = LeaseUse { lease: lease.id, settled: 0, unresolved: Vec::new() };
             let used = told.as_mut().map(|told| told.remove(&lease.id).unwrap_or(nothing));
-            let store = self.0.store.clone();
+            let inner = Arc::clone(&self.0);
             async move {
-                let tenant = store.clone();
-                store.write(move |tx| Box::pin(async move { settle(tx, &tenant, lease.id, used).await })).await
+                let store = inner.store.clone();
+                store.write(move |tx| Box::pin(async move { settle(tx, &inner, lease.id, used).await })).await
             }
         });
         let mut done = Recovered::default();
@@ -112,7 +114,7 @@ impl Ledger {
             done.returned = done.returned.saturating_add(one.returned);
         }
         // What was refused may be let in now.
-        self.0.limits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.limits.fetch_add(1, Ordering::Relaxed);
         Ok(done)
     }
 
@@ -127,14 +129,14 @@ impl Ledger {
     ) -> Result<Late, StoreError> {
         at_most("request id", request.len(), 128)?;
         // The database is to know what was charged before that is corrected.
-        let tell = lines.iter().map(|line| (std::sync::Arc::clone(&line.account.0), Purpose::Tell)).collect();
+        let tell = lines.iter().map(|line| (Arc::clone(&line.account.0), Purpose::Tell)).collect();
         keep::fly(&self.0, tell).await?;
         let store = &self.0.store;
         let mut parts: Vec<(i64, Unit, i64, Option<i64>)> =
             lines.iter().map(|line| (line.lease, line.unit, line.settled, Some(line.settled))).collect();
         let select = store
             .sql(
-                "SELECT u.lease, a.unit, u.amount FROM ledger_unresolved u
+                "SELECT u.lease, a.unit, u.whole FROM ledger_unresolved u
                  JOIN ledger_accounts a ON a.tenant = u.tenant AND a.id = u.account
                  WHERE u.tenant = $1 AND u.request = $2 AND u.state <> 'settled' ORDER BY u.lease",
             )
@@ -148,10 +150,11 @@ impl Ledger {
         parts.extend(known);
         let mut late = Late::default();
         for (lease, unit, amount, charged) in parts {
-            let (tenant, request, used) = (store.clone(), request.to_owned(), actual(unit, amount).clamp(0, amount));
+            let (inner, request, used) =
+                (Arc::clone(&self.0), request.to_owned(), actual(unit, amount).clamp(0, amount));
             let settled = store
                 .write(move |tx| {
-                    Box::pin(async move { settle_request(tx, &tenant, (&request, lease), (used, charged)).await })
+                    Box::pin(async move { settle_request(tx, &inner, (&request, lease), (used, charged)).await })
                 })
                 .await?;
             late.lines += u64::from(settled.is_some());
@@ -163,8 +166,8 @@ impl Ledger {
     /// Charge in full what silent nodes have leased, and settle by policy what nobody resolved within its grace.
     pub(crate) async fn sweep(&self) -> Result<(), StoreError> {
         let store = &self.0.store;
-        let tenant = store.clone();
-        let now = store.write(move |tx| Box::pin(async move { rows::now(tx, &tenant).await })).await?;
+        let inner = Arc::clone(&self.0);
+        let now = store.write(move |tx| Box::pin(async move { rows::now(tx, &inner).await })).await?;
         let silent = store
             .sql(
                 "SELECT l.id FROM ledger_leases l JOIN ledger_nodes n ON n.tenant = l.tenant AND n.node = l.node
@@ -174,8 +177,8 @@ impl Ledger {
             .bind(now)
             .bind(SWEEP);
         for lease in store.read(silent, |mut row| row.take::<i64>()).await? {
-            let tenant = store.clone();
-            store.write(move |tx| Box::pin(async move { presume_spent(tx, &tenant, lease).await })).await?;
+            let inner = Arc::clone(&self.0);
+            store.write(move |tx| Box::pin(async move { presume_spent(tx, &inner, lease).await })).await?;
         }
         let late = store
             .sql(
@@ -186,9 +189,9 @@ impl Ledger {
             .bind(SWEEP);
         let policy = self.0.settings.unresolved;
         for (request, lease) in store.read(late, |mut row| Ok((row.take::<String>()?, row.take::<i64>()?))).await? {
-            let tenant = store.clone();
+            let inner = Arc::clone(&self.0);
             store
-                .write(move |tx| Box::pin(async move { end_grace(tx, &tenant, (&request, lease), policy).await }))
+                .write(move |tx| Box::pin(async move { end_grace(tx, &inner, (&request, lease), policy).await }))
                 .await?;
         }
         Ok(())
@@ -196,15 +199,16 @@ impl Ledger {
 
     /// See to it that a node that is dead leases nothing any more. [`StoreError::Conflict`] if it lives.
     async fn fence(&self, node: &str) -> Result<(), StoreError> {
-        let store = self.0.store.clone();
-        let update =
-            store.sql("UPDATE ledger_nodes SET epoch = epoch + 1 WHERE tenant = $1 AND node = $2 AND expires_at < $3");
+        let inner = Arc::clone(&self.0);
+        let update = inner
+            .store
+            .sql("UPDATE ledger_nodes SET epoch = epoch + 1 WHERE tenant = $1 AND node = $2 AND expires_at < $3");
         let node = node.to_owned();
         self.0
             .store
             .write(move |tx| {
                 Box::pin(async move {
-                    let now = rows::now(tx, &store).await?;
+                    let now = rows::now(tx, &inner).await?;
                     let dead = tx.execute(update.bind(&*node).bind(now)).await? == 1;
                     if dead { Ok(()) } else { Err(StoreError::Conflict("node")) }
                 })
@@ -231,51 +235,47 @@ impl Ledger {
 }
 
 /// The lease and the lock of its account; nothing, if it is accounted for.
-async fn lock(tx: &mut dyn Connection, store: &Store, lease: i64) -> Result<Option<(Lease, Timestamp)>, StoreError> {
-    let now = rows::now(tx, store).await?;
-    let Some(found) = rows::lease(tx, store, lease).await? else { return Ok(None) };
-    rows::lock_account_by_id(tx, store, (found.account, now)).await?;
+async fn lock(tx: &mut dyn Connection, inner: &Inner, lease: i64) -> Result<Option<(Lease, Timestamp)>, StoreError> {
+    let now = rows::now(tx, inner).await?;
+    let Some(found) = rows::lease(tx, &inner.store, lease).await? else { return Ok(None) };
+    rows::lock_account_by_id(tx, &inner.store, (found.account, now)).await?;
     // Again, now that nobody else changes it.
-    let lease = rows::lease(tx, store, lease).await?;
+    let lease = rows::lease(tx, &inner.store, lease).await?;
     Ok(lease.filter(|lease| !lease.is_closed()).map(|lease| (lease, now)))
 }
 
 /// Settle a lease of a start that is over, by what its journal says of it; without a journal all of it is spent.
 async fn settle(
     tx: &mut dyn Connection,
-    store: &Store,
+    inner: &Inner,
     lease: i64,
     used: Option<LeaseUse>,
 ) -> Result<Recovered, StoreError> {
     let mut done = Recovered::default();
-    let Some((mut lease, now)) = lock(tx, store, lease).await? else { return Ok(done) };
+    let Some((mut lease, now)) = lock(tx, inner, lease).await? else { return Ok(done) };
     let mut moved = Moved::new(lease.account, lease.period, now);
     moved.lease = Some(lease.id);
     moved.reinstate(&mut lease);
     let before = lease.charged;
-    let (settled, unresolved) = match used {
-        Some(used) => (used.settled, used.unresolved),
-        None => (i64::MAX, Vec::new()),
-    };
-    moved.charge(&mut lease, settled);
-    // The latest first: what is known of an older one may be in the sum already although its end is not in the journal.
-    for (request, amount) in unresolved.iter().rev() {
-        let amount = (*amount).clamp(0, lease.amount);
-        let insert = store
-            .sql(
-                "INSERT INTO ledger_unresolved (tenant, request, lease, account, period, amount, state, at)
-                 VALUES ($1, $2, $3, $4, $5, $6, 'held', $7) ON CONFLICT (tenant, request, lease) DO NOTHING",
-            )
-            .bind(&**request)
-            .bind(lease.id)
-            .bind(lease.account)
-            .bind(lease.period)
-            .bind(amount)
-            .bind(now);
-        if amount > 0 && tx.execute(insert).await? == 1 {
-            moved.add("hold", 0, amount, -amount);
-            lease.amount -= amount;
-            done.held += amount;
+    moved.charge(&mut lease, used.as_ref().map_or(i64::MAX, |used| used.settled));
+    // What had become spent beyond what the journal says is of requests that ended and whose end is not in it: of the oldest
+    // that have none, most likely.
+    let mut prepaid = used.as_ref().map_or(0, |used| before.saturating_sub(used.settled).max(0));
+    let unresolved = used.map(|used| used.unresolved).unwrap_or_default();
+    let mut parts: Vec<Part> = Vec::new();
+    for (request, whole) in unresolved {
+        let whole = whole.max(0);
+        let paid = prepaid.min(whole);
+        prepaid -= paid;
+        parts.push(Part { request, whole, prepaid: paid, amount: whole - paid });
+    }
+    // The latest first: of an older one, some may have been given back.
+    for part in parts.iter_mut().rev() {
+        part.amount = part.amount.min(lease.amount);
+        if part.whole > 0 && part.insert(tx, inner, (&lease, now)).await? {
+            moved.add("hold", 0, part.amount, -part.amount);
+            lease.amount -= part.amount;
+            done.held += part.amount;
         }
     }
     done.leases = 1;
@@ -283,32 +283,66 @@ async fn settle(
     done.returned = lease.amount;
     moved.give_back(&mut lease, 0);
     lease.close();
-    moved.write(tx, store).await?;
-    rows::update_lease(tx, store, &lease).await?;
+    moved.write(tx, &inner.store).await?;
+    rows::update_lease(tx, &inner.store, &lease).await?;
     Ok(done)
 }
 
+/// What a request with no known end holds of a lease.
+struct Part {
+    request: String,
+    whole: i64,
+    prepaid: i64,
+    amount: i64,
+}
+
+impl Part {
+    /// Keep it. `false`: it is kept already.
+    async fn insert(
+        &self,
+        tx: &mut dyn Connection,
+        inner: &Inner,
+        (lease, now): (&Lease, Timestamp),
+    ) -> Result<bool, StoreError> {
+        let insert = inner
+            .store
+            .sql(
+                "INSERT INTO ledger_unresolved (tenant, request, lease, account, period, amount, prepaid, whole, state, at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'held', $9) ON CONFLICT (tenant, request, lease) DO NOTHING",
+            )
+            .bind(&*self.request)
+            .bind(lease.id)
+            .bind(lease.account)
+            .bind(lease.period)
+            .bind(self.amount)
+            .bind(self.prepaid)
+            .bind(self.whole)
+            .bind(now);
+        Ok(tx.execute(insert).await? == 1)
+    }
+}
+
 /// Charge a silent node's lease in full, until its journal says what it was.
-async fn presume_spent(tx: &mut dyn Connection, store: &Store, lease: i64) -> Result<(), StoreError> {
-    let Some((mut lease, now)) = lock(tx, store, lease).await? else { return Ok(()) };
-    if rows::expires(tx, store, lease.node()).await?.is_none_or(|expires| expires >= now) {
+async fn presume_spent(tx: &mut dyn Connection, inner: &Inner, lease: i64) -> Result<(), StoreError> {
+    let Some((mut lease, now)) = lock(tx, inner, lease).await? else { return Ok(()) };
+    if rows::expires(tx, &inner.store, lease.node()).await?.is_none_or(|expires| expires >= now) {
         return Ok(());
     }
     let mut moved = Moved::new(lease.account, lease.period, now);
     moved.lease = Some(lease.id);
     moved.presume_spent(&mut lease);
-    moved.write(tx, store).await?;
-    rows::update_lease(tx, store, &lease).await
+    moved.write(tx, &inner.store).await?;
+    rows::update_lease(tx, &inner.store, &lease).await
 }
 
 /// A request's part whose end nobody told within the grace.
 async fn end_grace(
     tx: &mut dyn Connection,
-    store: &Store,
+    inner: &Inner,
     (request, lease): (&str, i64),
     policy: Unresolved,
 ) -> Result<(), StoreError> {
-    let Some((held, now)) = held(tx, store, (request, lease)).await? else { return Ok(()) };
+    let Some((held, now)) = held(tx, inner, (request, lease)).await? else { return Ok(()) };
     if held.state != "held" {
         return Ok(());
     }
@@ -323,23 +357,24 @@ async fn end_grace(
             "released"
         }
     };
-    moved.write(tx, store).await?;
-    became(tx, store, (request, lease), state).await
+    moved.write(tx, &inner.store).await?;
+    became(tx, inner, (request, lease), state).await
 }
 
 /// Settle a request's part to what was used; what could not be charged of it. Nothing, if it is settled already.
 /// `charged`: what it was charged by the node that asks, where it was never held in the database.
 async fn settle_request(
     tx: &mut dyn Connection,
-    store: &Store,
+    inner: &Inner,
     (request, lease): (&str, i64),
     (used, charged): (i64, Option<i64>),
 ) -> Result<Option<i64>, StoreError> {
     if let Some(charged) = charged {
-        let insert = store
+        let insert = inner
+            .store
             .sql(
-                "INSERT INTO ledger_unresolved (tenant, request, lease, account, period, amount, state, at)
-                 SELECT tenant, $2, id, account, period, $4, 'charged', taken_at FROM ledger_leases
+                "INSERT INTO ledger_unresolved (tenant, request, lease, account, period, amount, prepaid, whole, state, at)
+                 SELECT tenant, $2, id, account, period, $4, 0, $4, 'charged', taken_at FROM ledger_leases
                  WHERE tenant = $1 AND id = $3 ON CONFLICT (tenant, request, lease) DO NOTHING",
             )
             .bind(request)
@@ -347,31 +382,32 @@ async fn settle_request(
             .bind(charged);
         tx.execute(insert).await?;
     }
-    let Some((held, now)) = held(tx, store, (request, lease)).await? else { return Ok(None) };
+    let Some((held, now)) = held(tx, inner, (request, lease)).await? else { return Ok(None) };
     let mut moved = held.moved(request, lease, now);
-    let mut uncovered = 0;
-    match &*held.state {
-        "held" => {
-            moved.add("charge", used, -used, 0);
-            moved.add("release", 0, used - held.amount, 0);
-        }
-        "charged" => moved.add("correction", used - held.amount, 0, 0),
-        "released" => {
-            let covered = used.min(rows::room(tx, store, (held.account, held.period, now)).await?);
-            uncovered = used - covered;
-            moved.add("correction", covered, 0, 0);
-        }
+    let room = rows::room(tx, &inner.store, (held.account, held.period, now)).await?;
+    let (paid, from_hold) = match &*held.state {
+        "held" => (held.prepaid, held.amount),
+        "charged" => (held.prepaid + held.amount, 0),
+        "released" => (held.prepaid, 0),
         _ => return Ok(None),
-    }
-    moved.write(tx, store).await?;
-    became(tx, store, (request, lease), "settled").await?;
-    Ok(Some(uncovered))
+    };
+    let due = used - paid;
+    let charged = due.clamp(0, from_hold);
+    moved.add("charge", charged, -charged, 0);
+    moved.add("release", 0, charged - from_hold, 0);
+    let room = room.saturating_add(from_hold - charged);
+    let corrected = (due - charged).min(room);
+    moved.add("correction", corrected, 0, 0);
+    moved.write(tx, &inner.store).await?;
+    became(tx, inner, (request, lease), "settled").await?;
+    Ok(Some(due - charged - corrected))
 }
 
 struct Held {
     account: i64,
     period: i64,
     amount: i64,
+    prepaid: i64,
     state: String,
 }
 
@@ -387,35 +423,43 @@ impl Held {
 /// A request's part, with the lock of its account.
 async fn held(
     tx: &mut dyn Connection,
-    store: &Store,
+    inner: &Inner,
     (request, lease): (&str, i64),
 ) -> Result<Option<(Held, Timestamp)>, StoreError> {
-    let now = rows::now(tx, store).await?;
+    let now = rows::now(tx, inner).await?;
     let select = || {
-        store
+        inner
+            .store
             .sql(
-                "SELECT account, period, amount, state FROM ledger_unresolved
+                "SELECT account, period, amount, prepaid, state FROM ledger_unresolved
                  WHERE tenant = $1 AND request = $2 AND lease = $3",
             )
             .bind(request)
             .bind(lease)
     };
     let read = |mut row: crate::engine::Row| {
-        Ok::<_, StoreError>(Held { account: row.take()?, period: row.take()?, amount: row.take()?, state: row.take()? })
+        Ok::<_, StoreError>(Held {
+            account: row.take()?,
+            period: row.take()?,
+            amount: row.take()?,
+            prepaid: row.take()?,
+            state: row.take()?,
+        })
     };
     let Some(found) = first(tx.fetch(select()).await?).map(read).transpose()? else { return Ok(None) };
-    rows::lock_account_by_id(tx, store, (found.account, now)).await?;
+    rows::lock_account_by_id(tx, &inner.store, (found.account, now)).await?;
     let found = first(tx.fetch(select()).await?).map(read).transpose()?;
     Ok(found.map(|held| (held, now)))
 }
 
 async fn became(
     tx: &mut dyn Connection,
-    store: &Store,
+    inner: &Inner,
     (request, lease): (&str, i64),
     state: &'static str,
 ) -> Result<(), StoreError> {
-    let update = store
+    let update = inner
+        .store
         .sql("UPDATE ledger_unresolved SET state = $4 WHERE tenant = $1 AND request = $2 AND lease = $3")
         .bind(request)
         .bind(lease)

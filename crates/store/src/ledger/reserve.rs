@@ -16,7 +16,11 @@ const MAX_WANTS: usize = 64;
 /// How often to try again when others take what was leased.
 const ATTEMPTS: usize = 100;
 /// How long a request waits for a lease.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A transaction that takes longer than this, in milliseconds, is not waited for by those who come.
+const SLOW: i64 = 1000;
+/// The most that one request counts with a budget that is only counted, so that sums stay sums.
+const MAX_COUNTED: i64 = 1 << 50;
 
 impl Ledger {
     /// Hold what a request wants of every account, or nothing of any. From memory; only when a block is used up does it
@@ -50,7 +54,7 @@ impl Ledger {
             let (account, terms) = (Arc::clone(&line.account.0), line.terms);
             match lease(inner, &account, terms).await {
                 Ok(()) => {}
-                Err(ReserveError::Unavailable(_)) if !terms.enforce => {
+                Err(_) if !terms.enforce => {
                     inner.counters.uncounted.fetch_add(1, Ordering::Relaxed);
                     lines.remove(lines.len() - lacking);
                 }
@@ -66,15 +70,16 @@ fn in_order(wants: &[Want]) -> Result<Vec<HoldLine>, StoreError> {
     if wants.len() > MAX_WANTS {
         return Err(StoreError::TooLong { what: "list of a request's budgets", limit: MAX_WANTS });
     }
+    let amount = |want: &Want| if want.enforce { want.amount } else { want.amount.min(MAX_COUNTED) };
     let line = |want: &Want| HoldLine {
         lease: 0,
         unit: want.account.key().unit,
-        amount: want.amount,
+        amount: amount(want),
         settled: 0,
         clamped: false,
         over: false,
         account: AccountRef(Arc::clone(&want.account.0)),
-        terms: Terms { limit: want.limit.max(0), amount: want.amount, enforce: want.enforce },
+        terms: Terms { limit: want.limit.max(0), amount: amount(want), enforce: want.enforce },
     };
     let mut lines: Vec<HoldLine> = wants.iter().filter(|want| want.amount > 0).map(line).collect();
     lines.sort_unstable_by_key(|line| line.account.0.seq);
@@ -148,6 +153,10 @@ async fn lease(inner: &Arc<Inner>, account: &Arc<Account>, want: Terms) -> Resul
                 limit: dry.limit,
                 resets: dry.resets,
             });
+        }
+        if state.flight && elapsed - state.flight_since > SLOW {
+            // Whoever waits would wait in vain.
+            return Err(StoreError::Busy.into());
         }
         landed.as_mut().enable();
         state.waiting = state.waiting.saturating_add(want.amount);

@@ -2,6 +2,7 @@
 
 use base::Timestamp;
 
+use super::Inner;
 use super::account::AccountKey;
 use super::window::Window;
 use crate::engine::{Connection, Row, Statement, first};
@@ -165,34 +166,51 @@ pub(crate) async fn entry(
     tx.execute(insert).await.map(drop)
 }
 
-/// The moment by the database's clock, or by the store's where the database is this machine's.
-pub(crate) async fn now(tx: Tx<'_>, store: &Store) -> Result<Timestamp, StoreError> {
-    match tx.clock() {
-        Some(clock) => first(tx.fetch(clock).await?).ok_or(StoreError::Corrupt)?.take(),
-        None => Ok(store.now()),
+/// The moment by the database's clock; by the ledger's time, where the database is this machine's.
+pub(crate) async fn now(tx: Tx<'_>, inner: &Inner) -> Result<Timestamp, StoreError> {
+    match database_now(tx).await? {
+        Some(now) => Ok(now),
+        None => Ok(inner.time.now()),
     }
+}
+
+/// The moment by the database's clock, where it has one of its own.
+pub(crate) async fn database_now(tx: Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+    match tx.clock() {
+        Some(clock) => first(tx.fetch(clock).await?).ok_or(StoreError::Corrupt)?.take().map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What the clock says that the ledger's time follows: the database's, which said `now`, or this machine's.
+pub(crate) fn reading(tx: Tx<'_>, inner: &Inner, now: Timestamp) -> Timestamp {
+    if tx.clock().is_some() { now } else { inner.store.now() }
 }
 
 /// The account's id; made when it is new. Others who do the same wait until this transaction ends.
 pub(crate) async fn lock_account(
     tx: Tx<'_>,
     store: &Store,
-    (key, limit, now): (&AccountKey, i64, Timestamp),
+    (key, limit, now): (&AccountKey, Option<i64>, Timestamp),
 ) -> Result<i64, StoreError> {
-    let upsert = store
-        .sql(
-            "INSERT INTO ledger_accounts (tenant, budget, whom, unit, span, cap, touched_at, wanted_at, wanted_by)
+    let touch = match limit {
+        Some(_) => store.sql(
+            "INSERT INTO ledger_accounts (tenant, budget, whom, unit, span, touched_at, cap, wanted_at, wanted_by)
              VALUES ($1, $2, $3, $4, $5, $6, $7, 0, '')
              ON CONFLICT (tenant, budget, whom, unit, span)
              DO UPDATE SET cap = excluded.cap, touched_at = excluded.touched_at RETURNING id",
-        )
-        .bind(&*key.budget)
-        .bind(&*key.whom)
-        .bind(key.unit.as_str())
-        .bind(key.window.text())
-        .bind(limit)
-        .bind(now);
-    first(tx.fetch(upsert).await?).ok_or(StoreError::Corrupt)?.take()
+        ),
+        None => store.sql(
+            "UPDATE ledger_accounts SET touched_at = $6
+             WHERE tenant = $1 AND budget = $2 AND whom = $3 AND unit = $4 AND span = $5 RETURNING id",
+        ),
+    };
+    let touch = touch.bind(&*key.budget).bind(&*key.whom).bind(key.unit.as_str()).bind(key.window.text()).bind(now);
+    let touch = match limit {
+        Some(limit) => touch.bind(limit),
+        None => touch,
+    };
+    first(tx.fetch(touch).await?).ok_or(StoreError::Row("a lease's account is missing"))?.take()
 }
 
 /// The same for one that is there.
@@ -262,6 +280,22 @@ pub(crate) async fn lease(tx: Tx<'_>, store: &Store, id: i64) -> Result<Option<L
         )
         .bind(id);
     first(tx.fetch(select).await?).map(|mut row| read_lease(&mut row)).transpose()
+}
+
+/// The leases of an account's period that are not closed.
+pub(crate) async fn leases_at(
+    tx: Tx<'_>,
+    store: &Store,
+    (account, period): (i64, i64),
+) -> Result<Vec<Lease>, StoreError> {
+    let select = store
+        .sql(
+            "SELECT id, account, period, node, epoch, amount, charged, unproven, state FROM ledger_leases
+             WHERE tenant = $1 AND account = $2 AND period = $3 AND state = 'open'",
+        )
+        .bind(account)
+        .bind(period);
+    tx.fetch(select).await?.iter_mut().map(read_lease).collect()
 }
 
 pub(crate) fn read_lease(row: &mut Row) -> Result<Lease, StoreError> {

@@ -12,6 +12,7 @@ use store::{NewClient, Store, StoreError, StoreUrl};
 use vault::{Label, Purpose, VaultError};
 
 use crate::conformance::credentials::new_client;
+use crate::conformance::ledger as ledgers;
 use crate::conformance::secrets::seal;
 use crate::conformance::{Backend, START, all, conformance, name, test_vault};
 
@@ -163,6 +164,22 @@ async fn every_table_has_a_tenant_and_strict_types() {
         let (table, strict, tenant): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
         assert!(strict, "{table}");
         assert!(tenant || table == "schema_version", "{table}");
+    }
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_more_than_a_limit() {
+    let place = Sqlite::new();
+    let store = place.open().await;
+    let ledger = ledgers::open(&store, "a").await;
+    drop(ledger.reserve(&[ledgers::want(&ledger, &ledgers::day("cap"), 100, 30)]).await.unwrap());
+    ledger.close().await;
+    store.close().await;
+    let mut connection = SqliteConnection::connect(&format!("sqlite:{}", place.file().display())).await.unwrap();
+    for change in ["spent = 101", "leased = 71", "held = 71", "held = -1", "leased = -1", "spent = -1", "cap = 29"] {
+        let update = AssertSqlSafe(format!("UPDATE ledger_periods SET {change}"));
+        let error = sqlx::raw_sql(update).execute(&mut connection).await.unwrap_err();
+        assert!(error.to_string().contains("CHECK"), "{change}: {error}");
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod concurrency;
 pub(crate) mod credentials;
 pub(crate) mod dump;
 pub(crate) mod ledger;
+pub(crate) mod ledger_cycles;
 pub(crate) mod once;
 pub(crate) mod records;
 pub(crate) mod refresh;
@@ -72,6 +73,14 @@ macro_rules! conformance {
             a_lowered_limit_holds_at_once_and_keeps_what_is_committed, accounts_are_listed_with_what_they_used);
         conformance!($backend, dump: a_dump_loads_into_a_new_store_and_dumps_the_same,
             a_dump_is_of_one_moment_while_writes_go_on, a_damaged_dump_loads_nothing, a_store_with_data_takes_no_dump);
+        conformance!($backend, ledger_cycles: ten_thousand_random_cycles_balance,
+            a_window_boundary_under_load_grants_each_period_once, whoever_asks_and_goes_loses_nothing,
+            a_silent_node_is_charged_in_full_until_its_journal_turns_up, an_estimate_is_corrected_once,
+            what_is_released_and_used_after_all_is_charged_as_far_as_there_is_room,
+            what_was_charged_and_not_written_into_the_journal_is_not_charged_twice,
+            a_lost_journal_charges_all_that_was_leased, a_raise_lets_more_in_until_it_ends,
+            what_lies_idle_is_given_to_those_who_ask, memory_is_bounded_and_full_memory_refuses,
+            periods_long_past_are_forgotten_and_all_time_is_not);
         conformance!($backend, concurrency: of_many_who_change_one_version_one_succeeds,
             of_many_with_one_idempotency_key_one_proceeds, every_acknowledged_write_is_there,
             a_reader_sees_what_was_acknowledged_to_it);
