@@ -386,6 +386,7 @@ impl Gateway {
                 Method::CountTokens => count::answer(asked, Dialect::Gemini, Some(&path.model), receipt).await,
             },
             Endpoint::CountTokens => count::answer(asked, Dialect::AnthropicMessages, None, receipt).await,
+            Endpoint::InputTokens => count::answer(asked, Dialect::OpenAiResponses, None, receipt).await,
             Endpoint::Realtime => realtime::answer(asked, receipt).await,
             Endpoint::Direct(direct) => direct::answer(asked, *direct, receipt).await,
             Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),

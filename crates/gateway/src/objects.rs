@@ -26,8 +26,8 @@ pub trait Objects: Send + Sync {
     /// Who made `object` at `provider`.
     fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>>;
 
-    /// Forget what was deleted at the provider.
-    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Forget what was deleted at the provider; whether it was known. Of several who ask at once one is told so.
+    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
 }
 
 impl Objects for store::Store {
@@ -44,7 +44,7 @@ impl Objects for store::Store {
         Box::pin(async move { self.stored_objects().owner(provider, object).await })
     }
 
-    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move { self.stored_objects().forget(provider, object).await })
     }
 }

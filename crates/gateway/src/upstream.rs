@@ -472,6 +472,10 @@ fn provider_headers((provider, path): (&Provider, &PathAndQuery), caller: &Heade
         ProviderDialect::Gemini if path.path().contains("/publishers/anthropic/") => PASSED_ANTHROPIC_BETA.as_slice(),
         ProviderDialect::Gemini if path.path().contains("/upload/") => PASSED_UPLOAD.as_slice(),
         ProviderDialect::Gemini | ProviderDialect::Cohere => &[],
+        ProviderDialect::Bedrock if path.path().contains("/anthropic/v1/") => {
+            headers.insert(HeaderName::from_static("anthropic-version"), ANTHROPIC_VERSION);
+            PASSED_ANTHROPIC.as_slice()
+        }
         ProviderDialect::Bedrock => PASSED_BEDROCK.as_slice(),
     };
     for name in passed {

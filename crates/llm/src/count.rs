@@ -7,6 +7,8 @@ use crate::{Dialect, Flavour, JsonError, Options, RequestError, ResponseError, T
 /// How a provider counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
+    /// OpenAI's `/v1/responses/input_tokens` (platform.openai.com/docs/api-reference/responses/input-tokens).
+    OpenAi,
     /// Anthropic's `/v1/messages/count_tokens` (docs.claude.com/en/api/messages-count-tokens).
     Anthropic,
     /// Google's `:countTokens` (ai.google.dev/api/tokens): the whole request stands in `generateContentRequest`.
@@ -23,6 +25,7 @@ impl Surface {
     /// In which dialect the request stands that is counted.
     const fn dialect(self) -> Dialect {
         match self {
+            Self::OpenAi => Dialect::OpenAiResponses,
             Self::Anthropic => Dialect::AnthropicMessages,
             Self::Gemini | Self::Vertex => Dialect::Gemini,
             Self::Bedrock => Dialect::BedrockConverse,
@@ -45,6 +48,19 @@ impl Surface {
                 "cache_control",
                 "context_management",
             ],
+            Self::OpenAi => &[
+                "model",
+                "input",
+                "instructions",
+                "tools",
+                "tool_choice",
+                "parallel_tool_calls",
+                "text",
+                "reasoning",
+                "truncation",
+                "previous_response_id",
+                "conversation",
+            ],
             // All of them.
             Self::Gemini => &[],
             Self::Vertex => &["contents", "systemInstruction", "system_instruction", "tools"],
@@ -55,7 +71,7 @@ impl Surface {
     /// The member of an answer that says how many.
     const fn total(self) -> &'static str {
         match self {
-            Self::Anthropic => "input_tokens",
+            Self::OpenAi | Self::Anthropic => "input_tokens",
             Self::Gemini | Self::Vertex => "totalTokens",
             Self::Bedrock => "inputTokens",
         }
@@ -100,7 +116,9 @@ fn wrap(request: &[u8], surface: Surface, model: &str) -> Result<Vec<u8>, JsonEr
     let counted = surface.counted();
     let kept = || all.iter().filter(|member| counted.is_empty() || counted.contains(&member.name.as_ref()));
     let body = match surface {
-        Surface::Anthropic | Surface::Vertex => object(|o| kept().for_each(|member| o.raw(&member.name, member.raw))),
+        Surface::OpenAi | Surface::Anthropic | Surface::Vertex => {
+            object(|o| kept().for_each(|member| o.raw(&member.name, member.raw)))
+        }
         Surface::Gemini => {
             let name = if model.starts_with("models/") { model.to_owned() } else { format!("models/{model}") };
             object(|o| {
@@ -139,7 +157,13 @@ pub fn read(surface: Surface, body: &[u8]) -> Result<u64, ResponseError> {
 /// The number as the client is told.
 pub fn answer(client: Dialect, tokens: u64) -> Vec<u8> {
     let name = if client == Dialect::Gemini { "totalTokens" } else { "input_tokens" };
-    object(|o| o.number(name, tokens)).into_bytes()
+    let told = object(|o| {
+        if client == Dialect::OpenAiResponses {
+            o.text("object", "response.input_tokens");
+        }
+        o.number(name, tokens);
+    });
+    told.into_bytes()
 }
 
 #[cfg(test)]
@@ -165,6 +189,9 @@ mod tests {
         let mut names: Vec<&str> = vertex.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["contents", "systemInstruction", "tools"]);
+        let openai = written(Dialect::AnthropicMessages, &ask, Surface::OpenAi);
+        assert_eq!((&openai["model"], &openai["instructions"]), (&json!("m"), &json!("Be brief.")));
+        assert!(openai.get("store").is_none() && openai["tools"][0]["name"] == "f", "{openai}");
         let bedrock = written(Dialect::AnthropicMessages, &ask, Surface::Bedrock);
         let converse = &bedrock["input"]["converse"];
         assert_eq!(converse["messages"][0]["content"][0]["text"], "hi");
@@ -218,6 +245,7 @@ mod tests {
     #[test]
     fn a_number_is_read_from_each_and_told_to_each() {
         for (surface, body) in [
+            (Surface::OpenAi, r#"{"object":"response.input_tokens","input_tokens":14}"#),
             (Surface::Anthropic, r#"{"input_tokens":14}"#),
             (Surface::Gemini, r#"{"totalTokens":14,"promptTokensDetails":[]}"#),
             (Surface::Vertex, r#"{"totalBillableCharacters":123,"totalTokens":14}"#),
@@ -228,5 +256,7 @@ mod tests {
         }
         assert_eq!(answer(Dialect::Gemini, 14), br#"{"totalTokens":14}"#);
         assert_eq!(answer(Dialect::AnthropicMessages, 14), br#"{"input_tokens":14}"#);
+        let openai = answer(Dialect::OpenAiResponses, 14);
+        assert_eq!(openai, br#"{"object":"response.input_tokens","input_tokens":14}"#);
     }
 }

@@ -17,7 +17,9 @@ use crate::provider::usage::{AnthropicUsage, bedrock, by_shape, cohere, gemini, 
 
 pub use direct::{AnswerTap, media_usage, peek_completions};
 pub use form::{Form, FormError};
-pub use request::{CapName, Edits, Models, Peek, anthropic_in_a_cloud, is_familiar, models, peek, peek_or, splice};
+pub use request::{
+    CapName, Edits, Models, Peek, anthropic_in_a_cloud, is_familiar, models, peek, peek_named, peek_or, splice,
+};
 pub(crate) use request::{apply, refuse_steering};
 pub use tap::StreamTap;
 

@@ -67,14 +67,14 @@ impl StoredObjects<'_> {
         Ok(self.0.read(select, read).await?.pop())
     }
 
-    /// Forget an object that has been deleted at the provider.
-    pub async fn forget(self, provider: &Name, object: &str) -> Result<(), StoreError> {
+    /// Forget an object that has been deleted at the provider; whether it was known. Of several who ask at once one is told so.
+    pub async fn forget(self, provider: &Name, object: &str) -> Result<bool, StoreError> {
         let delete = self
             .0
             .sql("DELETE FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
             .bind(provider)
             .bind(object);
-        self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await.map(drop) })).await
+        self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await.map(|gone| gone > 0) })).await
     }
 
     /// Forget up to `limit` of the objects made before `moment`; how many there were.

@@ -25,6 +25,8 @@ pub(crate) enum Endpoint {
     Messages,
     /// `POST /v1/messages/count_tokens`
     CountTokens,
+    /// `POST /v1/responses/input_tokens`
+    InputTokens,
     /// `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`, and under `/v1/models/`
     Gemini(gemini::Path),
     /// `GET /v1/realtime` (WebSocket)
@@ -53,7 +55,7 @@ impl Endpoint {
             Self::Responses | Self::StoredResponse(_) => "responses",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
-            Self::CountTokens => "count_tokens",
+            Self::CountTokens | Self::InputTokens => "count_tokens",
             Self::Gemini(path) => match path.method {
                 gemini::Method::Generate => "gemini",
                 gemini::Method::CountTokens => "count_tokens",
@@ -78,6 +80,7 @@ impl Endpoint {
             | Self::Embeddings
             | Self::Messages
             | Self::CountTokens
+            | Self::InputTokens
             | Self::Gemini(_)
             | Self::Direct(_)
             | Self::Service(_) => is_json(kind),
@@ -108,6 +111,7 @@ pub(crate) fn resolve(snapshot: &Snapshot, path: &str) -> Option<(Endpoint, Head
         "/v1/embeddings" => (Endpoint::Embeddings, POST),
         "/v1/messages" => (Endpoint::Messages, POST),
         "/v1/messages/count_tokens" => (Endpoint::CountTokens, POST),
+        "/v1/responses/input_tokens" => (Endpoint::InputTokens, POST),
         "/v1/models" => (Endpoint::Models, GET),
         "/v1/realtime" => (Endpoint::Realtime, HeaderValue::from_static("GET")),
         "/openapi.json" => (Endpoint::OpenApi, GET),

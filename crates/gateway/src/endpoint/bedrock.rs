@@ -61,8 +61,12 @@ pub(super) fn only_counts(provider: &Provider, below: &str) -> bool {
     path(provider, below).is_some_and(|path| path.call == Call::CountTokens)
 }
 
-/// Whose error format a caller of a provider's own path expects: OpenAI's on Bedrock's own OpenAI-compatible paths.
+/// Whose error format a caller of a provider's own path expects: OpenAI's on Bedrock's own OpenAI-compatible paths, Anthropic's on
+/// its own.
 pub(crate) fn surface(rest: &str) -> Surface {
+    if rest.starts_with("/anthropic/") {
+        return Surface::Anthropic;
+    }
     if rest.starts_with("/openai/") || rest.starts_with("/v1/") { Surface::OpenAi } else { Surface::Aws }
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/messages/count_tokens` and Google's `:countTokens`: how large a request is. Nothing is generated and nothing is charged.
+//! `/v1/messages/count_tokens`, `/v1/responses/input_tokens` and Google's `:countTokens`: how large a request is. Nothing is generated and nothing is charged.
 
 use base::Name;
 use bytes::Bytes;
@@ -106,6 +106,10 @@ impl Exchange for Counting<'_> {
             (Dialect::AnthropicMessages, Surface::Anthropic, _) => {
                 let edits = Edits { model: Some(called), ..Edits::default() };
                 (self.seen.peek.splice(Dialect::AnthropicMessages, self.body, &edits), None)
+            }
+            (Dialect::OpenAiResponses, Surface::OpenAi, _) => {
+                let edits = Edits { model: Some(called), ..Edits::default() };
+                (self.seen.peek.splice(Dialect::OpenAiResponses, self.body, &edits), None)
             }
             (Dialect::Gemini, Surface::Gemini, Some(named)) => (named.set(self.body, called), None),
             (client, surface, _) => {

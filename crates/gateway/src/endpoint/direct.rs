@@ -9,10 +9,10 @@ use base::{Name, Problem};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
-use llm::passthrough::{CapName, Edits, Form, Peek, StreamTap, media_usage, peek_completions, peek_or};
+use llm::passthrough::{CapName, Edits, Form, Peek, StreamTap, media_usage, peek, peek_completions, peek_or};
 use llm::{Framing, RequestError};
 use net::UpstreamBody;
-use policy::{Ask, Permit, Target};
+use policy::{Ask, Permit, Target, Tools};
 
 use self::pipe::Large;
 use super::attempts::{self, Exchange, Failed, Prepared};
@@ -33,6 +33,8 @@ use crate::upstream::{self, UpstreamError};
 pub(crate) enum Direct {
     /// `POST /v1/completions`
     Completions,
+    /// `POST /v1/responses/compact`
+    Compact,
     /// `POST /v1/moderations`
     Moderations,
     /// `POST /v1/images/generations`
@@ -50,8 +52,9 @@ pub(crate) enum Direct {
 }
 
 impl Direct {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Completions,
+        Self::Compact,
         Self::Moderations,
         Self::ImageGenerations,
         Self::ImageEdits,
@@ -70,6 +73,7 @@ impl Direct {
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::Completions => "/v1/completions",
+            Self::Compact => "/v1/responses/compact",
             Self::Moderations => "/v1/moderations",
             Self::ImageGenerations => "/v1/images/generations",
             Self::ImageEdits => "/v1/images/edits",
@@ -84,6 +88,7 @@ impl Direct {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Completions => "completions",
+            Self::Compact => "responses",
             Self::Moderations => "moderations",
             Self::ImageGenerations | Self::ImageEdits | Self::ImageVariations => "images",
             Self::Speech => "speech",
@@ -101,7 +106,7 @@ impl Direct {
         match self {
             Self::Moderations => Some("omni-moderation-latest"),
             Self::ImageGenerations | Self::ImageEdits | Self::ImageVariations => Some("dall-e-2"),
-            Self::Completions | Self::Speech | Self::Transcriptions | Self::Translations => None,
+            Self::Completions | Self::Compact | Self::Speech | Self::Transcriptions | Self::Translations => None,
         }
     }
 
@@ -133,8 +138,9 @@ impl Body {
         let limits = &asked.snapshot.limits.json;
         let seen = match direct.default_model() {
             Some(default) => peek_or(default, &asked.body, limits)?,
+            None if direct == Direct::Compact => peek(llm::Dialect::OpenAiResponses, &asked.body, limits)?,
             None if direct == Direct::Completions => peek_completions(&asked.body, limits)?,
-            None => llm::passthrough::peek(llm::Dialect::OpenAiChat, &asked.body, limits)?,
+            None => peek(llm::Dialect::OpenAiChat, &asked.body, limits)?,
         };
         let model = seen.model.clone();
         Ok((Self::Json(seen), model))
@@ -163,7 +169,11 @@ pub(crate) async fn answer(asked: Asked<'_>, direct: Direct, receipt: &mut Recei
         Body::Json(seen) => seen.max_output_tokens.map(|each| each.saturating_mul(seen.answers.max(1))),
         Body::Form(..) => None,
     };
-    let ask = Ask { max_output_tokens: bound, ..Ask::new(Target::Model(&model), receipt.at()) };
+    let tools = match &body {
+        Body::Json(seen) if direct == Direct::Compact && seen.has_tools => Tools::Named(&seen.tool_names),
+        _ => Tools::None,
+    };
+    let ask = Ask { max_output_tokens: bound, tools, ..Ask::new(Target::Model(&model), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
     let reservation = receipt.reserve(permit).await?;
@@ -205,12 +215,16 @@ impl DirectCall<'_> {
                 let most = most.filter(|_| generates && seen.max_output_tokens.is_none());
                 let edits = Edits {
                     model: Some(model),
-                    include_usage: generates && provider.takes_stream_options(),
+                    include_usage: generates && provider.takes_stream_options(model),
                     // Each of several answers has its share.
                     max_output_tokens: most.map(|most| (most / seen.answers.max(1)).max(1)),
                     cap_name: CapName::MaxTokens,
                 };
-                Some(seen.splice(llm::Dialect::OpenAiChat, self.sent, &edits))
+                let dialect = match self.direct {
+                    Direct::Compact => llm::Dialect::OpenAiResponses,
+                    _ => llm::Dialect::OpenAiChat,
+                };
+                Some(seen.splice(dialect, self.sent, &edits))
             }
         }
     }
@@ -263,6 +277,10 @@ impl Exchange for DirectCall<'_> {
 
     fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<()>, RequestError> {
         let refused = |why| RequestError::Unsupported { param: "model".to_owned(), why };
+        if self.direct == Direct::Compact && permit.max_output_tokens().is_some() {
+            let why = "a compaction has no bound, and the policy asks for one";
+            return Err(RequestError::Unsupported { param: "max_output_tokens".to_owned(), why });
+        }
         let path = provider.direct(self.direct, model).ok_or_else(super::no_endpoint)?;
         let body = self.edited(provider, provider.called(model), permit.max_output_tokens());
         let body = Bytes::from(body.ok_or_else(|| refused("its provider's name for it cannot stand in a form"))?);

@@ -179,10 +179,10 @@ impl Exchange for Inference<'_> {
             return Err(RequestError::TooLong { at_least, limit });
         }
         let spoken = provider.speaks(self.dialect, model);
-        let flavour = provider.flavour();
+        let flavour = provider.flavour(model);
         let edits = Edits {
             model: Some(provider.called(model)),
-            include_usage: provider.takes_stream_options(),
+            include_usage: provider.takes_stream_options(model),
             max_output_tokens: permit.max_output_tokens().filter(|_| self.seen.max_output_tokens.is_none()),
             cap_name: CapName::from(flavour),
         };

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use config::ProviderDialect;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, is_familiar, models, peek, peek_response};
+use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, is_familiar, models, peek, peek_named, peek_response};
 use llm::{Dialect, Framing};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
@@ -41,6 +41,8 @@ struct Native<'a> {
     provider: &'a Provider,
     method: &'a Method,
     below: &'a str,
+    /// The model as it is configured.
+    called: String,
     resource: Resource<'a>,
     /// Of a request in a dialect that is understood: what was seen of it.
     seen: Option<(Dialect, Peek)>,
@@ -122,6 +124,7 @@ async fn pass_on(
         provider,
         method,
         below,
+        called: provider.raw(rest).map_or_else(|| named.clone(), |(_, model)| model),
         resource: objects::resource_at(provider.dialect, below),
         seen,
         limit: asked.snapshot.limits.response_body,
@@ -199,6 +202,11 @@ fn look(
 ) -> Result<Option<(Dialect, Peek)>, Refusal> {
     if let Some(path) = bedrock::path(provider, below).filter(|_| method == Method::POST) {
         return bedrock::look(asked, &path).map(Some);
+    }
+    if let Some((dialect, _)) = provider.raw(rest).filter(|_| method == Method::POST) {
+        let seen =
+            peek_named(dialect, &provider.named(rest).unwrap_or_default(), &asked.body, &asked.snapshot.limits.json);
+        return Ok(Some((dialect, seen.map_err(|error| Refusal::from(request_problem(&error)))?)));
     }
     let dialect = match below {
         _ if let Some(dialect) = own_dialect(provider, rest, below) => dialect,
@@ -327,12 +335,12 @@ impl Native<'_> {
     /// The body as it is sent on, and whether a usage chunk nobody asked for has to be taken out of the answer.
     fn body(&self, body: &Bytes, most: Option<u64>) -> (Bytes, bool) {
         let Some((dialect, seen)) = &self.seen else { return (body.clone(), false) };
-        let include_usage = seen.stream && !seen.include_usage && self.provider.takes_stream_options();
+        let include_usage = seen.stream && !seen.include_usage && self.provider.takes_stream_options(&self.called);
         let max_output_tokens = most.filter(|_| seen.max_output_tokens.is_none());
         if !include_usage && max_output_tokens.is_none() {
             return (body.clone(), false);
         }
-        let cap_name = CapName::from(self.provider.flavour());
+        let cap_name = CapName::from(self.provider.flavour(&self.called));
         let edits = Edits { model: None, include_usage, max_output_tokens, cap_name };
         (Bytes::from(seen.splice(*dialect, body, &edits)), include_usage)
     }
@@ -397,6 +405,10 @@ impl Native<'_> {
                 (Some((dialect, _)), Some(framing)) => {
                     Box::new(Watched::new(StreamTap::framed((*dialect, framing), strip)))
                 }
+                // A response of the background, followed from where its maker left it.
+                _ if self.is_stored_response() => {
+                    Box::new(Watched::new(StreamTap::new(Dialect::OpenAiResponses, false)))
+                }
                 _ => Box::new(Opaque::new(true)),
             };
             let (first, body) = if makes {
@@ -433,8 +445,16 @@ impl Native<'_> {
                 usage
             });
         }
+        if status.is_success() && self.is_stored_response() {
+            within::count_late(&bytes, self.provider, receipt).await?;
+        }
         let answer = Answer { status, headers, content: Content::Whole(bytes, outcome) };
         self.told(answer, tells, receipt).await
+    }
+
+    /// Whether what is asked about is a response that was made before.
+    fn is_stored_response(&self) -> bool {
+        self.seen.is_none() && self.below.starts_with("/responses/") && matches!(self.resource, Resource::Object(_))
     }
 
     async fn told(&self, answer: Answer, tells: Option<Makes>, receipt: &Receipt) -> Result<Answer, Refusal> {

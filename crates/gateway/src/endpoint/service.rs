@@ -191,7 +191,7 @@ impl Exchange for ServiceCall {
 
     fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
         let spoken = provider.speaks(Dialect::OpenAiChat, model);
-        let options = Options { flavour: provider.flavour(), now: self.now, ..Options::default() };
+        let options = Options { flavour: provider.flavour(model), now: self.now, ..Options::default() };
         let translation = Translation::new(Dialect::OpenAiChat, spoken, options)
             .ok_or_else(|| RequestError::Unsupported { param: "model".to_owned(), why: "it is not a chat model" })?
             .naming(model);

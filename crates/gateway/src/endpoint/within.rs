@@ -6,12 +6,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{Name, Problem};
 use bytes::Bytes;
 use config::ProviderDialect;
 use futures_util::FutureExt;
-use llm::passthrough::Peek;
+use llm::passthrough::{Peek, peek_response};
 use llm::{Dialect, SseDecoder, SseEvent, Usage};
 use serde_json::Value;
 use store::Owner;
@@ -19,7 +20,7 @@ use store::Owner;
 use crate::Shared;
 use crate::objects;
 use crate::relay::{Answer, Before, Content, Kind, Pipe, State};
-use crate::settle::Leg;
+use crate::settle::{Leg, Receipt};
 use crate::snapshot::Provider;
 
 /// An answer to one request makes no more than this.
@@ -32,6 +33,8 @@ pub(super) enum Makes {
     Files,
     /// The answer itself is stored, too, and each item of it can be referred to.
     Items,
+    /// The same of an answer that was made before.
+    Fetched,
     /// What a batch or an operation of Google's made, or a job of Cohere's.
     Results,
 }
@@ -58,8 +61,10 @@ pub(super) fn may_make_below(dialect: ProviderDialect, below: &str, seen: Option
     if dialect == ProviderDialect::Cohere {
         return below.starts_with("/embed-jobs/").then_some(Makes::Results);
     }
-    let responses = below.strip_prefix("/responses").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    responses.then_some(Makes::Items)
+    match below.strip_prefix("/responses")? {
+        "" | "/" => Some(Makes::Items),
+        rest => rest.starts_with('/').then_some(Makes::Fetched),
+    }
 }
 
 /// Note whose is what an answer speaks of, before the caller learns of it: of a whole answer now, of a stream as it
@@ -81,12 +86,31 @@ pub(super) async fn claimed(answer: Answer, makes: Makes, provider: &Provider, l
             Content::Whole(bytes, outcome)
         }
         Content::Stream(first, body, pipe) => {
-            let (decoder, made) = (SseDecoder::default(), Made::of(makes));
-            Content::Stream(first, body, Box::new(Claiming { pipe, decoder, made, claims, lost: false }))
+            let (decoder, made, counts) = (SseDecoder::default(), Made::of(makes), Arc::default());
+            Content::Stream(first, body, Box::new(Claiming { pipe, decoder, made, claims, counts, lost: false }))
         }
         made @ (Content::Made(..) | Content::Session(_)) => made,
     };
     Ok(Answer { status, headers, content })
+}
+
+/// Count what a response took that was made in the background, where `answer` is that response at its end: when its maker first
+/// fetches it so, and then never again.
+pub(super) async fn count_late(answer: &[u8], provider: &Provider, receipt: &mut Receipt) -> Result<(), Problem> {
+    let mut made = Made::of(Makes::Fetched);
+    made.see(answer);
+    for id in made.done {
+        let first = receipt.shared().objects.forget(&provider.name, &uncounted(&id)).await;
+        if first.map_err(|error| objects::unavailable(&error))? {
+            receipt.usage(peek_response(Dialect::OpenAiResponses, answer).usage);
+        }
+    }
+    Ok(())
+}
+
+/// What is remembered of a response in the background until what it took has been counted.
+fn uncounted(id: &str) -> String {
+    format!("uncounted:{id}")
 }
 
 /// Whose they become, and of which provider.
@@ -105,6 +129,16 @@ impl Claims {
         }
         Ok(())
     }
+
+    /// Note that these are done; whether what they took has still to be counted.
+    async fn settle(&self, ids: Vec<String>) -> Result<bool, Problem> {
+        let mut counts = false;
+        for id in ids {
+            let first = self.shared.objects.forget(&self.provider, &uncounted(&id)).await;
+            counts |= first.map_err(|error| objects::unavailable(&error))?;
+        }
+        Ok(counts)
+    }
 }
 
 /// The ids an answer has told so far.
@@ -113,12 +147,22 @@ struct Made {
     known: HashSet<String>,
     new: Vec<String>,
     items: bool,
+    fetched: bool,
     results: bool,
+    /// Whether it is of a response that is made in the background.
+    background: bool,
+    /// Those responses, once they are done.
+    done: Vec<String>,
 }
 
 impl Made {
     fn of(makes: Makes) -> Self {
-        Self { items: makes == Makes::Items, results: makes == Makes::Results, ..Self::default() }
+        Self {
+            items: matches!(makes, Makes::Items | Makes::Fetched),
+            fetched: makes == Makes::Fetched,
+            results: makes == Makes::Results,
+            ..Self::default()
+        }
     }
 
     /// Look at an answer, or an event of one.
@@ -137,7 +181,26 @@ impl Made {
         }
         let Ok(value) = serde_json::from_slice::<Value>(json) else { return };
         let items = if self.items { stored_in(&value) } else { Vec::new() };
+        if self.items {
+            self.background_in(&value);
+        }
         self.note(made_in(&value).into_iter().chain(items).map(str::to_owned));
+    }
+
+    /// What is made in the background is not known to have taken anything until it is done.
+    fn background_in(&mut self, value: &Value) {
+        let whole = |of: &&Value| of.get("object").and_then(Value::as_str) == Some("response");
+        for response in [Some(value), value.get("response")].into_iter().flatten().filter(whole) {
+            let background = response.get("background").and_then(Value::as_bool) == Some(true);
+            let Some(id) = text(Some(response), "id").filter(|_| background) else { continue };
+            self.background = true;
+            match text(Some(response), "status") {
+                // Told once more, it may have been counted in the meantime.
+                Some("queued" | "in_progress") if self.fetched => {}
+                Some("queued" | "in_progress") => self.note([uncounted(id)]),
+                _ => self.done.push(id.to_owned()),
+            }
+        }
     }
 
     fn note(&mut self, ids: impl IntoIterator<Item = String>) {
@@ -217,6 +280,8 @@ struct Claiming {
     decoder: SseDecoder,
     made: Made,
     claims: Claims,
+    /// Whether a response that was made in the background was found to be counted here.
+    counts: Arc<AtomicBool>,
     /// It cannot be followed any more.
     lost: bool,
 }
@@ -246,12 +311,17 @@ impl Pipe for Claiming {
     }
 
     fn before(&mut self) -> Option<Before> {
-        let ids = self.made.take();
-        if ids.is_empty() {
+        let (ids, done) = (self.made.take(), std::mem::take(&mut self.made.done));
+        if ids.is_empty() && done.is_empty() {
             return None;
         }
-        let claims = self.claims.clone();
-        Some(async move { claims.note(ids).await }.boxed())
+        let (claims, counts) = (self.claims.clone(), Arc::clone(&self.counts));
+        let noted = async move {
+            claims.note(ids).await?;
+            counts.fetch_or(claims.settle(done).await?, Ordering::AcqRel);
+            Ok(())
+        };
+        Some(noted.boxed())
     }
 
     fn state(&self) -> State {
@@ -266,6 +336,10 @@ impl Pipe for Claiming {
     }
 
     fn usage(&self) -> Usage {
+        // Who fetches it once more, or in the meantime, does not pay again.
+        if self.made.background && !self.counts.load(Ordering::Acquire) {
+            return Usage::default();
+        }
         self.pipe.usage()
     }
 
@@ -338,6 +412,28 @@ mod tests {
             let mut made = Made::of(Makes::Files);
             made.see(value.to_string().as_bytes());
             assert!(made.take().is_empty(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_response_in_the_background_is_remembered_until_it_is_done() {
+        let response = |status: &str, background: bool| json!({"object": "response", "id": "resp_1", "status": status, "background": background, "output": []});
+        for (value, noted, done) in [
+            (response("queued", true), vec!["resp_1", "uncounted:resp_1"], vec![]),
+            (json!({"response": response("in_progress", true)}), vec!["resp_1", "uncounted:resp_1"], vec![]),
+            (response("completed", true), vec!["resp_1"], vec!["resp_1"]),
+            (response("cancelled", true), vec!["resp_1"], vec!["resp_1"]),
+            (response("completed", false), vec!["resp_1"], vec![]),
+        ] {
+            let mut made = Made::of(Makes::Items);
+            made.see(value.to_string().as_bytes());
+            let mut told = made.take();
+            told.sort_unstable();
+            assert_eq!(
+                (told, made.done),
+                (noted.iter().map(ToString::to_string).collect(), done.iter().map(ToString::to_string).collect()),
+                "{value}"
+            );
         }
     }
 

@@ -82,6 +82,20 @@ impl Azure {
         PathAndQuery::try_from(text).ok()
     }
 
+    /// Where a realtime session is opened: with the deployment as model, or in the dated form by its own name
+    /// (learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-websockets).
+    fn realtime(&self, model: &str) -> Option<PathAndQuery> {
+        let base = &self.base;
+        let name = percent_encoding::utf8_percent_encode(self.deployment.as_deref().unwrap_or(model), NAME);
+        let text = match &self.surface {
+            // The version is in the path, and no other is taken there.
+            Surface::V1(_) => format!("{base}/openai/v1/realtime?model={name}"),
+            Surface::Deployments(version) => format!("{base}/openai/realtime?api-version={version}&deployment={name}"),
+            Surface::Models(_) => return None,
+        };
+        PathAndQuery::try_from(text).ok()
+    }
+
     /// Where a call written by a client is: as Azure's SDKs write it, with `/openai` before it, or as OpenAI's do, without.
     fn native(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
         let own = query.filter(|query| !query.is_empty());
@@ -168,9 +182,15 @@ enum Maker<'m> {
     Anthropic(&'m str),
     /// `openai/123`: one that was deployed from the Model Garden, at an endpoint of its own.
     Deployed(&'m str),
+    /// `mistralai/mistral-medium-3`, `ai21/jamba-...`: those that take OpenAI's form, but by `rawPredict`. The publisher and the name.
+    Raw(&'m str, &'m str),
     /// `meta/llama-...`: anybody else's, as a service.
     Other,
 }
+
+/// Publishers whose models are asked by `rawPredict` in OpenAI's form
+/// (cloud.google.com/vertex-ai/generative-ai/docs/partner-models/mistral and `.../ai21`).
+const RAW: [&str; 2] = ["mistralai", "ai21"];
 
 impl<'m> Maker<'m> {
     fn of(model: &'m str) -> Self {
@@ -178,6 +198,7 @@ impl<'m> Maker<'m> {
             Some(("google", name)) => Self::Google(name),
             Some(("anthropic", name)) => Self::Anthropic(name),
             Some(("endpoints", id)) => Self::Tuned(id),
+            Some((publisher, name)) if RAW.contains(&publisher) => Self::Raw(publisher, name),
             Some(("openai", id)) if id.bytes().all(|b| b.is_ascii_digit()) => Self::Deployed(id),
             Some(_) => Self::Other,
             None if model.starts_with("claude") => Self::Anthropic(model),
@@ -208,8 +229,34 @@ impl Vertex {
         match Maker::of(model) {
             Maker::Google(_) | Maker::Tuned(_) => Dialect::Gemini,
             Maker::Anthropic(_) => Dialect::AnthropicMessages,
-            Maker::Deployed(_) | Maker::Other => Dialect::OpenAiChat,
+            Maker::Raw(..) | Maker::Deployed(_) | Maker::Other => Dialect::OpenAiChat,
         }
+    }
+
+    /// What a body calls `model`: by the name alone, without its version, where it is asked by `rawPredict`.
+    fn called(model: &str) -> &str {
+        match Maker::of(model) {
+            Maker::Raw(_, name) => name.split_once('@').map_or(name, |(name, _)| name),
+            _ => model,
+        }
+    }
+
+    fn flavour(model: &str) -> Flavour {
+        match Maker::of(model) {
+            Maker::Raw("mistralai", _) => Flavour::Mistral,
+            Maker::Raw(..) => Flavour::Strict,
+            _ => Flavour::Compatible,
+        }
+    }
+
+    /// What is spoken by a call that a client has written to a model's `rawPredict`, and the model as it is configured.
+    fn raw(&self, rest: &str) -> Option<(Dialect, String)> {
+        let (_, tail) = self.tail(rest);
+        let (publisher, of) = tail.strip_prefix("/publishers/")?.split_once("/models/")?;
+        let (name, method) = of.rsplit_once(':')?;
+        let dialect = if publisher == "anthropic" { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
+        let name = percent_encoding::percent_decode_str(name).decode_utf8().ok()?;
+        matches!(method, "rawPredict" | "streamRawPredict").then(|| (dialect, format!("{publisher}/{name}")))
     }
 
     fn path(&self, model: &str, stream: bool) -> Option<PathAndQuery> {
@@ -221,6 +268,9 @@ impl Vertex {
             Maker::Tuned(id) => (GOOGLE_VERSION, format!("endpoints/{}:{generate}", segment(id)?)),
             Maker::Anthropic(name) => {
                 (OTHERS_VERSION, format!("publishers/anthropic/models/{}:{predict}", segment(name)?))
+            }
+            Maker::Raw(publisher, name) => {
+                (OTHERS_VERSION, format!("publishers/{publisher}/models/{}:{predict}", segment(name)?))
             }
             Maker::Deployed(id) => (OTHERS_VERSION, format!("endpoints/{}/chat/completions", segment(id)?)),
             Maker::Other => (OTHERS_VERSION, "endpoints/openapi/chat/completions".to_owned()),
@@ -329,7 +379,23 @@ impl Cloud {
     pub(super) fn called<'m>(&'m self, model: &'m str) -> &'m str {
         match self {
             Self::Azure(azure) => azure.deployment.as_deref().unwrap_or(model),
-            Self::Vertex(_) => model,
+            Self::Vertex(_) => Vertex::called(model),
+        }
+    }
+
+    /// What is spoken by a call that a client has written to a model's own endpoint, and the model.
+    pub(super) fn raw(&self, rest: &str) -> Option<(Dialect, String)> {
+        match self {
+            Self::Azure(_) => None,
+            Self::Vertex(vertex) => vertex.raw(rest),
+        }
+    }
+
+    /// Where a realtime session with `model` is opened; `None` where there are none.
+    pub(super) fn realtime(&self, model: &str) -> Option<PathAndQuery> {
+        match self {
+            Self::Azure(azure) => azure.realtime(model),
+            Self::Vertex(_) => None,
         }
     }
 
@@ -358,18 +424,18 @@ impl Cloud {
     }
 
     /// How its dialect differs from OpenAI's own.
-    pub(super) fn flavour(&self) -> Flavour {
+    pub(super) fn flavour(&self, model: &str) -> Flavour {
         match self {
             Self::Azure(azure) => azure.flavour(),
-            Self::Vertex(_) => Flavour::Compatible,
+            Self::Vertex(_) => Vertex::flavour(model),
         }
     }
 
     /// Whether a stream may be asked for its usage.
-    pub(super) fn takes_stream_options(&self) -> bool {
+    pub(super) fn takes_stream_options(&self, model: &str) -> bool {
         match self {
             Self::Azure(azure) => azure.takes_stream_options(),
-            Self::Vertex(_) => true,
+            Self::Vertex(_) => Vertex::flavour(model).asks_usage(),
         }
     }
 

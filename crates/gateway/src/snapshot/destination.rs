@@ -221,17 +221,17 @@ impl Provider {
     }
 
     /// How its dialect differs from what `OpenAI` itself speaks.
-    pub(crate) fn flavour(&self) -> Flavour {
+    pub(crate) fn flavour(&self, model: &str) -> Flavour {
         match &self.cloud {
-            Some(cloud) => cloud.flavour(),
+            Some(cloud) => cloud.flavour(model),
             None => Flavour::of_kind(self.kind.as_str()),
         }
     }
 
     /// Whether a stream may be asked for its usage; the others refuse the member and tell the usage unasked.
-    pub(crate) fn takes_stream_options(&self) -> bool {
+    pub(crate) fn takes_stream_options(&self, model: &str) -> bool {
         match &self.cloud {
-            Some(cloud) => cloud.takes_stream_options(),
+            Some(cloud) => cloud.takes_stream_options(model),
             None => !matches!(self.kind, ProviderKind::Mistral | ProviderKind::Perplexity),
         }
     }
@@ -251,6 +251,10 @@ impl Provider {
             (ProviderDialect::Anthropic, _) => Dialect::AnthropicMessages,
             (ProviderDialect::Gemini, _) => Dialect::Gemini,
             (ProviderDialect::Cohere, _) => Dialect::CohereChat,
+            // (docs.aws.amazon.com/bedrock/latest/userguide/inference-messages-api.html)
+            (ProviderDialect::Bedrock, _) if self.is_mantle() && model.contains("anthropic.") => {
+                Dialect::AnthropicMessages
+            }
             (ProviderDialect::Bedrock, _) if self.is_mantle() => Dialect::OpenAiChat,
             (ProviderDialect::Bedrock, _) => Dialect::BedrockConverse,
         }
@@ -280,10 +284,15 @@ impl Provider {
         }
     }
 
-    /// Whether it is Bedrock's other endpoint, which speaks `OpenAI`'s dialects and nothing else
+    /// Whether it is Bedrock's other endpoint, which speaks `OpenAI`'s dialects, and Anthropic's with Anthropic's models
     /// (docs.aws.amazon.com/bedrock/latest/userguide/bedrock-mantle.html).
     pub(super) fn is_mantle(&self) -> bool {
         self.origin.starts_with("https://bedrock-mantle.")
+    }
+
+    /// What is spoken at a cloud's own endpoint of one model, and the model.
+    pub(crate) fn raw(&self, rest: &str) -> Option<(Dialect, String)> {
+        self.cloud.as_ref()?.raw(rest)
     }
 
     /// The model that a native path names, whatever the body says.
@@ -322,6 +331,9 @@ impl Provider {
                 };
                 self.bedrock(model, call)
             }
+            Dialect::AnthropicMessages if self.dialect == ProviderDialect::Bedrock => {
+                join(&self.base, "/anthropic/v1/messages", None)
+            }
             Dialect::OllamaChat => join(self.root(), "/api/chat", None),
             _ => Some(self.chat.clone()),
         }
@@ -349,6 +361,9 @@ impl Provider {
 
     /// Where a realtime session with `model` is opened, where the provider speaks OpenAI's Realtime API.
     pub(crate) fn realtime(&self, model: &str) -> Option<PathAndQuery> {
+        if let Some(cloud) = &self.cloud {
+            return cloud.realtime(model);
+        }
         let speaks = matches!(self.kind, ProviderKind::OpenAi | ProviderKind::Xai | ProviderKind::OpenAiCompatible);
         let model = percent_encoding::utf8_percent_encode(model, NAME);
         PathAndQuery::try_from(format!("{}/realtime?model={model}", self.base)).ok().filter(|_| speaks)
@@ -426,7 +441,7 @@ impl Provider {
             return without(&self.base).filter(|_| !self.base.is_empty()).or(version).unwrap_or(rest);
         }
         if self.dialect == ProviderDialect::Bedrock {
-            return without("/openai/v1").or_else(|| without("/v1")).unwrap_or(rest);
+            return ["/openai/v1", "/anthropic/v1", "/v1"].into_iter().find_map(without).unwrap_or(rest);
         }
         let whole = if self.base.is_empty() { None } else { without(&self.base) };
         if self.is_own(rest) {
@@ -567,6 +582,23 @@ mod tests {
         }
         assert_eq!(provider("groq", "https://api.example/openai/v1").below("/openai/v1/files/x"), "/files/x");
         assert_eq!(provider("openai", "https://api.example/v1").below("/v1/v1/files"), "/v1/files");
+    }
+
+    #[test]
+    fn bedrocks_other_endpoint_is_asked_for_anthropics_models_in_anthropics_dialect() {
+        let mantle = provider("bedrock", "https://bedrock-mantle.us-east-1.api.aws");
+        let claude = "anthropic.claude-opus-4-7";
+        for client in [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::Gemini] {
+            assert_eq!(mantle.speaks(client, claude), Dialect::AnthropicMessages);
+            assert_eq!(mantle.speaks(client, "openai.gpt-oss-120b"), Dialect::OpenAiChat);
+        }
+        let path = |dialect, model| mantle.path(dialect, model, true).expect("path").to_string();
+        assert_eq!(path(Dialect::AnthropicMessages, claude), "/anthropic/v1/messages");
+        assert_eq!(path(Dialect::OpenAiChat, "openai.gpt-oss-120b"), "/v1/chat/completions");
+        assert_eq!(mantle.below("/anthropic/v1/messages"), "/messages");
+        assert_eq!(mantle.native_path("/anthropic/v1/messages", None).expect("path"), "/anthropic/v1/messages");
+        let usual = provider("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com");
+        assert_eq!(usual.speaks(Dialect::AnthropicMessages, claude), Dialect::BedrockConverse);
     }
 
     #[test]

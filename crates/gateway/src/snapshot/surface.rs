@@ -10,9 +10,20 @@ use super::Provider;
 use crate::endpoint::direct::Direct;
 
 impl Provider {
+    fn has(&self, direct: Direct) -> bool {
+        if direct == Direct::Compact { self.has_all_of_responses() } else { has(self.kind, direct) }
+    }
+
+    /// Whether it has what OpenAI documents beside the Responses API itself: others do not tell of it
+    /// (platform.openai.com/docs/api-reference/responses, learn.microsoft.com/azure/ai-foundry/openai/latest).
+    fn has_all_of_responses(&self) -> bool {
+        let known = [Kind::OpenAi, Kind::Azure, Kind::OpenAiCompatible, Kind::Portkey, Kind::LlmGateway, Kind::ApiPark];
+        self.has_responses() && known.contains(&self.kind)
+    }
+
     /// Where a request for `direct` and `model` goes; `None` where the provider documents no such endpoint.
     pub(crate) fn direct(&self, direct: Direct, model: &str) -> Option<PathAndQuery> {
-        let below = direct.path().strip_prefix("/v1").filter(|_| has(self.kind, direct))?;
+        let below = direct.path().strip_prefix("/v1").filter(|_| self.has(direct))?;
         if let Some(cloud) = &self.cloud {
             return cloud.path(below, model, false);
         }
@@ -61,6 +72,14 @@ impl Provider {
 impl Provider {
     /// Where tokens of requests for `model` are counted, and what is spoken there.
     pub(crate) fn counts(&self, model: &str) -> Option<(count::Surface, PathAndQuery)> {
+        if self.has_all_of_responses() {
+            let end = "/responses/input_tokens";
+            let path = match &self.cloud {
+                Some(cloud) => cloud.path(end, model, false),
+                None => PathAndQuery::try_from(format!("{}{end}", self.base)).ok(),
+            };
+            return Some((count::Surface::OpenAi, path?));
+        }
         if let Some(cloud) = &self.cloud {
             return Some((count::Surface::Vertex, cloud.google(model, "countTokens")?));
         }

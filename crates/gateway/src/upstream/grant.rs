@@ -45,7 +45,7 @@ pub(crate) struct Grant {
 
 #[derive(Debug)]
 enum Kind {
-    /// A service account's assertion (RFC 7523). `told`: the endpoint is the operator's choice, whatever the key file says.
+    /// A service account's assertion (RFC 7523), or a user's refresh token. `told`: the endpoint is the operator's choice, whatever the key file says.
     Google { told: bool },
     /// An application's secret (RFC 6749 section 4.4).
     Entra { client_id: String, scope: String },
@@ -55,7 +55,7 @@ enum Kind {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum GrantError {
     /// The key is not one that tokens can be asked for with.
-    #[error("the key is not a service account's JSON key")]
+    #[error("the key is neither a service account's JSON key nor a user's credentials")]
     Key,
     /// The key file names a token endpoint that is neither Google's nor configured.
     #[error("the key file names another token endpoint than Google's: set token_url")]
@@ -214,6 +214,17 @@ impl Grant {
 
     /// The form with a service account's assertion.
     fn google_form(&self, key: &str, told: bool, shared: &Shared) -> Result<Secret<String>, GrantError> {
+        if let Ok(user) = serde_json::from_str::<User>(key)
+            && user.kind == "authorized_user"
+        {
+            // What `gcloud auth application-default login` leaves: it names no endpoint.
+            return Ok(form(&[
+                ("grant_type", "refresh_token"),
+                ("client_id", &user.client_id),
+                ("client_secret", user.client_secret.expose()),
+                ("refresh_token", user.refresh_token.expose()),
+            ]));
+        }
         let account: Account = serde_json::from_str(key).map_err(|_| GrantError::Key)?;
         if account.kind != "service_account" {
             return Err(GrantError::Key);
@@ -252,6 +263,18 @@ struct Account {
     private_key: Secret<String>,
     private_key_id: Option<String>,
     token_uri: Option<String>,
+}
+
+/// What of a user's credentials counts (cloud.google.com/docs/authentication/application-default-credentials).
+#[derive(Deserialize)]
+struct User {
+    #[serde(rename = "type")]
+    kind: String,
+    client_id: String,
+    #[serde(deserialize_with = "secret")]
+    client_secret: Secret<String>,
+    #[serde(deserialize_with = "secret")]
+    refresh_token: Secret<String>,
 }
 
 /// A token (RFC 6749 section 5.1).

@@ -341,6 +341,28 @@ async fn its_surface_of_openais_dialects_is_asked_where_it_is() {
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "unsupported_parameter"));
 }
 
+#[tokio::test]
+async fn its_surface_of_anthropics_dialect_is_anthropics_in_everything() {
+    let told = json!({"id": "msg_1", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "hi"}],
+        "model": "m", "stop_reason": "end_turn", "usage": {"input_tokens": 5, "output_tokens": 6}});
+    let mock = Mock::start_with(move |_| Answer::json(200, &told)).await;
+    let open =
+        "passthrough = [{ provider = \"b\", methods = [\"POST\"], paths = [\"/anthropic/v1/messages\"] }], providers";
+    let world = World::new(&config(&mock, API_KEY).replace("providers", open));
+    let ask =
+        json!({"model": "anthropic.claude-opus-4-7", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]});
+    let answer = world.post("/providers/b/anthropic/v1/messages", &ask).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let got = mock.request(0).await;
+    assert_eq!((got.target.as_str(), got.header("anthropic-version")), ("/anthropic/v1/messages", Some("2023-06-01")));
+    assert_eq!(got.header("authorization"), Some(format!("Bearer {PROVIDER_KEY}").as_str()));
+    assert_eq!(world.record().output_tokens, Some(6));
+    let mut much = ask;
+    much["max_tokens"] = 901.into();
+    let refused = world.post("/providers/b/anthropic/v1/messages", &much).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["type"]), (403, &json!("error")), "{}", refused.text());
+}
+
 /// Whether what was recorded is what AWS thinks of the key: that is not the caller's to see.
 fn is_about_the_key(cassette: &Cassette) -> bool {
     let kinds = ["UnrecognizedClientException", "ExpiredTokenException"];

@@ -66,9 +66,9 @@ impl Objects for Made {
         Box::pin(std::future::ready(Ok(owner)))
     }
 
-    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.lock().unwrap().remove(&(provider.clone(), object.to_owned()));
-        Box::pin(std::future::ready(Ok(())))
+    fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let gone = self.0.lock().unwrap().remove(&(provider.clone(), object.to_owned()));
+        Box::pin(std::future::ready(Ok(gone.is_some())))
     }
 }
 

@@ -11,6 +11,7 @@
 )]
 
 mod azure;
+mod background;
 mod bedrock;
 mod bound;
 mod cache;

@@ -320,3 +320,28 @@ async fn a_provider_that_does_not_switch_properly_is_no_answer_and_its_error_is_
         assert_eq!(answer.status.as_u16(), expected, "{}", answer.text());
     }
 }
+
+#[tokio::test]
+async fn azures_sessions_are_opened_with_the_deployment_in_either_form() {
+    for (more, target) in [
+        ("", "/openai/v1/realtime?model=gpt-realtime"),
+        ("api_version = \"preview\"\ndeployment = \"prod\"", "/openai/v1/realtime?model=prod"),
+        (
+            "api_version = \"2025-04-01-preview\"",
+            "/openai/realtime?api-version=2025-04-01-preview&deployment=gpt-realtime",
+        ),
+    ] {
+        let provider = Provider::start().await;
+        let azure = provider
+            .config(EVERYTHING)
+            .replace("kind = \"openai\"", &format!("kind = \"azure\"\n{more}"))
+            .replace("/v1\"", "\"");
+        let world = World::new(&azure);
+        let (response, (asked, _there)) =
+            tokio::join!(world.raw(ask(&world, "/v1/realtime?model=voice", &[])), provider.session());
+        assert_eq!(response.status().as_u16(), 101, "{more}");
+        assert_eq!(asked.uri().to_string(), target);
+        assert_eq!(asked.headers().get("api-key").map(|key| key.to_str().unwrap()), Some(PROVIDER_KEY));
+        assert!(asked.headers().get("authorization").is_none());
+    }
+}

@@ -443,3 +443,108 @@ async fn every_recording_of_vertex_comes_out_as_it_was() {
     println!("vertex: {exact} byte for byte, {native} on the provider's own path");
     assert!(exact >= 54 && native >= 58, "{exact} {native}");
 }
+
+#[tokio::test]
+async fn a_users_refresh_token_is_exchanged_where_google_says() {
+    let mock = Mock::start().await;
+    let user = json!({"type": "authorized_user", "client_id": "id-1", "client_secret": "s", "refresh_token": "1//r",
+        "token_uri": "https://evil.example/token"});
+    let world = World::with_provider_key(&config(&mock, ""), &user.to_string());
+    mock.push(token("ya29.user", 3600));
+    for _ in 0..2 {
+        mock.push(gemini("hello"));
+        assert_eq!(world.post(PATH, &ask()).await.status, 200);
+    }
+    let asked = mock.request(0).await;
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
+    let expected =
+        [("grant_type", "refresh_token"), ("client_id", "id-1"), ("client_secret", "s"), ("refresh_token", "1//r")];
+    assert_eq!(form, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(mock.request(1).await.header("authorization"), Some("Bearer ya29.user"));
+    assert_eq!(mock.count(), 3, "asked for once");
+}
+
+fn partners(mock: &Mock) -> String {
+    let open = "passthrough = [{ provider = \"v\", methods = [\"POST\"], paths = [\"/**\"] }], ";
+    config(mock, "").replace("providers = [\"v\"]", &format!("{open}providers = [\"v\"], max_output_tokens = 500"))
+}
+
+fn chat(text: &str) -> Value {
+    json!({"id": "c", "object": "chat.completion", "created": 1, "model": "mistral-medium-3", "choices":
+        [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}})
+}
+
+#[tokio::test]
+async fn mistrals_and_ai21s_models_are_asked_by_raw_predict_in_openais_form() {
+    let mock = Mock::start().await;
+    let world = World::with_provider_key(&partners(&mock), "api-key");
+    for (path, body) in [
+        (
+            "/v1/chat/completions",
+            json!({"model": "v/mistralai/mistral-medium-3@001", "messages": [{"role": "user", "content": "hi"}]}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "v/mistralai/mistral-medium-3@001", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "v/ai21/jamba-1.5-mini", "seed": 7, "messages": [{"role": "user", "content": "hi"}]}),
+        ),
+    ] {
+        mock.push(Answer::json(200, &chat("hello")));
+        let answer = world.post(path, &body).await;
+        assert!(answer.status == 200 && answer.text().contains("hello"), "{}", answer.text());
+        assert_eq!(world.record().output_tokens, Some(4));
+    }
+    let first = mock.request(0).await;
+    assert_eq!(first.target, format!("/v1{RESOURCE}/publishers/mistralai/models/mistral-medium-3@001:rawPredict"));
+    assert_eq!((&first.json()["model"], &first.json()["max_tokens"]), (&json!("mistral-medium-3"), &json!(500)));
+    assert_eq!(mock.request(1).await.json()["max_tokens"], 50);
+    assert_eq!(mock.request(2).await.target, format!("/v1{RESOURCE}/publishers/ai21/models/jamba-1.5-mini:rawPredict"));
+    let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices":
+        [{"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}});
+    mock.push(Answer::openai_stream(&[chunk]));
+    let streamed = json!({"model": "v/mistralai/mistral-medium-3", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    assert!(world.post("/v1/chat/completions", &streamed).await.text().contains("[DONE]"));
+    let got = mock.request(3).await;
+    assert!(got.target.ends_with("/mistral-medium-3:streamRawPredict"), "{}", got.target);
+    assert!(got.json().get("stream_options").is_none(), "it takes none");
+    assert_eq!(world.record().output_tokens, Some(4));
+}
+
+#[tokio::test]
+async fn what_a_native_raw_predict_took_is_read_and_its_bounds_hold() {
+    let mock = Mock::start().await;
+    let world = World::with_provider_key(&partners(&mock), "api-key");
+    let path = |model: &str| format!("/providers/v/v1{RESOURCE}/publishers/{model}:rawPredict");
+    mock.push(Answer::json(
+        200,
+        &json!({"id": "msg_1", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 5, "output_tokens": 6}}),
+    ));
+    let claude = json!({"anthropic_version": "vertex-2023-10-16", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9});
+    let answer = world.post(&path("anthropic/models/claude-sonnet-4@20250514"), &claude).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!((world.record().input_tokens, world.record().output_tokens), (Some(5), Some(6)));
+    assert_eq!(mock.request(0).await.json(), claude);
+    mock.push(Answer::json(200, &chat("hello")));
+    let mistral = json!({"model": "mistral-medium-3", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(world.post(&path("mistralai/models/mistral-medium-3"), &mistral).await.status, 200);
+    assert_eq!(world.record().output_tokens, Some(4));
+    assert_eq!(mock.request(1).await.json()["max_tokens"], 500);
+    let mut much = claude.clone();
+    much["max_tokens"] = 501.into();
+    assert_eq!(world.post(&path("anthropic/models/claude-x"), &much).await.status, 403);
+    let mut other = mistral;
+    other["model"] = "mistral-large".into();
+    let closed = World::with_provider_key(
+        &partners(&mock)
+            .replace("models = [\"*\"]", "models = [\"mistral-medium-*\"]")
+            .replace("[\"/**\"] }", "[\"/**\"], models = [\"mistral-medium-*\"] }"),
+        "api-key",
+    );
+    assert_eq!(closed.post(&path("mistralai/models/mistral-medium-3"), &other).await.status, 403);
+    assert_eq!(mock.count(), 2);
+}

@@ -159,6 +159,19 @@ pub fn peek_or(default: &str, body: &[u8], limits: &Limits) -> Result<Peek, Requ
     Ok(seen)
 }
 
+/// Look at a request to a path that names the model, whatever the body says.
+pub fn peek_named(dialect: Dialect, model: &str, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
+    let mut seen = look(dialect, body, limits)?;
+    let said = std::mem::replace(&mut seen.model, model.to_owned());
+    // Anywhere else it could mean another: a policy decides on it too, but for the same name without its publisher or version.
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let same = said.is_empty() || said == model || said == name || name.split('@').next() == Some(said.as_str());
+    if !same {
+        seen.other_models.push(said);
+    }
+    Ok(seen)
+}
+
 /// What a request in a dialect that says everything in its body says; the model is empty if it names none.
 fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
     let members = members(body, limits)?;

@@ -55,7 +55,8 @@ pub(crate) async fn an_object_is_its_makers_alone<B: Backend>() {
     assert_eq!(objects.owner(&name("anthropic"), "resp_1").await.unwrap(), None);
     assert_eq!(objects.owner(&openai, "RESP_1").await.unwrap(), None);
 
-    objects.forget(&openai, "resp_1").await.unwrap();
+    assert!(objects.forget(&openai, "resp_1").await.unwrap());
+    assert!(!objects.forget(&openai, "resp_1").await.unwrap(), "nobody is told twice that it was there");
     assert_eq!(objects.owner(&openai, "resp_1").await.unwrap(), None);
     for n in 0..5 {
         objects.claim(&openai, &format!("resp_{n}"), &alice).await.unwrap();
