@@ -12,8 +12,8 @@ use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
     Algorithm, Bound, CacheSection, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider,
-    ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreSection, Timeout, Upstream,
-    VariableKind, VaultSection, routes,
+    ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreAddress, StoreSection, Timeout,
+    Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -436,6 +436,9 @@ impl Alone for CacheSection {
 
 impl Alone for StoreSection {
     fn alone(&self, faults: &mut Faults) {
+        if matches!(self.url, StoreAddress::Referred(SecretRef::Secret(_))) {
+            faults.add("url", Code::Conflict, "the vault lies in the store").hint("use file or env");
+        }
         between(self.retention, Span::secs(3600), Span::secs(3650 * 86_400), "retention", faults);
     }
 }

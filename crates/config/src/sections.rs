@@ -258,8 +258,9 @@ impl Default for Cors {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSection {
-    /// `sqlite:` is a file in `data_dir`; `sqlite:PATH` is another.
-    pub url: StoreUrl,
+    /// `sqlite:` is a file in `data_dir`, `sqlite:PATH` another; `postgres://USER@HOST/DATABASE` is a database several nodes
+    /// may use. With a password in it: `{ env = ... }` or `{ file = ... }`.
+    pub url: StoreAddress,
     /// How long request records (never contents) are kept.
     #[schemars(with = "SpanText")]
     pub retention: Span,
@@ -267,8 +268,18 @@ pub struct StoreSection {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: StoreUrl::Sqlite(None), retention: Span::secs(30 * 86_400) }
+        Self { url: StoreAddress::Written(StoreUrl::Sqlite(None)), retention: Span::secs(30 * 86_400) }
     }
+}
+
+/// Where the store lies, or where that is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum StoreAddress {
+    /// As written.
+    Written(StoreUrl),
+    /// In the environment or in a file.
+    Referred(SecretRef),
 }
 
 /// `[vault]`: the key that seals all secrets.

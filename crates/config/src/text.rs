@@ -29,10 +29,6 @@ impl ValueError {
         Self { code: Code::BadValue, message: message.into(), hint: None }
     }
 
-    pub(crate) fn not_built(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: Code::NotBuilt, ..Self::new(message) }
-    }
-
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -441,14 +441,21 @@ impl fmt::Display for EnvName {
     }
 }
 
-/// Where the store lies: `sqlite:` (in the data directory) or `sqlite:PATH`.
+/// Where the store lies: `sqlite:` (in the data directory), `sqlite:PATH`, or a PostgreSQL database.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum StoreUrl {
     /// A SQLite file; without a path, `vouchgate.db` in the data directory.
     Sqlite(Option<PathBuf>),
+    /// A PostgreSQL database.
+    Postgres(ServerUrl),
 }
 
-text_value!(StoreUrl, "store", "Where the store lies: sqlite: is in the data directory.", "sqlite:");
+text_value!(
+    StoreUrl,
+    "store",
+    "Where the store lies: sqlite: is in the data directory, postgres://USER@HOST/DATABASE on a server.",
+    "sqlite:"
+);
 
 impl FromStr for StoreUrl {
     type Err = ValueError;
@@ -457,11 +464,54 @@ impl FromStr for StoreUrl {
             Some("") => Ok(Self::Sqlite(None)),
             Some(path) if !path.contains(['?', '#', '\0']) => Ok(Self::Sqlite(Some(PathBuf::from(path)))),
             Some(_) => Err(ValueError::new("a SQLite URL is sqlite: and a plain path, without options")),
-            None if text.starts_with("postgres:") || text.starts_with("postgresql:") => {
-                Err(ValueError::not_built("PostgreSQL is not built in this version").hint("write \"sqlite:\""))
+            None if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+                ServerUrl::new(text).map(Self::Postgres)
             }
-            None => Err(ValueError::new("not a store").hint("write \"sqlite:\"")),
+            None => Err(ValueError::new("not a store").hint("write \"sqlite:\" or \"postgres://USER@HOST/DATABASE\"")),
         }
+    }
+}
+
+/// The URL of a database server. Shown without its password.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
+    fn new(text: &str) -> Result<Self, ValueError> {
+        // The parser's own words may repeat what it was given.
+        let url = url::Url::parse(text).map_err(|_| ValueError::new("not a URL"))?;
+        if url.password().is_some_and(|password| password.contains("***")) {
+            return Err(ValueError::new("a password that was left out"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The whole URL, which may hold a password: never to be logged.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it holds a password, which belongs in the environment or a file instead.
+    pub fn has_password(&self) -> bool {
+        url::Url::parse(&self.0).is_ok_and(|url| url.password().is_some())
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match url::Url::parse(&self.0) {
+            Ok(mut url) if url.password().is_some() => match url.set_password(Some("***")) {
+                Ok(()) => write!(f, "{url}"),
+                Err(()) => f.write_str("***"),
+            },
+            _ => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -470,6 +520,7 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Sqlite(None) => f.write_str("sqlite:"),
             Self::Sqlite(Some(path)) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => write!(f, "{url}"),
         }
     }
 }

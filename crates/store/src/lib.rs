@@ -18,6 +18,7 @@ mod follow;
 mod grants;
 mod idempotency;
 mod jwks;
+mod leases;
 mod ledger;
 mod meta;
 mod migrate;
@@ -31,6 +32,7 @@ mod resources;
 mod revocations;
 mod revoked;
 mod secrets;
+mod shown;
 mod signing_keys;
 mod sink;
 mod sqlite;
@@ -71,6 +73,7 @@ pub use resources::{Expect, Resource, Resources};
 pub use revocations::{Entry as Revocation, NewRevocation, Revocations, Revoke};
 pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
 pub use secrets::{NewSecret, SecretVersion, Secrets};
+pub use shown::StoredReplay;
 pub use signing_keys::{KeyState, NewSigningKey, SigningKey, SigningKeys};
 pub use sink::RecordSink;
 pub use url::StoreUrl;
@@ -128,6 +131,8 @@ struct Shared {
     rng: Arc<dyn Rng>,
     memory: Memory,
     sink: RecordSink,
+    /// What this process goes by among the nodes of one database: random, new with each start.
+    node: String,
     /// How far memory has followed what other nodes change.
     seen: Mutex<Followed>,
 }
@@ -154,7 +159,8 @@ impl Store {
         let in_force: Vec<_> = in_force.into_iter().map(revocations::read_with_tenant).collect::<Result<_, _>>()?;
         let mirror = Arc::new(Mirror::new(in_force));
         let memory = Memory { version: watch::Sender::new(seen.configuration()), mirror, order: Order::default() };
-        let shared = Shared { engine, clock, rng, memory, sink, seen: Mutex::new(seen) };
+        let node = random_id(&*rng, "nd");
+        let shared = Shared { engine, clock, rng, memory, sink, node, seen: Mutex::new(seen) };
         Ok(Self { shared: Arc::new(shared), tenant: Tenant::default() })
     }
 
@@ -325,9 +331,7 @@ impl Store {
 
     /// A new random id: the prefix and 26 characters (128 random bits, base32).
     fn new_id(&self, prefix: &str) -> String {
-        let id = base::RequestId::new(&*self.shared.rng);
-        let random = id.as_str().strip_prefix("req_").unwrap_or_default();
-        format!("{prefix}_{random}")
+        random_id(&*self.shared.rng, prefix)
     }
 
     async fn fetch(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
@@ -398,6 +402,12 @@ impl Store {
         self.shared.engine.submit(Box::new(Task { body, outcome: None, reply, memory, order }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+fn random_id(rng: &dyn Rng, prefix: &str) -> String {
+    let id = base::RequestId::new(rng);
+    let random = id.as_str().strip_prefix("req_").unwrap_or_default();
+    format!("{prefix}_{random}")
 }
 
 /// Count a change of a kind. All who make such changes wait here for whoever makes one, until that is committed.

@@ -80,7 +80,8 @@ pub struct NewSigningKey {
 pub struct SigningKeys<'a>(pub(crate) &'a Store);
 
 impl SigningKeys<'_> {
-    /// Store a new key, to be activated later.
+    /// Store a new key, to be activated later. [`StoreError::Exists`] if one waits already: of several nodes that make the
+    /// next key at the same time, one does.
     pub async fn insert(self, new: NewSigningKey) -> Result<SigningKey, StoreError> {
         at_most("kid", new.kid.len(), 256)?;
         at_most("public key", new.public_jwk.len(), 8192)?;
@@ -107,10 +108,18 @@ impl SigningKeys<'_> {
             .bind(key.sealed.as_ref())
             .bind(key.not_before)
             .bind(key.created_at);
+        let waiting = self
+            .0
+            .sql("SELECT 1 FROM signing_keys WHERE tenant = $1 AND alg = $2 AND state = 'next' LIMIT 1")
+            .bind(&*key.alg);
         self.0
             .change(move |tx, _| {
                 Box::pin(async move {
-                    if tx.execute(insert).await? == 0 { Err(StoreError::Exists("a signing key")) } else { Ok(key) }
+                    let waits = !tx.fetch(waiting).await?.is_empty();
+                    if waits || tx.execute(insert).await? == 0 {
+                        return Err(StoreError::Exists("a signing key"));
+                    }
+                    Ok(key)
                 })
             })
             .await

@@ -57,11 +57,20 @@ pub enum HashPurpose {
     RefreshToken,
     /// A one-time credential of the token service: an authorization code, a device code, a `request_uri`, a state.
     Code,
+    /// What several nodes derive a key of their own from, each for a purpose it names.
+    Shared,
 }
 
 impl HashPurpose {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::ApiKey, Self::ClientSecret, Self::AdminToken, Self::Fingerprint, Self::RefreshToken, Self::Code];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::ApiKey,
+        Self::ClientSecret,
+        Self::AdminToken,
+        Self::Fingerprint,
+        Self::RefreshToken,
+        Self::Code,
+        Self::Shared,
+    ];
 
     /// The stable name that goes into key derivation.
     pub const fn as_str(self) -> &'static str {
@@ -72,6 +81,7 @@ impl HashPurpose {
             Self::Fingerprint => "fingerprint",
             Self::RefreshToken => "refresh-token",
             Self::Code => "code",
+            Self::Shared => "shared",
         }
     }
 }

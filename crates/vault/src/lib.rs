@@ -207,11 +207,11 @@ impl Keys {
             master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
         };
         let [secret, signing, answer, successor, grant, upload, backup] = Purpose::ALL.map(wrapping);
-        let [api_key, client, admin, fingerprint, refresh, code] = HashPurpose::ALL.map(hashing);
+        let [api_key, client, admin, fingerprint, refresh, code, shared] = HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
             wrapping: [secret?, signing?, answer?, successor?, grant?, upload?, backup?],
-            hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?],
+            hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?, shared?],
         })
     }
 
@@ -229,7 +229,7 @@ impl Keys {
     }
 
     fn hashing(&self, purpose: HashPurpose) -> &hmac::Key {
-        let [api_key, client, admin, fingerprint, refresh, code] = &self.hashing;
+        let [api_key, client, admin, fingerprint, refresh, code, shared] = &self.hashing;
         match purpose {
             HashPurpose::ApiKey => api_key,
             HashPurpose::ClientSecret => client,
@@ -237,6 +237,7 @@ impl Keys {
             HashPurpose::Fingerprint => fingerprint,
             HashPurpose::RefreshToken => refresh,
             HashPurpose::Code => code,
+            HashPurpose::Shared => shared,
         }
     }
 

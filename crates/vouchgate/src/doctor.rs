@@ -13,7 +13,7 @@ use http::{Method, Request, header};
 use net::jwks::{Forget, Jwks, Refreshed, Timing};
 use net::{Deadlines, Egress, EgressConfig, OutBody, Reach, Target};
 use serde::Serialize;
-use store::{Store, StoreUrl};
+use store::Store;
 use tokio::net::UnixStream;
 use vault::MasterKey;
 
@@ -157,8 +157,25 @@ fn private(what: &str, path: &Path, command: &str, findings: &mut Findings) {
     }
 }
 
+/// How the way to a database server is protected.
+fn way_to_store(config: &Config, findings: &mut Findings) {
+    let Ok(url) = references::store_url(config) else { return };
+    if !url.is_protected() {
+        let todo = "use sslmode=verify-full, and sslrootcert for a CA of your own";
+        let seen = format!("{url}: the server's certificate is not verified");
+        findings.add("way to the store", Verdict::Warning, seen, Some(todo));
+    }
+    if let config::StoreAddress::Written(config::StoreUrl::Postgres(written)) = &config.store.url
+        && written.has_password()
+    {
+        let todo = "write { env = \"NAME\" } or { file = \"path\" } instead";
+        findings.add("way to the store", Verdict::Warning, "its password stands in the configuration file", Some(todo));
+    }
+}
+
 /// The store: through the server if one runs, else by itself.
 async fn state(config: &Config, findings: &mut Findings) {
+    way_to_store(config, findings);
     let data_dir = &config.server.data_dir;
     if UnixStream::connect(data_dir.join(control::admin::SOCKET_NAME)).await.is_ok() {
         findings.ok("server", "one is running on this data directory");
@@ -174,12 +191,16 @@ async fn state(config: &Config, findings: &mut Findings) {
         findings.add("server", Verdict::Warning, "none has run on this data directory yet", None);
         return;
     }
-    let opened = match StoreUrl::parse(&config.store.url.to_string()) {
-        Ok(url) => Store::open(&url, data_dir, Arc::new(SystemClock), Arc::new(SystemRng)).await,
-        Err(error) => Err(error),
+    let url = match references::store_url(config) {
+        Ok(url) => url,
+        Err(error) => return findings.add("store", Verdict::Failure, error.to_string(), None),
     };
-    match opened {
+    match Store::open(&url, data_dir, Arc::new(SystemClock), Arc::new(SystemRng)).await {
         Ok(store) => {
+            match store.risks().await {
+                Ok(risks) => risks.into_iter().for_each(|risk| findings.add("store", Verdict::Warning, risk, None)),
+                Err(error) => findings.add("store", Verdict::Failure, error.to_string(), None),
+            }
             match store.check().await {
                 Ok(complaints) if complaints.is_empty() => findings.ok("store", "sound; no server is running on it"),
                 Ok(complaints) => findings.add(

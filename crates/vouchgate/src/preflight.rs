@@ -6,7 +6,7 @@ use control::operations::client_auth_fault;
 use policy::World;
 
 use crate::listen::{ServerTls, TlsFiles};
-use crate::references;
+use crate::references::{self, StoreUrlError};
 use crate::wire::{self, issuers};
 
 /// Read a configuration and look at everything it refers to. Opens no store and no listener: secrets of the vault are
@@ -34,6 +34,10 @@ fn faults(config: &Config) -> Vec<Fault> {
         SecretRef::Secret(_) => None,
         other => references::read(other).err().map(|error| error.to_string()),
     };
+    if let Err(error) = references::store_url(config) {
+        let code = if matches!(error, StoreUrlError::Reference(_)) { "missing_secret" } else { "unusable_store" };
+        add("store.url".to_owned(), code, error.to_string());
+    }
     for (index, issuer) in config.issuers.iter().enumerate() {
         let key = if issuer.hs256_secret.is_some() { "hs256_secret" } else { "jwks_file" };
         if let Err(error) = issuers::static_keys(issuer) {
@@ -96,6 +100,19 @@ mod tests {
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert_eq!((faults[0].line, faults[0].code), (4, "missing_secret"), "{faults:?}");
         assert!(faults[0].message.contains("VOUCHGATE_NO_SUCH_KEY"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_opened_is_a_fault_at_its_place() {
+        for (text, code) in [
+            ("[store]\nurl = { env = \"VOUCHGATE_NO_SUCH_KEY\" }\n", "missing_secret"),
+            ("[store]\nurl = \"postgres://u:hunter2@db/v?sslmod=disable\"\n", "unusable_store"),
+            ("[store]\nurl = \"postgres://db/v\"\n", "unusable_store"),
+        ] {
+            let faults = read(text).unwrap_err();
+            assert_eq!((faults.len(), faults[0].line, faults[0].code), (1, 2, code), "{faults:?}");
+            assert!(!faults[0].message.contains("hunter2"), "{faults:?}");
+        }
     }
 
     #[test]

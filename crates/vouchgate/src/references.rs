@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use base::{Name, Secret};
-use config::SecretRef;
+use config::{Config, SecretRef, StoreAddress};
+use store::{StoreError, StoreUrl};
 
 /// A secret in a file or variable has at most this many bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -44,6 +45,34 @@ pub fn read(reference: &SecretRef) -> Result<Secret<String>, ReferenceError> {
         SecretRef::File(path) => file(path),
         SecretRef::Secret(name) => Err(ReferenceError::Missing(name.clone())),
     }
+}
+
+/// Where the store is: as the configuration says it, or as what that refers to says.
+pub fn store_url(config: &Config) -> Result<StoreUrl, StoreUrlError> {
+    let (written, refer);
+    let text = match &config.store.url {
+        StoreAddress::Written(config::StoreUrl::Postgres(url)) => url.expose(),
+        StoreAddress::Written(url) => {
+            written = url.to_string();
+            &written
+        }
+        StoreAddress::Referred(reference) => {
+            refer = read(reference)?;
+            refer.expose().as_str()
+        }
+    };
+    Ok(StoreUrl::parse(text)?)
+}
+
+/// Why it is not known where the store is.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreUrlError {
+    /// What `[store] url` refers to cannot be read.
+    #[error("[store] url: {0}")]
+    Reference(#[from] ReferenceError),
+    /// It is no URL of a store.
+    #[error("[store] url: {0}")]
+    Url(#[from] StoreError),
 }
 
 /// The value of an environment variable, if it is set and not empty.

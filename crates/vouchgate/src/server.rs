@@ -1,6 +1,7 @@
 //! The running product: state opened, listeners bound, everything wired together, and taken down in order.
 
 mod gauges;
+mod proofs;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base::{Clock, Rng, Secret};
+use base::{Clock, Rng};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
 use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
@@ -19,8 +20,8 @@ use gateway::{Deps, Gateway, Metrics, Snapshot, States};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
 use prometheus_client::registry::Registry;
-use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
-use store::{MemoryReplay, Replay, Store, StoreError, StoreUrl};
+use store::{Store, StoreError};
+
 use tokio::sync::{Mutex, watch};
 use vault::{KeyFileError, MasterKey, Vault, VaultError};
 
@@ -28,8 +29,10 @@ use crate::listen::descriptor_limit;
 use crate::listen::{Caps, Drain, DrainTimes, Edge, ListenError, Listener, Pressure, ServerTls, TlsError, TlsFiles};
 use crate::preflight;
 use crate::public::{Private, Public};
+use crate::references::{self, StoreUrlError};
 use crate::tasks::{StopTasks, Tasks};
 use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
+use proofs::Proofs;
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -56,7 +59,9 @@ pub enum StartError {
     #[error("[vault] key must be a file: the master key is never kept in a variable or in the vault itself")]
     MasterKeyPlace,
     /// A master key, but not the one this data directory was made with.
-    #[error("this master key is not the one the data directory was made with; put that one back")]
+    #[error(
+        "this master key is not the one the data was made with; put that one back (all nodes on one database have the same)"
+    )]
     OtherMasterKey,
     /// The vault.
     #[error(transparent)]
@@ -64,6 +69,9 @@ pub enum StartError {
     /// The data directory or database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Where the store is.
+    #[error(transparent)]
+    StoreUrl(#[from] StoreUrlError),
     /// A certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -155,7 +163,7 @@ impl Server {
             tracing::info!("made the first signing key");
         }
         let egress = Egress::new(EgressConfig::default())?;
-        let proofs = Proofs::new(&config, &clock, &*rng);
+        let proofs = Proofs::new(&config, (&store, &vault), (&clock, &*rng));
         let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
         let jwks = Jwks::new(documents, kept, Arc::clone(&clock), Arc::clone(&rng), Timing::default());
         let jwks = Arc::new(jwks);
@@ -279,28 +287,12 @@ impl Server {
         if !self.tasks.finished(LAST_TASKS).await {
             tracing::warn!("background work did not end in time");
         }
-        self.operations().store().close().await;
-        tracing::info!("stopped");
-    }
-}
-
-/// What knows proofs of possession again: one for every endpoint of the origin, since a proof fits only one of them but a
-/// client has one nonce for all.
-struct Proofs {
-    replay: Arc<dyn Replay>,
-    nonces: Arc<Nonces>,
-}
-
-impl Proofs {
-    /// None used so far, and nonces that no other process and no earlier start has given out.
-    fn new(config: &Config, clock: &Arc<dyn Clock>, rng: &dyn Rng) -> Self {
-        let entries = usize::try_from(config.dpop.replay_entries).unwrap_or(usize::MAX);
-        let mut key = [0; 32];
-        rng.fill(&mut key);
-        Self {
-            replay: Arc::new(MemoryReplay::new(Arc::clone(clock), entries)),
-            nonces: Arc::new(Nonces::new(&Secret::new(key), DEFAULT_NONCE_SLOT)),
+        let store = self.operations().store();
+        if let Err(error) = store.resign().await {
+            tracing::warn!(%error, "what this node leads is another's only after its term");
         }
+        store.close().await;
+        tracing::info!("stopped");
     }
 }
 
@@ -344,7 +336,7 @@ async fn open_state(
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
 ) -> Result<(Store, Arc<Vault>), StartError> {
-    let url = StoreUrl::parse(&config.store.url.to_string())?;
+    let url = references::store_url(config)?;
     let store = Store::open(&url, &config.server.data_dir, Arc::clone(clock), Arc::clone(rng)).await?;
     let master = master_key(config, create_master_key, &**rng)?;
     let vault = Vault::new(master, Arc::clone(rng))?;

@@ -115,7 +115,6 @@ fn what_later_versions_will_have_is_refused_by_name() {
         ("[[risk]]\n", "risk"),
         ("[audit]\n", "audit"),
         ("[store]\nshared = \"redis://127.0.0.1\"\n", "store.shared"),
-        ("[store]\nurl = \"postgres://db/x\"\n", "store.url"),
         ("[[client]]\nname = \"c\"\nauth = { method = \"attestation\" }\n", "client[0].auth.method"),
         (
             "[[policy]]\nname = \"p\"\nwho = { attested = [\"apple-app-attest\"] }\nmay = { models = \"*\" }\n",
@@ -385,4 +384,27 @@ fn a_merged_set_is_checked_without_lines() {
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].to_string(), "provider[1].name: a second provider called \"p\": see provider[0].name");
     assert!(good(super::FULL).check().is_empty());
+}
+
+#[test]
+fn a_store_on_a_server_is_read_and_its_password_not_shown() {
+    use crate::{StoreAddress, StoreUrl};
+    let config = good("[store]\nurl = \"postgres://vouchgate:hunter2@db.example.com/vouchgate\"\n");
+    let StoreAddress::Written(StoreUrl::Postgres(url)) = &config.store.url else { panic!("{:?}", config.store) };
+    assert!(url.has_password() && url.expose().contains("hunter2"));
+    for shown in [format!("{config:?}"), url.to_string(), serde_json::to_string(&config.store).unwrap()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    let config = good("[store]\nurl = { env = \"DATABASE_URL\" }\n");
+    assert!(matches!(config.store.url, StoreAddress::Referred(_)));
+    for (text, code) in [
+        ("url = { secret = \"db\" }", "conflict"),
+        ("url = \"mysql://u@h/d\"", "bad_value"),
+        ("url = \"postgres://u:hunter2@h:port/d\"", "bad_value"),
+        ("url = 5", "wrong_type"),
+    ] {
+        let faults = bad(&format!("[store]\n{text}\n"));
+        assert_eq!((faults.len(), faults[0].code), (1, code), "{text}: {faults:?}");
+        assert!(!format!("{faults:?}").contains("hunter2"));
+    }
 }

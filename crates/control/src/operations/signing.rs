@@ -8,7 +8,7 @@ use proof::jose::{SigningAlg, SigningKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Cause, KeyState, NewSigningKey, OWN_ISSUER, Revoke, TokenFacts};
+use store::{Cause, KeyState, NewSigningKey, OWN_ISSUER, Revoke, StoreError, TokenFacts};
 use vault::{Label, Purpose};
 
 use super::clients::MAX_TTL;
@@ -92,7 +92,12 @@ impl Operations {
             None => self.signing_key_insert(self.clock.now()).await?,
         };
         let now = self.clock.now();
-        self.store.signing_keys().activate(&kid, now).await?;
+        match self.store.signing_keys().activate(&kid, now).await {
+            Ok(_) => {}
+            // Another node was faster.
+            Err(StoreError::Conflict(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         tracing::info!(target: "audit", by = "vouchgate", kid, "signing key created");
         Ok(true)
     }
@@ -140,7 +145,11 @@ impl Operations {
         }
         let age = now.since(active.activated_at.unwrap_or(active.created_at));
         match keys.iter().find(|key| key.state == KeyState::Next) {
-            Some(next) if next.not_before <= now => self.key_activate(&next.kid, "vouchgate").await.map(drop),
+            Some(next) if next.not_before <= now => match self.key_activate(&next.kid, "vouchgate").await {
+                // Another node was faster.
+                Err(error) if error.reason() == "conflict" => Ok(()),
+                done => done,
+            },
             None if age.saturating_add(token.key_publish.duration()) >= token.key_lifetime.duration() => {
                 self.key_publish("vouchgate").await.map(drop)
             }
@@ -213,7 +222,16 @@ impl Operations {
             sealed,
             not_before,
         };
-        Ok(self.store.signing_keys().insert(new).await?.kid)
+        match self.store.signing_keys().insert(new).await {
+            Ok(key) => Ok(key.kid),
+            Err(error @ StoreError::Exists(_)) => {
+                // Another node was faster: its key is the next one.
+                let keys = self.store.signing_keys().list().await?;
+                let of = |state| keys.iter().find(|key| key.state == state).map(|key| key.kid.clone());
+                Ok(of(KeyState::Next).or_else(|| of(KeyState::Active)).ok_or(error)?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// All signing keys, oldest first.

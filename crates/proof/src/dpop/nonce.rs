@@ -22,7 +22,7 @@ const NONCE_BYTES: usize = 16;
 
 /// Makes nonces and knows them again: a nonce is a MAC of the time slot and of the key it is given to, so one that was
 /// given to another key, by another server or before the last start is not known here. Make one per process, from
-/// fresh randomness, and use it for every endpoint of the origin: clients remember one nonce per origin.
+/// fresh randomness (or [`Nonces::of_many`] of what all servers share), and use it for every endpoint of the origin: clients remember one nonce per origin.
 ///
 /// When the clock is set back, proofs that were used and forgotten would be in time again; so all nonces from before are
 /// unknown then.
@@ -33,6 +33,8 @@ pub struct Nonces {
     latest: AtomicI64,
     /// How often the clock was set back.
     set_back: AtomicU64,
+    /// Several servers make the same nonces.
+    of_many: bool,
 }
 
 impl Nonces {
@@ -40,7 +42,13 @@ impl Nonces {
     pub fn new(key: &Secret<[u8; 32]>, slot: Duration) -> Self {
         let slot_millis = i64::try_from(slot.as_millis()).unwrap_or(i64::MAX).max(1);
         let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
-        Self { key, slot_millis, latest: AtomicI64::new(i64::MIN), set_back: AtomicU64::new(0) }
+        Self { key, slot_millis, latest: AtomicI64::new(i64::MIN), set_back: AtomicU64::new(0), of_many: false }
+    }
+
+    /// Nonces that all servers with this key know, whenever they were started, and whatever becomes of their clocks: for
+    /// servers that remember used proofs together, and for longer than a proof is good by [`Nonces::accepted`].
+    pub fn of_many(key: &Secret<[u8; 32]>, slot: Duration) -> Self {
+        Self { of_many: true, ..Self::new(key, slot) }
     }
 
     /// The nonce for the holder of the key with thumbprint `jkt`, to be sent as `DPoP-Nonce`.
@@ -62,6 +70,9 @@ impl Nonces {
 
     fn slot(&self, now: Timestamp) -> i64 {
         let now = now.as_millis();
+        if self.of_many {
+            return now.div_euclid(self.slot_millis);
+        }
         let latest = self.latest.fetch_max(now, Ordering::Relaxed);
         if now < latest.saturating_sub(SET_BACK)
             && self.latest.compare_exchange(latest, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -112,6 +123,16 @@ mod tests {
         assert!(!nonces.accepted(&JKT, at(9_990)).contains(&before));
         assert!(!nonces.accepted(&JKT, at(10_000)).contains(&before), "nor when the time comes again");
         assert!(nonces.accepted(&JKT, at(10_000)).contains(&after));
+    }
+
+    #[test]
+    fn servers_that_share_a_key_know_each_other_s_nonces_also_after_a_step_of_the_clock() {
+        let shared = || Nonces::of_many(&Secret::new([1; 32]), DEFAULT_NONCE_SLOT);
+        let (here, there) = (shared(), shared());
+        there.mint(&JKT, at(90_000));
+        let nonce = here.mint(&JKT, at(9_999));
+        assert!(there.is_current(&nonce, &JKT, at(9_990)));
+        assert_ne!(nonce, nonces(2).mint(&JKT, at(9_999)));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use control::{Operations, Parts};
 use store::Store;
 use vault::{KeyFileError, MasterKey, Vault};
 
-use crate::server::master_key_path;
+use crate::references;
+use crate::server::{StartError, master_key_path};
 use crate::wire;
 
 use super::args::StateArgs;
@@ -111,11 +112,16 @@ impl Place {
             }
             other => other.map_err(failure)?,
         };
-        Vault::new(key, Arc::clone(&io.rng)).map_err(failure)
+        let vault = Vault::new(key, Arc::clone(&io.rng)).map_err(failure)?;
+        let key_id = vault.key_id().to_string();
+        if store.meta().set_once("vault.key_id", &key_id).await.map_err(failure)? != key_id {
+            return Err(failure(StartError::OtherMasterKey));
+        }
+        Ok(vault)
     }
 
     async fn store(&self, io: &Io<'_>) -> Result<Store, Failure> {
-        let url = store::StoreUrl::parse(&self.config.store.url.to_string()).map_err(failure)?;
+        let url = references::store_url(&self.config).map_err(failure)?;
         Store::open(&url, self.data_dir(), Arc::clone(&io.clock), Arc::clone(&io.rng)).await.map_err(failure)
     }
 }

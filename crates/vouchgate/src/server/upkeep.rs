@@ -21,12 +21,30 @@ const ROTATE: Duration = Duration::from_mins(1);
 /// How much at once: small steps let other writes through.
 const STEP: u32 = 1000;
 
+/// For how long a node leads what one of several does, unless it asks again: longer than it waits to ask.
+const TERM: Duration = Duration::from_mins(2);
+const SWEEP_TERM: Duration = Duration::from_mins(25);
+
+/// How often a node says that it lives.
+const LIVE: Duration = Duration::from_secs(10);
+
 /// Start what goes on beside requests.
 pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egress: Egress, pressure: Arc<Pressure>) {
     let keys = Arc::clone(jwks);
     tasks.spawn(async move { keys.run().await });
     let following = Arc::clone(running);
     tasks.spawn(async move { following.follow_store().await });
+    let store = running.builder.operations.store().clone();
+    tasks.spawn(async move { store.follow().await });
+    let living = running.builder.operations.store().clone();
+    tasks.spawn(async move {
+        while living.is_shared() {
+            if let Err(error) = living.live().await {
+                tracing::warn!(reason = error.reason(), "this node cannot say that it lives");
+            }
+            tokio::time::sleep(LIVE).await;
+        }
+    });
     tasks.spawn(async move {
         let limit = memory_limit();
         loop {
@@ -47,7 +65,10 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egr
     let rotating = Arc::clone(running);
     tasks.spawn(async move {
         loop {
-            if let Err(error) = rotating.builder.operations.keys_maintain().await {
+            let operations = &rotating.builder.operations;
+            if leads(operations.store(), "signing keys", TERM).await
+                && let Err(error) = operations.keys_maintain().await
+            {
                 tracing::error!(reason = error.reason(), %error, "the signing keys cannot be maintained");
             }
             tokio::time::sleep(ROTATE).await;
@@ -56,10 +77,16 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egr
 }
 
 /// Forget what is past its time: request records after `[store] retention`, answers kept for their idempotency key, signing
-/// keys nothing valid was signed with, revocations of what has ended by itself, and what could be used once or later and
+/// keys nothing valid was signed with, proofs nobody accepts, revocations of what has ended by itself, and what could be used once or later and
 /// can be no more.
 pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) {
     loop {
+        if !leads(&store, "sweep", SWEEP_TERM).await {
+            // In memory each node forgets for itself.
+            store.forget_revoked();
+            tokio::time::sleep(SWEEP).await;
+            continue;
+        }
         let mut more = false;
         let old = clock.now().minus(keep);
         for deleted in [
@@ -68,6 +95,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) 
             store.codes().delete_expired(STEP).await,
             store.refresh().delete_expired(STEP).await,
             store.revocations().delete_expired(STEP).await,
+            store.forget_shown(STEP).await,
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));
         }
@@ -77,6 +105,14 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) 
             tokio::time::sleep(SWEEP).await;
         }
     }
+}
+
+/// Whether this node does what one of several is to do. Nobody does while the store does not answer.
+async fn leads(store: &Store, what: &str, term: Duration) -> bool {
+    store.leads(what, term).await.unwrap_or_else(|error| {
+        tracing::warn!(reason = error.reason(), what, "it is not known which node is to do this");
+        false
+    })
 }
 
 fn seen(deleted: Result<u64, StoreError>) -> Option<u64> {

@@ -20,6 +20,7 @@ mod bound;
 mod browser;
 mod caller;
 mod canary;
+mod fleet;
 mod hardening;
 mod jose_vectors;
 mod lifecycle;

@@ -1,0 +1,242 @@
+//! Several nodes on one database: what one is told all do, and what may happen once happens once.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, FakeClock, SystemClock, SystemRng};
+use control::operations::{CreateClient, CreateRevocation, KeyView, MintToken, RotateKey};
+use futures_util::future::join_all;
+use serde_json::json;
+use testkit::dpop::Holder;
+use testkit::mock::Mock;
+use vouchgate::server::{Options, Server, StartError};
+
+use crate::attacks::{chat_answer, question};
+use crate::caller::{Caller, PATH};
+use crate::support::{Gateway, provider, secret_file};
+
+/// How the nodes are known to their clients.
+const ORIGIN: &str = "https://ai.example.com";
+/// How soon what one node is told must be in force on all.
+const EVERYWHERE: Duration = Duration::from_secs(5);
+
+const POLICY: &str = r#"
+[[client]]
+name = "app"
+scopes = ["chat"]
+token_ttl = "1h"
+
+[[policy]]
+name = "all"
+who = { issuer = "vouchgate", scope = ["chat"] }
+may = { models = ["*"] }
+"#;
+
+/// Nodes with one configuration, each with a data directory of its own, in front of one provider.
+struct Fleet {
+    dir: Arc<tempfile::TempDir>,
+    nodes: Vec<Gateway>,
+    provider: Mock,
+    clock: FakeClock,
+    config: String,
+}
+
+impl Fleet {
+    /// `None` where PostgreSQL is not installed.
+    async fn start(nodes: usize, more: &str, test: &str) -> Option<Self> {
+        let Some(url) = vectors::postgres::database() else {
+            vectors::skip(test, "PostgreSQL is not installed");
+            return None;
+        };
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let mock = Mock::start_with(|_| chat_answer()).await;
+        let key = secret_file(dir.path(), "provider.key", "fake-provider-key");
+        let prov = provider("prov", "openai-compatible", &format!("{}/v1", mock.url()), &key);
+        let config = format!(
+            "external_url = \"{ORIGIN}\"\n[store]\nurl = \"{url}\"\n{more}\n[vault]\nkey = {{ file = {:?} }}\n{POLICY}{prov}",
+            dir.path().join("fleet.key").display().to_string()
+        );
+        let clock = FakeClock::at(SystemClock.now());
+        let mut fleet = Self { dir, nodes: Vec::new(), provider: mock, clock, config };
+        for _ in 0..nodes {
+            fleet.join().await;
+        }
+        Some(fleet)
+    }
+
+    /// One more node, which knows nothing but the configuration.
+    async fn join(&mut self) {
+        let own = Arc::new(tempfile::tempdir_in(self.dir.path()).unwrap());
+        self.nodes.push(Gateway::start_at(own, &self.config, self.clock.clone(), None).await);
+    }
+
+    /// Wait until a node has what was changed on another.
+    async fn reaches(&self, node: usize, version: u64) {
+        let mut versions = self.nodes[node].server().operations().store().watch();
+        let there = tokio::time::timeout(EVERYWHERE, versions.wait_for(|seen| *seen >= version)).await;
+        assert!(there.is_ok_and(|seen| seen.is_ok()), "node {node} has not seen version {version}");
+        self.nodes[node].settled().await;
+    }
+
+    fn version(&self, node: usize) -> u64 {
+        self.nodes[node].server().operations().store().version()
+    }
+
+    async fn status(&self, node: usize, token: &str) -> u16 {
+        self.nodes[node].post(PATH, token, &question()).await.status.as_u16()
+    }
+
+    async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
+}
+
+fn created(name: &str) -> CreateClient {
+    serde_json::from_value(json!({"name": name, "scopes": ["chat"]})).unwrap()
+}
+
+fn revoking(subject: &str) -> CreateRevocation {
+    serde_json::from_value(json!({"kind": "subject", "issuer": "vouchgate", "value": subject})).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_is_told_all_do_within_five_seconds() {
+    let Some(mut fleet) = Fleet::start(3, "", "nodes of a fleet do what one is told").await else { return };
+    // The keys the first made are everybody's.
+    let token = fleet.nodes[2].token("app").await;
+    for node in 0..3 {
+        assert_eq!(fleet.status(node, &token).await, 200, "node {node}");
+    }
+    // A client made on one can be used on another.
+    fleet.nodes[0].server().operations().client_create(&created("later"), "test").await.unwrap();
+    let version = fleet.version(0);
+    for node in [1, 2] {
+        fleet.reaches(node, version).await;
+        let token = fleet.nodes[node].token("later").await;
+        assert_eq!(fleet.status(0, &token).await, 200, "of node {node}");
+    }
+    // What one revokes, all refuse: also what they have verified before.
+    fleet.clock.advance(Duration::from_secs(2));
+    fleet.nodes[1].server().operations().revoke(&revoking("app"), "test").await.unwrap();
+    assert_eq!(fleet.status(1, &token).await, 401, "where it was said, at once");
+    for node in [0, 2] {
+        let revoked = fleet.nodes[node].server().operations().store().revoked();
+        let mut epochs = revoked.watch();
+        let seen = tokio::time::timeout(EVERYWHERE, epochs.wait_for(|epoch| *epoch > 0)).await;
+        assert!(seen.is_ok_and(|seen| seen.is_ok()), "node {node} has not seen it");
+        assert_eq!(fleet.status(node, &token).await, 401, "node {node}");
+    }
+    // A node that joins knows all of it.
+    fleet.join().await;
+    assert_eq!(fleet.status(3, &token).await, 401);
+    fleet.clock.advance(Duration::from_secs(2));
+    let token = fleet.nodes[3].token("later").await;
+    for node in 0..4 {
+        assert_eq!(fleet.status(node, &token).await, 200, "node {node}");
+    }
+    fleet.stop().await;
+}
+
+async fn keys(fleet: &Fleet, node: usize, state: &str) -> Vec<KeyView> {
+    let keys = fleet.nodes[node].server().operations().key_list().await.unwrap();
+    keys.into_iter().filter(|key| key.state == state).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_all_nodes_one_rotates_the_signing_key() {
+    let Some(fleet) = Fleet::start(3, "", "one node of a fleet rotates the key").await else { return };
+    let maintain = async || {
+        let operations = fleet.nodes.iter().map(|node| node.server().operations());
+        for done in join_all(operations.map(|operations| operations.keys_maintain())).await {
+            done.unwrap();
+        }
+    };
+    for round in 0..3 {
+        let before = keys(&fleet, 0, "active").await;
+        assert_eq!(before.len(), 1, "round {round}");
+        // Due to be published, by all nodes at once, and then due to sign.
+        fleet.clock.advance(Duration::from_hours(24 * 400));
+        maintain().await;
+        assert_eq!(keys(&fleet, 1, "next").await.len(), 1, "round {round}");
+        fleet.clock.advance(Duration::from_hours(24 * 30));
+        maintain().await;
+        let after = keys(&fleet, 2, "active").await;
+        assert_eq!(after.len(), 1, "round {round}");
+        assert_ne!(after[0].kid, before[0].kid, "round {round}");
+    }
+    // A token of the new key is good wherever it comes.
+    let rotate = RotateKey { now: true, ..RotateKey::default() };
+    fleet.nodes[1].server().operations().key_rotate(&rotate, async || (), "test").await.unwrap();
+    let version = fleet.version(1);
+    for node in 0..3 {
+        fleet.reaches(node, version).await;
+    }
+    let token = fleet.nodes[1].token("app").await;
+    for node in 0..3 {
+        assert_eq!(fleet.status(node, &token).await, 200, "node {node}");
+    }
+    fleet.stop().await;
+}
+
+/// A caller with a key, and one proof shown a hundred times, to all nodes at once: how many were let in.
+async fn one_proof_a_hundred_times(fleet: &Fleet) {
+    let holder = Holder::new("ES256");
+    let mint = MintToken { client: "app".to_owned(), subject: None, scope: None, ttl: None, jkt: Some(holder.jkt()) };
+    let token = fleet.nodes[0].server().operations().token_mint(&mint, "test").await.unwrap();
+    let token = token.access_token.expose().to_owned();
+    let mut caller = Caller::new(fleet.nodes[0].public, holder, token, Arc::new(fleet.clock.clone())).at(ORIGIN);
+    let before = fleet.provider.count();
+    for round in 0..3 {
+        // The nonce one node gives is good on all.
+        caller.addr = fleet.nodes[round % fleet.nodes.len()].public;
+        let proof = caller.proof(&caller.nonce().await).sign();
+        let credential = format!("DPoP {}", caller.token);
+        let headers =
+            [("authorization", credential.as_str()), ("dpop", proof.as_str()), ("content-type", "application/json")];
+        let body = question().to_string();
+        let answers = join_all((0..100).map(|n| {
+            let addr = fleet.nodes[n % fleet.nodes.len()].public;
+            testkit::raw::request(addr, "POST", PATH, &headers, body.as_bytes())
+        }))
+        .await;
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status()).collect();
+        statuses.sort_unstable();
+        assert_eq!((statuses[0], statuses[1], statuses[99]), (200, 401, 401), "round {round}: {statuses:?}");
+        assert_eq!(fleet.provider.count(), before + round + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_proof_sent_to_three_nodes_a_hundred_times_one_is_let_in() {
+    let Some(fleet) = Fleet::start(3, "", "a proof is good once in a fleet").await else { return };
+    one_proof_a_hundred_times(&fleet).await;
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_with_another_master_key_is_refused() {
+    let Some(fleet) = Fleet::start(1, "", "a node with another master key is refused").await else { return };
+    let start = async |dir: &Path, config: &str| {
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ndata_dir = {:?}\n{config}",
+            dir.display().to_string()
+        );
+        let config = vouchgate::preflight::read(&text).unwrap();
+        let options = Options {
+            config,
+            file: None,
+            create_master_key: true,
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(SystemRng),
+        };
+        Server::start(options).await
+    };
+    let other = fleet.config.replace("fleet.key", "other.key");
+    let error = start(&fleet.dir.path().join("other"), &other).await.unwrap_err();
+    assert!(matches!(error, StartError::OtherMasterKey), "{error}");
+    start(&fleet.dir.path().join("same"), &fleet.config).await.unwrap().stop().await;
+    fleet.stop().await;
+}
