@@ -146,9 +146,7 @@ impl Claims {
 struct Made {
     known: HashSet<String>,
     new: Vec<String>,
-    items: bool,
-    fetched: bool,
-    results: bool,
+    makes: Option<Makes>,
     /// Whether it is of a response that is made in the background.
     background: bool,
     /// Those responses, once they are done.
@@ -157,17 +155,17 @@ struct Made {
 
 impl Made {
     fn of(makes: Makes) -> Self {
-        Self {
-            items: matches!(makes, Makes::Items | Makes::Fetched),
-            fetched: makes == Makes::Fetched,
-            results: makes == Makes::Results,
-            ..Self::default()
-        }
+        Self { makes: Some(makes), ..Self::default() }
+    }
+
+    /// Whether it is of a response, which is stored with its items.
+    fn is_stored(&self) -> bool {
+        matches!(self.makes, Some(Makes::Items | Makes::Fetched))
     }
 
     /// Look at an answer, or an event of one.
     fn see(&mut self, json: &[u8]) {
-        if self.results {
+        if self.makes == Some(Makes::Results) {
             let value = serde_json::from_slice::<Value>(json).unwrap_or_default();
             let output = text(Some(&value), "output_dataset_id").map(str::to_owned);
             self.note(objects::google::results(&value).into_iter().chain(output));
@@ -175,13 +173,13 @@ impl Made {
         }
         let told = |name: &str| memchr::memmem::find(json, name.as_bytes()).is_some();
         // An escape could hide a name.
-        let stored = self.items && (told("\"item\"") || told("\"response\""));
+        let stored = self.is_stored() && (told("\"item\"") || told("\"response\""));
         if !(stored || told("container") || told("file_id") || told("\\u00")) {
             return;
         }
         let Ok(value) = serde_json::from_slice::<Value>(json) else { return };
-        let items = if self.items { stored_in(&value) } else { Vec::new() };
-        if self.items {
+        let items = if self.is_stored() { stored_in(&value) } else { Vec::new() };
+        if self.is_stored() {
             self.background_in(&value);
         }
         self.note(made_in(&value).into_iter().chain(items).map(str::to_owned));
@@ -196,7 +194,7 @@ impl Made {
             self.background = true;
             match text(Some(response), "status") {
                 // Told once more, it may have been counted in the meantime.
-                Some("queued" | "in_progress") if self.fetched => {}
+                Some("queued" | "in_progress") if self.makes == Some(Makes::Fetched) => {}
                 Some("queued" | "in_progress") => self.note([uncounted(id)]),
                 _ => self.done.push(id.to_owned()),
             }
