@@ -11,6 +11,7 @@ mod security;
 mod setup;
 mod suite;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ usage: cargo xtask <task>
   bench         build with optimisation, measure Vouchgate beside a bare proxy (and HAProxy where installed)
   fuzz [--seconds N] [TARGET...]   run the fuzz targets (all of them, ten seconds each), see fuzz/README.md
   package [--binary FILE]   a .deb, an archive for packaging/install.sh and their digests, in target/package/
+  torture [--rounds N] [sqlite|postgres]   kill -9 under load (1,000 times on SQLite, 200 on PostgreSQL), and check the books
   setup         only install what the tests need
 
   VOUCHGATE_SHARED   directory with the shared test data (default: ../shared); tests that need it are skipped without
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("package") => package::run(&rest),
+        Some("torture") => torture::run(&rest),
         Some("setup") => setup::everything().map(drop),
         Some("help" | "-h" | "--help") => {
             run::say(USAGE);

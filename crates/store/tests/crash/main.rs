@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod ledger;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,13 +21,13 @@ use tokio::task::JoinSet;
 use vault::{Label, MasterKey, Purpose, Sealed, Vault};
 
 /// Set in the child's environment only: where it writes.
-const DIR: &str = "VOUCHGATE_TEST_CRASH_DIR";
+pub(crate) const DIR: &str = "VOUCHGATE_TEST_CRASH_DIR";
 const ROUNDS: usize = 20;
 /// Writers at once, so that kills hit shared commits.
 const WRITERS: usize = 8;
 
 /// So one test at a time has children.
-static CHILDREN: Mutex<()> = Mutex::const_new(());
+pub(crate) static CHILDREN: Mutex<()> = Mutex::const_new(());
 
 async fn open(dir: &Path) -> Store {
     Store::open(&StoreUrl::default(), dir, Arc::new(SystemClock), Arc::new(SystemRng)).await.unwrap()
@@ -50,13 +52,23 @@ async fn write_until_killed(dir: &Path) {
     tasks.join_all().await;
 }
 
+/// How a child is started and killed.
+pub(crate) struct Kill<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    /// Done just before the kill.
+    pub(crate) before: &'a mut dyn FnMut(),
+}
+
 /// Start this test again as a child that writes, read what it says is acknowledged, and kill it at a random moment.
 #[allow(clippy::disallowed_methods)] // the child is told its directory by its environment
-fn kill_while_writing(test: &str, dir: &Path, rng: &SeededRng) -> Vec<String> {
+pub(crate) fn kill_while_writing(test: &str, kill: &mut Kill<'_>, rng: &SeededRng) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
-        .env(DIR, dir)
+        .env(DIR, kill.dir)
+        .envs(kill.environment.iter().copied())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut byte = [0u8];
@@ -68,6 +80,7 @@ fn kill_while_writing(test: &str, dir: &Path, rng: &SeededRng) -> Vec<String> {
         if let Some((_, name)) = line.split_once("acknowledged ") {
             acknowledged.push(name.to_owned());
             if acknowledged.len() == 1 + usize::from(byte[0]) {
+                (kill.before)();
                 child.kill().unwrap();
             }
         }
@@ -76,7 +89,12 @@ fn kill_while_writing(test: &str, dir: &Path, rng: &SeededRng) -> Vec<String> {
     acknowledged
 }
 
-fn acknowledge(text: &str) {
+/// The same with nothing but a directory.
+fn kill_in(test: &str, dir: &Path, rng: &SeededRng) -> Vec<String> {
+    kill_while_writing(test, &mut Kill { dir, environment: &[], before: &mut || {} }, rng)
+}
+
+pub(crate) fn acknowledge(text: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "acknowledged {text}").and_then(|()| out.flush()).unwrap();
 }
@@ -93,7 +111,7 @@ async fn no_acknowledged_write_is_lost_when_the_process_is_killed() {
     let mut acknowledged = Vec::new();
     for round in 0..ROUNDS {
         let test = "no_acknowledged_write_is_lost_when_the_process_is_killed";
-        let written = kill_while_writing(test, dir.path(), &rng);
+        let written = kill_in(test, dir.path(), &rng);
         assert!(!written.is_empty(), "round {round}: the child wrote");
         acknowledged.extend(written);
 
@@ -203,7 +221,7 @@ async fn a_39_what_was_used_or_revoked_stays_so_when_the_process_is_killed() {
     let mut ended = Vec::new();
     for round in 0..ROUNDS / 4 {
         let test = "a_39_what_was_used_or_revoked_stays_so_when_the_process_is_killed";
-        let written = kill_while_writing(test, dir.path(), &rng);
+        let written = kill_in(test, dir.path(), &rng);
         assert!(!written.is_empty(), "round {round}: the child wrote");
         ended.extend(written);
         let store = open(dir.path()).await;
