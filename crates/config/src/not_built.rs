@@ -6,6 +6,7 @@ const KEYS: &[(&str, &str)] = &[
     ("audit", "the audit log"),
     ("budget", "budgets"),
     ("guard", "guards"),
+    ("model.targets.shadow", "mirrored requests"),
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),

@@ -25,6 +25,8 @@ use crate::{Store, StoreError};
 
 /// Pieces are sent on once they have this many bytes.
 const PIECE: usize = 64 * 1024;
+/// The longest piece there can be: a row of the longest cells could not be split.
+pub const MAX_PIECE: usize = PIECE + 2 * MAX_CELL;
 /// Pieces made ahead of whoever takes them.
 const AHEAD: usize = 4;
 /// The longest text or bytes of a cell, the most columns of a table and the longest name that are read.

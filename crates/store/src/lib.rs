@@ -53,7 +53,7 @@ use url::Place;
 pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
 pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
 pub use clients::{Client, ClientSecret, Clients, NewClient};
-pub use dump::{Dump, Source};
+pub use dump::{Dump, MAX_PIECE, Source};
 pub use error::StoreError;
 pub use grants::{Grant, GrantKind, Grants, Taken};
 pub use idempotency::{Attempt, Begin, Idempotency};

@@ -32,10 +32,12 @@ pub struct StreamSealer {
     waiting: Zeroizing<Vec<u8>>,
 }
 
+/// Opens the key of a stream.
+type OpenKey = Box<dyn Fn(&Sealed) -> Result<Secret<Vec<u8>>, VaultError> + Send>;
+
 /// Opens one.
-pub struct StreamOpener<'v> {
-    vault: &'v Vault,
-    label: Label<'v>,
+pub struct StreamOpener {
+    open: OpenKey,
     key: Option<LessSafeKey>,
     number: u64,
     waiting: Vec<u8>,
@@ -51,11 +53,6 @@ impl Vault {
         let head = [length.to_be_bytes().as_slice(), sealed.as_bytes()].concat();
         let waiting = Zeroizing::new(Vec::with_capacity(2 * PIECE));
         Ok((head, StreamSealer { key: aes(key.as_ref())?, number: 0, waiting }))
-    }
-
-    /// Open a stream that was sealed under the same `label`.
-    pub fn open_stream<'v>(&'v self, label: Label<'v>) -> StreamOpener<'v> {
-        StreamOpener { vault: self, label, key: None, number: 0, waiting: Vec::new() }
     }
 }
 
@@ -88,7 +85,12 @@ impl StreamSealer {
     }
 }
 
-impl StreamOpener<'_> {
+impl StreamOpener {
+    /// A stream whose key `open` opens: [`Vault::open`] under the label it was sealed under.
+    pub fn new(open: impl Fn(&Sealed) -> Result<Secret<Vec<u8>>, VaultError> + Send + 'static) -> Self {
+        Self { open: Box::new(open), key: None, number: 0, waiting: Vec::new() }
+    }
+
     /// Take in more. Gives what is open by now, which may be nothing: nothing that was altered is ever given.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Secret<Vec<u8>>, VaultError> {
         const SEALED: usize = PIECE + TAG;
@@ -123,7 +125,7 @@ impl StreamOpener<'_> {
         let Some((sealed, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))) else {
             return Ok(());
         };
-        let key = self.vault.open(&self.label, &Sealed::from_bytes(sealed.to_vec())?)?;
+        let key = (self.open)(&Sealed::from_bytes(sealed.to_vec())?)?;
         self.key = Some(aes(key.expose())?);
         self.waiting = rest.to_vec();
         Ok(())
@@ -143,7 +145,7 @@ impl std::fmt::Debug for StreamSealer {
     }
 }
 
-impl std::fmt::Debug for StreamOpener<'_> {
+impl std::fmt::Debug for StreamOpener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StreamOpener").field("number", &self.number).finish_non_exhaustive()
     }
@@ -168,9 +170,14 @@ mod tests {
     use super::*;
     use crate::{MasterKey, Purpose};
 
-    fn vault(seed: u64) -> Vault {
+    fn vault(seed: u64) -> Arc<Vault> {
         let rng = Arc::new(SeededRng::new(seed));
-        Vault::new(MasterKey::generate(&*rng).unwrap(), rng).unwrap()
+        Arc::new(Vault::new(MasterKey::generate(&*rng).unwrap(), rng).unwrap())
+    }
+
+    fn opener(vault: &Arc<Vault>, purpose: Purpose) -> StreamOpener {
+        let vault = Arc::clone(vault);
+        StreamOpener::new(move |key| vault.open(&Label::new(&Tenant::default(), purpose, "backup", 1), key))
     }
 
     fn label(tenant: &Tenant) -> Label<'_> {
@@ -187,9 +194,8 @@ mod tests {
         out
     }
 
-    fn open(vault: &Vault, sealed: &[u8], step: usize) -> Result<Vec<u8>, VaultError> {
-        let tenant = Tenant::default();
-        let mut opener = vault.open_stream(label(&tenant));
+    fn open(vault: &Arc<Vault>, sealed: &[u8], step: usize) -> Result<Vec<u8>, VaultError> {
+        let mut opener = opener(vault, Purpose::Backup);
         let mut out = Vec::new();
         for part in sealed.chunks(step.max(1)) {
             out.extend_from_slice(opener.push(part)?.expose());
@@ -244,8 +250,7 @@ mod tests {
     fn another_master_key_or_label_is_named_as_the_reason() {
         let sealed = seal(&vault(1), b"text", 10);
         assert!(matches!(open(&vault(2), &sealed, 10), Err(VaultError::WrongKey(_))));
-        let (vault, tenant) = (vault(1), Tenant::default());
-        let mut opener = vault.open_stream(Label::new(&tenant, Purpose::Secret, "backup", 1));
+        let mut opener = opener(&vault(1), Purpose::Secret);
         assert!(matches!(opener.push(&sealed), Err(VaultError::Altered)));
     }
 

@@ -16,6 +16,7 @@ use store::Page;
 
 use super::table::Operation;
 use super::{Admin, Door, Refusal, access, idempotency};
+use crate::backup::Backup;
 use crate::form::Form;
 use crate::oauth::{BodyError, collect, matches_tag};
 use crate::operations::{Condition, Listed, OperationError, Operations};
@@ -44,6 +45,8 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
     pub(super) etag: Option<String>,
     pub(super) replayed: bool,
+    /// What the body is instead, where it is too long to be in memory.
+    pub(super) stream: Option<Backup>,
 }
 
 /// Check and make a call. `operation` is absent where the path leads nowhere: still nobody learns that without a token.
@@ -208,7 +211,13 @@ impl Reply {
             Problem::us(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the answer cannot be written as JSON")
         })?;
         let (content_type, body) = ("application/json", Bytes::from(body));
-        Ok(Self { status, content_type, body, etag: None, replayed: false })
+        Ok(Self { status, content_type, body, etag: None, replayed: false, stream: None })
+    }
+
+    /// A backup, as it is made.
+    pub(super) fn backup(backup: Backup) -> Self {
+        let content_type = "application/octet-stream";
+        Self { status: StatusCode::OK, content_type, stream: Some(backup), ..Self::empty() }
     }
 
     /// A page of items.
@@ -225,6 +234,7 @@ impl Reply {
             body: Bytes::new(),
             etag: None,
             replayed: false,
+            stream: None,
         }
     }
 
@@ -234,7 +244,8 @@ impl Reply {
     }
 
     fn response(self, request: &HeaderMap) -> Response {
-        let mut response = Response::new(Body::from(self.body));
+        let body = self.stream.map_or_else(|| Body::from(self.body), Body::from_stream);
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         if let Some(etag) = self.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
             let known = |value| self.etag.as_deref().is_some_and(|etag| matches_tag(value, etag));

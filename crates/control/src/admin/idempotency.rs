@@ -37,6 +37,7 @@ pub(super) async fn run(call: &Call) -> Result<Reply, Refusal> {
                 body: Bytes::from(body.expose().clone()),
                 etag: None,
                 replayed: true,
+                stream: None,
             });
         }
         Begin::UnderWay => {

@@ -94,10 +94,15 @@ impl LocalApi {
         Self(local_router(admin))
     }
 
+    /// One request, its answer as it comes.
+    pub async fn stream(&self, request: http::Request<Full<Bytes>>) -> Response {
+        let Ok(response) = self.0.clone().oneshot(request.map(Body::new)).await;
+        response
+    }
+
     /// One request: its status and body.
     pub async fn call(&self, request: http::Request<Full<Bytes>>) -> (StatusCode, Bytes) {
-        let Ok(response) = self.0.clone().oneshot(request.map(Body::new)).await;
-        let (head, body) = response.into_parts();
+        let (head, body) = self.stream(request).await.into_parts();
         // Our own bodies are in memory, so they cannot end early.
         let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         (head.status, bytes)

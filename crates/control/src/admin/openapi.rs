@@ -121,6 +121,10 @@ fn success(operation: &Operation) -> Value {
         Answer::Text => {
             json!({ "description": "Done.", "content": { "text/plain": { "schema": { "type": "string" } } } })
         }
+        Answer::Bytes => json!({
+            "description": "Done.",
+            "content": { "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } },
+        }),
         Answer::One(_) | Answer::Page(_) => {
             json!({ "description": "Done.", "content": { "application/json": { "schema": success_schema(operation) } } })
         }
@@ -138,7 +142,7 @@ fn success_schema(operation: &Operation) -> Value {
                 "next_cursor": { "type": ["string", "null"], "description": "Where the next page begins; null on the last." },
             },
         }),
-        Answer::Empty | Answer::Text => json!({}),
+        Answer::Empty | Answer::Text | Answer::Bytes => json!({}),
     }
 }
 

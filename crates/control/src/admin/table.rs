@@ -67,6 +67,8 @@ pub enum Answer {
     Page(&'static str),
     /// Text.
     Text,
+    /// Bytes.
+    Bytes,
 }
 
 const EVERYBODY: Access = Access::Roles(&Role::ALL);
@@ -338,7 +340,7 @@ fn admin_tokens() -> [Operation; 3] {
     ]
 }
 
-fn installation() -> [Operation; 8] {
+fn installation() -> [Operation; 9] {
     let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
         Box::pin(handlers::installation::requests(call))
     })
@@ -369,6 +371,11 @@ fn installation() -> [Operation; 8] {
         })
         .summary("Forget every answer that is kept for requests that are the same")
         .deletes(),
+        operation(Method::GET, "/admin/v1/backup", "backup", OWNERS, |call| {
+            Box::pin(handlers::installation::backup(call))
+        })
+        .summary("Get everything in the database and the audit log, as of now, sealed under the master key")
+        .gives(StatusCode::OK, Answer::Bytes),
         operation(Method::GET, "/admin/v1/openapi.json", "openapi", EVERYBODY, |call| {
             Box::pin(handlers::installation::openapi(call))
         })

@@ -64,6 +64,9 @@ pub enum OperationError {
     /// A signing key could not be made or used.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// A backup could not be made.
+    #[error("the backup could not be made: {0}")]
+    Backup(String),
 }
 
 impl OperationError {
@@ -90,6 +93,7 @@ impl OperationError {
             Self::Store(error) => error.reason(),
             Self::Vault(error) => error.reason(),
             Self::Sign(error) => error.reason(),
+            Self::Backup(_) => "backup_failed",
         }
     }
 
@@ -98,7 +102,7 @@ impl OperationError {
         match self {
             Self::Store(error) => error.who(),
             Self::Vault(error) => error.who(),
-            Self::Sign(_) => Who::Us,
+            Self::Sign(_) | Self::Backup(_) => Who::Us,
             _ => Who::Client,
         }
     }
@@ -122,7 +126,7 @@ impl OperationError {
             | Self::Vault(VaultError::TooLong) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Store(StoreError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Vault(_) | Self::Sign(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Vault(_) | Self::Sign(_) | Self::Backup(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

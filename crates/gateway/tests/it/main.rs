@@ -43,5 +43,4 @@ mod routing;
 mod said;
 mod server;
 mod service;
-mod shadow;
 mod vertex;

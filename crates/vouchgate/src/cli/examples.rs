@@ -185,6 +185,20 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("cache", &["vouchgate cache clear --config vouchgate.toml"]),
     ("cache clear", &["vouchgate cache clear --config vouchgate.toml"]),
+    (
+        "backup",
+        &[
+            "vouchgate backup vouchgate.backup --config vouchgate.toml     also while the server runs",
+            "vouchgate backup - --config vouchgate.toml | upload           to somewhere else",
+        ],
+    ),
+    (
+        "restore",
+        &[
+            "vouchgate restore vouchgate.backup --config vouchgate.toml",
+            "vouchgate restore vouchgate.backup --drill --config vouchgate.toml     can it be restored? changes nothing",
+        ],
+    ),
     ("openapi", &["vouchgate openapi > openapi-admin.json"]),
     ("schema", &["vouchgate schema > vouchgate.schema.json"]),
     (

@@ -120,8 +120,13 @@ impl Place {
         Ok(vault)
     }
 
+    /// Where the database is.
+    pub(super) fn store_url(&self) -> Result<store::StoreUrl, Failure> {
+        references::store_url(&self.config).map_err(failure)
+    }
+
     async fn store(&self, io: &Io<'_>) -> Result<Store, Failure> {
-        let url = references::store_url(&self.config).map_err(failure)?;
+        let url = self.store_url()?;
         Store::open(&url, self.data_dir(), Arc::clone(&io.clock), Arc::clone(&io.rng)).await.map_err(failure)
     }
 }

@@ -1,6 +1,7 @@
 //! How a command reaches the operations: the admin API, over `admin.sock` of the server that runs, or in process.
 
 use std::fmt::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +48,35 @@ impl Api {
             serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("the server's answer is not JSON: {e}")))?
         };
         if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
+    }
+
+    /// Get bytes and write them to `to` as they come. How many.
+    pub(super) async fn download(&self, path: &str, to: &mut dyn Write) -> Result<u64, Failure> {
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(format!("/admin/v1{path}"))
+            .header(header::HOST, "localhost")
+            .body(Full::new(Bytes::new()))
+            .map_err(|e| Failure::new(e.to_string()))?;
+        match self {
+            Self::Here(api) => written(api.stream(request).await, to).await,
+            Self::Running(socket) => {
+                let lost = |what: &str| Failure::new(format!("the server at {}: {what}", socket.display()));
+                let stream = UnixStream::connect(socket).await.map_err(|e| lost(&e.to_string()))?;
+                let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(|e| lost(&e.to_string()))?;
+                let answer = async {
+                    let response = sender.send_request(request).await.map_err(|e| lost(&e.to_string()))?;
+                    written(response, to).await
+                };
+                let mut answer = std::pin::pin!(answer);
+                tokio::select! {
+                    answer = &mut answer => answer,
+                    _ = connection => answer.await,
+                }
+            }
+        }
     }
 
     /// All items of a list, page by page.
@@ -116,6 +146,31 @@ async fn over_socket(socket: &std::path::Path, request: Request<Full<Bytes>>) ->
         }
     };
     tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| lost("no answer within a minute"))?
+}
+
+/// Write the body of an answer as it comes; one that ends early is a failure.
+async fn written<B>(response: http::Response<B>, to: &mut dyn Write) -> Result<u64, Failure>
+where
+    B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
+    let (head, mut body) = response.into_parts();
+    if !head.status.is_success() {
+        let said = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        return Err(refusal(head.status, &serde_json::from_slice(&said).unwrap_or_default()));
+    }
+    let mut bytes = 0;
+    loop {
+        let next = tokio::time::timeout(TIMEOUT, body.frame()).await;
+        let next = next.map_err(|_| Failure::new("nothing came for a minute"))?;
+        let Some(frame) = next else { break };
+        let frame = frame.map_err(|error| Failure::new(format!("it broke off after {bytes} bytes: {error}")))?;
+        if let Ok(data) = frame.into_data() {
+            to.write_all(&data)?;
+            bytes += data.len() as u64;
+        }
+    }
+    to.flush()?;
+    Ok(bytes)
 }
 
 /// Whether a server answers at `socket`.

@@ -16,6 +16,7 @@ mod cassettes;
 
 mod admin;
 mod attacks;
+mod backup;
 mod bound;
 mod browser;
 mod caller;

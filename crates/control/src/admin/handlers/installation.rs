@@ -89,6 +89,12 @@ pub(in crate::admin) async fn clear_cache(call: &Call) -> Result<Reply, Refusal>
     Ok(Reply::empty())
 }
 
+pub(in crate::admin) async fn backup(call: &Call) -> Result<Reply, Refusal> {
+    let backup = call.operations().backup().await?;
+    tracing::info!(target: "audit", by = call.by, "a backup is taken");
+    Ok(Reply::backup(backup))
+}
+
 pub(in crate::admin) async fn reload(call: &Call) -> Result<Reply, Refusal> {
     match server(call)?.reload().await {
         Ok(()) => Ok(Reply::empty()),

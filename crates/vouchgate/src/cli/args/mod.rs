@@ -74,6 +74,10 @@ pub enum Command {
     /// Answers that are kept for requests that are the same
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Write everything in the database and the audit log, as of now, to one sealed file; a server may be running
+    Backup(BackupArgs),
+    /// Put a backup back, into a new data directory
+    Restore(RestoreArgs),
     /// Print the OpenAPI document of the admin API
     Openapi,
     /// Print the JSON Schema of the configuration file
@@ -327,6 +331,31 @@ pub enum RoleArg {
 pub enum CacheCommand {
     /// Forget every answer that the running server keeps
     Clear(StateArgs),
+}
+
+/// `backup`
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// The file to make; `-` for standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Whose
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// `restore`
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only try it: restore into a directory that is thrown away, and look whether all is sound
+    #[arg(long)]
+    pub drill: bool,
+    /// Where to
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `models`

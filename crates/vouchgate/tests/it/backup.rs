@@ -1,0 +1,128 @@
+//! Backing up the real program while it works, and putting it back elsewhere.
+
+use std::path::Path;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use testkit::mock::Mock;
+
+use crate::support::{APP, Program, command, provider, run, secret_file, write_config};
+
+fn configure(dir: &Path, mock: &Mock) {
+    let key = secret_file(dir, "provider.key", "fake-provider-key");
+    let openai = provider("prov", "openai-compatible", &format!("{}/v1", mock.url()), &key);
+    write_config(dir, "external_url = \"https://ai.example.com\"", &format!("{APP}{openai}"));
+}
+
+/// The names of what a list shows.
+fn names(dir: &Path, args: &[&str]) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&command(dir, &[args, &["--json"]].concat(), b"")).unwrap();
+    let items = listed.as_array().cloned().unwrap_or_default();
+    items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn secret(dir: &Path, name: &str, value: &str) {
+    command(dir, &["secret", "set", name, "--origin", "https://api.example.com"], value.as_bytes());
+}
+
+/// Run a command with the configuration of `dir`, however it ends.
+fn try_command(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    run(&[args, &["--config", "vouchgate.toml"]].concat(), dir, b"")
+}
+
+fn ask() -> Value {
+    json!({"model": "prov/m", "messages": [{"role": "user", "content": "hello"}]})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_62_a_backup_taken_under_load_holds_all_that_was_acknowledged_before() {
+    let mock = Mock::start_with(|_| crate::attacks::chat_answer()).await;
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    configure(dir.path(), &mock);
+    let mut program = Program::serve(dir.path(), &[]).await;
+    let token = command(dir.path(), &["token", "mint", "--client", "app"], b"");
+    for n in 0..5 {
+        secret(dir.path(), &format!("secret-{n}"), &format!("value-{n}"));
+    }
+    let work = join_all((0..40).map(|_| async { program.post("/v1/chat/completions", &token, &ask()).await.status() }));
+    let from = dir.path().to_owned();
+    let backup = tokio::task::spawn_blocking(move || try_command(&from, &["backup", "all.backup"]));
+    let (statuses, backup) = tokio::join!(work, backup);
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let (exit, _, said) = backup.unwrap();
+    assert_eq!(exit, 0, "{said}");
+    program.process.signal("TERM");
+    assert!(program.process.ended().await.success());
+
+    let file = dir.path().join("all.backup");
+    let bytes = std::fs::read(&file).unwrap();
+    for canary in ["value-0", "secret-0", "fake-provider-key", "\"app\""] {
+        assert!(!bytes.windows(canary.len()).any(|part| part == canary.as_bytes()), "{canary}");
+    }
+
+    // Elsewhere: the configuration and the master key, which are kept apart from it.
+    configure(other.path(), &mock);
+    std::fs::create_dir_all(other.path().join("data")).unwrap();
+    let restored = |key: bool| {
+        if key {
+            std::fs::copy(dir.path().join("data/master.key"), other.path().join("data/master.key")).unwrap();
+        }
+        try_command(other.path(), &["restore", file.to_str().unwrap()])
+    };
+    let (exit, _, said) = restored(false);
+    assert_eq!(exit, 2, "{said}");
+    assert!(said.contains("master key"), "{said}");
+    let (exit, out, said) = restored(true);
+    assert_eq!(exit, 0, "{said}");
+    assert!(out.starts_with("Restored: "), "{out}");
+    assert_eq!(names(other.path(), &["secret", "list"]), (0..5).map(|n| format!("secret-{n}")).collect::<Vec<_>>());
+    // The token that was minted before is good where the keys are the same.
+    let program = Program::serve(other.path(), &[]).await;
+    assert_eq!(program.post("/v1/chat/completions", &token, &ask()).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_62_what_cannot_be_restored_is_told_and_changes_nothing() {
+    let mock = Mock::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    configure(dir.path(), &mock);
+    secret(dir.path(), "kept", "value");
+    command(dir.path(), &["backup", "all.backup"], b"");
+    let refused = |args: &[&str], why: &str| {
+        let (exit, _, said) = try_command(dir.path(), args);
+        assert_eq!(exit, 1, "{args:?}: {said}");
+        assert!(said.contains(why), "{args:?}: {said}");
+    };
+    refused(&["backup", "all.backup"], "never replaces a file");
+    refused(&["restore", "all.backup"], "put into a new one");
+    assert_eq!(names(dir.path(), &["secret", "list"]), ["kept"]);
+
+    let bytes = std::fs::read(dir.path().join("all.backup")).unwrap();
+    let with = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    with("cut.backup", &bytes[..bytes.len() - 1]);
+    refused(&["restore", "--drill", "cut.backup"], "altered");
+    let mut flipped = bytes.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    with("flipped.backup", &flipped);
+    refused(&["restore", "--drill", "flipped.backup"], "altered");
+    with("other.backup", b"SQLite format 3\0 and more that is no backup of ours");
+    refused(&["restore", "--drill", "other.backup"], "not a backup");
+    with("empty.backup", b"");
+    refused(&["restore", "--drill", "empty.backup"], "not a backup");
+
+    let drill = command(dir.path(), &["restore", "--drill", "all.backup"], b"");
+    assert!(drill.starts_with("The backup can be restored: "), "{drill}");
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("data")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".restore")), "{left:?}");
+
+    // Another installation's key.
+    let other = tempfile::tempdir().unwrap();
+    configure(other.path(), &mock);
+    command(other.path(), &["key", "list"], b"");
+    std::fs::remove_file(other.path().join("data/vouchgate.db")).unwrap();
+    let backup = dir.path().join("all.backup");
+    let (exit, _, said) = try_command(other.path(), &["restore", backup.to_str().unwrap()]);
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains("was sealed with master key"), "{said}");
+}
