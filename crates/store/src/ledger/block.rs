@@ -35,7 +35,9 @@ pub(crate) fn size(ask: Ask) -> Option<i64> {
     if ask.need > ask.remaining {
         return None;
     }
-    let goal = ask.amount.saturating_mul(REQUESTS).max(ask.remaining / 100).max(ask.demand).max(ask.appetite);
+    // What a node that dies has leased is missing until its journal is read: not much of what remains for speed alone.
+    let appetite = ask.appetite.min(ask.remaining / 8);
+    let goal = ask.amount.saturating_mul(REQUESTS).max(ask.remaining / 100).max(ask.demand).max(appetite);
     let size = goal.min(ask.remaining / 2).max(ask.need);
     let further = (size - ask.need) / ask.amount.max(1);
     Some(ask.need + further * ask.amount.max(1))
@@ -78,6 +80,13 @@ mod tests {
         let waiting = Ask { demand: 100 * CENT, amount: CENT, ..ask(CENT, 1_000_000 * CENT) };
         assert_eq!(size(waiting), Some(10_000 * CENT));
         assert_eq!(size(Ask { remaining: 1000 * CENT, ..waiting }), Some(100 * CENT));
+    }
+
+    #[test]
+    fn a_block_that_went_fast_is_followed_by_a_larger_one_up_to_an_eighth() {
+        let fast = Ask { appetite: 400 * CENT, amount: CENT, ..ask(CENT, 8000 * CENT) };
+        assert_eq!(size(fast), Some(400 * CENT));
+        assert_eq!(size(Ask { appetite: 4000 * CENT, ..fast }), Some(1000 * CENT));
     }
 
     proptest! {
