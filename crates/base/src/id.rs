@@ -43,6 +43,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name as a text to be held on to, without a copy.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl std::borrow::Borrow<str> for Name {
@@ -96,6 +101,11 @@ impl Tenant {
     /// The tenant as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// The tenant as a text to be held on to, without a copy.
+    pub fn to_shared(&self) -> Arc<str> {
+        self.0.to_shared()
     }
 }
 

@@ -182,6 +182,7 @@ fn relay(
         urgent: cut,
         held: None,
         broken: None,
+        breaking: false,
     };
     GatewayBody::stream(relay)
 }
@@ -274,6 +275,8 @@ struct Relay {
     /// What is to go out once something else is done.
     held: Option<(Before, Bytes)>,
     broken: Option<BodyError>,
+    /// What came before has had its turn to be written.
+    breaking: bool,
 }
 
 impl Relay {
@@ -332,6 +335,11 @@ impl Body for Relay {
                 return Poll::Ready(Some(Ok(Frame::data(out))));
             }
             let Some(source) = &mut this.source else {
+                if this.broken.is_some() && !std::mem::replace(&mut this.breaking, true) {
+                    // What has been said so far is written first: breaking off forgets what was not.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 return Poll::Ready(this.broken.take().map(Err));
             };
             if this.urgent

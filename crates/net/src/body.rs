@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use base::Who;
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::Tunnel;
-use crate::pool::Lease;
+use crate::pool::{Lease, Wire};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -195,6 +195,39 @@ where
     }
 }
 
+/// A response's body and the connection it comes over, which is moved along by whoever reads.
+struct Arriving {
+    incoming: Incoming,
+    /// None once nothing of the exchange is left on it.
+    lease: Option<Lease>,
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { incoming, lease } = &mut *self;
+        let mut incoming = Pin::new(incoming);
+        let Some(Lease { wire: Wire::H1(connection), .. }) = lease else { return incoming.poll_frame(cx) };
+        // Only the connection brings a piece, and it is looked for after every step of it: nobody has to be woken for that.
+        let mut nobody = Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = incoming.as_mut().poll_frame(&mut nobody) {
+            return Poll::Ready(frame);
+        }
+        connection.advance(cx);
+        incoming.poll_frame(&mut nobody)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
 /// Is told how a response's body goes. Dropped without the end being told, the body was given up by whoever read it.
 pub trait BodyWatch: Send {
     /// A piece has come.
@@ -207,8 +240,7 @@ pub trait BodyWatch: Send {
 /// A response body. Read to its end, its connection serves the next request; dropped before, the exchange is
 /// cancelled at once (HTTP/1: the connection closes; HTTP/2: the stream is reset).
 pub struct UpstreamBody {
-    body: IdleBody<Incoming>,
-    lease: Option<Lease>,
+    body: IdleBody<Arriving>,
     tunnel: Option<Tunnel>,
     /// What was read ahead.
     ahead: Option<Bytes>,
@@ -223,16 +255,16 @@ impl fmt::Debug for UpstreamBody {
 
 impl UpstreamBody {
     pub(crate) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
-        let mut body =
-            Self { body: IdleBody::new(incoming, idle), lease: Some(lease), tunnel: None, ahead: None, watch: None };
+        let arriving = Arriving { incoming, lease: Some(lease) };
+        let mut body = Self { body: IdleBody::new(arriving, idle), tunnel: None, ahead: None, watch: None };
         body.release_at_end();
         body
     }
 
     /// Of a response after which the connection speaks another protocol.
     pub(crate) fn switched(incoming: Incoming, idle: Duration, tunnel: Tunnel) -> Self {
-        let tunnel = Some(tunnel);
-        Self { body: IdleBody::new(incoming, idle), lease: None, tunnel, ahead: None, watch: None }
+        let (arriving, tunnel) = (Arriving { incoming, lease: None }, Some(tunnel));
+        Self { body: IdleBody::new(arriving, idle), tunnel, ahead: None, watch: None }
     }
 
     /// Whether the connection speaks another protocol from here on.
@@ -264,7 +296,7 @@ impl UpstreamBody {
     /// The connection goes back only when nothing of this exchange is left on it.
     fn release_at_end(&mut self) {
         if self.body.is_end_stream()
-            && let Some(lease) = self.lease.take()
+            && let Some(lease) = self.body.inner.lease.take()
         {
             lease.release();
         }
@@ -282,14 +314,14 @@ impl Body for UpstreamBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             None => {
-                if let Some(lease) = self.lease.take() {
+                if let Some(lease) = self.body.inner.lease.take() {
                     lease.release();
                 }
             }
             Some(Ok(_)) => self.release_at_end(),
-            Some(Err(_)) => self.lease = None,
+            Some(Err(_)) => self.body.inner.lease = None,
         }
-        let released = self.lease.is_none();
+        let released = self.body.inner.lease.is_none();
         if let Some(watch) = &mut self.watch {
             match &frame {
                 Some(Ok(_)) => {

@@ -125,8 +125,9 @@ impl Connector {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| EgressError::Closed { reused: false })?;
-        let driver = if upgrades { drive(connection.with_upgrades()) } else { drive(connection) };
-        Ok(slot.lease_h1(H1 { sender, _driver: driver }))
+        let connection =
+            if upgrades { H1::new(sender, connection.with_upgrades()) } else { H1::new(sender, connection) };
+        Ok(slot.lease_h1(connection))
     }
 
     async fn http2<S>(&self, stream: S, slot: &Arc<Slot>) -> Result<Lease, EgressError>
@@ -168,7 +169,7 @@ async fn handshake(
         .map_err(|error| EgressError::Tls { host: host(), detail: error.to_string() })
 }
 
-/// Run a connection beside the requests it carries, until it ends or its [`Driver`] is dropped.
+/// Run an HTTP/2 connection beside the requests that share it, until it ends or its [`Driver`] is dropped.
 fn drive<C>(connection: C) -> Driver
 where
     C: Future<Output = Result<(), hyper::Error>> + Send + 'static,

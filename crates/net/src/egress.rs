@@ -193,7 +193,7 @@ pub(crate) async fn exchange(
     request: Request<OutBody>,
 ) -> Result<Response<Incoming>, TrySendError<Request<OutBody>>> {
     match &mut lease.wire {
-        Wire::H1(connection) => connection.sender.try_send_request(request).await,
+        Wire::H1(connection) => connection.exchange(request).await,
         Wire::H2(stream) => stream.sender.try_send_request(request).await,
     }
 }

@@ -3,12 +3,18 @@
 //! hyper-util's pooled client is not used: it cannot be told a connect time per request, it spawns a task per
 //! HTTP/1 response, and a cancelled HTTP/1 response keeps its connection open until the peer next sends something.
 
+use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::task::AbortHandle;
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use crate::OutBody;
@@ -36,11 +42,10 @@ impl State {
         let mut at = self.idle.len();
         while let Some(before) = at.checked_sub(1) {
             at = before;
-            let sender = &self.idle.get(at)?.connection.sender;
-            if sender.is_closed() {
-                self.idle.remove(at);
-            } else if sender.is_ready() {
-                return Some(self.idle.remove(at));
+            match self.idle.get_mut(at)?.connection.at_rest() {
+                Rest::Closed => drop(self.idle.remove(at)),
+                Rest::Ready => return Some(self.idle.remove(at)),
+                Rest::Busy => {}
             }
         }
         None
@@ -54,7 +59,7 @@ pub(crate) struct PoolLimits {
     pub(crate) streams: usize,
 }
 
-/// Ends a connection's driver, and with it the connection, when dropped.
+/// Ends a shared connection's driver, and with it the connection, when dropped.
 #[derive(Debug)]
 pub(crate) struct Driver(AbortHandle);
 
@@ -76,11 +81,83 @@ struct Idle {
     since: Instant,
 }
 
-/// An HTTP/1 connection: carries one exchange at a time.
-#[derive(Debug)]
+/// An HTTP/1 connection: carries one exchange at a time. It has no task of its own. Whoever waits for something it brings
+/// moves it along, so that what arrives wakes the request it is for and nobody else; dropping it closes it.
 pub(crate) struct H1 {
-    pub(crate) sender: http1::SendRequest<OutBody>,
-    pub(crate) _driver: Driver,
+    sender: http1::SendRequest<OutBody>,
+    /// hyper's side of it; none once it is over.
+    line: Option<Line>,
+}
+
+type Line = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// What may be done with a connection between exchanges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Ready,
+    /// The end of its last exchange has not been seen yet.
+    Busy,
+    Closed,
+}
+
+impl fmt::Debug for H1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("H1").field("over", &self.line.is_none()).finish_non_exhaustive()
+    }
+}
+
+impl H1 {
+    /// A connection as hyper's handshake gives it.
+    pub(crate) fn new(
+        sender: http1::SendRequest<OutBody>,
+        line: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    ) -> Self {
+        Self { sender, line: Some(Box::pin(line)) }
+    }
+
+    /// Write and read what can be written and read now.
+    pub(crate) fn advance(&mut self, cx: &mut Context<'_>) {
+        let Some(line) = &mut self.line else { return };
+        if let Poll::Ready(ended) = line.as_mut().poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an upstream connection ended with an error");
+            }
+            self.line = None;
+        }
+    }
+
+    /// Wait for what only this connection can bring about.
+    pub(crate) async fn until<T>(&mut self, what: impl Future<Output = T>) -> T {
+        // It is looked at after every step of the connection and needs nobody to be woken. Nor has it a share in its task's
+        // budget: when that is used up, only what asked to be woken goes on.
+        let mut what = pin!(unconstrained(what));
+        std::future::poll_fn(|cx| {
+            self.advance(cx);
+            what.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await
+    }
+
+    /// Send a request and wait for the head of its response.
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<OutBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<OutBody>>> {
+        let response = self.sender.try_send_request(request);
+        self.until(response).await
+    }
+
+    /// See what has become of it since somebody last waited for it.
+    fn at_rest(&mut self) -> Rest {
+        self.advance(&mut Context::from_waker(Waker::noop()));
+        if self.line.is_none() || self.sender.is_closed() {
+            Rest::Closed
+        } else if self.sender.is_ready() {
+            Rest::Ready
+        } else {
+            Rest::Busy
+        }
+    }
 }
 
 /// An HTTP/2 connection, shared by its streams.
@@ -186,7 +263,8 @@ impl Slot {
     /// Close what has been idle for too long; whether anything is left.
     pub(crate) fn sweep(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.idle.retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() <= self.limits.idle_time);
+        let limit = self.limits.idle_time;
+        state.idle.retain_mut(|idle| idle.connection.at_rest() != Rest::Closed && idle.since.elapsed() <= limit);
         state.shared.retain(|shared| !shared.sender.is_closed());
         !state.idle.is_empty() || !state.shared.is_empty()
     }
@@ -196,7 +274,7 @@ impl Slot {
     }
 
     fn put_back(&self, connection: H1) {
-        if connection.sender.is_closed() {
+        if connection.line.is_none() || connection.sender.is_closed() {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::egress::{address, exchange, explain, strip};
-use crate::pool::Slot;
+use crate::pool::{Slot, Wire};
 use crate::{Deadlines, Egress, EgressError, OutBody, Target, UpstreamBody};
 
 /// Bytes in both directions.
@@ -49,7 +49,12 @@ impl Egress {
             return Err(EgressError::Malformed);
         }
         let mut response = response;
-        let stream = hyper::upgrade::on(&mut response).await.map_err(|error| explain(&error, false))?;
+        let switched = hyper::upgrade::on(&mut response);
+        let switched = match &mut lease.wire {
+            Wire::H1(connection) => connection.until(switched).await,
+            Wire::H2(_) => switched.await,
+        };
+        let stream = switched.map_err(|error| explain(&error, false))?;
         let tunnel: Tunnel = Box::new(TokioIo::new(stream));
         Ok(response.map(|body| UpstreamBody::switched(body, deadlines.idle, tunnel)))
     }

@@ -29,6 +29,8 @@ use crate::revoked::{Change, Mirror};
 pub(crate) enum Value {
     Int(Option<i64>),
     Text(Option<String>),
+    /// A text that others hold too: bound without a copy where the engine can.
+    Shared(Arc<str>),
     Bytes(Option<Vec<u8>>),
 }
 

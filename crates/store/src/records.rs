@@ -194,21 +194,25 @@ pub(crate) fn last_used(records: &[Entry]) -> Vec<Statement> {
 }
 
 fn values(tenant: &Tenant, record: &RequestRecord) -> [Value; COLUMNS] {
-    let text = |text: Option<&str>| Value::from(text.map(cut));
+    let name = |name: Option<&Name>| name.map_or(Value::Text(None), |name| Value::Shared(name.to_shared()));
+    let text = |text: &Option<Arc<str>>| match text {
+        Some(text) if text.len() <= MAX_TEXT => Value::Shared(Arc::clone(text)),
+        text => Value::from(text.as_deref().map(cut)),
+    };
     [
-        Value::from(tenant.as_str()),
+        Value::Shared(tenant.to_shared()),
         Value::from(record.at),
         Value::from(record.request_id.as_str()),
-        text(Some(&record.endpoint)),
-        Value::from(record.policy.as_ref()),
-        Value::from(record.issuer.as_ref()),
-        text(record.client.as_deref()),
-        text(record.subject.as_deref()),
-        text(record.api_key.as_deref()),
-        text(record.model.as_deref()),
-        Value::from(record.provider.as_ref()),
+        Value::from(cut(&record.endpoint)),
+        name(record.policy.as_ref()),
+        name(record.issuer.as_ref()),
+        text(&record.client),
+        text(&record.subject),
+        text(&record.api_key),
+        text(&record.model),
+        name(record.provider.as_ref()),
         Value::from(record.status),
-        text(record.error.as_deref()),
+        Value::from(record.error.as_deref().map(cut)),
         Value::from(record.input_tokens),
         Value::from(record.output_tokens),
         Value::from(record.cached_tokens),

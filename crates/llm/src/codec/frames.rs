@@ -26,7 +26,7 @@ impl Framing {
             Some(Self::Sse)
         } else if ["application/x-ndjson", "application/ndjson", "application/stream+json"].into_iter().any(is)
             // `application/jsonl`, `application/x-..+jsonl`.
-            || essence.to_ascii_lowercase().ends_with(b"jsonl")
+            || essence.last_chunk::<5>().is_some_and(|end| end.eq_ignore_ascii_case(b"jsonl"))
         {
             Some(Self::Lines)
         } else if is(event_stream::MEDIA_TYPE) {

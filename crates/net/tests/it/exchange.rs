@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use net::{BodyError, Deadlines, Egress, EgressConfig, EgressError};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{Peer, egress, get, patient, post, text};
 
@@ -51,6 +52,59 @@ async fn a_connection_serves_request_after_request() {
     };
     let ((), _wire) = tokio::join!(client, server);
     assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test]
+async fn however_little_is_left_of_a_tasks_turn_its_answer_reaches_it() {
+    const TURN: usize = 128;
+    let (mut peer, egress) = (Peer::new().await, egress());
+    let (target, deadlines) = (peer.target(), patient());
+    let client = async {
+        for used in 0..TURN {
+            tokio::task::yield_now().await;
+            for _ in 0..used {
+                tokio::task::consume_budget().await;
+            }
+            let response = egress.send(&target, get("/"), &deadlines).await.unwrap();
+            assert_eq!(text(response.into_body()).await.unwrap(), "ok", "after {used}");
+        }
+    };
+    let server = tokio::spawn(async move {
+        let mut wire = peer.connection().await;
+        wire.0.set_nodelay(true).unwrap();
+        for _ in 0..TURN {
+            wire.request().await;
+            // The body comes by itself, so that it too is waited for.
+            let (head, body) = OK.split_at(OK.len() - 2);
+            wire.say(head).await;
+            tokio::task::yield_now().await;
+            wire.say(body).await;
+        }
+        peer.connections()
+    });
+    client.await;
+    assert_eq!(server.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_its_peer_is_done_with_is_let_go_of_by_a_sweep() {
+    let (mut peer, egress) = (Peer::new().await, egress());
+    let (target, deadlines) = (peer.target(), patient());
+    let client = async { text(egress.send(&target, get("/"), &deadlines).await.unwrap().into_body()).await.unwrap() };
+    let server = async {
+        let mut wire = peer.connection().await;
+        wire.request().await;
+        wire.say(OK).await;
+        wire
+    };
+    let (_, mut wire) = tokio::join!(client, server);
+    wire.0.shutdown().await.unwrap();
+    for _ in 0..100 {
+        // The runtime hears of it in its own time.
+        tokio::task::yield_now().await;
+    }
+    egress.sweep();
+    assert!(wire.closed().await);
 }
 
 #[tokio::test]

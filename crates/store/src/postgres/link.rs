@@ -178,6 +178,7 @@ fn query(statement: Statement) -> Result<Query<'static, Postgres, PgArguments>, 
         let added = match value {
             Value::Int(number) => arguments.add(number),
             Value::Text(text) => arguments.add(text.map(text::encode)),
+            Value::Shared(text) => arguments.add(text::encode(text.as_ref().to_owned())),
             Value::Bytes(bytes) => arguments.add(bytes),
         };
         added.map_err(|error| translate(sqlx::Error::Encode(error)))?;

@@ -249,6 +249,7 @@ fn query(statement: Statement) -> Result<Query<'static, Sqlite, SqliteArguments>
         let added = match value {
             Value::Int(number) => arguments.add(number),
             Value::Text(text) => arguments.add(text),
+            Value::Shared(text) => arguments.add(text),
             Value::Bytes(bytes) => arguments.add(bytes),
         };
         added.map_err(|error| translate(sqlx::Error::Encode(error)))?;

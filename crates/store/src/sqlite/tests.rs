@@ -361,6 +361,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         proptest::option::of(any::<i64>()).prop_map(Value::Int),
         proptest::option::of(any::<String>()).prop_map(Value::Text),
+        any::<String>().prop_map(|text| Value::Shared(text.into())),
         proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50)).prop_map(Value::Bytes),
     ]
 }
@@ -378,6 +379,7 @@ proptest! {
                 match value {
                     Value::Int(number) => prop_assert_eq!(row.take::<Option<i64>>().unwrap(), number),
                     Value::Text(text) => prop_assert_eq!(row.take::<Option<String>>().unwrap(), text),
+                    Value::Shared(text) => prop_assert_eq!(row.take::<String>().unwrap(), text.as_ref()),
                     Value::Bytes(bytes) => prop_assert_eq!(row.take::<Option<Vec<u8>>>().unwrap(), bytes),
                 }
             }

@@ -108,7 +108,7 @@ async fn judged<E: Exchange>(
     let makes = exchange.makes(&sent);
     let mut answer = exchange.finish(response, sent, leg).await?;
     if let Some(makes) = makes {
-        answer = within::claimed(answer, makes, provider, leg).await.map_err(Failed::Answer)?;
+        answer = Box::pin(within::claimed(answer, makes, provider, leg)).await.map_err(Failed::Answer)?;
     }
     match &answer.content {
         Content::Whole(body, Outcome::ProviderError) if upstream::repeats_key(provider, body) => {

@@ -78,7 +78,8 @@ impl<'p> Turns<'p> {
             return turn;
         }
         let mut refused: Option<(usize, Refused)> = None;
-        for index in self.order.clone() {
+        for at in 0..self.order.len() {
+            let Some(index) = self.order.get(at).copied() else { break };
             if self.seat(index).tries > 0 || self.seat(index).hopeless {
                 continue;
             }
