@@ -14,8 +14,11 @@ use crate::disk;
 use crate::error::LogError;
 use crate::growing::{Finished, Growing};
 use crate::journal::{Cursor, Progress, State};
+use crate::json::Object;
 use crate::note::Signer;
-use crate::reader::{CHECKPOINT, Files};
+use crate::queue::Queue;
+use crate::reader::{CHECKPOINT, Files, PRUNED};
+use crate::recorder::SCHEMA;
 use crate::segments::{self, Segment};
 use crate::tile::{self, Kind, Tile, TileSource, Tiles, WIDTH};
 use crate::tree::{self, Hash};
@@ -79,6 +82,10 @@ pub(crate) struct Follower {
     pub(crate) latest: Arc<Latest>,
     pub(crate) signer: Signer,
     pub(crate) announce: Option<Announce>,
+    queue: Arc<Queue>,
+    retention: Option<Duration>,
+    /// When entries past their time were looked for last.
+    pruned: Option<Instant>,
     growing: Growing,
     cursor: Option<Cursor>,
     /// To be written.
@@ -97,12 +104,14 @@ pub(crate) struct Parts {
     pub(crate) latest: Arc<Latest>,
     pub(crate) signer: Signer,
     pub(crate) announce: Option<Announce>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) retention: Option<Duration>,
 }
 
 impl Follower {
     /// Take the tree up where the journal begins, and bring it to where the journal ends. What was signed has to be in it.
     pub(crate) fn resume(parts: Parts) -> Result<Self, LogError> {
-        let Parts { mut files, clock, progress, latest, signer, announce } = parts;
+        let Parts { mut files, clock, progress, latest, signer, announce, queue, retention } = parts;
         let state = progress.lock().clone();
         let signed = match files.small(CHECKPOINT)? {
             Some(note) => {
@@ -132,6 +141,9 @@ impl Follower {
             latest,
             signer,
             announce,
+            queue,
+            retention,
+            pruned: None,
             growing,
             cursor,
             finished: Vec::new(),
@@ -221,6 +233,7 @@ impl Follower {
             self.write(false)?;
             self.follow(state, None)?;
         }
+        self.prune()?;
         let signed = self.latest.lock().checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.size);
         if signed.is_some_and(|size| size >= self.growing.size()) {
             return Ok(());
@@ -312,6 +325,51 @@ impl Follower {
         Ok(())
     }
 
+    /// Delete the bundles all of whose entries are past their time, and say so in an entry. Their hashes stay.
+    fn prune(&mut self) -> Result<(), LogError> {
+        const EVERY: Duration = Duration::from_hours(1);
+        let now = self.clock.monotonic();
+        let Some(keep) = self.retention else { return Ok(()) };
+        if self.pruned.is_some_and(|last| now.saturating_duration_since(last) < EVERY) {
+            return Ok(());
+        }
+        self.pruned = Some(now);
+        let (old, before) = (self.clock.now().minus(keep), self.files.minimum()?);
+        let mut bundles = Vec::new();
+        // What the journal still has is never old enough, and could be made anew from it.
+        let journal = self.progress.lock().segments.first().map_or(0, |segment| segment.first);
+        let mut minimum = before;
+        while minimum + WIDTH <= journal {
+            let tile = Tile::full(Kind::Entries, minimum / WIDTH);
+            let bytes = self.files.bytes(tile)?;
+            // Clocks step: every entry has to be old.
+            let young = |entry: Option<&[u8]>| entry.and_then(time_of).is_none_or(|at| at >= old);
+            if tile::entries(&bytes).any(young) {
+                break;
+            }
+            bundles.push(tile);
+            minimum += WIDTH;
+        }
+        if minimum > before {
+            let path = self.files.dir.join(PRUNED);
+            let text = format!("{minimum}\n");
+            disk::replace_durably(&*self.files.disk, &path, text.as_bytes())
+                .map_err(|error| LogError::file(&path, error))?;
+            for tile in bundles {
+                let path = self.files.path(tile);
+                self.files.disk.remove(&path).map_err(|error| LogError::file(&path, error))?;
+            }
+            let mut entry = Object::new();
+            entry
+                .number("v", SCHEMA)
+                .time("at", self.clock.now())
+                .text("kind", "audit.pruned")
+                .number("before", minimum);
+            let _ = self.queue.push(&entry.finish());
+        }
+        Ok(())
+    }
+
     /// Remove the segments of the journal all of whose entries are in full tiles and bundles that are on the disk.
     fn retire(&mut self, state: &State) -> Result<(), LogError> {
         let full = self.growing.size() / WIDTH * WIDTH;
@@ -348,6 +406,15 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// When an entry was written, by its own word.
+fn time_of(entry: &[u8]) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Dated {
+        at: String,
+    }
+    Timestamp::parse_rfc3339(&serde_json::from_slice::<Dated>(entry).ok()?.at)
 }
 
 /// Write a tile or a bundle.

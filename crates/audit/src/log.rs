@@ -29,13 +29,15 @@ const ASKED: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Told of every checkpoint, on a thread of the log's own.
     pub announce: Option<Announce>,
+    /// How long entries are kept; absent: for ever. Their hashes are always kept.
+    pub retention: Option<Duration>,
     /// A segment of the journal is ended once it is this long, in bytes.
     pub segment: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { announce: None, segment: SEGMENT }
+        Self { announce: None, retention: None, segment: SEGMENT }
     }
 }
 
@@ -127,6 +129,8 @@ impl Log {
             latest: Arc::clone(&latest),
             signer,
             announce: options.announce,
+            queue: Arc::clone(&queue),
+            retention: options.retention,
         })?;
         let journal = Journal {
             disk: Arc::clone(&disk),

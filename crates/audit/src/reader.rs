@@ -172,6 +172,10 @@ impl Reader {
         tree::range_root(&mut self.source(), 0, size)
     }
 
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
     pub(crate) fn source(&self) -> TileSource<Files> {
         TileSource::new(self.files.clone(), self.checkpoint.size)
     }

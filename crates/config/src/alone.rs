@@ -11,9 +11,9 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
-    Algorithm, Bound, CacheSection, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME, Policy, Provider,
-    ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreAddress, StoreSection, Timeout,
-    Upstream, VariableKind, VaultSection, routes,
+    Algorithm, AuditSection, Bound, CacheSection, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME,
+    Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreAddress,
+    StoreSection, Timeout, Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -440,6 +440,12 @@ impl Alone for StoreSection {
             faults.add("url", Code::Conflict, "the vault lies in the store").hint("use file or env");
         }
         between(self.retention, Span::secs(3600), Span::secs(3650 * 86_400), "retention", faults);
+    }
+}
+
+impl Alone for AuditSection {
+    fn alone(&self, faults: &mut Faults) {
+        between(self.retention, Span::secs(86_400), Span::secs(36_500 * 86_400), "retention", faults);
     }
 }
 

@@ -4,6 +4,7 @@
 //! or environment variable that is named exists is found out by whoever opens it, not here.
 
 mod alone;
+mod audit;
 mod aws;
 mod cache;
 mod check;
@@ -41,6 +42,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{AuditSection, OnAuditFailure};
 pub use cache::{CacheScope, CacheSection, ModelCache, SemanticCache, Similarity};
 pub use client::{Client, CredentialHeader, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
@@ -103,6 +105,8 @@ pub struct Config {
     pub vault: VaultSection,
     /// What is logged.
     pub log: Log,
+    /// The audit log.
+    pub audit: AuditSection,
     /// How long what we issue lives, and our signing keys.
     pub token: TokenSection,
     /// Proofs of possession.

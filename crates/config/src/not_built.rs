@@ -3,7 +3,6 @@
 /// Keys, by their path without indices, and what they are for.
 const KEYS: &[(&str, &str)] = &[
     ("app", "apps and attestation"),
-    ("audit", "the audit log"),
     ("budget", "budgets"),
     ("guard", "guards"),
     ("model.targets.shadow", "mirrored requests"),

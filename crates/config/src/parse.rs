@@ -84,6 +84,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         store: section(root, "store", faults),
         vault: section(root, "vault", faults),
         log: plain(root, "log", faults),
+        audit: section(root, "audit", faults),
         token: section(root, "token", faults),
         dpop: section(root, "dpop", faults),
         signin: optional(root, "signin", faults),

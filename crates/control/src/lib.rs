@@ -13,6 +13,7 @@ mod fixture;
 mod form;
 pub mod oauth;
 pub mod operations;
+pub mod recording;
 pub mod route;
 
 use std::net::IpAddr;

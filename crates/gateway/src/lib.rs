@@ -16,6 +16,7 @@ mod health;
 mod metrics;
 mod objects;
 mod problem;
+mod recorded;
 mod relay;
 mod route;
 mod settle;
@@ -76,6 +77,8 @@ pub struct Deps {
     pub refresh: Arc<dyn KeyRefresh>,
     /// Where records of requests go.
     pub records: Arc<dyn Records>,
+    /// What writes down what happens before it does.
+    pub audit: audit::Recorder,
     /// Who made what a provider stores.
     pub objects: Arc<dyn Objects>,
     /// What has been revoked.
@@ -101,6 +104,7 @@ struct Shared {
     egress: Egress,
     refresh: Arc<dyn KeyRefresh>,
     records: Arc<dyn Records>,
+    audit: audit::Recorder,
     objects: Arc<dyn Objects>,
     revoked: Arc<dyn Revocations>,
     replay: Arc<dyn Replay>,
@@ -157,6 +161,7 @@ impl Gateway {
             egress: deps.egress,
             refresh: deps.refresh,
             records: deps.records,
+            audit: deps.audit,
             objects: deps.objects,
             revoked: deps.revoked,
             replay: deps.replay,
@@ -288,7 +293,8 @@ impl Gateway {
             started,
             trace: trace::TraceParent::of(&inbound.head.headers),
         };
-        let mut receipt = Receipt::open(shared, &opening, caller);
+        let whom = recorded::whom(shared, &caller).await;
+        let mut receipt = Receipt::open(shared, &opening, (caller, whom));
         // What endpoints keep between their steps is large, and nobody who is turned away needs room for it.
         match Box::pin(Self::proceed(snapshot, inbound, signed, &mut receipt)).await {
             Ok((mut answer, reservation)) => {
@@ -330,13 +336,25 @@ impl Gateway {
             at,
         };
         let metrics = &self.shared.metrics;
-        let authenticated = authenticate::caller(snapshot, &self.shared, &shown).await.map_err(|(scheme, error)| {
-            let (request_id, reason) = (id.as_str(), error.reason());
-            tracing::debug!(target: "vouchgate::access", request_id, reason, %error, "not authenticated");
-            metrics.blocked(reason);
-            error.proof().inspect(|kind| metrics.proof(kind, reason));
-            error.refusal(scheme)
-        })?;
+        let authenticated = match authenticate::caller(snapshot, &self.shared, &shown).await {
+            Ok(authenticated) => authenticated,
+            Err((scheme, error)) => {
+                let (request_id, reason) = (id.as_str(), error.reason());
+                tracing::debug!(target: "vouchgate::access", request_id, reason, %error, "not authenticated");
+                metrics.blocked(reason);
+                error.proof().inspect(|kind| metrics.proof(kind, reason));
+                Box::pin(self.shared.audit.failed(&audit::Failed {
+                    at,
+                    surface: "gateway",
+                    id: Some(request_id),
+                    reason,
+                    claimed: None,
+                    ip: Some(inbound.ip),
+                }))
+                .await;
+                return Err(error.refusal(scheme));
+            }
+        };
         // A signature's outcome is known when the body is.
         authenticated
             .caller

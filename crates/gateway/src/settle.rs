@@ -3,9 +3,10 @@
 
 mod leg;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use audit::{HoldLine, Whom};
 use base::{Name, RequestId, Timestamp};
 use http::StatusCode;
 use llm::Usage;
@@ -17,6 +18,7 @@ use crate::admit::Standing;
 use crate::authenticate::Caller;
 use crate::metrics::{Label, OpenStream, RequestLabels};
 use crate::problem::Refusal;
+use crate::recorded::{self, Entry};
 use crate::trace::{self, TraceParent};
 use crate::{Reservation, Shared, single_use};
 
@@ -72,6 +74,14 @@ pub(crate) struct Receipt {
     shared: Arc<Shared>,
     id: RequestId,
     caller: Caller,
+    /// The caller, ready to be written into the audit log.
+    whom: Option<Arc<Whom>>,
+    /// Its entry in the audit log, once a provider may be called.
+    entry: OnceLock<Arc<Entry>>,
+    /// What the ledger has set aside for it: said in the entry of its beginning, so known before the first call.
+    pub(crate) holds: Vec<HoldLine>,
+    /// What the ledger has settled: said in the entry of its end.
+    pub(crate) settled: Vec<HoldLine>,
     trace: Option<TraceParent>,
     route: &'static str,
     at: Timestamp,
@@ -105,12 +115,16 @@ pub(crate) struct Opening {
 }
 
 impl Receipt {
-    pub(crate) fn open(shared: &Arc<Shared>, opening: &Opening, caller: Caller) -> Self {
+    pub(crate) fn open(shared: &Arc<Shared>, opening: &Opening, (caller, whom): (Caller, Option<Arc<Whom>>)) -> Self {
         let Opening { id, route, at, started, trace } = *opening;
         Self {
             shared: Arc::clone(shared),
             id,
             caller,
+            whom,
+            entry: OnceLock::new(),
+            holds: Vec::new(),
+            settled: Vec::new(),
             trace,
             route,
             at,
@@ -192,6 +206,24 @@ impl Receipt {
     /// A call to a provider, of which this request may make several.
     pub(crate) fn leg(&self) -> Box<Leg> {
         Box::new(Leg::of(self))
+    }
+
+    /// Its entry in the audit log: one for all its calls.
+    fn entry(&self) -> Arc<Entry> {
+        let entry = self.entry.get_or_init(|| {
+            Arc::new(Entry {
+                id: self.id,
+                route: self.route,
+                caller: self.caller.clone(),
+                whom: self.whom.clone(),
+                policy: self.policy.clone(),
+                model: self.requested.clone(),
+                bytes: self.request_bytes,
+                holds: self.holds.clone(),
+                state: recorded::State::default(),
+            })
+        });
+        Arc::clone(entry)
     }
 
     /// What a call has shown is this request's.
@@ -286,6 +318,7 @@ impl Drop for Receipt {
         metrics.tokens("output", &self.provider, &self.model, self.usage.generated().unwrap_or(0));
         let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
         self.log(took, first_byte);
+        self.audit(took);
         let record = self.record(took, first_byte);
         self.shared.records.push(record);
     }
@@ -301,6 +334,28 @@ impl Receipt {
 
     fn final_error(&self) -> Option<&'static str> {
         self.outcome.map_or(Some("client_gone"), Outcome::error)
+    }
+
+    /// The audit log's entry of its end.
+    fn audit(&self, took: Duration) {
+        self.shared.audit.ended(&audit::Ended {
+            at: self.shared.clock.now(),
+            id: self.id.as_str(),
+            route: self.route,
+            sender: recorded::sender(&self.caller, self.whom.as_deref()),
+            policy: self.policy.as_ref().map(Name::as_str),
+            model: self.requested.as_deref(),
+            provider: self.provider.as_str(),
+            begun: self.entry.get().is_some_and(|entry| entry.has_begun()),
+            status: self.final_status(),
+            outcome: self.outcome.map_or("client_gone", Outcome::label),
+            error: self.final_error(),
+            input_tokens: self.usage.input_tokens,
+            output_tokens: self.usage.generated(),
+            duration_ms: millis(took),
+            bytes: self.response_bytes,
+            settled: &self.settled,
+        });
     }
 
     /// One line for people, one event for whoever exports spans.

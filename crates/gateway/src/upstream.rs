@@ -8,6 +8,7 @@ mod sigv4;
 
 use std::time::Duration;
 
+use audit::AppendError;
 use base::Problem;
 use bytes::Bytes;
 use config::ProviderDialect;
@@ -28,6 +29,7 @@ pub(crate) use self::grant::{AccessTokens, Grant};
 use crate::Reservation;
 use crate::health::{NoPlace, Pass, Refused, Scope, Why};
 use crate::metrics::Label;
+use crate::recorded::Recorded;
 use crate::settle::Leg;
 use crate::snapshot::{Inject, Provider};
 
@@ -141,6 +143,9 @@ pub(crate) enum UpstreamError {
     /// Too many calls are under way at this provider, and nobody may wait, or not for longer.
     #[error("no place among the calls to this provider")]
     NoPlace(NoPlace),
+    /// Nothing can be written into the audit log, so that nothing may be asked.
+    #[error(transparent)]
+    Audit(#[from] AppendError),
     /// An attempt took longer than it may.
     #[error("no answer within the time allowed for one attempt")]
     AttemptTotal,
@@ -169,6 +174,7 @@ impl UpstreamError {
             Self::Begun => "upstream_error_answer",
             Self::NoPlace(NoPlace::Full) => "provider_queue_full",
             Self::NoPlace(NoPlace::Late) => "provider_queue_timeout",
+            Self::Audit(_) => "audit_unavailable",
             Self::AttemptTotal => "attempt_timeout",
             Self::Total => "request_timeout",
         }
@@ -191,7 +197,7 @@ impl UpstreamError {
             | Self::Begun
             | Self::NoPlace(_)
             | Self::Credential(_) => true,
-            Self::Unavailable(_) | Self::Total => false,
+            Self::Unavailable(_) | Self::Total | Self::Audit(_) => false,
         }
     }
 
@@ -201,6 +207,7 @@ impl UpstreamError {
             Self::Egress(error) => !error.unsent(),
             Self::Status(status) => gave_up(*status),
             Self::Unavailable(_)
+            | Self::Audit(_)
             | Self::NoPlace(_)
             | Self::Key
             | Self::Credential(_)
@@ -222,7 +229,7 @@ impl UpstreamError {
         match self {
             Self::Egress(error) => matches!(error.who(), base::Who::Provider),
             Self::Grant(error) => error.passes(),
-            Self::Key | Self::Credential(_) | Self::Unavailable(_) | Self::NoPlace(_) => false,
+            Self::Key | Self::Credential(_) | Self::Unavailable(_) | Self::NoPlace(_) | Self::Audit(_) => false,
             Self::Total
             | Self::AttemptTotal
             | Self::Begun
@@ -277,6 +284,10 @@ impl UpstreamError {
                 let message = "Too many requests are under way at the provider.";
                 Problem::provider(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message)
                     .retry_after(Duration::from_secs(1))
+            }
+            Self::Audit(_) => {
+                let message = "Requests cannot be recorded now, so none is sent on.";
+                Problem::us(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message).retry_after(Duration::from_secs(1))
             }
             Self::Begun => Problem::provider(bad, self.reason(), "The provider answered with an error."),
             Self::Total | Self::AttemptTotal => {
@@ -384,7 +395,8 @@ pub(crate) async fn ask(
         "websocket"
     });
     let mut request = request(method, path, headers, content.body);
-    authorize::set_fields(provider, request.headers_mut())?;
+    let recorded = leg.recorded(&provider.label).await?;
+    authorize::set_fields(recorded, provider, request.headers_mut())?;
     pass.enter().await.map_err(UpstreamError::NoPlace)?;
     let call = |request: Request<Bytes>| {
         let request = request.map(OutBody::from);
@@ -394,7 +406,7 @@ pub(crate) async fn ask(
         Some(key) => {
             let scheme = Scheme::of(provider, path);
             let shown = (&scheme, key, provider.origin.as_str());
-            send_shown(reservation, leg, shown, (request, &call)).await
+            send_shown(reservation, leg, (shown, recorded), (request, &call)).await
         }
         None => send(reservation, leg, call(request)).await,
     };
@@ -416,11 +428,11 @@ pub(crate) async fn ask(
 async fn send_shown<'a>(
     reservation: &Reservation,
     leg: &mut Leg,
-    (scheme, key, origin): (&Scheme, &Credential, &str),
+    ((scheme, key, origin), recorded): ((&Scheme, &Credential, &str), Recorded),
     (mut request, call): (Request<Bytes>, &(impl Fn(Request<Bytes>) -> Call<'a> + Sync)),
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let bare = matches!(scheme, Scheme::Token(_)).then(|| request.clone());
-    let held = authorize::authorize(scheme, key, origin, &mut request, leg.shared()).await?;
+    let held = authorize::authorize((scheme, recorded), key, origin, &mut request, leg.shared()).await?;
     let response = send(reservation, leg, call(request)).await?;
     let (Some(mut again), Some(held), StatusCode::UNAUTHORIZED) = (bare, held, response.status()) else {
         return Ok(response);
@@ -430,7 +442,7 @@ async fn send_shown<'a>(
     if !held.forget(&shared).await {
         return Ok(response);
     }
-    authorize::authorize(scheme, key, origin, &mut again, &shared).await?;
+    authorize::authorize((scheme, recorded), key, origin, &mut again, &shared).await?;
     send(reservation, leg, call(again)).await
 }
 
@@ -525,7 +537,7 @@ impl Content {
 
 /// A request to a reverse-proxied API: the caller's fields as far as they may travel, and the injected value.
 pub(crate) fn proxied_request(
-    inject: Option<&Inject>,
+    (inject, _recorded): (Option<&Inject>, Recorded),
     origin: &str,
     (method, path): (Method, &PathAndQuery),
     (mut headers, body): (HeaderMap, Bytes),

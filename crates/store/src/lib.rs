@@ -9,6 +9,7 @@
 
 mod admin_tokens;
 mod api_keys;
+mod audit_subjects;
 mod clients;
 mod dir;
 mod dump;
@@ -52,6 +53,7 @@ use url::Place;
 
 pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
 pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
+pub use audit_subjects::{AuditSubject, AuditSubjects};
 pub use clients::{Client, ClientSecret, Clients, NewClient};
 pub use dump::{Dump, MAX_PIECE, Source};
 pub use error::StoreError;
@@ -313,6 +315,11 @@ impl Store {
     /// The user codes of devices.
     pub fn user_codes(&self) -> Grants<'_> {
         self.grants(GrantKind::UserCode)
+    }
+
+    /// Whom the audit log speaks of.
+    pub fn audit_subjects(&self) -> AuditSubjects<'_> {
+        AuditSubjects(self)
     }
 
     /// Small facts about the installation.

@@ -22,11 +22,24 @@ pub enum Purpose {
     Upload,
     /// The key of a backup.
     Backup,
+    /// The private half of the key the audit log's checkpoints are signed with.
+    AuditKey,
+    /// The key under which what the audit log says of one subject can be read.
+    AuditSubject,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Secret, Self::SigningKey, Self::Answer, Self::Successor, Self::Grant, Self::Upload, Self::Backup];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Secret,
+        Self::SigningKey,
+        Self::Answer,
+        Self::Successor,
+        Self::Grant,
+        Self::Upload,
+        Self::Backup,
+        Self::AuditKey,
+        Self::AuditSubject,
+    ];
 
     /// The stable name that goes into key derivation and associated data.
     pub const fn as_str(self) -> &'static str {
@@ -38,6 +51,8 @@ impl Purpose {
             Self::Grant => "grant",
             Self::Upload => "upload",
             Self::Backup => "backup",
+            Self::AuditKey => "audit-key",
+            Self::AuditSubject => "audit-subject",
         }
     }
 }
@@ -59,10 +74,14 @@ pub enum HashPurpose {
     Code,
     /// What several nodes derive a key of their own from, each for a purpose it names.
     Shared,
+    /// By which the audit log's key of a subject is found.
+    AuditSubject,
+    /// What the audit log says of a value it never holds: a secret, the body of a change.
+    AuditValue,
 }
 
 impl HashPurpose {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::ApiKey,
         Self::ClientSecret,
         Self::AdminToken,
@@ -70,6 +89,8 @@ impl HashPurpose {
         Self::RefreshToken,
         Self::Code,
         Self::Shared,
+        Self::AuditSubject,
+        Self::AuditValue,
     ];
 
     /// The stable name that goes into key derivation.
@@ -82,6 +103,8 @@ impl HashPurpose {
             Self::RefreshToken => "refresh-token",
             Self::Code => "code",
             Self::Shared => "shared",
+            Self::AuditSubject => "audit-subject",
+            Self::AuditValue => "audit-value",
         }
     }
 }

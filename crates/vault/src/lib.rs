@@ -206,17 +206,17 @@ impl Keys {
         let hashing = |purpose: HashPurpose| {
             master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
         };
-        let [secret, signing, answer, successor, grant, upload, backup] = Purpose::ALL.map(wrapping);
-        let [api_key, client, admin, fingerprint, refresh, code, shared] = HashPurpose::ALL.map(hashing);
+        let [secret, signing, answer, successor, grant, upload, backup, audit, subject] = Purpose::ALL.map(wrapping);
+        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value] = HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
-            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?, backup?],
-            hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?, shared?],
+            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?, backup?, audit?, subject?],
+            hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?, shared?, whom?, value?],
         })
     }
 
     fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
-        let [secret, signing, answer, successor, grant, upload, backup] = &self.wrapping;
+        let [secret, signing, answer, successor, grant, upload, backup, audit, subject] = &self.wrapping;
         match purpose {
             Purpose::Secret => secret,
             Purpose::SigningKey => signing,
@@ -225,11 +225,13 @@ impl Keys {
             Purpose::Grant => grant,
             Purpose::Upload => upload,
             Purpose::Backup => backup,
+            Purpose::AuditKey => audit,
+            Purpose::AuditSubject => subject,
         }
     }
 
     fn hashing(&self, purpose: HashPurpose) -> &hmac::Key {
-        let [api_key, client, admin, fingerprint, refresh, code, shared] = &self.hashing;
+        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value] = &self.hashing;
         match purpose {
             HashPurpose::ApiKey => api_key,
             HashPurpose::ClientSecret => client,
@@ -238,6 +240,8 @@ impl Keys {
             HashPurpose::RefreshToken => refresh,
             HashPurpose::Code => code,
             HashPurpose::Shared => shared,
+            HashPurpose::AuditSubject => whom,
+            HashPurpose::AuditValue => value,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod gauges;
 mod proofs;
+mod record;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use base::{Clock, Rng};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
 use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
+use control::recording::{self, Recording, RecordingError};
 use control::route::{RouteExplanation, RouteQuestion};
 use control::{OperationError, Operations};
 use gateway::{Deps, Gateway, Metrics, Snapshot, States};
@@ -87,6 +89,9 @@ pub enum StartError {
     /// The configuration, seen together with state.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] RecordingError),
     /// `admin.sock`.
     #[error("admin.sock in {0} cannot be made: {1}")]
     Socket(PathBuf, std::io::Error),
@@ -158,6 +163,10 @@ impl Server {
             file: Arc::clone(&config),
             external_url: url.clone(),
         });
+        let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
+        let recorder = recording::open(recording, None).await?;
+        record::started(&recorder, &config).await;
+        let operations = operations.recorded_by(recorder.clone());
         let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
         if operations.signing_key_ensure().await? {
             tracing::info!("made the first signing key");
@@ -188,6 +197,7 @@ impl Server {
             egress: egress.clone(),
             refresh: Arc::new(Refresh(Arc::clone(&jwks))),
             records: Arc::new(store.sink()),
+            audit: recorder.clone(),
             objects: Arc::new(store.clone()),
             revoked: Arc::new(store.revoked().clone()),
             replay: Arc::clone(&proofs.replay),
@@ -231,6 +241,7 @@ impl Server {
             AdminSocket::bind(&server.data_dir).map_err(|error| StartError::Socket(server.data_dir.clone(), error))?;
         tasks.spawn_to_completion(socket.serve(admin::local_router(&admin_api), tasks.stopped()));
 
+        record::begin(&tasks, &recorder, store.watch());
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         tasks.spawn(upkeep::forget(store, Arc::clone(&clock), config.store.retention.duration()));
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
@@ -287,6 +298,7 @@ impl Server {
         if !self.tasks.finished(LAST_TASKS).await {
             tracing::warn!("background work did not end in time");
         }
+        record::finish(self.operations().audit()).await;
         let store = self.operations().store();
         if let Err(error) = store.resign().await {
             tracing::warn!(%error, "what this node leads is another's only after its term");
@@ -394,6 +406,10 @@ impl Running {
     async fn reload(&self) -> Result<(), Vec<Fault>> {
         let _one = self.reloading.lock().await;
         let outcome = self.try_reload().await;
+        let first = outcome.as_ref().err().map(|faults| faults.first().map_or_else(String::new, ToString::to_string));
+        let config = self.config();
+        let told = first.as_deref().map_or(Ok(&*config), Err);
+        record::reloaded(self.builder.operations.audit(), told).await;
         match &outcome {
             Ok(()) => tracing::info!(generation = self.snapshot.load().generation(), "reloaded"),
             Err(faults) => {
@@ -493,6 +509,9 @@ impl admin::Server for Running {
             let store = self.builder.operations.store().ping().await;
             check("store".into(), store.is_ok(), store.err().map(|error| error.to_string()));
             check("serving".into(), self.drain.is_ready(), None);
+            if let Some(found) = record::check(self.builder.operations.audit()) {
+                check(found.name, found.ok, found.detail);
+            }
             for status in self.jwks.status() {
                 let detail = status.error.map(|error| error.to_string());
                 check(format!("jwks:{}", status.name), status.keys.is_some(), detail);

@@ -4,3 +4,4 @@
 mod disk;
 mod failures;
 mod journal;
+mod tampered;

@@ -113,7 +113,6 @@ fn what_later_versions_will_have_is_refused_by_name() {
         ("[[guard]]\n", "guard"),
         ("[[app]]\n", "app"),
         ("[[risk]]\n", "risk"),
-        ("[audit]\n", "audit"),
         ("[store]\nshared = \"redis://127.0.0.1\"\n", "store.shared"),
         ("[[client]]\nname = \"c\"\nauth = { method = \"attestation\" }\n", "client[0].auth.method"),
         (

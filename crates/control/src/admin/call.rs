@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use store::Page;
 
 use super::table::Operation;
-use super::{Admin, Door, Refusal, access, idempotency};
+use super::{Admin, Door, Refusal, access, audited, idempotency};
+use crate::ClientAddress;
 use crate::backup::Backup;
 use crate::form::Form;
 use crate::oauth::{BodyError, collect, matches_tag};
@@ -57,15 +58,28 @@ pub(super) async fn run(
     (request, name): (Request, Option<String>),
 ) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let principal = access::enter(admin, door, operation, &parts).await?;
+    let principal = match access::enter(admin, door, operation, &parts).await {
+        Ok(principal) => principal,
+        Err(refusal) => {
+            let ip = parts.extensions.get::<ClientAddress>().map(|address| address.0);
+            admin.operations.refused("admin", refusal.code(), operation.map(|operation| operation.id), ip).await;
+            return Err(refusal);
+        }
+    };
     let operation = operation.ok_or_else(nowhere)?;
     let query = query(operation, parts.uri.query().unwrap_or_default())?;
     let body = read(admin, operation, &parts.headers, body).await?;
     let by = principal.label();
     let call = Call { admin: Arc::clone(admin), operation, by, headers: parts.headers, body, name, query };
     let changes = operation.method != Method::GET;
+    let audited = if changes && !operation.only_looks { Some(audited::begin(&call).await?) } else { None };
     let reply =
-        if operation.method == Method::POST { idempotency::run(&call).await? } else { (operation.run)(&call).await? };
+        if operation.method == Method::POST { idempotency::run(&call).await } else { (operation.run)(&call).await };
+    if let Some(audited) = audited {
+        let outcome = reply.as_ref().map(|reply| reply.status).map_err(Refusal::code);
+        audited::end(&call, audited, outcome).await;
+    }
+    let reply = reply?;
     if let (true, Some(server)) = (changes && reply.status.is_success(), &admin.server)
         && !server.settled().await
     {
@@ -113,6 +127,22 @@ fn nowhere() -> Refusal {
 }
 
 impl Call {
+    /// A call of another operation within one.
+    pub(super) fn new(
+        admin: &Arc<Admin>,
+        operation: &'static Operation,
+        by: String,
+        (headers, body): (HeaderMap, Bytes),
+        (name, query): (Option<String>, Form),
+    ) -> Self {
+        Self { admin: Arc::clone(admin), operation, by, headers, body, name, query }
+    }
+
+    /// The `{name}` of the path, if it has one.
+    pub(super) fn given_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     pub(super) fn operations(&self) -> &Operations {
         &self.admin.operations
     }

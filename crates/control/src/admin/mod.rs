@@ -1,6 +1,7 @@
 //! The admin API: one table of operations, from which routing, role checks and the `OpenAPI` document follow.
 
 mod access;
+mod audited;
 mod call;
 mod door;
 mod handlers;

@@ -222,6 +222,11 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::AdminTokenView>(&mut all, "AdminTokenView");
     add::<ops::CreateAdminToken>(&mut all, "CreateAdminToken");
     add::<ops::IssuedAdminToken>(&mut all, "IssuedAdminToken");
+    add::<ops::AuditEntryView>(&mut all, "AuditEntryView");
+    add::<ops::AuditProofView>(&mut all, "AuditProofView");
+    add::<ops::AuditCheckpointView>(&mut all, "AuditCheckpointView");
+    add::<ops::EraseSubject>(&mut all, "EraseSubject");
+    add::<ops::ErasedView>(&mut all, "ErasedView");
     add::<RequestView>(&mut all, "RequestView");
     add::<ExplainRequest>(&mut all, "ExplainRequest");
     add::<RouteQuestion>(&mut all, "RouteQuestion");

@@ -32,6 +32,8 @@ pub struct Operation {
     pub answer: Answer,
     /// The kind of resource it is about, for those that work alike on all kinds.
     pub(super) kind: Option<Kind>,
+    /// A POST that changes nothing.
+    pub(super) only_looks: bool,
     pub(super) run: Run,
 }
 
@@ -105,6 +107,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(apikeys());
     table.extend(keys_and_tokens());
     table.extend(admin_tokens());
+    table.extend(audit_log());
     table.extend(installation());
     table
 });
@@ -122,6 +125,7 @@ fn operation(method: Method, path: &str, id: &'static str, access: Access, run: 
         success: StatusCode::OK,
         answer: Answer::Empty,
         kind: None,
+        only_looks: false,
         run,
     }
 }
@@ -129,6 +133,11 @@ fn operation(method: Method, path: &str, id: &'static str, access: Access, run: 
 impl Operation {
     fn summary(mut self, summary: impl Into<String>) -> Self {
         self.summary = summary.into();
+        self
+    }
+
+    fn looks(mut self) -> Self {
+        self.only_looks = true;
         self
     }
 
@@ -340,6 +349,42 @@ fn admin_tokens() -> [Operation; 3] {
     ]
 }
 
+fn audit_log() -> [Operation; 5] {
+    let mut entries = operation(Method::GET, "/admin/v1/audit", "listAudit", OWNERS_AND_AUDITORS, |call| {
+        Box::pin(handlers::audit::list(call))
+    })
+    .summary(
+        "List entries of the audit log, newest first; open=true opens what is sealed in them, and is itself an entry",
+    )
+    .page("AuditEntryView");
+    entries.query =
+        &["limit", "cursor", "since", "until", "kind", "request_id", "client", "issuer", "subject", "ip", "open"];
+    [
+        entries,
+        operation(Method::GET, "/admin/v1/audit/{name}", "getAudit", OWNERS_AND_AUDITORS, |call| {
+            Box::pin(handlers::audit::get(call))
+        })
+        .summary("Get one entry by its index, with what is sealed in it opened; that is itself an entry")
+        .one("AuditEntryView"),
+        operation(Method::GET, "/admin/v1/audit/{name}/proof", "getAuditProof", READERS, |call| {
+            Box::pin(handlers::audit::proof(call))
+        })
+        .summary("Get the proof that an entry is in the log")
+        .one("AuditProofView"),
+        operation(Method::GET, "/admin/v1/audit-checkpoint", "getAuditCheckpoint", READERS, |call| {
+            Box::pin(handlers::audit::checkpoint(call))
+        })
+        .summary("Sign a checkpoint of all that is in the audit log now, and get it")
+        .one("AuditCheckpointView"),
+        operation(Method::POST, "/admin/v1/audit-erasures", "eraseAuditSubject", OWNERS, |call| {
+            Box::pin(handlers::audit::erase(call))
+        })
+        .summary("Destroy the key of a subject, so that nothing the audit log says of it can be read any more")
+        .takes("EraseSubject")
+        .one("ErasedView"),
+    ]
+}
+
 fn installation() -> [Operation; 9] {
     let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
         Box::pin(handlers::installation::requests(call))
@@ -354,12 +399,14 @@ fn installation() -> [Operation; 9] {
         })
         .summary("Say which policy decides for a caller, and why")
         .takes("ExplainRequest")
+        .looks()
         .one("Explanation"),
         operation(Method::POST, "/admin/v1/routes/explain", "explainRoute", EVERYBODY, |call| {
             Box::pin(handlers::installation::explain_route(call))
         })
         .summary("Say which targets would answer a request, in which order, why, and how each is doing")
         .takes("RouteQuestion")
+        .looks()
         .one("RouteExplanation"),
         operation(Method::POST, "/admin/v1/reload", "reload", WRITERS, |call| {
             Box::pin(handlers::installation::reload(call))

@@ -37,10 +37,17 @@ impl Oauth {
             (Ok(Returned::Again(url)), _) => page::redirect(&url),
             (Ok(Returned::Failed(what, error)), _) => {
                 tracing::warn!(target: "audit", reason = error.reason(), %error, "nobody signed in");
+                self.note_failed(error.reason(), asked.address).await;
                 self.failed(&what, &error)
             }
-            (Ok(Returned::SignedIn(..)), None) => lost(&SigninError::OtherBrowser),
-            (Err(error), _) => lost(&error),
+            (Ok(Returned::SignedIn(..)), None) => {
+                self.note_failed(SigninError::OtherBrowser.reason(), asked.address).await;
+                lost(&SigninError::OtherBrowser)
+            }
+            (Err(error), _) => {
+                self.note_failed(error.reason(), asked.address).await;
+                lost(&error)
+            }
         }
     }
 }

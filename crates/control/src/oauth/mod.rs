@@ -125,6 +125,11 @@ impl Oauth {
         }
     }
 
+    /// Write into the audit log that somebody did not get on.
+    pub(super) async fn note_failed(&self, reason: &str, ip: std::net::IpAddr) {
+        self.operations().refused("token_service", reason, None, Some(ip)).await;
+    }
+
     fn operations(&self) -> &Operations {
         &self.parts.operations
     }

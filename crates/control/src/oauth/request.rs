@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use base::RequestId;
+use base::{RequestId, Timestamp};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
@@ -23,6 +23,9 @@ use crate::{ClientAddress, ClientCertificate};
 pub(super) struct Visit {
     id: RequestId,
     span: tracing::Span,
+    audit: audit::Recorder,
+    at: Timestamp,
+    ip: Option<IpAddr>,
 }
 
 impl Visit {
@@ -32,16 +35,24 @@ impl Visit {
         let address = request.extensions().get().map_or_else(String::new, |ClientAddress(ip)| ip.to_string());
         let client = tracing::field::Empty;
         let span = tracing::info_span!("oauth", endpoint, request_id = %id, address, client);
-        Self { id, span }
+        let ip = request.extensions().get().map(|ClientAddress(ip)| *ip);
+        let (audit, at) = (oauth.operations().audit().clone(), oauth.operations().clock().now());
+        Self { id, span, audit, at, ip }
     }
 
     /// The answer, or the error in its place.
     pub(super) async fn answer(self, work: impl Future<Output = Result<Response, OauthError>>) -> Response {
         let answered = async {
-            work.await.unwrap_or_else(|error| {
-                tracing::info!(target: "audit", reason = error.reason(), "refused");
-                error.response()
-            })
+            match work.await {
+                Ok(response) => response,
+                Err(error) => {
+                    tracing::info!(target: "audit", reason = error.reason(), "refused");
+                    let (surface, reason) = ("token_service", error.reason());
+                    let (at, id, ip) = (self.at, Some(self.id.as_str()), self.ip);
+                    self.audit.failed(&audit::Failed { at, surface, id, reason, claimed: None, ip }).await;
+                    error.response()
+                }
+            }
         };
         let mut response = answered.instrument(self.span).await;
         if let Ok(id) = HeaderValue::from_str(self.id.as_str()) {

@@ -53,6 +53,8 @@ impl Oauth {
             self.revoke_ours(what, client, self.operations().clock().now().plus(super::REMEMBERED)).await?;
         }
         tracing::info!(target: "audit", family = family.id, "refresh token revoked by its client");
+        let event = audit::Event::new("token.revoked").by(client.name.as_str()).with("what", "refresh token");
+        self.operations().audit().noted(event.maybe("session", family.session.as_deref())).await;
         Ok(())
     }
 
@@ -66,6 +68,8 @@ impl Oauth {
         let until = token.expires_at().plus(super::CLOCKS_DIFFER);
         self.revoke_ours(what, client, until).await?;
         tracing::info!(target: "audit", "access token revoked by its client");
+        let event = audit::Event::new("token.revoked").by(client.name.as_str()).with("what", "token");
+        self.operations().audit().noted(event.with("jti", jti)).await;
         Ok(())
     }
 

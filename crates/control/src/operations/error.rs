@@ -61,12 +61,29 @@ pub enum OperationError {
     /// The vault could not do it.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// What would be done cannot be written into the audit log.
+    #[error("this cannot be written into the audit log, so it is not done: {0}")]
+    Audit(#[from] audit::AppendError),
+    /// The audit log cannot be read.
+    #[error(transparent)]
+    AuditLog(audit::LogError),
     /// A signing key could not be made or used.
     #[error(transparent)]
     Sign(#[from] SignError),
     /// A backup could not be made.
     #[error("the backup could not be made: {0}")]
     Backup(String),
+}
+
+impl From<audit::LogError> for OperationError {
+    fn from(error: audit::LogError) -> Self {
+        match error {
+            audit::LogError::Missing(index) => {
+                Self::NotFound { kind: "entry of the audit log", name: index.to_string() }
+            }
+            error => Self::AuditLog(error),
+        }
+    }
 }
 
 impl OperationError {
@@ -92,6 +109,8 @@ impl OperationError {
             Self::NotAllowed(_) => "not_allowed",
             Self::Store(error) => error.reason(),
             Self::Vault(error) => error.reason(),
+            Self::Audit(_) => "audit_unavailable",
+            Self::AuditLog(error) => error.reason(),
             Self::Sign(error) => error.reason(),
             Self::Backup(_) => "backup_failed",
         }
@@ -102,14 +121,14 @@ impl OperationError {
         match self {
             Self::Store(error) => error.who(),
             Self::Vault(error) => error.who(),
-            Self::Sign(_) | Self::Backup(_) => Who::Us,
+            Self::Sign(_) | Self::Audit(_) | Self::AuditLog(_) | Self::Backup(_) => Who::Us,
             _ => Who::Client,
         }
     }
 
     /// Whether the same call may succeed later without anybody changing it.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Store(error) if error.retryable())
+        matches!(self, Self::Audit(_)) || matches!(self, Self::Store(error) if error.retryable())
     }
 
     fn status(&self) -> StatusCode {
@@ -125,8 +144,8 @@ impl OperationError {
             | Self::Store(StoreError::TooLong { .. })
             | Self::Vault(VaultError::TooLong) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Store(StoreError::Full) => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Vault(_) | Self::Sign(_) | Self::Backup(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Store(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Vault(_) | Self::Sign(_) | Self::AuditLog(_) | Self::Backup(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

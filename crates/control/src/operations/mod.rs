@@ -2,6 +2,7 @@
 
 mod admin_tokens;
 mod apikeys;
+mod audit_log;
 mod clients;
 mod error;
 mod grants;
@@ -14,6 +15,7 @@ mod signing;
 mod tokens;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use base::{Clock, Name, RequestId, Rng, Secret};
@@ -24,6 +26,7 @@ use vault::Vault;
 
 pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
 pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
+pub use audit_log::{AuditCheckpointView, AuditEntryView, AuditFilter, AuditProofView, EraseSubject, ErasedView};
 pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateClient};
 pub use error::OperationError;
 pub(crate) use grants::{CodeHash, Redeemed};
@@ -66,6 +69,7 @@ pub struct Operations {
     changing: Mutex<()>,
     signing: signing::Cache,
     trial: Trial,
+    audit: audit::Recorder,
 }
 
 /// The configuration file, and what the files hold that it names for its clients: read once, not for every request.
@@ -129,6 +133,7 @@ impl Operations {
             changing: Mutex::new(()),
             signing: signing::Cache::default(),
             trial: Trial::default(),
+            audit: audit::Recorder::off(),
         }
     }
 
@@ -137,6 +142,17 @@ impl Operations {
     #[must_use]
     pub fn tried_by(self, refuses: impl Fn(&Config) -> Option<String> + Send + Sync + 'static) -> Self {
         Self { trial: Trial(Some(Box::new(refuses))), ..self }
+    }
+
+    /// Have what is done written into the audit log.
+    #[must_use]
+    pub fn recorded_by(self, audit: audit::Recorder) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// What writes the audit log.
+    pub fn audit(&self) -> &audit::Recorder {
+        &self.audit
     }
 
     /// The configuration file was read again.
@@ -157,6 +173,12 @@ impl Operations {
     /// What our tokens name as issuer and audience.
     pub fn external_url(&self) -> &str {
         &self.external_url
+    }
+
+    /// Write into the audit log that somebody was not let in.
+    pub(crate) async fn refused(&self, surface: &str, reason: &str, claimed: Option<&str>, ip: Option<IpAddr>) {
+        let failed = audit::Failed { at: self.clock.now(), surface, id: None, reason, claimed, ip };
+        self.audit.failed(&failed).await;
     }
 
     /// The store, for what only reads it.

@@ -119,6 +119,7 @@ impl Operations {
         let new = NewRevocation { what, not_before, expires_at, by: by.to_owned(), reason };
         let entry = self.store.revocations().revoke(new).await?;
         audit(&entry);
+        self.audit.noted(revoked("token.revoked", &entry)).await;
         Ok(view(&entry))
     }
 
@@ -154,6 +155,7 @@ impl Operations {
             other => other?,
         };
         tracing::info!(target: "audit", by, id = entry.seq, kind = entry.what.kind(), "revocation lifted");
+        self.audit.noted(revoked("revocation.lifted", &entry).with("lifted_by", by)).await;
         Ok(view(&entry))
     }
 
@@ -302,6 +304,16 @@ fn audit(entry: &Revocation) {
         target: "audit", by = entry.by, id = entry.seq, kind = entry.what.kind(), issuer = entry.what.issuer(),
         reason = entry.reason, "revoked"
     );
+}
+
+/// What the audit log says of a revocation: of whom under their key, of what else as it is.
+fn revoked(kind: &'static str, entry: &Revocation) -> audit::Event {
+    let event = audit::Event::new(kind).by(entry.by.as_str()).with("id", entry.seq).with("what", entry.what.kind());
+    let event = event.with("reason", entry.reason.as_str());
+    match &entry.what {
+        Revoke::Subject { issuer, subject } => event.about(issuer, subject),
+        what => event.with("issuer", what.issuer()).with("value", what.value()),
+    }
 }
 
 fn view(entry: &Revocation) -> RevocationView {

@@ -200,6 +200,12 @@ impl Operations {
         if let Some(claims) = claims.as_object_mut() {
             new.optional_claims(claims, scope.as_deref());
         }
+        let event = audit::Event::new("token.issued").by(new.client.name.as_str()).about(config::OWN_NAME, new.subject);
+        let event =
+            event.maybe("scope", scope.as_deref()).with("ttl", seconds).with("jti", URL_SAFE_NO_PAD.encode(jti));
+        let event = event.maybe("session", new.session).maybe("device", new.device).maybe("actor", new.actor);
+        // Before there is a token: one that nobody knows of must not be.
+        self.audit.happened(event).await?;
         let access_token = self.sign("at+jwt", &claims).await?;
         Ok(MintedToken {
             access_token,

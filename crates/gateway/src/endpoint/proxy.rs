@@ -27,10 +27,12 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let mut headers = edge::forwardable(&asked.head.headers);
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("vouchgate"));
     let method = asked.head.method.clone();
-    let request = upstream::proxied_request(to.inject.as_ref(), &to.origin, (method, &path), (headers, asked.body))
+    let mut leg = receipt.leg();
+    let recorded = leg.recorded(&to.label).await.map_err(|error| error.problem())?;
+    let inject = (to.inject.as_ref(), recorded);
+    let request = upstream::proxied_request(inject, &to.origin, (method, &path), (headers, asked.body))
         .map_err(|error| UpstreamError::from(error).problem())?;
     let call = Call { target: &to.target, label: &to.label, deadlines: to.deadlines, request, upgrade: None };
-    let mut leg = receipt.leg();
     let sent = upstream::send(&reservation, &mut leg, call).await;
     receipt.takes(leg);
     let response = sent.map_err(|error| error.problem())?;

@@ -11,12 +11,15 @@ use super::Receipt;
 use crate::Shared;
 use crate::authenticate::Caller;
 use crate::metrics::Label;
+use crate::recorded::{Entry, Recorded};
+use crate::upstream::UpstreamError;
 
 /// What one call shows. Dropped without [`Receipt::takes`], its answer was nobody's: what its provider counts is not known.
 pub(crate) struct Leg {
     shared: Arc<Shared>,
     id: RequestId,
     caller: Caller,
+    entry: Arc<Entry>,
     pub(super) provider: Option<Label>,
     pub(super) upstream: Duration,
     pub(super) usage: Option<Usage>,
@@ -30,6 +33,7 @@ impl Leg {
             shared: Arc::clone(&receipt.shared),
             id: receipt.id,
             caller: receipt.caller.clone(),
+            entry: receipt.entry(),
             provider: None,
             upstream: Duration::ZERO,
             usage: None,
@@ -47,6 +51,11 @@ impl Leg {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// See to it that the request is in the audit log before a key is opened for it.
+    pub(crate) async fn recorded(&self, provider: &Label) -> Result<Recorded, UpstreamError> {
+        Ok(self.entry.recorded(&self.shared, provider).await?)
     }
 
     /// The provider was called and answered, or failed, after this long.

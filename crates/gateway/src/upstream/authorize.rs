@@ -12,6 +12,7 @@ use super::{Credential, CredentialError, Signer, UpstreamError};
 use config::{ProviderDialect, ProviderKind};
 
 use crate::Shared;
+use crate::recorded::Recorded;
 use crate::snapshot::{Field, Provider};
 
 /// Google's field for an API key.
@@ -57,7 +58,11 @@ impl Scheme {
 }
 
 /// Set the fields that are configured for every request to `provider`.
-pub(crate) fn set_fields(provider: &Provider, headers: &mut HeaderMap) -> Result<(), CredentialError> {
+pub(crate) fn set_fields(
+    _recorded: Recorded,
+    provider: &Provider,
+    headers: &mut HeaderMap,
+) -> Result<(), CredentialError> {
     for (name, value) in &provider.fields {
         let value = match value {
             Field::Text(text) => text.clone(),
@@ -72,7 +77,7 @@ pub(crate) fn set_fields(provider: &Provider, headers: &mut HeaderMap) -> Result
 /// body are final, since some schemes sign them. Nothing stands between opening the key and sending it. Returns the access
 /// token that was used, if it was one.
 pub(crate) async fn authorize(
-    scheme: &Scheme,
+    (scheme, _recorded): (&Scheme, Recorded),
     credential: &Credential,
     origin: &str,
     request: &mut Request<Bytes>,

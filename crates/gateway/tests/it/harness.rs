@@ -220,6 +220,7 @@ impl World {
             egress: Egress::new(EgressConfig::default()).unwrap(),
             refresh: Arc::clone(&source) as Arc<dyn KeyRefresh>,
             records: Arc::clone(&records) as Arc<dyn Records>,
+            audit: audit::Recorder::off(),
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
             metrics: Metrics::register(&mut registry),
             drain: draining,

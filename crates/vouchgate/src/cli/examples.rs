@@ -199,6 +199,25 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate restore vouchgate.backup --drill --config vouchgate.toml     can it be restored? changes nothing",
         ],
     ),
+    ("audit", &["vouchgate audit verify", "vouchgate audit export audit.jsonl"]),
+    (
+        "audit verify",
+        &[
+            "vouchgate audit verify",
+            "vouchgate audit verify --checkpoint kept-elsewhere --key log.vkey",
+            "vouchgate audit verify --export audit.jsonl --key log.vkey",
+        ],
+    ),
+    (
+        "audit export",
+        &[
+            "vouchgate audit export audit.jsonl",
+            "vouchgate audit export november.jsonl --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z",
+        ],
+    ),
+    ("audit checkpoint", &["vouchgate audit checkpoint > kept-elsewhere"]),
+    ("audit proof", &["vouchgate audit proof 1234"]),
+    ("audit erase-subject", &["vouchgate audit erase-subject alice --issuer corp"]),
     ("openapi", &["vouchgate openapi > openapi-admin.json"]),
     ("schema", &["vouchgate schema > vouchgate.schema.json"]),
     (

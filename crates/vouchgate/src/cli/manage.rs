@@ -20,7 +20,7 @@ use control::credential::{FileHash, Kind};
 pub(super) use token::{key, token};
 
 /// One request to the operations on a place.
-async fn ask(
+pub(super) async fn ask(
     io: &mut Io<'_>,
     state: &StateArgs,
     (method, path): (Method, &str),
@@ -106,7 +106,7 @@ async fn switch(io: &mut Io<'_>, NamedArgs { name, state }: NamedArgs, way: &str
 }
 
 /// Say that something was done; with `--json`, print what it is now.
-fn done(io: &mut Io<'_>, json: bool, answer: &Value, said: &str) -> Outcome {
+pub(super) fn done(io: &mut Io<'_>, json: bool, answer: &Value, said: &str) -> Outcome {
     if json {
         io.json(answer)?;
     } else {

@@ -4,6 +4,7 @@
 //! to standard error; 0 done, 1 the answer is no, 2 wrong usage or could not run.
 
 pub mod args;
+mod audit;
 mod backup;
 mod check;
 mod dpop;
@@ -49,6 +50,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Cache(CacheCommand::Clear(state)) => manage::clear_cache(&state, io).await,
         Command::Backup(args) => backup::backup(&args, io).await,
         Command::Restore(args) => backup::restore(&args, io).await,
+        Command::Audit(command) => audit::run(command, io).await,
         Command::Openapi => io.json(&control::admin::openapi_document()).map(|()| Exit::Done),
         Command::Schema => io.json(&config::schema()).map(|()| Exit::Done),
         Command::Completions { shell } => completions(shell, io),

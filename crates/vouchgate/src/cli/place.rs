@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use audit::Recorder;
 use config::{Config, SecretRef};
 use control::admin::{Admin, Hosts, LocalApi, SOCKET_NAME};
+use control::recording::{self, Recording};
 use control::{Operations, Parts};
 use store::Store;
 use vault::{KeyFileError, MasterKey, Vault};
@@ -34,6 +36,7 @@ pub(super) struct Opened {
     /// What to ask.
     pub(super) api: Api,
     store: Option<Store>,
+    recorder: Recorder,
 }
 
 impl Place {
@@ -65,7 +68,7 @@ impl Place {
     pub(super) async fn open(&self, io: &mut Io<'_>) -> Result<Opened, Failure> {
         let socket = self.data_dir().join(SOCKET_NAME);
         if answers(&socket).await {
-            return Ok(Opened { api: Api::Running(socket), store: None });
+            return Ok(Opened { api: Api::Running(socket), store: None, recorder: Recorder::off() });
         }
         let store = self.store(io).await?;
         let opened = self.here(store.clone(), io).await;
@@ -78,6 +81,9 @@ impl Place {
     async fn here(&self, store: Store, io: &mut Io<'_>) -> Result<Opened, Failure> {
         let vault = Arc::new(self.vault(&store, io).await?);
         let url = control::external_url(&self.config.server);
+        let recording =
+            Recording { config: &self.config, store: &store, vault: &vault, clock: &io.clock, rng: &io.rng };
+        let recorder = recording::open(recording, None).await.map_err(failure)?;
         let operations = Operations::new(Parts {
             store: store.clone(),
             vault,
@@ -86,11 +92,12 @@ impl Place {
             file: Arc::clone(&self.config),
             external_url: url.clone(),
         })
+        .recorded_by(recorder.clone())
         .tried_by(move |config| wire::obstacle(config, &url));
         operations.signing_key_ensure().await.map_err(failure)?;
         let limit = self.config.limits.admin_body.as_usize();
         let admin = Admin::new(Arc::new(operations), None, Hosts::default(), limit);
-        Ok(Opened { api: Api::Here(Box::new(LocalApi::new(&admin))), store: Some(store) })
+        Ok(Opened { api: Api::Here(Box::new(LocalApi::new(&admin))), store: Some(store), recorder })
     }
 
     /// The vault. Its key is made on first use: where nothing has been sealed, none can be missing.
@@ -134,6 +141,9 @@ impl Place {
 impl Opened {
     /// Give the lock back. Only then is what was written safe from a command that follows at once.
     pub(super) async fn close(self) {
+        if let Some(log) = self.recorder.log() {
+            log.close();
+        }
         if let Some(store) = self.store {
             store.close().await;
         }

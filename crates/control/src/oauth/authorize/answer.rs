@@ -83,6 +83,9 @@ impl Oauth {
         let kept = self.operations().grant_put(GrantKind::Code, code.expose(), &body, ttl).await;
         kept.map_err(|error| unavailable(&error))?;
         tracing::info!(target: "audit", client = %body.client, sid = body.person.sid, "authorization code issued");
+        let event = audit::Event::new("consent.given").about(body.person.issuer.as_str(), &body.person.subject);
+        let event = event.with("client", body.client.as_str()).with("session", body.person.sid.as_str());
+        self.operations().audit().noted(event.with("scope", body.scopes.join(" "))).await;
         Ok(self.answer(&request.back, &[("code", code.expose())]))
     }
 
@@ -169,6 +172,8 @@ impl Oauth {
             self.code_location(request, person).await?
         } else {
             tracing::info!(target: "audit", client = %request.client, "the person refused");
+            let event = audit::Event::new("consent.refused").about(person.issuer.as_str(), &person.subject);
+            self.operations().audit().noted(event.with("client", request.client.as_str())).await;
             self.answer(&request.back, &[("error", "access_denied")])
         };
         if !request.back.uri.starts_with("http") {

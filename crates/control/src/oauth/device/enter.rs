@@ -92,6 +92,7 @@ impl Oauth {
             self.guesses.by_address.failed(NAME, asked.address, now);
             self.guesses.altogether.failed(NAME, EVERYWHERE, now);
             tracing::info!(target: "audit", "wrong user code");
+            self.note_failed("wrong_user_code", asked.address).await;
             let wrong = "That code is not right, or it is too old. Please look at your device again.";
             return Ok(self.form(&browser, None, Some(wrong)));
         };

@@ -90,6 +90,7 @@ impl Oauth {
         let ttl = self.operations().file().token.device_ttl.duration();
         let (device_code, user_code) = self.keep(&grant, ttl).await.map_err(|error| unavailable(&error))?;
         tracing::info!(target: "audit", "device authorization begun");
+        self.operations().audit().noted(audit::Event::new("device.begun").with("client", grant.client.as_str())).await;
         let page = format!("{}/oauth/device", external_url.trim_end_matches('/'));
         let body = json!({
             "device_code": device_code,
@@ -138,6 +139,10 @@ impl Oauth {
         let yes = person.is_some();
         let decision = person.map_or(Decision::Denied, |person| Decision::Approved { person });
         let client = kept.body.client.clone();
+        let mut event = audit::Event::new("device.decided").with("client", client.as_str()).with("approved", yes);
+        if let Decision::Approved { person } = &decision {
+            event = event.about(person.issuer.as_str(), &person.subject).with("session", person.sid.as_str());
+        }
         let body = DeviceGrant { decision, ..kept.body };
         match self.operations().grant_replace(GrantKind::Device, (grant, kept.revision), &body).await {
             Ok(()) => {}
@@ -145,6 +150,7 @@ impl Oauth {
             Err(error) => return Err(unavailable(&error)),
         }
         tracing::info!(target: "audit", %client, approved = yes, "device decided");
+        self.operations().audit().noted(event).await;
         let (title, text) = if yes {
             ("Your device is connected", "You can close this page and go back to your device.")
         } else {

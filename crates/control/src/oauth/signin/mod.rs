@@ -274,6 +274,12 @@ impl Oauth {
         let at = self.operations().clock().now();
         let person = SignedIn { issuer: settings.rules.name, subject, groups, auth_time, at, sid, upstream_sid };
         tracing::info!(target: "audit", issuer = %person.issuer, subject = person.subject, sid = person.sid, "signed in");
+        let event = audit::Event::new("signin.ok").about(person.issuer.as_str(), &person.subject);
+        self.operations()
+            .audit()
+            .happened(event.with("session", person.sid.as_str()))
+            .await
+            .map_err(OperationError::from)?;
         Ok((person, called))
     }
 

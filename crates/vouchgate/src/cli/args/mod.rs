@@ -3,6 +3,7 @@
 
 #![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
 
+mod audit;
 mod client;
 mod token;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
 pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
 pub use token::{KeyCommand, MintArgs, RevokeArgs, RotateArgs, TokenCommand};
 
@@ -78,6 +80,9 @@ pub enum Command {
     Backup(BackupArgs),
     /// Put a backup back, into a new data directory
     Restore(RestoreArgs),
+    /// The audit log: verify it, export it, prove what it says
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print the OpenAPI document of the admin API
     Openapi,
     /// Print the JSON Schema of the configuration file

@@ -1,0 +1,289 @@
+//! Entries are written once, straight into their bytes: one JSON object, on one line, whatever anybody called themselves.
+
+use base::Timestamp;
+use serde_json::Value;
+
+/// The longest text of others that is kept as it is, in bytes; what is longer is cut and ends with an ellipsis.
+const MAX_TEXT: usize = 512;
+
+/// An object that is being written.
+#[derive(Debug)]
+pub struct Object {
+    bytes: Vec<u8>,
+    first: bool,
+}
+
+impl Object {
+    /// An object with nothing in it yet.
+    pub fn new() -> Self {
+        let mut bytes = Vec::with_capacity(768);
+        bytes.push(b'{');
+        Self { bytes, first: true }
+    }
+
+    fn name(&mut self, name: &str) {
+        if !std::mem::take(&mut self.first) {
+            self.bytes.push(b',');
+        }
+        push_text(&mut self.bytes, name);
+        self.bytes.push(b':');
+    }
+
+    /// A text; a long one is cut.
+    pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        self.name(name);
+        if value.len() <= MAX_TEXT {
+            push_text(&mut self.bytes, value);
+        } else {
+            let cut = value.get(..value.floor_char_boundary(MAX_TEXT)).unwrap_or_default();
+            push_text(&mut self.bytes, &format!("{cut}\u{2026}"));
+        }
+        self
+    }
+
+    /// A text, if there is one.
+    pub fn maybe(&mut self, name: &str, value: Option<&str>) -> &mut Self {
+        match value {
+            Some(value) => self.text(name, value),
+            None => self,
+        }
+    }
+
+    /// A whole number.
+    pub fn number(&mut self, name: &str, value: impl Into<i128>) -> &mut Self {
+        self.name(name);
+        push_number(&mut self.bytes, value.into());
+        self
+    }
+
+    /// A whole number, if there is one.
+    pub fn maybe_number(&mut self, name: &str, value: Option<u64>) -> &mut Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
+
+    /// Yes; nothing is said where it is no.
+    pub fn flag(&mut self, name: &str, value: bool) -> &mut Self {
+        if value {
+            self.raw(name, b"true");
+        }
+        self
+    }
+
+    /// A moment.
+    pub fn time(&mut self, name: &str, at: Timestamp) -> &mut Self {
+        self.name(name);
+        self.bytes.push(b'"');
+        push_time(&mut self.bytes, at);
+        self.bytes.push(b'"');
+        self
+    }
+
+    /// JSON that this module has written.
+    pub(crate) fn raw(&mut self, name: &str, json: &[u8]) -> &mut Self {
+        self.name(name);
+        self.bytes.extend_from_slice(json);
+        self
+    }
+
+    /// Any JSON value.
+    pub fn value(&mut self, name: &str, value: &Value) -> &mut Self {
+        self.name(name);
+        push_value(&mut self.bytes, value);
+        self
+    }
+
+    /// The object, whole.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.push(b'}');
+        self.bytes
+    }
+}
+
+impl Default for Object {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Write a JSON value.
+pub(crate) fn push_value(out: &mut Vec<u8>, value: &Value) {
+    let mut between = false;
+    let mut comma = |out: &mut Vec<u8>| {
+        if std::mem::replace(&mut between, true) {
+            out.push(b',');
+        }
+    };
+    match value {
+        Value::String(text) => push_text(out, text),
+        Value::Array(items) => {
+            out.push(b'[');
+            for item in items {
+                comma(out);
+                push_value(out, item);
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => {
+            out.push(b'{');
+            for (name, member) in members {
+                comma(out);
+                push_text(out, name);
+                out.push(b':');
+                push_value(out, member);
+            }
+            out.push(b'}');
+        }
+        plain => out.extend_from_slice(plain.to_string().as_bytes()),
+    }
+}
+
+/// Write a JSON string in which nothing is left that a terminal, an editor or another reader of lines would act on: control
+/// characters of both sets, line and paragraph separators, and what turns the direction of text are escaped.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        for character in text.chars() {
+            push_char(out, character);
+        }
+    }
+    out.push(b'"');
+}
+
+fn push_char(out: &mut Vec<u8>, character: char) {
+    const HEX: [u8; 16] = *b"0123456789abcdef";
+    match character {
+        '"' | '\\' => out.extend_from_slice(&[b'\\', character as u8]),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\0'..='\u{1f}'
+        | '\u{7f}'..='\u{9f}'
+        | '\u{ad}'
+        | '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => {
+            out.extend_from_slice(b"\\u");
+            let code = u32::from(character);
+            let digit = |shift: u32| HEX.get((code >> shift & 15) as usize).copied().unwrap_or(b'0');
+            out.extend([12, 8, 4, 0].map(digit));
+        }
+        other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+fn push_number(out: &mut Vec<u8>, number: i128) {
+    let mut digits = [0u8; 40];
+    let mut rest = number.unsigned_abs();
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        used += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend(digits.iter().skip(40 - used));
+}
+
+/// RFC 3339 in UTC with milliseconds, as `Timestamp::rfc3339` has it, without its allocations: there are two in each request.
+fn push_time(out: &mut Vec<u8>, at: Timestamp) {
+    let (days, millis) = (at.as_millis().div_euclid(86_400_000), at.as_millis().rem_euclid(86_400_000));
+    // Civil from days: years begin in March, so that the day that is sometimes there comes last.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day = shifted.rem_euclid(146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    if !(0..=9999).contains(&year) {
+        out.extend_from_slice(at.rfc3339().as_bytes());
+        return;
+    }
+    let mut part = |value: i64, width: u32, before: &[u8]| {
+        out.extend_from_slice(before);
+        for place in (0..width).rev() {
+            out.push(b'0' + u8::try_from(value / 10i64.pow(place) % 10).unwrap_or(0));
+        }
+    };
+    part(year, 4, b"");
+    part(month, 2, b"-");
+    part(date, 2, b"-");
+    part(millis / 3_600_000, 2, b"T");
+    part(millis / 60_000 % 60, 2, b":");
+    part(millis / 1000 % 60, 2, b":");
+    part(millis % 1000, 3, b".");
+    out.push(b'Z');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_object_says_what_it_was_told_and_nothing_of_what_it_was_not() {
+        let mut object = Object::new();
+        object.text("a", "x").maybe("b", None).maybe("c", Some("y")).number("d", -7).maybe_number("e", None);
+        object.flag("f", false).flag("g", true).value("h", &serde_json::json!({"i": [1, null, "z"]}));
+        let bytes = object.finish();
+        assert_eq!(bytes, br#"{"a":"x","c":"y","d":-7,"g":true,"h":{"i":[1,null,"z"]}}"#);
+    }
+
+    #[test]
+    fn nothing_anybody_calls_themselves_leaves_its_line_or_its_string() {
+        let hostile = "a\r\n{\"v\":1}\u{1b}[2J\u{9b}2J\"\\\u{2028}\u{202e}evil\u{feff}\u{0}\u{7f}";
+        let mut object = Object::new();
+        object.text(hostile, hostile);
+        let bytes = object.finish();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(!text.contains(|c: char| c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c)), "{text}");
+        let read: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(read, serde_json::json!({ hostile: hostile }));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let mut object = Object::new();
+        object.text("a", &"\u{1f600}".repeat(1000));
+        let bytes = object.finish();
+        assert!(bytes.len() < 600);
+        let read: Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(read["a"].as_str().unwrap().ends_with('\u{2026}'));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back_as_it_was(text in any::<String>()) {
+            let mut out = Vec::new();
+            push_text(&mut out, &text);
+            prop_assert!(out.iter().all(|byte| *byte >= b' ' && *byte != 0x7f));
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn a_moment_is_written_as_everywhere_else(millis in -62_135_596_800_000i64..253_402_300_799_999) {
+            let mut out = Vec::new();
+            push_time(&mut out, Timestamp::from_millis(millis));
+            prop_assert_eq!(String::from_utf8(out).unwrap(), Timestamp::from_millis(millis).rfc3339());
+        }
+
+        #[test]
+        fn a_number_is_written_in_decimal(number in any::<i128>()) {
+            let mut out = Vec::new();
+            push_number(&mut out, number);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Arguments of `audit ...`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::StateArgs;
+
+/// `audit ...`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Say whether the audit log, or an export of it, says what it said; offline; the verdict is one JSON object
+    Verify(AuditVerifyArgs),
+    /// Write entries and what verifies them into one file
+    Export(AuditExportArgs),
+    /// Sign a checkpoint of all that is in the log now, and print it
+    Checkpoint(StateArgs),
+    /// Print the proof that an entry is in the log
+    Proof {
+        /// The entry's index, from 0
+        #[arg(value_name = "INDEX")]
+        index: u64,
+        /// Where the log is
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Destroy a subject's key: nothing the log says of it can be read any more, by anybody
+    EraseSubject(EraseArgs),
+}
+
+/// Options of `audit verify`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditVerifyArgs {
+    /// An export, instead of the log where it lies
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "config"])]
+    pub export: Option<PathBuf>,
+    /// A checkpoint that was kept elsewhere; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Vec<PathBuf>,
+    /// The key that counts, as text or in a file [default: the one the log itself names]
+    #[arg(long, value_name = "VKEY")]
+    pub key: Option<String>,
+    /// Where the log is
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Options of `audit export`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditExportArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// From the first entry at or after this moment on, as RFC 3339 writes it
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Up to the last entry before this moment
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Where the log is
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Options of `audit erase-subject`.
+#[derive(Debug, Clone, Args)]
+pub struct EraseArgs {
+    /// The subject
+    #[arg(value_name = "SUBJECT")]
+    pub subject: String,
+    /// The configured name of its issuer [default: vouchgate]
+    #[arg(long, value_name = "NAME")]
+    pub issuer: Option<String>,
+    /// Where the log is
+    #[command(flatten)]
+    pub state: StateArgs,
+}
