@@ -121,11 +121,11 @@ impl Breaker {
             return false;
         }
         if self.until.load(Ordering::Acquire) != 0 {
-            return probe && self.open(rules, now);
+            return probe && self.open(rules, now, true);
         }
         self.window.add(now, rules.window, Counts { calls: 1, marked: 1 });
         let row = self.consecutive.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        row >= rules.consecutive && self.open(rules, now) || self.is_over(rules, now)
+        row >= rules.consecutive && self.open(rules, now, false) || self.is_over(rules, now)
     }
 
     /// A call took too long: a failure to the rate, but not one in a row.
@@ -144,13 +144,21 @@ impl Breaker {
 
     fn is_over(&self, rules: &Rules, now: u64) -> bool {
         let Counts { calls, marked } = self.window.counts(now, rules.window);
-        calls >= rules.minimum_calls && marked * 100 >= rules.failure_rate * calls && self.open(rules, now)
+        calls >= rules.minimum_calls && marked * 100 >= rules.failure_rate * calls && self.open(rules, now, false)
     }
 
-    fn open(&self, rules: &Rules, now: u64) -> bool {
-        let times = self.opened.fetch_add(1, Ordering::AcqRel).min(16);
+    /// Open it: for a probe that failed anew, else unless it is open already. Of calls that fail at the same moment one opens
+    /// it, so that they do not count as so many times.
+    fn open(&self, rules: &Rules, now: u64, probe: bool) -> bool {
+        let times = self.opened.load(Ordering::Acquire).min(16);
         let wait = rules.open_for.saturating_mul(1 << times).min(rules.max_open).max(1);
-        self.until.store(now.saturating_add(wait), Ordering::Release);
+        let until = now.saturating_add(wait).max(1);
+        if probe {
+            self.until.store(until, Ordering::Release);
+        } else if self.until.compare_exchange(0, until, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
+        self.opened.fetch_add(1, Ordering::AcqRel);
         self.consecutive.store(0, Ordering::Relaxed);
         self.window.clear();
         true
@@ -245,6 +253,23 @@ mod tests {
         let (breaker, rules) = (Breaker::default(), Rules { enabled: false, ..RULES });
         assert!((0..100).all(|now| !breaker.failed(&rules, now, false) && !breaker.was_slow(&rules, now, false)));
         assert_eq!(breaker.position(100), Position::Closed);
+    }
+
+    #[test]
+    fn racing_failures_open_it_once() {
+        for _ in 0..50 {
+            let breaker = Breaker::default();
+            let opened = AtomicU32::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let times = (0..20).filter(|_| breaker.failed(&RULES, 1, false)).count();
+                        opened.fetch_add(u32::try_from(times).expect("few"), Ordering::Relaxed);
+                    });
+                }
+            });
+            assert_eq!((opened.into_inner(), breaker.position(1)), (1, Position::Open(10_000)));
+        }
     }
 
     #[test]

@@ -292,6 +292,16 @@ async fn a_target_that_takes_too_long_is_given_up_for_the_next() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_takes_longer_than_its_target_may_counts_against_its_provider() {
+    let lines = "targets = [{ provider = \"a\", model = \"x\", timeout = { total = \"50ms\" } }, { provider = \"b\", model = \"y\" }]";
+    let (first, _second, world) = two("breaker = { consecutive = 1 }", lines).await;
+    first.push(Answer::json(200, &completion("late")).hold_head(&Gate::closed()));
+    assert_eq!(chat(&world).await.header("x-vouchgate-attempts"), "2");
+    assert!(world.metrics().contains("vouchgate_breaker_state{provider=\"a\",key=\"none\"} 2"), "{}", world.metrics());
+    assert_eq!(chat(&world).await.header("x-vouchgate-attempts"), "1", "it is left alone");
+}
+
+#[tokio::test]
 async fn a_model_that_is_gone_is_passed_over_and_its_provider_is_not() {
     let lines = "targets = [{ provider = \"a\", model = \"gone\" }, { provider = \"a\", model = \"y\" }]\nretry = { on = [404] }";
     let (first, _second, world) = two("breaker = { consecutive = 2 }", lines).await;

@@ -17,6 +17,9 @@ use crate::metrics::{Label, Metrics};
 use crate::settle::Receipt;
 use crate::snapshot::{Hedging, Provider};
 
+/// However quick a target mostly is: what a moment's delay on the way makes of it is not slow.
+const SOONEST: Duration = Duration::from_millis(10);
+
 /// What came of one turn: the call that ended it, and one beside it that had failed before.
 pub(super) struct Ended {
     pub(super) earlier: Option<Box<(usize, Failed)>>,
@@ -57,7 +60,9 @@ pub(super) async fn two<E: Exchange>(
     (hedging, after): (&Hedging, Duration),
 ) -> Ended {
     let stores = |provider: &Provider, model: &str| calls.exchange.stores(provider, model);
-    hedging.budget.earn(hedging.rules.budget);
+    if turns.is_first() {
+        hedging.budget.earn(hedging.rules.budget);
+    }
     let clock = Arc::clone(&receipt.shared().clock);
     let metrics = Arc::clone(&receipt.shared().metrics);
     let begun = clock.monotonic();
@@ -105,7 +110,8 @@ fn after<E: Exchange>(hedging: &Hedging, calls: &Calls<'_, E>, called: &Called<'
         HedgeAfter::Percentile(percent) => {
             let state = calls.plan.state(called.index)?;
             let now = called.provider.keys.care().states.now();
-            state.within(calls.exchange.streams(), now, percent).map(Duration::from_millis)
+            let within = state.within(calls.exchange.streams(), now, percent)?;
+            Some(Duration::from_millis(within).max(SOONEST))
         }
     }
 }

@@ -105,6 +105,11 @@ impl<'p> Turns<'p> {
         self.made < self.plan.attempts()
     }
 
+    /// Whether the call that has its turn is the request's first.
+    pub(super) fn is_first(&self) -> bool {
+        self.made == 1
+    }
+
     /// Another target, to be called beside the one that has been called already with `first`: one that was not tried, that
     /// may be called now without waiting, with another key (unless `same_key`), and that would keep nothing.
     pub(super) fn beside(
