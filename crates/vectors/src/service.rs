@@ -17,7 +17,8 @@ family() { for task in /proc/$pid/task/*; do echo $pid $(cat $task/children); do
 end() { if [ -n "$pid" ]; then kill -CONT $(family); kill -"$1" $pid; wait $pid; pid=; fi 2>/dev/null; }
 while read -r order; do
     case $order in
-        start) "$@" </dev/null & pid=$! ;;
+        # Said first: what the server says once it runs comes after it.
+        start) echo "keeper: start" >&2; "$@" </dev/null & pid=$!; continue ;;
         stop) end INT ;;
         crash) end QUIT ;;
         kill) end KILL ;;
