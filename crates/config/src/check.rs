@@ -212,7 +212,7 @@ impl<'a> World<'a> {
         if model.hedge.as_ref().is_none_or(|hedge| hedge.same_key) {
             return;
         }
-        let asked = |target: &&Target| target.provider.as_str() != OWN_NAME;
+        let asked = |target: &&Target| target.shadow.is_none() && target.provider.as_str() != OWN_NAME;
         let mut names: Vec<&str> = model.targets.iter().filter(asked).map(|target| target.provider.as_str()).collect();
         let several = names.len() > 1;
         names.dedup();

@@ -1,11 +1,11 @@
-//! Asking another target beside one that takes long.
+//! Asking beside: another target where the first takes long, and a copy of a request for a target nobody hears.
 
 use std::fmt;
 use std::str::FromStr;
 
 use base::Span;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::fault::{Code, Faults};
 use crate::text::{ValueError, text_value};
@@ -77,11 +77,58 @@ impl fmt::Display for HedgeAfter {
     }
 }
 
+/// A share from 0 to 1, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(i32);
+
+impl Share {
+    /// As a number.
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(self.as_f64())
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = f64::deserialize(from)?.clamp(-1000.0, 1000.0);
+        #[allow(clippy::cast_possible_truncation)] // it is within a thousand millions
+        let millionths = (number * 1e6).round() as i32;
+        Ok(Self(millionths))
+    }
+}
+
 impl Model {
     /// What is wrong with how it asks beside.
     pub(crate) fn beside_alone(&self, faults: &mut Faults) {
+        for (index, target) in self.targets.iter().enumerate() {
+            let Some(share) = target.shadow else { continue };
+            let at = |key: &str| format!("targets[{index}].{key}");
+            if !(1..=1_000_000).contains(&share.0) {
+                faults
+                    .add(at("shadow"), Code::BadValue, "a number above 0, up to 1, belongs here")
+                    .hint("0.05 is five requests in a hundred");
+            }
+            if target.provider.as_str() == OWN_NAME {
+                faults.add(at("shadow"), Code::Conflict, "the built-in model has nothing to show");
+            }
+            for (key, given) in [("canary", target.canary.is_some()), ("weight", target.weight.is_some())] {
+                if given {
+                    faults.add(at(key), Code::Conflict, "a shadow's answers are nobody's: it has no share of them");
+                }
+            }
+        }
         let Some(hedge) = &self.hedge else { return };
-        let asked: Vec<_> = self.targets.iter().filter(|target| target.provider.as_str() != OWN_NAME).collect();
+        let asked: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|target| target.shadow.is_none() && target.provider.as_str() != OWN_NAME)
+            .collect();
         if asked.len() < 2 {
             faults
                 .add("hedge", Code::Conflict, "there is no other target to ask beside the first")

@@ -48,7 +48,7 @@ pub use client::{Client, CredentialHeader, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
 pub use cloud::{Entra, FieldText, FieldValue, PathName};
 pub use fault::{Code, Fault};
-pub use hedge::{Hedge, HedgeAfter};
+pub use hedge::{Hedge, HedgeAfter, Share};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
 pub use model::{Model, OnUnsupported, Retry, Target, Timeout};
 pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};

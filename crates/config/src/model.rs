@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::ModelCache;
-use crate::hedge::Hedge;
+use crate::hedge::{Hedge, Share};
 use crate::routing::{Sticky, Strategy, When};
 use crate::text::{NameText, SpanText};
 
@@ -74,6 +74,11 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub canary: Option<u32>,
+    /// It gets a copy of this share of the requests, from 0 to 1, beside the targets that answer; what it says is measured
+    /// and nobody hears it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    pub shadow: Option<Share>,
     /// The most calls at once. Absent: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]

@@ -5,7 +5,6 @@ const KEYS: &[(&str, &str)] = &[
     ("app", "apps and attestation"),
     ("budget", "budgets"),
     ("guard", "guards"),
-    ("model.targets.shadow", "mirrored requests"),
     ("policy.guard", "guards"),
     ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),

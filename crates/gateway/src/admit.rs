@@ -115,6 +115,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Leave for a copy of the request, whose answer nobody hears: of the same permit, with nobody's places and nothing of
+    /// anybody's budget.
+    pub(crate) fn mirrored(&self) -> Self {
+        Self { permit: self.permit.clone(), _slots: Vec::new() }
+    }
+
     /// What allowed it.
     pub fn permit(&self) -> &Permit {
         &self.permit

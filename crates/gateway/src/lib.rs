@@ -20,6 +20,7 @@ mod recorded;
 mod relay;
 mod route;
 mod settle;
+mod shadow;
 mod single_use;
 mod snapshot;
 mod trace;
@@ -52,6 +53,7 @@ pub use policy::Permit;
 pub use problem::Surface;
 pub use route::{Explained, ExplainedKey, ExplainedTarget, Question, explain};
 pub use settle::Records;
+pub use shadow::Background;
 pub use single_use::SingleUse;
 pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable, own_figures};
 pub use trace::TARGET as SPAN_TARGET;
@@ -91,6 +93,8 @@ pub struct Deps {
     pub nonces: Arc<Nonces>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where work goes that no request waits for.
+    pub background: Arc<dyn Background>,
     /// `true` once open streams are to end, each with an error event.
     pub drain: watch::Receiver<bool>,
 }
@@ -112,6 +116,8 @@ struct Shared {
     nonces: Arc<Nonces>,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<bool>,
+    /// Copies of requests for targets that nobody hears.
+    shadows: shadow::Shadows,
     /// Of providers that take tokens instead of keys.
     access_tokens: upstream::AccessTokens,
     limiter: Limiter,
@@ -169,6 +175,7 @@ impl Gateway {
             nonces: deps.nonces,
             metrics: deps.metrics,
             drain: deps.drain,
+            shadows: shadow::Shadows::new(deps.background),
         };
         Self { shared: Arc::new(shared) }
     }

@@ -94,6 +94,25 @@ struct BesideLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    model: Label,
+    target: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowTimeLabels {
+    model: Label,
+    target: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowTokenLabels {
+    direction: &'static str,
+    target: String,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The data plane's metrics.
@@ -111,6 +130,9 @@ pub struct Metrics {
     cache: Family<CacheLabels, Counter>,
     hedges: Family<BesideLabels, Counter>,
     cancelled: Family<UpstreamLabels, Counter>,
+    shadows: Family<ShadowLabels, Counter>,
+    shadow_time: Histograms<ShadowTimeLabels>,
+    shadow_tokens: Family<ShadowTokenLabels, Counter>,
 }
 
 /// One open stream; counts down when dropped.
@@ -134,6 +156,9 @@ impl Metrics {
             cache: Family::default(),
             hedges: Family::default(),
             cancelled: Family::default(),
+            shadows: Family::default(),
+            shadow_time: Family::new_with_constructor(long),
+            shadow_tokens: Family::default(),
         };
         registry.register(
             "requests",
@@ -160,6 +185,12 @@ impl Metrics {
         let help =
             "Calls dropped because another target answered first, by provider: what it counts for them is not known";
         registry.register("upstream_cancelled", help, metrics.cancelled.clone());
+        let help = "Copies of requests for targets that nobody hears, by model, target and result (ok, or why not)";
+        registry.register("shadow", help, metrics.shadows.clone());
+        let help = "Time that such a copy took to the end of its answer";
+        registry.register_with_unit("shadow_duration", help, Unit::Seconds, metrics.shadow_time.clone());
+        let help = "Tokens used by such copies, by direction and target: no caller's";
+        registry.register("shadow_tokens", help, metrics.shadow_tokens.clone());
         Arc::new(metrics)
     }
 
@@ -212,6 +243,22 @@ impl Metrics {
         self.cancelled.get_or_create(&UpstreamLabels { provider: provider.clone() }).inc();
     }
 
+    /// Count a copy for a target that nobody hears.
+    pub(crate) fn shadowed(&self, model: &Label, of: (&Name, &str), result: &'static str) {
+        self.shadows.get_or_create(&ShadowLabels { model: model.clone(), target: target(of), result }).inc();
+    }
+
+    pub(crate) fn shadow_took(&self, model: &Label, of: (&Name, &str), took: Duration) {
+        let labels = ShadowTimeLabels { model: model.clone(), target: target(of) };
+        self.shadow_time.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn shadow_tokens(&self, direction: &'static str, of: (&Name, &str), count: u64) {
+        if count > 0 {
+            self.shadow_tokens.get_or_create(&ShadowTokenLabels { direction, target: target(of) }).inc_by(count);
+        }
+    }
+
     pub(crate) fn stream_opened(self: &Arc<Self>) -> OpenStream {
         self.streams_open.inc();
         OpenStream(Arc::clone(self))
@@ -222,6 +269,11 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.streams_open.dec();
     }
+}
+
+/// A target of the configuration's, as metrics name it.
+fn target((provider, model): (&Name, &str)) -> String {
+    format!("{provider}/{model}")
 }
 
 /// From ten microseconds, which is where this gateway wants to be.

@@ -15,7 +15,7 @@ use policy::Permit;
 
 pub use self::explain::{Explained, ExplainedKey, ExplainedTarget, Question, explain};
 pub(crate) use self::facts::{Conditions, Facts};
-use self::order::order;
+use self::order::{order, shadows};
 use crate::authenticate::Caller;
 use crate::health::{Choice, TargetState};
 use crate::metrics::Label;
@@ -91,6 +91,21 @@ impl Plan {
         }
         let now = self.targets().iter().find_map(ModelTarget::now).unwrap_or(0);
         (order(model, facts, caller.client(), (choice, now)).tried, choice)
+    }
+
+    /// Whether any target gets copies of requests.
+    pub(crate) fn has_shadows(&self) -> bool {
+        match &self.targets {
+            Targets::Configured(model) => model.routes.iter().any(|route| route.shadow.is_some()),
+            Targets::Direct(_) => false,
+        }
+    }
+
+    /// The targets that get a copy of a request of this caller's.
+    pub(crate) fn shadows(&self, facts: &Facts<'_>, caller: &Caller, rng: &dyn Rng) -> Vec<usize> {
+        let Targets::Configured(model) = &self.targets else { return Vec::new() };
+        let sticky = model.sticky.as_ref().and_then(|by| facts.sticky(by, caller));
+        shadows(model, facts, caller.client(), Choice { sticky, rng })
     }
 
     /// How the `index`-th target has been doing, where the configuration names it.

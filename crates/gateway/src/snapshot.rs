@@ -173,6 +173,8 @@ pub(crate) struct Route {
     pub(crate) when: Option<Conditions>,
     pub(crate) weight: u32,
     pub(crate) canary: Option<u32>,
+    /// The share of the requests it gets a copy of.
+    pub(crate) shadow: Option<f64>,
     /// The most calls at once.
     pub(crate) concurrency: Option<u32>,
     /// What its tokens cost, where that is known.
@@ -432,6 +434,7 @@ impl Route {
             when: Conditions::compile(&config.when),
             weight: config.weight.unwrap_or(1),
             canary: config.canary,
+            shadow: config.shadow.map(config::Share::as_f64),
             concurrency: config.concurrency,
             price,
             timeout: config.timeout.clone(),
@@ -442,7 +445,7 @@ impl Route {
 impl Route {
     /// Whether it is for every request, in its turn.
     pub(crate) fn is_plain(&self) -> bool {
-        self.when.is_none() && self.canary.is_none()
+        self.when.is_none() && self.canary.is_none() && self.shadow.is_none()
     }
 }
 

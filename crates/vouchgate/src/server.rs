@@ -185,8 +185,7 @@ impl Server {
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
 
-        let drain = Drain::new();
-        let admin_drain = Drain::new();
+        let (drain, admin_drain) = (Drain::new(), Drain::new());
         let mut registry = Registry::default();
         let heard = Arc::<EventCounts>::default();
         builder.states.register(&mut registry);
@@ -205,6 +204,7 @@ impl Server {
             nonces: Arc::clone(&proofs.nonces),
             metrics: Metrics::register(&mut registry),
             drain: drain.ending(),
+            background: Arc::new(tasks.clone()),
         };
         let gateway = Gateway::new(Arc::clone(&snapshot), deps);
         let limits = &config.limits;

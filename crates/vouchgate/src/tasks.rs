@@ -73,6 +73,12 @@ impl Tasks {
     }
 }
 
+impl gateway::Background for Tasks {
+    fn run(&self, work: futures_util::future::BoxFuture<'static, ()>) {
+        self.spawn_to_completion(work);
+    }
+}
+
 impl StopTasks {
     /// Tell every task to stop.
     pub fn stop(&self) {

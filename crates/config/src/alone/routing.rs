@@ -17,14 +17,15 @@ impl Model {
         let mut canaries = 0;
         for (index, target) in self.targets.iter().enumerate() {
             let at = |key: &str| format!("targets[{index}].{key}");
-            if target.weight.is_some() && !weighted {
+            if target.weight.is_some() && !weighted && target.shadow.is_none() {
                 faults
                     .add(at("weight"), Code::Conflict, "weights mean nothing to this strategy")
                     .hint("add strategy = \"weighted\"");
             }
-            match target.canary {
-                Some(percent) => canaries += percent,
-                None => ordinary += 1,
+            match (target.canary, target.shadow) {
+                (Some(percent), _) => canaries += percent,
+                (None, Some(_)) => {}
+                (None, None) => ordinary += 1,
             }
             target.when_alone(&at("when"), faults);
             timeout_alone(&target.timeout, &at("timeout"), faults);
@@ -34,7 +35,7 @@ impl Model {
         }
         if ordinary == 0 {
             faults
-                .add("targets", Code::Conflict, "every target is a canary")
+                .add("targets", Code::Conflict, "every target is a canary or a shadow")
                 .hint("one has to take the other requests");
         }
         if canaries > 100 {

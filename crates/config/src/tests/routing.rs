@@ -107,10 +107,33 @@ fn a_hedge_needs_another_target_with_another_key_and_an_attempt_for_it() {
     let one = "{ provider = \"a\", model = \"x\" }";
     let at = ["7:9 conflict model[0].hedge"];
     let echo = "{ provider = \"vouchgate\", model = \"echo\" }";
-    for targets in [one.to_owned(), format!("{one}, {echo}")] {
+    let shadow = "{ provider = \"a\", model = \"y\", shadow = 0.1 }";
+    for targets in [one.to_owned(), format!("{one}, {echo}"), format!("{one}, {shadow}")] {
         assert_eq!(faults(&format!("targets = [{targets}]\nhedge = {{ after = \"2s\" }}")), at, "{targets}");
     }
     let other = "{ provider = \"a\", model = \"y\" }";
     assert_eq!(faults(&format!("targets = [{one}, {other}]\nhedge = {{ after = \"2s\" }}")), at, "one key");
     good(&model(&format!("targets = [{one}, {other}]\nhedge = {{ after = \"2s\", same_key = true }}")));
+}
+
+#[test]
+fn a_shadow_has_a_share_and_stands_beside_a_target_that_answers() {
+    let shadow = |more: &str| format!("{{ provider = \"a\", model = \"x\", {more} }}");
+    let one = "{ provider = \"a\", model = \"y\" }";
+    for share in ["0.05", "1", "1.0", "0.000001"] {
+        good(&model(&format!("targets = [{one}, {}]", shadow(&format!("shadow = {share}")))));
+    }
+    for share in ["0", "-0.1", "1.01", "5", "1e300", "nan", "inf"] {
+        let told = faults(&format!("targets = [{one}, {}]", shadow(&format!("shadow = {share}"))));
+        assert_eq!(told, ["6:85 bad_value model[0].targets[1].shadow"], "{share}");
+    }
+    assert_eq!(faults(&format!("targets = [{}]", shadow("shadow = 0.5"))), ["6:11 conflict model[0].targets"]);
+    assert_eq!(
+        faults(&format!("targets = [{one}, {}]", shadow("shadow = 0.5, canary = 5"))),
+        ["6:99 conflict model[0].targets[1].canary"]
+    );
+    assert_eq!(
+        faults(&format!("targets = [{one}, {{ provider = \"vouchgate\", model = \"echo\", shadow = 0.5 }}]")),
+        ["6:96 conflict model[0].targets[1].shadow"]
+    );
 }

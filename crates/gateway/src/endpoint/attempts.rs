@@ -3,6 +3,7 @@
 mod call;
 mod first;
 mod hedge;
+pub(crate) mod mirror;
 mod turns;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use self::call::Calls;
 use self::hedge::Ended;
+use self::mirror::Copied;
 use self::turns::{Turn, Turns};
 use super::request_problem;
 use super::within::Makes;
@@ -55,6 +57,11 @@ pub(crate) trait Exchange: Sync {
     /// Whether asking for it twice at once does nothing twice, but that two answer: nothing is made or run at the provider.
     fn repeatable(&self) -> bool {
         false
+    }
+
+    /// A copy that outlives the request, for a target that nobody hears; `None` where there is none.
+    fn copied(&self) -> Option<Copied> {
+        None
     }
 
     /// The providers that hold all that the request names, if it names anything stored: nobody else can answer it.
@@ -245,7 +252,12 @@ pub(crate) async fn run<E: Exchange>(
             }
         };
         let error = match outcome {
-            Ok(answer) => return Ok(trail.told(answer)),
+            Ok(answer) => {
+                if answer.status.is_success() {
+                    mirror::begin(exchange, plan, reservation, receipt);
+                }
+                return Ok(trail.told(answer));
+            }
             Err(error) => error,
         };
         let twice = error.may_have_been_done()

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use base::Name;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use llm::catalogue::Overflow;
@@ -13,6 +14,7 @@ use llm::{Dialect, Options, RequestError, Translation};
 use net::UpstreamBody;
 use policy::{Ask, Permit, Target, Tools};
 
+use super::attempts::mirror::{Copied, MOST_HELD};
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::cached::{self, Looked};
 use super::within::{self, Makes};
@@ -165,6 +167,18 @@ impl Exchange for Inference<'_> {
 
     fn holders(&self) -> Option<&[Name]> {
         self.holders
+    }
+
+    fn copied(&self) -> Option<Copied> {
+        let (head, body, seen) = (self.head.clone(), self.body.clone(), self.seen.clone());
+        let (dialect, drops, now, limit) = (self.dialect, self.drops, self.now, self.limit.min(MOST_HELD));
+        Some(Box::new(move |mirror| {
+            async move {
+                let (head, body, seen) = (&head, &body, &seen);
+                mirror.made(&Inference { dialect, head, body, seen, holders: None, drops, limit, now }).await;
+            }
+            .boxed()
+        }))
     }
 
     fn repeatable(&self) -> bool {

@@ -10,6 +10,7 @@ mod stream;
 use base::{Problem, RequestId};
 use bytes::Bytes;
 use config::ResponseFormat;
+use futures_util::FutureExt;
 use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use llm::model::{Json, Message, Output, Part, Role};
@@ -24,6 +25,7 @@ use self::prompt::InputError;
 pub(crate) use self::stream::Finished;
 
 use self::stream::Deltas;
+use super::attempts::mirror::{Copied, MOST_HELD};
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::within::Makes;
 use super::{Answered, Asked};
@@ -183,6 +185,12 @@ impl Exchange for ServiceCall {
     /// Nothing of the caller's header means anything to the provider here.
     fn head(&self) -> &HeaderMap {
         &self.head
+    }
+
+    fn copied(&self) -> Option<Copied> {
+        let (request, head) = (self.request.clone(), self.head.clone());
+        let call = Self { request, head, limit: self.limit.min(MOST_HELD), ..*self };
+        Some(Box::new(move |mirror| async move { mirror.made(&call).await }.boxed()))
     }
 
     fn repeatable(&self) -> bool {

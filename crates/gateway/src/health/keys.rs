@@ -96,6 +96,11 @@ impl Keys {
         self.in_order(choice).into_iter().filter(other).find_map(|key| Pass::admit(&self.care, key, wanted).ok())
     }
 
+    /// Leave for a call aside, with the first key that works.
+    pub(crate) fn aside(&self, wanted: Wanted<'_>, choice: Choice<'_>) -> Option<Pass> {
+        self.in_order(choice).into_iter().find_map(|key| Pass::aside(&self.care, key, wanted))
+    }
+
     /// Leave for one call however the provider is doing, with the key that may be used soonest; unless such a call is under
     /// way.
     pub(crate) fn last_resort(&self, wanted: Wanted<'_>, choice: Choice<'_>) -> Option<Pass> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// How many may be called at once, and how many may wait for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +29,15 @@ pub(crate) enum NoPlace {
 pub(crate) struct Line {
     places: AtomicUsize,
     state: Mutex<State>,
+    /// Told when those who took what was spare are in the way.
+    crowded: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     taken: usize,
+    /// Taken by those who give it up when it is wanted: for everybody else these places are free.
+    spare: usize,
     waiting: VecDeque<oneshot::Sender<Place>>,
 }
 
@@ -41,7 +45,37 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Place(Option<Arc<Line>>);
 
+/// A place that nobody else wants now.
+#[derive(Debug)]
+pub(crate) struct Spare(Arc<Line>);
+
 impl Line {
+    /// Take a place that nobody else wants, if there is one; to be given up as soon as [`Line::is_crowded`] ends.
+    pub(crate) fn spare(self: &Arc<Self>, bounds: Bounds) -> Option<Spare> {
+        self.places.store(bounds.places, Ordering::Release);
+        let mut state = self.state();
+        let free = state.taken + state.spare < bounds.places && state.waiting.is_empty();
+        state.spare += usize::from(free);
+        free.then(|| Spare(Arc::clone(self)))
+    }
+
+    /// Ends when there are more calls than places because of those that are spare.
+    pub(crate) async fn is_crowded(&self) {
+        loop {
+            let told = self.crowded.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            let crowded = {
+                let state = self.state();
+                state.spare > 0 && state.taken + state.spare > self.places.load(Ordering::Acquire)
+            };
+            if crowded {
+                return;
+            }
+            told.await;
+        }
+    }
+
     /// Take a place, or wait for one. Whoever stops waiting leaves the line.
     pub(crate) async fn enter(self: &Arc<Self>, bounds: Bounds) -> Result<Place, NoPlace> {
         self.places.store(bounds.places, Ordering::Release);
@@ -49,6 +83,9 @@ impl Line {
             let mut state = self.state();
             if state.taken < bounds.places && state.waiting.is_empty() {
                 state.taken += 1;
+                if state.spare > 0 && state.taken + state.spare > bounds.places {
+                    self.crowded.notify_waiters();
+                }
                 return Ok(Place(Some(Arc::clone(self))));
             }
             if state.waiting.len() >= bounds.waiting {
@@ -109,6 +146,12 @@ impl Drop for Place {
     }
 }
 
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.0.state().spare -= 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +190,30 @@ mod tests {
         drop(last.await.expect("its turn"));
         assert_eq!(line.counts(), (0, 0));
         assert!(line.enter(BOUNDS).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_spare_is_in_nobodys_way() {
+        let line = Arc::new(Line::default());
+        let two = Bounds { places: 2, waiting: 0, ..BOUNDS };
+        let first = line.enter(two).await.expect("a place");
+        let spare = line.spare(two).expect("one place is left");
+        assert!(line.spare(two).is_none());
+        let mut crowded = Box::pin(line.is_crowded());
+        assert!((&mut crowded).now_or_never().is_none());
+        let second = line.enter(two).await.expect("the place is free for everybody else");
+        crowded.await;
+        assert_eq!(line.enter(two).await.err(), Some(NoPlace::Full));
+        drop(spare);
+        drop(first);
+        assert!(line.spare(two).is_some());
+        let waiting = Bounds { places: 1, ..BOUNDS };
+        let mut next = Box::pin(line.enter(waiting));
+        assert!((&mut next).now_or_never().is_none());
+        assert!(line.spare(two).is_none(), "somebody waits");
+        drop(second);
+        drop(next.await.expect("its turn"));
+        assert_eq!(line.state().spare, 0);
     }
 
     #[tokio::test]

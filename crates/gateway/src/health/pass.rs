@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode};
 use net::{BodyError, BodyWatch};
 
-use super::line::{NoPlace, Place};
-use super::{Care, Key, Probe, REFUSED_KEY, Said, TargetState, millis, said};
+use super::line::{Bounds, Line, NoPlace, Place, Spare};
+use super::{Care, Key, Position, Probe, REFUSED_KEY, Said, TargetState, millis, said};
 
 /// Leave to make one call. What the call shows is told to it; what nobody tells says nothing.
 #[derive(Debug, Clone)]
@@ -21,11 +22,14 @@ struct Observed {
     target: Option<Arc<TargetState>>,
     streamed: bool,
     most: Option<u32>,
+    /// What it shows is nobody's, and it gives way to everybody.
+    aside: bool,
     begun: AtomicU64,
     /// Whether it waits for no place any more.
     entered: AtomicBool,
     /// Places among the calls at once, until the answer is over.
     places: Mutex<Vec<Place>>,
+    spares: Mutex<Vec<Spare>>,
     probes: Mutex<Probes>,
     /// Whether it has been said that the provider answers.
     answered: AtomicBool,
@@ -126,6 +130,16 @@ impl Pass {
         Self::new(care, key, wanted, (Self::probing(key, wanted, accepted), care.states.now()))
     }
 
+    /// Leave for a call that decides nothing for others: with a key that works as far as is known, and that tells
+    /// nothing of what comes of it.
+    pub(super) fn aside(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Option<Self> {
+        let now = care.states.now();
+        let breakers = [Some(&key.state.accepted), Some(&key.state.health), wanted.target.map(|target| &target.health)];
+        let closed = breakers.into_iter().flatten().all(|breaker| breaker.position(now) == Position::Closed);
+        let rests = key.state.resting(wanted.model, now).is_some();
+        (closed && !rests).then(|| Self(Arc::new(Observed::new(care, key, wanted, (Probes::default(), now, true)))))
+    }
+
     fn probing(key: &Key, wanted: Wanted<'_>, accepted: Option<Probe>) -> Probes {
         Probes { accepted, key: key.state.health.probe(), target: wanted.target.and_then(|t| t.health.probe()) }
     }
@@ -134,20 +148,7 @@ impl Pass {
         if let Some(target) = wanted.target {
             target.active.fetch_add(1, Ordering::Relaxed);
         }
-        Self(Arc::new(Observed {
-            care: Arc::clone(care),
-            key: Arc::clone(key),
-            model: Arc::clone(wanted.model),
-            target: wanted.target.map(Arc::clone),
-            streamed: wanted.streamed,
-            most: wanted.most,
-            begun: AtomicU64::new(begun),
-            entered: AtomicBool::new(false),
-            places: Mutex::default(),
-            probes: Mutex::new(probes),
-            answered: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
-        }))
+        Self(Arc::new(Observed::new(care, key, wanted, (probes, begun, false))))
     }
 
     /// The key it is for.
@@ -158,6 +159,9 @@ impl Pass {
     /// Take a place among the calls at once, or wait for one. It is held until the answer is over.
     pub(crate) async fn enter(&self) -> Result<(), NoPlace> {
         let Observed { care, target, most, .. } = &*self.0;
+        if self.0.aside {
+            return self.enter_aside();
+        }
         let mut places = Vec::new();
         // The target's first: who waits for it takes no place of the provider's from others.
         if let Some((target, most)) = target.as_ref().zip(*most) {
@@ -174,10 +178,40 @@ impl Pass {
         Ok(())
     }
 
+    /// Take places that nobody else wants.
+    fn enter_aside(&self) -> Result<(), NoPlace> {
+        for (line, bounds) in self.lines() {
+            let spare = line.spare(bounds).ok_or(NoPlace::Full)?;
+            self.0.spares.lock().unwrap_or_else(PoisonError::into_inner).push(spare);
+        }
+        Ok(())
+    }
+
+    /// Ends when somebody wants the place of a call aside.
+    pub(crate) async fn is_wanted(&self) {
+        let mut crowded: Vec<_> =
+            self.lines().into_iter().map(|(line, _)| async move { line.is_crowded().await }.boxed()).collect();
+        if crowded.is_empty() {
+            crowded.push(std::future::pending().boxed());
+        }
+        futures_util::future::select_all(crowded).await;
+    }
+
+    /// The lines it stands in.
+    fn lines(&self) -> Vec<(Arc<Line>, Bounds)> {
+        let Observed { care, target, most, .. } = &*self.0;
+        let of_target = target.as_ref().zip(*most).map(|(target, most)| (Arc::clone(&target.line), care.bounds(most)));
+        let of_provider = care.concurrency.map(|most| (Arc::clone(&care.provider.line), care.bounds(most)));
+        of_target.into_iter().chain(of_provider).collect()
+    }
+
     /// The head of an answer, and the first piece of its body where it is an error: what it says of the key. Gives back
     /// for how long the key rests, if it does.
     pub(crate) fn head(&self, status: StatusCode, headers: &HeaderMap, first: &[u8]) -> Option<std::time::Duration> {
-        let Observed { care, key, model, .. } = &*self.0;
+        let Observed { care, key, model, aside, .. } = &*self.0;
+        if *aside {
+            return None;
+        }
         let now = care.states.now();
         let refused = status == StatusCode::UNAUTHORIZED;
         let probe = self.0.probes().accepted.is_some();
@@ -301,6 +335,26 @@ impl Pass {
 }
 
 impl Observed {
+    fn new(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>, (probes, begun, aside): (Probes, u64, bool)) -> Self {
+        Self {
+            care: Arc::clone(care),
+            key: Arc::clone(key),
+            model: Arc::clone(wanted.model),
+            target: wanted.target.map(Arc::clone),
+            streamed: wanted.streamed,
+            most: wanted.most,
+            aside,
+            begun: AtomicU64::new(begun),
+            entered: AtomicBool::new(false),
+            places: Mutex::default(),
+            spares: Mutex::default(),
+            probes: Mutex::new(probes),
+            // Of one aside everything has been said.
+            answered: AtomicBool::new(aside),
+            failed: AtomicBool::new(aside),
+        }
+    }
+
     fn probes(&self) -> std::sync::MutexGuard<'_, Probes> {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -308,7 +362,7 @@ impl Observed {
 
 impl Drop for Observed {
     fn drop(&mut self) {
-        if let Some(target) = &self.target {
+        if let Some(target) = self.target.as_ref().filter(|_| !self.aside) {
             target.active.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -202,6 +202,10 @@ fn of_model(model: &Model, question: &Question) -> Explained {
         let Some(target) = model.targets.get(index) else { continue };
         let why = match left {
             Left::Unmet(condition) => format!("its condition {condition} does not hold"),
+            Left::Shadow => {
+                let share = model.routes.get(index).and_then(|route| route.shadow).unwrap_or(0.0);
+                format!("a shadow: it gets a copy of {share} of the requests, and nobody hears its answer")
+            }
             Left::Canary => format!("a canary: first for {} of 100 requests", canary(index).unwrap_or(0)),
         };
         let state = model.states.get(index).and_then(Option::as_ref);
@@ -280,7 +284,8 @@ mod tests {
         let lines = r#"strategy = "weighted"
 sticky = "header:x-s"
 targets = [{ provider = "a", model = "x" }, { provider = "b", model = "y", weight = 3 },
-    { provider = "a", model = "z", when = { min_input_tokens = 1000, metadata = { tier = "gold" } } }, { provider = "b", model = "c", canary = 5 }]"#;
+    { provider = "a", model = "z", when = { min_input_tokens = 1000, metadata = { tier = "gold" } } }, { provider = "b", model = "c", canary = 5 },
+    { provider = "b", model = "s", shadow = 0.05 }]"#;
         let question = Question { model: "m".to_owned(), input_tokens: Some(10), ..Question::default() };
         let told = explained(lines, &question);
         let brief: Vec<(&str, Option<usize>, &str)> =
@@ -292,6 +297,7 @@ targets = [{ provider = "a", model = "x" }, { provider = "b", model = "y", weigh
                 ("a/x", Some(2), "first for 1 of 4 requests"),
                 ("a/z", None, "its condition min_input_tokens does not hold"),
                 ("b/c", None, "a canary: first for 5 of 100 requests"),
+                ("b/s", None, "a shadow: it gets a copy of 0.05 of the requests, and nobody hears its answer"),
             ]
         );
         assert_eq!((told.strategy, told.sticky.as_deref()), ("weighted", Some("header:x-s")));

@@ -5,7 +5,7 @@ use config::Strategy;
 
 use super::facts::Facts;
 use crate::health::Choice;
-use crate::snapshot::{Model, ModelTarget};
+use crate::snapshot::{Model, ModelTarget, Route};
 
 /// One request in so many tries another target than the one that is quickest, to find out whether that is still so.
 const EXPLORE: f64 = 0.02;
@@ -17,6 +17,8 @@ const SUPPOSED_OUTPUT: u64 = 1000;
 pub(crate) enum Left {
     /// A condition that does not hold.
     Unmet(&'static str),
+    /// It is a shadow: it gets copies only.
+    Shadow,
     /// It is a canary, and this request is not among its share.
     Canary,
 }
@@ -35,6 +37,7 @@ pub(crate) fn order(model: &Model, facts: &Facts<'_>, client: Option<&str>, (cho
     for (index, route) in model.routes.iter().enumerate() {
         match route.when.as_ref().and_then(|when| when.unmet(facts, client)) {
             Some(condition) => order.left.push((index, Left::Unmet(condition))),
+            None if route.shadow.is_some() => order.left.push((index, Left::Shadow)),
             None => match route.canary {
                 Some(percent) => canaries.push((index, percent)),
                 None => order.tried.push(index),
@@ -68,6 +71,17 @@ pub(crate) fn order(model: &Model, facts: &Facts<'_>, client: Option<&str>, (cho
         }
     }
     order
+}
+
+/// The shadows that get a copy of a request.
+pub(super) fn shadows(model: &Model, facts: &Facts<'_>, client: Option<&str>, choice: Choice<'_>) -> Vec<usize> {
+    let gets = |(index, route): (usize, &Route)| {
+        let share = route.shadow?;
+        let fits = route.when.as_ref().is_none_or(|when| when.unmet(facts, client).is_none());
+        let key = model.targets.get(index).map(ModelTarget::key).unwrap_or_default();
+        (fits && choice.draw(&format!("shadow {key}")) <= share).then_some(index)
+    };
+    model.routes.iter().enumerate().filter_map(gets).collect()
 }
 
 /// The canary in whose share a draw from 0 to 1 falls.
@@ -122,6 +136,24 @@ mod tests {
             }
             assert_eq!(first(&model, choice, 1), order.tried[0], "the same session, the same target");
         }
+    }
+
+    #[test]
+    fn a_shadow_gets_copies_of_its_share_and_answers_nothing() {
+        let targets = r#"[{ provider = "a", model = "x" }, { provider = "b", model = "y", shadow = 0.1, when = { tools = false } }, { provider = "b", model = "z", shadow = 1.0 }]"#;
+        let model = model(targets, "fallback");
+        let rng = SeededRng::new(11);
+        let headers = HeaderMap::new();
+        let choice = Choice { sticky: None, rng: &rng };
+        let copies: Vec<Vec<usize>> =
+            (0..2000).map(|_| shadows(&model, &Facts::new(&headers, b"{}"), None, choice)).collect();
+        let often = copies.iter().filter(|copies| copies.contains(&1)).count();
+        assert!((150..250).contains(&often), "{often}");
+        assert!(copies.iter().all(|copies| copies.contains(&2) && !copies.contains(&0)));
+        let order = order(&model, &Facts::new(&headers, b"{}"), None, (choice, 1));
+        assert_eq!((order.tried.as_slice(), order.left), ([0].as_slice(), vec![(1, Left::Shadow), (2, Left::Shadow)]));
+        let tools = Facts::new(&headers, br#"{"tools":[{}]}"#);
+        assert!((0..100).all(|_| shadows(&model, &tools, None, choice) == [2]));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(crate) struct Leg {
     pub(super) upstream: Duration,
     pub(super) usage: Option<Usage>,
     pub(super) dropped: Option<String>,
+    aside: bool,
 }
 
 impl Leg {
@@ -38,7 +39,18 @@ impl Leg {
             upstream: Duration::ZERO,
             usage: None,
             dropped: None,
+            aside: false,
         }
+    }
+
+    /// Of a copy that is nobody's: it is counted apart, and no budget of the caller's pays for it.
+    pub(crate) fn aside(self) -> Self {
+        Self { aside: true, ..self }
+    }
+
+    /// What the provider has counted so far.
+    pub(crate) fn counted(&self) -> Usage {
+        self.usage.unwrap_or_default()
     }
 
     pub(crate) fn id(&self) -> RequestId {
@@ -62,7 +74,9 @@ impl Leg {
     pub(crate) fn attempted(&mut self, provider: &Label, result: &'static str, took: Duration) {
         self.provider = Some(provider.clone());
         self.upstream += took;
-        self.shared.metrics.attempt(provider, result, took);
+        if !self.aside {
+            self.shared.metrics.attempt(provider, result, took);
+        }
     }
 
     /// What the provider counted.

@@ -97,6 +97,16 @@ impl Revocations for Revoked {
     }
 }
 
+/// Runs what no request waits for.
+struct Spawned;
+
+impl gateway::Background for Spawned {
+    #[allow(clippy::disallowed_methods)] // a test's runtime ends with it
+    fn run(&self, work: BoxFuture<'static, ()>) {
+        tokio::spawn(work);
+    }
+}
+
 /// Tokens that have been used, where each is good for one request.
 #[derive(Default)]
 pub struct Used(pub Mutex<HashSet<(String, String)>>);
@@ -224,6 +234,7 @@ impl World {
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
             metrics: Metrics::register(&mut registry),
             drain: draining,
+            background: Arc::new(Spawned),
         };
         let gateway = Gateway::new(Arc::clone(&snapshot), deps);
         Self { gateway, snapshot, states, clock, key, source, records, objects, revoked, used, drain, registry }

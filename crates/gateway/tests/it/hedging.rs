@@ -298,7 +298,7 @@ async fn no_more_than_the_budgets_share_asks_two() {
     let first = Mock::start_with(|_| Answer::json(200, &completion("first")).hold_head(&Gate::closed())).await;
     let second = Mock::start_with(|_| Answer::json(200, &completion("second"))).await;
     let lines =
-        "hedge = { after = \"20ms\", budget = 1 }\ntimeout = { first_byte = \"60ms\" }\nretry = { attempts = 2 }";
+        "hedge = { after = \"20ms\", budget = 1 }\ntimeout = { first_byte = \"500ms\" }\nretry = { attempts = 2 }";
     let config = format!(
         "{}{}{}",
         provider("a", &first, "breaker = { enabled = false }"),

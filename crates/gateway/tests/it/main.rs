@@ -43,4 +43,5 @@ mod routing;
 mod said;
 mod server;
 mod service;
+mod shadow;
 mod vertex;
