@@ -12,7 +12,7 @@ use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
     Algorithm, AuditSection, Bound, CacheSection, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME,
-    Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, StoreAddress,
+    Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, Spend, StoreAddress,
     StoreSection, Timeout, Upstream, VariableKind, VaultSection, routes,
 };
 
@@ -232,17 +232,31 @@ impl Alone for Policy {
             }
         }
         for (index, rate) in self.rate.iter().enumerate() {
-            let (Rate::Requests { per, .. } | Rate::Concurrent { per, .. }) = rate;
+            let (Rate::Requests { per, .. } | Rate::Tokens { per, .. } | Rate::Concurrent { per, .. }) = rate;
             if *per == crate::Per::Key && self.who.key.is_empty() {
                 faults
                     .add(format!("rate[{index}].per"), Code::Conflict, "this policy is not for keys")
                     .hint("count per subject, or name keys in who.key");
             }
-            if let Rate::Requests { window, .. } = rate {
+            if let Rate::Requests { window, .. } | Rate::Tokens { window, .. } = rate {
                 between(*window, Span::secs(1), Span::secs(31 * 86_400), &format!("rate[{index}].window"), faults);
             }
         }
+        for (index, spend) in self.spend.iter().enumerate() {
+            spend.alone(&format!("spend[{index}]."), faults);
+            let same = |other: &&Spend| other.account(&self.name) == spend.account(&self.name);
+            if self.spend.iter().take(index).any(|other| same(&other) && shares_a_unit(other, spend)) {
+                let message = "another limit of the same unit, for the same callers and the same window";
+                faults.add(format!("spend[{index}]"), Code::Conflict, message);
+            }
+        }
+        twice::<String>(&self.tags, "tags", faults);
     }
+}
+
+fn shares_a_unit(one: &Spend, other: &Spend) -> bool {
+    let units = other.limits();
+    one.limits().iter().any(|(unit, _)| units.iter().any(|(other, _)| other == unit))
 }
 
 impl Alone for Service {

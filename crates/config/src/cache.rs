@@ -1,11 +1,11 @@
 //! `[cache]` and `cache` of a `[[model]]`: answers that need not be asked for again.
 
-use base::{ByteSize, Name, Span};
+use base::{ByteSize, Money, Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::fault::{Code, Faults};
-use crate::text::{NameText, SizeText, SpanText};
+use crate::text::{MoneyText, NameText, SizeText, SpanText};
 
 /// `[cache]`: the room for all cached answers. They are kept in memory only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,10 @@ pub struct ModelCache {
     #[serde(default = "max_entry")]
     #[schemars(with = "SizeText")]
     pub max_entry: ByteSize,
+    /// What an answer that is kept costs each time it is given again, by budgets of money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MoneyText>")]
+    pub price: Option<Money>,
     /// Also give the answer to a question that means nearly the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub semantic: Option<SemanticCache>,

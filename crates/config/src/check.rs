@@ -1,5 +1,6 @@
 //! What can be wrong between resources.
 
+mod budget;
 mod oauth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +9,8 @@ use crate::fault::{Code, Faults};
 use crate::resource::Resource;
 use crate::values::Pattern;
 use crate::{
-    Bound, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Server, Service, Signin,
-    Target, Transmitter, Upstream, routes, suggest,
+    Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Server, Service,
+    Signin, Target, Transmitter, Upstream, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -20,6 +21,7 @@ pub(crate) struct World<'a> {
     pub(crate) providers: Placed<'a, Provider>,
     pub(crate) models: Placed<'a, Model>,
     pub(crate) policies: Placed<'a, Policy>,
+    pub(crate) budgets: Placed<'a, Budget>,
     pub(crate) services: Placed<'a, Service>,
     pub(crate) upstreams: Placed<'a, Upstream>,
     pub(crate) transmitters: Placed<'a, Transmitter>,
@@ -113,6 +115,7 @@ impl<'a> World<'a> {
             providers: Placed::all(&config.providers),
             models: Placed::all(&config.models),
             policies: Placed::all(&config.policies),
+            budgets: Placed::all(&config.budgets),
             services: Placed::all(&config.services),
             upstreams: Placed::all(&config.upstreams),
             transmitters: Placed::all(&config.transmitters),
@@ -129,6 +132,7 @@ impl<'a> World<'a> {
         self.providers.duplicates(faults);
         self.models.duplicates(faults);
         self.policies.duplicates(faults);
+        self.budgets.duplicates(faults);
         self.services.duplicates(faults);
         self.upstreams.duplicates(faults);
         self.transmitters.duplicates(faults);
@@ -139,6 +143,9 @@ impl<'a> World<'a> {
         self.token_service(faults);
         for (path, policy) in self.policies.iter() {
             self.policy(&path, policy, faults);
+        }
+        for (path, budget) in self.budgets.iter() {
+            self.budget(&path, budget, faults);
         }
     }
 

@@ -22,6 +22,14 @@ pub struct Client {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub scopes: Vec<Scope>,
+    /// The organisation it belongs to, by which budgets count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub organisation: Option<String>,
+    /// The project it belongs to, by which budgets count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub project: Option<String>,
     /// How long its tokens live.
     #[serde(default = "default_token_ttl")]
     #[schemars(with = "SpanText")]

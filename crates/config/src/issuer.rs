@@ -214,6 +214,14 @@ pub struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub client: Option<String>,
+    /// The organisation, by which budgets count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub organisation: Option<String>,
+    /// The project, by which budgets count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub project: Option<String>,
 }
 
 impl Claims {

@@ -6,6 +6,7 @@
 mod alone;
 mod audit;
 mod aws;
+mod budget;
 mod cache;
 mod check;
 mod client;
@@ -43,6 +44,7 @@ mod walk;
 mod tests;
 
 pub use audit::{AuditSection, OnAuditFailure};
+pub use budget::{Budget, BudgetMode, BudgetPer, BudgetUnit, BudgetWindow, OnUnknown, Over, Spend, Threshold};
 pub use cache::{CacheScope, CacheSection, ModelCache, SemanticCache, Similarity};
 pub use client::{Client, CredentialHeader, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
@@ -54,7 +56,7 @@ pub use model::{Model, OnUnsupported, Retry, Target, Timeout};
 pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
 pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
-pub use price::{Price, PriceTier};
+pub use price::{ImagePrice, Price, PriceTier};
 pub use provider::{KeyRef, Provider, ProviderApi, ProviderDialect, ProviderKind};
 pub use redirect::RedirectUri;
 pub use resilience::{Breaker, ProviderKey, Queue};
@@ -132,6 +134,9 @@ pub struct Config {
     /// Who may do what.
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
+    /// What may be spent.
+    #[serde(rename = "budget", skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Budget>,
     /// Prompts published as endpoints.
     #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,

@@ -3,10 +3,8 @@
 /// Keys, by their path without indices, and what they are for.
 const KEYS: &[(&str, &str)] = &[
     ("app", "apps and attestation"),
-    ("budget", "budgets"),
     ("guard", "guards"),
     ("policy.guard", "guards"),
-    ("policy.spend", "spending limits"),
     ("policy.who.attested", "attested apps"),
     ("risk", "risk signals"),
     ("store.shared", "shared state"),

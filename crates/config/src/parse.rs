@@ -95,6 +95,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     let providers = resources(root, faults);
     let models = resources(root, faults);
     let policies = resources(root, faults);
+    let budgets = resources(root, faults);
     let services = resources(root, faults);
     let upstreams = resources(root, faults);
     let transmitters = resources(root, faults);
@@ -105,6 +106,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         providers: placed(root, &providers),
         models: placed(root, &models),
         policies: placed(root, &policies),
+        budgets: placed(root, &budgets),
         services: placed(root, &services),
         upstreams: placed(root, &upstreams),
         transmitters: placed(root, &transmitters),
@@ -123,6 +125,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         providers: values(providers),
         models: values(models),
         policies: values(policies),
+        budgets: values(budgets),
         services: values(services),
         upstreams: values(upstreams),
         transmitters: values(transmitters),

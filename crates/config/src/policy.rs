@@ -4,6 +4,7 @@ use base::{Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Spend;
 use crate::client::Scope;
 use crate::text::{NameText, SpanText};
 use crate::time_window::TimeWindow;
@@ -25,6 +26,14 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub rate: Vec<Rate>,
+    /// What may be spent. All of them apply, and every `[[budget]]` that counts the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub spend: Vec<Spend>,
+    /// What its requests are counted and reported under besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
+    pub tags: Vec<String>,
     /// Take each access token once only; for good, also over a restart. Tokens need a `jti` then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub single_use: bool,
@@ -186,6 +195,18 @@ pub enum Rate {
         /// How many.
         #[schemars(range(min = 1, max = 1_000_000_000))]
         requests: u32,
+        /// Counted for each of these on its own.
+        per: Per,
+        /// In how long.
+        #[schemars(with = "SpanText")]
+        window: Span,
+    },
+    /// So many tokens in a window, read and generated: as many as a request may take are counted before, and what it did not take is
+    /// given back.
+    Tokens {
+        /// How many.
+        #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
+        tokens: u64,
         /// Counted for each of these on its own.
         per: Per,
         /// In how long.

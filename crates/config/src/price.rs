@@ -46,6 +46,26 @@ pub struct Price {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<MoneyText>")]
     pub audio_output: Option<Money>,
+    /// A request, whatever it is, besides everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MoneyText>")]
+    pub request: Option<Money>,
+    /// A picture made, of any size and quality that `images` does not name. Without a price of their own, pictures cost their tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MoneyText>")]
+    pub image: Option<Money>,
+    /// Pictures of one size or quality.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub images: Vec<ImagePrice>,
+    /// A minute of audio heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MoneyText>")]
+    pub minute: Option<Money>,
+    /// A million characters to be spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MoneyText>")]
+    pub characters: Option<Money>,
     /// What requests with long inputs cost instead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -62,6 +82,23 @@ pub struct Price {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_output: Option<u64>,
+}
+
+/// What a picture of one size or quality costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImagePrice {
+    /// As the request says it: `1024x1024`. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub size: Option<String>,
+    /// As the request says it: `high`. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub quality: Option<String>,
+    /// Each.
+    #[schemars(with = "MoneyText")]
+    pub price: Money,
 }
 
 /// What a request costs whose input is long: all of it, not only what is above.
@@ -103,11 +140,13 @@ impl Alone for Price {
         ];
         let part = parts.iter().find(|(_, price)| price.is_some()).map(|(key, _)| *key);
         let part = part.or_else(|| (!self.tiers.is_empty()).then_some("tiers"));
+        let other =
+            self.request.or(self.image).or(self.minute).or(self.characters).is_some() || !self.images.is_empty();
         match (self.input, self.output, part) {
-            (None, None, None) if self.context.or(self.max_input).or(self.max_output).is_none() => {
+            (None, None, None) if !other && self.context.or(self.max_input).or(self.max_output).is_none() => {
                 faults
                     .add("", Code::MissingKey, "it says nothing about the model")
-                    .hint("give input and output, or context, max_input or max_output");
+                    .hint("give input and output, another price, or context, max_input or max_output");
             }
             (Some(_), Some(_), _) | (None, None, None) => {}
             (None, _, _) => {
@@ -122,6 +161,12 @@ impl Alone for Price {
                 && after.above <= before.above
             {
                 faults.add(format!("tiers[{}].above", index + 1), Code::BadValue, "the tier before begins later");
+            }
+        }
+        for (index, image) in self.images.iter().enumerate() {
+            let same = |other: &ImagePrice| (&other.size, &other.quality) == (&image.size, &image.quality);
+            if self.images.iter().take(index).any(same) {
+                faults.add(format!("images[{index}]"), Code::BadValue, "named twice");
             }
         }
         if let (Some(input), Some(context)) = (self.max_input, self.context)

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fault::{Fault, Faults};
-use crate::{Client, Issuer, Model, Policy, Provider, Service, Transmitter, Upstream};
+use crate::{Budget, Client, Issuer, Model, Policy, Provider, Service, Transmitter, Upstream};
 
 /// A resource: one type for the file, the database and the admin API.
 pub trait Resource: Serialize + DeserializeOwned + JsonSchema + Alone {
@@ -58,6 +58,7 @@ resources! {
     Provider, "provider";
     Model, "model";
     Policy, "policy";
+    Budget, "budget";
     Service, "service";
     Upstream, "upstream";
     Transmitter, "transmitter";

@@ -77,6 +77,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         values::HeaderName,
         values::EnvName,
         values::StoreUrl,
+        crate::budget::BudgetWindow,
         crate::client::Scope,
         crate::cloud::PathName,
         crate::cloud::FieldText,

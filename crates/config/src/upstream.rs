@@ -1,11 +1,11 @@
 //! `[[upstream]]`: any other HTTP API, protected the same way.
 
-use base::Name;
+use base::{Money, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::secret_ref::SecretRef;
-use crate::text::NameText;
+use crate::text::{MoneyText, NameText};
 use crate::values::{HeaderName, HttpUrl, Method, RoutePath};
 
 /// An HTTP API behind Vouchgate.
@@ -26,6 +26,10 @@ pub struct Upstream {
     #[serde(default = "default_methods")]
     #[schemars(length(min = 1))]
     pub methods: Vec<Method>,
+    /// What a request costs. Absent: nothing, and no budget of money counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<MoneyText>")]
+    pub price: Option<Money>,
     /// A header that is set in every request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inject: Option<Inject>,

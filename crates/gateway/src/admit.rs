@@ -30,6 +30,11 @@ const SLOT_WAIT: Duration = Duration::from_secs(1);
 struct Key(u128);
 
 impl Key {
+    /// The same for a limit of tokens: it never meets one of requests.
+    fn tokens(self) -> Self {
+        Self(!self.0)
+    }
+
     /// The same for a limit with this window. Windows of one key never meet; those of two do as seldom as their hashes.
     fn of(self, window: Duration) -> Self {
         Self(self.0.wrapping_add(window.as_millis() << 64))
@@ -93,38 +98,44 @@ impl AdmitError {
     }
 }
 
-/// Leave to spend, within the limits of a policy. Only the limiter makes one, from a [`Permit`]; the upstream call and
-/// the answer hold it, and its places are free again when it is dropped.
+/// Leave to go on, within the rates of a policy. Only the limiter makes one, from a [`Permit`]; its places are free again when
+/// the last of it is dropped.
 ///
 /// ```
-/// fn spend(reservation: &gateway::Reservation) -> &gateway::Permit {
-///     reservation.permit()
+/// fn admitted(admitted: &gateway::Admitted) -> &gateway::Permit {
+///     admitted.permit()
 /// }
 /// ```
 ///
 /// ```compile_fail,E0451
-/// fn spend(permit: gateway::Permit) -> gateway::Reservation {
-///     gateway::Reservation { permit, _slots: Vec::new() }
+/// fn admit(permit: gateway::Permit) -> gateway::Admitted {
+///     gateway::Admitted { permit, _slots: None }
 /// }
 /// ```
-#[derive(Debug)]
-#[must_use = "a reservation holds its places only while it lives"]
-pub struct Reservation {
+#[derive(Debug, Clone)]
+#[must_use = "what is admitted holds its places only while it lives"]
+pub struct Admitted {
     permit: Permit,
-    _slots: Vec<Slot>,
+    _slots: Option<Arc<Vec<Slot>>>,
 }
 
-impl Reservation {
-    /// Leave for a copy of the request, whose answer nobody hears: of the same permit, with nobody's places and nothing of
-    /// anybody's budget.
+impl Admitted {
+    /// The same for a copy of the request, whose answer nobody hears: of the same permit, with nobody's places.
     pub(crate) fn mirrored(&self) -> Self {
-        Self { permit: self.permit.clone(), _slots: Vec::new() }
+        Self { permit: self.permit.clone(), _slots: None }
     }
 
     /// What allowed it.
     pub fn permit(&self) -> &Permit {
         &self.permit
     }
+}
+
+/// Tokens that have been counted for a request before it is known how many it takes.
+#[derive(Debug)]
+pub(crate) struct CountedTokens {
+    amount: u64,
+    buckets: Vec<(Key, Quota)>,
 }
 
 impl Limiter {
@@ -136,15 +147,15 @@ impl Limiter {
 
     /// Count the request against every limit of its permit, or against none. `standing` says afterwards how its caller stands with
     /// them.
-    pub(crate) fn reserve(
+    pub(crate) fn admit(
         &self,
         permit: Permit,
         caller: &Caller,
         now: Instant,
         standing: &mut Standing,
-    ) -> Result<Reservation, AdmitError> {
+    ) -> Result<Admitted, AdmitError> {
         let slots = self.take(&permit, caller, (now, true), standing)?;
-        Ok(Reservation { permit, _slots: slots })
+        Ok(Admitted { permit, _slots: (!slots.is_empty()).then(|| Arc::new(slots)) })
     }
 
     /// Count another request within one that is in progress already: a session's, for each answer it asks for.
@@ -186,6 +197,8 @@ impl Limiter {
                         Err(Full::Table) => Err(AdmitError::Table),
                     }
                 }
+                // Counted once it is known how many there may be.
+                Rate::Tokens { .. } => Ok(()),
                 Rate::Concurrent { .. } if !concurrent => Ok(()),
                 Rate::Concurrent { concurrent, per } => {
                     let slot = self.slots.take(key(*per), u64::from(*concurrent));
@@ -200,6 +213,49 @@ impl Limiter {
             }
         }
         Ok(slots)
+    }
+
+    /// Count `most` tokens against every rate of tokens, or against none. `None`: there is none.
+    pub(crate) fn count_tokens(
+        &self,
+        permit: &Permit,
+        caller: &Caller,
+        (now, most): (Instant, u64),
+        standing: &mut Standing,
+    ) -> Result<Option<CountedTokens>, AdmitError> {
+        let now = self.nanos(now);
+        let mut counted = CountedTokens { amount: most, buckets: Vec::new() };
+        for rate in permit.rates() {
+            let Rate::Tokens { tokens, per, window } = rate else { continue };
+            let key = self.key(permit, caller, *per).of(window.duration()).tokens();
+            let quota = Quota { limit: *tokens, window: window.duration() };
+            let (level, error) = match self.buckets.take(key, quota, most, now) {
+                Ok(level) => {
+                    counted.buckets.push((key, quota));
+                    (Some(level), None)
+                }
+                Err(Full::Bucket(wait, level)) => (Some(level), Some(AdmitError::Rate(wait))),
+                Err(Full::Table) => (None, Some(AdmitError::Table)),
+            };
+            if let Some(level) = level {
+                standing.add(Counted::Tokens, *per, quota, level);
+            }
+            if let Some(error) = error {
+                counted.buckets.iter().for_each(|(key, quota)| self.buckets.give_back(*key, *quota, most, now));
+                return Err(error);
+            }
+        }
+        Ok((!counted.buckets.is_empty()).then_some(counted))
+    }
+
+    /// So many of them were taken.
+    pub(crate) fn settle_tokens(&self, counted: &CountedTokens, taken: u64, now: Instant) {
+        let now = self.nanos(now);
+        for (key, quota) in &counted.buckets {
+            // More than fits into an empty bucket counted as much as does.
+            let back = counted.amount.min(quota.limit).saturating_sub(taken);
+            self.buckets.give_back(*key, *quota, back, now);
+        }
     }
 
     fn nanos(&self, now: Instant) -> u64 {

@@ -18,7 +18,8 @@ use config::Bound;
 use http::HeaderValue;
 use http::request::Parts;
 use policy::Proven;
-use proof::token::{MAX_LEEWAY, TokenError, VerifiedToken};
+use proof::jose::base64url_encode;
+use proof::token::{ClaimPath, MAX_LEEWAY, TokenError, VerifiedToken};
 use store::TokenFacts;
 
 pub(crate) use self::error::AuthenticateError;
@@ -162,6 +163,25 @@ impl Caller {
     pub(crate) fn token_id(&self) -> Option<(&str, &str, Timestamp)> {
         match &self.identity {
             Identity::Token(token) => Some((token.issuer().as_str(), token.jti()?, token.expires_at())),
+            Identity::Key(_) => None,
+        }
+    }
+
+    /// A claim of the token.
+    pub(crate) fn claim(&self, path: &ClaimPath) -> Option<&serde_json::Value> {
+        match &self.identity {
+            Identity::Token(token) => path.find(token.claims()),
+            Identity::Key(_) => None,
+        }
+    }
+
+    /// The thumbprint (base64url) of the key or certificate that the token is bound to.
+    pub(crate) fn device(&self) -> Option<String> {
+        match &self.identity {
+            Identity::Token(token) => {
+                let bound = token.cnf()?;
+                bound.jkt.or(bound.x5t_s256).map(|thumbprint| base64url_encode(&thumbprint))
+            }
             Identity::Key(_) => None,
         }
     }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use llm::Usage;
+use llm::passthrough::Said;
 use quick_cache::sync::Cache as Kept;
 use quick_cache::{OptionsBuilder, Weighter};
 
@@ -238,6 +239,10 @@ impl Pipe for Replayed {
 
     fn usage(&self) -> Usage {
         nothing()
+    }
+
+    fn said(&self) -> Said {
+        Said::default()
     }
 }
 

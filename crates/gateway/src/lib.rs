@@ -8,6 +8,7 @@ mod admit;
 mod authenticate;
 mod authorize;
 mod body;
+mod budget;
 mod cache;
 mod challenge;
 mod edge;
@@ -39,12 +40,13 @@ use llm::Dialect;
 use llm::embeddings::Client;
 use net::Egress;
 use proof::dpop::{Lifetimes, Nonces};
-use store::Replay;
+use store::{Ledger, Replay};
 use tokio::sync::watch;
 
-pub use admit::Reservation;
+pub use admit::Admitted;
 pub use authenticate::{Caller, KEY_PREFIX, KeyRefresh, NoRefresh, Revocations};
 pub use body::{BodyError, GatewayBody, Tunnel};
+pub use budget::Reservation;
 pub use edge::{Authorities, Cors, Peer};
 pub use health::States;
 pub use metrics::Metrics;
@@ -89,6 +91,8 @@ pub struct Deps {
     pub replay: Arc<dyn Replay>,
     /// Which tokens have been used, where a policy takes each once.
     pub single_use: Arc<dyn SingleUse>,
+    /// What budgets have left. Without it whatever a budget counts is refused.
+    pub ledger: Option<Ledger>,
     /// Nonces for proofs: the same for every endpoint of this origin, made anew at every start.
     pub nonces: Arc<Nonces>,
     /// What is counted.
@@ -113,6 +117,9 @@ struct Shared {
     revoked: Arc<dyn Revocations>,
     replay: Arc<dyn Replay>,
     single_use: Arc<dyn SingleUse>,
+    ledger: Option<Ledger>,
+    /// Which parts of budgets have been told of.
+    shares: budget::Shares,
     nonces: Arc<Nonces>,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<bool>,
@@ -172,6 +179,8 @@ impl Gateway {
             revoked: deps.revoked,
             replay: deps.replay,
             single_use: deps.single_use,
+            ledger: deps.ledger,
+            shares: budget::Shares::default(),
             nonces: deps.nonces,
             metrics: deps.metrics,
             drain: deps.drain,

@@ -113,6 +113,12 @@ struct ShadowTokenLabels {
     target: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabels {
+    budget: String,
+    event: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The data plane's metrics.
@@ -133,6 +139,7 @@ pub struct Metrics {
     shadows: Family<ShadowLabels, Counter>,
     shadow_time: Histograms<ShadowTimeLabels>,
     shadow_tokens: Family<ShadowTokenLabels, Counter>,
+    budgets: Family<BudgetLabels, Counter>,
 }
 
 /// One open stream; counts down when dropped.
@@ -159,6 +166,7 @@ impl Metrics {
             shadows: Family::default(),
             shadow_time: Family::new_with_constructor(long),
             shadow_tokens: Family::default(),
+            budgets: Family::default(),
         };
         registry.register(
             "requests",
@@ -191,6 +199,8 @@ impl Metrics {
         registry.register_with_unit("shadow_duration", help, Unit::Seconds, metrics.shadow_time.clone());
         let help = "Tokens used by such copies, by direction and target: no caller's";
         registry.register("shadow_tokens", help, metrics.shadow_tokens.clone());
+        let help = "What happens with budgets, by budget and event (refused, estimated, clamped, over, threshold)";
+        registry.register("budget_events", help, metrics.budgets.clone());
         Arc::new(metrics)
     }
 
@@ -257,6 +267,12 @@ impl Metrics {
         if count > 0 {
             self.shadow_tokens.get_or_create(&ShadowTokenLabels { direction, target: target(of) }).inc_by(count);
         }
+    }
+
+    /// Count something that happens with a budget: `refused`, `estimated` (its provider did not say what a call took), `clamped` (it
+    /// said more than was possible), `over` (a budget in shadow mode would have refused), `threshold`.
+    pub(crate) fn budget(&self, budget: &str, event: &'static str) {
+        self.budgets.get_or_create(&BudgetLabels { budget: budget.to_owned(), event }).inc();
     }
 
     pub(crate) fn stream_opened(self: &Arc<Self>) -> OpenStream {

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use llm::passthrough::StreamTap;
+use llm::passthrough::{Said, StreamTap};
 use llm::{Failure, Usage};
 use net::UpstreamBody;
 
@@ -86,6 +86,9 @@ pub(crate) trait Pipe: Send {
 
     /// Tokens seen so far.
     fn usage(&self) -> Usage;
+
+    /// What has been said so far, where it is text that was generated.
+    fn said(&self) -> Said;
 
     /// What goes through it.
     fn kind(&self) -> Kind {
@@ -173,12 +176,14 @@ fn relay(
     let shared = Arc::clone(receipt.shared());
     let ending: Pin<Box<dyn Future<Output = Ending> + Send>> =
         if cut { Box::pin(draining_or_revoked(shared, receipt.caller().clone())) } else { Box::pin(draining(shared)) };
+    let most = receipt.most_output();
     let relay = Relay {
         source: Some(source),
         pipe,
         receipt,
         _reservation: reservation,
         ending,
+        most,
         urgent: cut,
         held: None,
         broken: None,
@@ -194,6 +199,8 @@ pub(crate) enum Ending {
     Draining,
     /// The policy wants streams cut when their token is revoked, and it was.
     Revoked,
+    /// The provider goes on after all that was held for its answer.
+    Exhausted,
 }
 
 impl Ending {
@@ -204,6 +211,10 @@ impl Ending {
             }
             Self::Revoked => {
                 Problem::client(StatusCode::UNAUTHORIZED, "token_revoked", "The access token has been revoked.")
+            }
+            Self::Exhausted => {
+                let message = "The answer is longer than what was held for it; nothing more is paid for.";
+                Problem::client(StatusCode::TOO_MANY_REQUESTS, "budget_exhausted", message)
             }
         }
     }
@@ -270,6 +281,8 @@ struct Relay {
     receipt: Receipt,
     _reservation: Option<Reservation>,
     ending: Pin<Box<dyn Future<Output = Ending> + Send>>,
+    /// The most tokens that may be generated, where a budget pays for them.
+    most: Option<u64>,
     /// Whether the end does not wait for upstream to pause.
     urgent: bool,
     /// What is to go out once something else is done.
@@ -293,6 +306,12 @@ impl Relay {
         let last = self.pipe.interrupt(&problem);
         self.over(false, problem.code);
         last
+    }
+
+    /// Whether more has been generated than was held for: by the provider's own count, or by what has gone by.
+    fn is_exhausted(&self) -> bool {
+        let Some(most) = self.most else { return false };
+        self.pipe.said().is_more_than(most) || self.pipe.usage().generated().is_some_and(|made| made > most)
     }
 
     /// What came of a piece, once nothing stands before it; what goes out instead if that fails.
@@ -356,6 +375,10 @@ impl Body for Relay {
                 Poll::Ready(Piece::Data(piece)) => {
                     let out = this.pipe.feed(&piece);
                     match this.pipe.state() {
+                        State::Open if this.is_exhausted() => {
+                            let last = this.interrupt(Ending::Exhausted);
+                            Bytes::from([out, last].concat())
+                        }
                         State::Open | State::Complete => out,
                         // The caller has been told; what else comes from upstream is of no use.
                         State::Told(why) => {
@@ -440,6 +463,10 @@ impl Pipe for Opaque {
         Usage::default()
     }
 
+    fn said(&self) -> Said {
+        Said::default()
+    }
+
     fn kind(&self) -> Kind {
         self.kind
     }
@@ -500,6 +527,10 @@ impl Pipe for Watched {
     fn usage(&self) -> Usage {
         self.tap.usage()
     }
+
+    fn said(&self) -> Said {
+        self.tap.said()
+    }
 }
 
 /// A stream of another dialect.
@@ -522,5 +553,9 @@ impl Pipe for llm::StreamTranslation {
 
     fn usage(&self) -> Usage {
         Self::usage(self)
+    }
+
+    fn said(&self) -> Said {
+        Self::said(self)
     }
 }

@@ -93,6 +93,14 @@ impl Plan {
         (order(model, facts, caller.client(), (choice, now)).tried, choice)
     }
 
+    /// Whether the `index`-th target gets copies only.
+    pub(crate) fn is_shadow(&self, index: usize) -> bool {
+        match &self.targets {
+            Targets::Configured(model) => model.routes.get(index).is_some_and(|route| route.shadow.is_some()),
+            Targets::Direct(_) => false,
+        }
+    }
+
     /// Whether any target gets copies of requests.
     pub(crate) fn has_shadows(&self) -> bool {
         match &self.targets {

@@ -2,6 +2,7 @@
 //! is known and settles when it is dropped, so that it also does when the client has gone.
 
 mod leg;
+mod paid;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,17 +11,17 @@ use audit::{HoldLine, Whom};
 use base::{Name, RequestId, Timestamp};
 use http::StatusCode;
 use llm::Usage;
-use policy::Permit;
 use store::RequestRecord;
 
 pub(crate) use self::leg::Leg;
-use crate::admit::Standing;
+use crate::admit::{CountedTokens, Standing};
 use crate::authenticate::Caller;
+use crate::budget::Stake;
 use crate::metrics::{Label, OpenStream, RequestLabels};
 use crate::problem::Refusal;
 use crate::recorded::{self, Entry};
 use crate::trace::{self, TraceParent};
-use crate::{Reservation, Shared, single_use};
+use crate::{Reservation, Shared};
 
 /// Where records of requests go. Never waits.
 pub trait Records: Send + Sync {
@@ -103,6 +104,10 @@ pub(crate) struct Receipt {
     response_bytes: u64,
     /// How its caller stands with the rates that count it.
     standing: Standing,
+    /// What is held for the call whose answer counts.
+    stake: Option<Stake>,
+    /// What was counted against rates of tokens.
+    tokens: Option<CountedTokens>,
 }
 
 /// What is known of a request from the start.
@@ -145,6 +150,8 @@ impl Receipt {
             request_bytes: 0,
             response_bytes: 0,
             standing: Standing::default(),
+            stake: None,
+            tokens: None,
         }
     }
 
@@ -167,21 +174,6 @@ impl Receipt {
 
     pub(crate) fn at(&self) -> Timestamp {
         self.at
-    }
-
-    /// Admit the request within its permit's limits; and, where the permit is for one request of each token, use the token
-    /// up.
-    pub(crate) async fn reserve(&mut self, permit: Permit) -> Result<Reservation, Refusal> {
-        let single_use = permit.single_use();
-        let reservation = self
-            .shared
-            .limiter
-            .reserve(permit, &self.caller, self.started, &mut self.standing)
-            .map_err(|error| Refusal::from(error.problem()))?;
-        if single_use {
-            single_use::use_up(&self.shared, &self.caller).await?;
-        }
-        Ok(reservation)
     }
 
     pub(crate) fn permitted(&mut self, policy: &Name) {
@@ -233,6 +225,10 @@ impl Receipt {
         self.upstream += leg.upstream;
         self.usage = leg.usage.unwrap_or(self.usage);
         self.dropped = leg.dropped;
+        if let Some(stake) = leg.stake {
+            // What a call before it may have cost is settled by what it showed.
+            self.stake = Some(stake);
+        }
     }
 
     /// Time that was spent waiting, for the caller's body or before another attempt.
@@ -240,15 +236,26 @@ impl Receipt {
         self.waited += time;
     }
 
-    /// The built-in model answers.
-    pub(crate) fn answered_here(&mut self) {
+    /// The built-in model answers, which is this of the targets.
+    pub(crate) fn answered_here(&mut self, reservation: &Reservation, target: usize) {
         self.provider = Label::Fixed(config::OWN_NAME);
+        self.stake = reservation.funding().and_then(|funding| funding.stake_here(target));
     }
 
     /// An answer that was kept is given again: no provider is asked.
     pub(crate) fn kept(&mut self) {
         self.provider = Label::Fixed("cache");
         self.usage = crate::cache::nothing();
+    }
+
+    /// It is paid for as what was kept is.
+    pub(crate) fn kept_paid(&mut self, reservation: &Reservation) {
+        self.stake = reservation.funding().and_then(|funding| funding.stake_here(0));
+    }
+
+    /// The model asked for.
+    pub(crate) fn asked_for(&self) -> Option<Arc<str>> {
+        self.requested.clone()
     }
 
     pub(crate) fn usage(&mut self, usage: Usage) {
@@ -317,7 +324,8 @@ impl Drop for Receipt {
         metrics.tokens("input", &self.provider, &self.model, self.usage.input_tokens.unwrap_or(0));
         metrics.tokens("output", &self.provider, &self.model, self.usage.generated().unwrap_or(0));
         let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
-        self.log(took, first_byte);
+        let cost = self.settle(now);
+        self.log((took, first_byte), cost);
         self.audit(took);
         let record = self.record(took, first_byte);
         self.shared.records.push(record);
@@ -359,7 +367,7 @@ impl Receipt {
     }
 
     /// One line for people, one event for whoever exports spans.
-    fn log(&self, took: Duration, first_byte: Option<Duration>) {
+    fn log(&self, (took, first_byte): (Duration, Option<Duration>), cost: Option<(i64, bool)>) {
         let (status, error) = (self.final_status(), self.final_error());
         let duration_ms = millis(took);
         tracing::info!(
@@ -379,6 +387,8 @@ impl Receipt {
             output_tokens = self.usage.output_tokens,
             audio_ms = self.usage.audio_ms,
             images = self.usage.images,
+            cost_nano_usd = cost.map(|(amount, _)| amount),
+            cost_estimated = cost.map(|(_, estimated)| estimated).filter(|estimated| *estimated),
             duration_ms,
             trace_id = self.trace.as_ref().map(TraceParent::trace_id),
             "request"

@@ -20,6 +20,7 @@ use vault::{HashPurpose, Vault};
 pub(crate) use self::destination::{Field, Inject, Provider, Upstream};
 pub use self::figures::own_figures;
 
+use crate::budget::Membership;
 use crate::cache;
 use crate::edge::{Authorities, Cors, CredentialFields};
 use crate::endpoint::service::Prompt;
@@ -103,6 +104,8 @@ pub struct Snapshot {
     pub(crate) issuers: Arc<Issuers>,
     pub(crate) keys: KeyRing,
     pub(crate) policies: policy::Policies,
+    /// Who belongs to which organisation and project.
+    pub(crate) membership: Membership,
     generation: u64,
     /// What answers that are kept depend on.
     pub(crate) cache_epoch: [u8; 32],
@@ -297,6 +300,7 @@ impl Snapshot {
             issuers,
             keys,
             policies,
+            membership: Membership::of(&config),
             generation,
             cache_epoch: cache::key::epoch(&config),
             providers,

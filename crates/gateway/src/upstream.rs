@@ -27,6 +27,7 @@ use self::grant::GrantError;
 pub(crate) use self::grant::{AccessTokens, Grant};
 
 use crate::Reservation;
+use crate::budget::BudgetError;
 use crate::health::{NoPlace, Pass, Refused, Scope, Why};
 use crate::metrics::Label;
 use crate::recorded::Recorded;
@@ -146,6 +147,9 @@ pub(crate) enum UpstreamError {
     /// Nothing can be written into the audit log, so that nothing may be asked.
     #[error(transparent)]
     Audit(#[from] AppendError),
+    /// There is nothing to pay the call from.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
     /// An attempt took longer than it may.
     #[error("no answer within the time allowed for one attempt")]
     AttemptTotal,
@@ -161,6 +165,7 @@ impl UpstreamError {
             Self::Egress(error) => error.reason(),
             Self::Body(error) => error.reason(),
             Self::Status(_) => "provider_error",
+            Self::Budget(error) => error.reason(),
             Self::TooLarge(_) => "upstream_too_large",
             Self::Encoding => "upstream_encoding",
             Self::Redirect => "upstream_redirect",
@@ -197,6 +202,7 @@ impl UpstreamError {
             | Self::Begun
             | Self::NoPlace(_)
             | Self::Credential(_) => true,
+            Self::Budget(error) => error.is_of_target(),
             Self::Unavailable(_) | Self::Total | Self::Audit(_) => false,
         }
     }
@@ -208,6 +214,7 @@ impl UpstreamError {
             Self::Status(status) => gave_up(*status),
             Self::Unavailable(_)
             | Self::Audit(_)
+            | Self::Budget(_)
             | Self::NoPlace(_)
             | Self::Key
             | Self::Credential(_)
@@ -229,7 +236,12 @@ impl UpstreamError {
         match self {
             Self::Egress(error) => matches!(error.who(), base::Who::Provider),
             Self::Grant(error) => error.passes(),
-            Self::Key | Self::Credential(_) | Self::Unavailable(_) | Self::NoPlace(_) | Self::Audit(_) => false,
+            Self::Key
+            | Self::Credential(_)
+            | Self::Unavailable(_)
+            | Self::NoPlace(_)
+            | Self::Audit(_)
+            | Self::Budget(_) => false,
             Self::Total
             | Self::AttemptTotal
             | Self::Begun
@@ -289,6 +301,7 @@ impl UpstreamError {
                 let message = "Requests cannot be recorded now, so none is sent on.";
                 Problem::us(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message).retry_after(Duration::from_secs(1))
             }
+            Self::Budget(error) => error.problem(),
             Self::Begun => Problem::provider(bad, self.reason(), "The provider answered with an error."),
             Self::Total | Self::AttemptTotal => {
                 Problem::provider(StatusCode::GATEWAY_TIMEOUT, self.reason(), "No provider answered in time.")
@@ -335,10 +348,12 @@ pub(crate) struct Call<'a> {
 
 /// Make the call. The reservation shows that the request was permitted and admitted, and is held until the answer's end.
 pub(crate) async fn send(
-    _reservation: &Reservation,
+    reservation: &Reservation,
     leg: &mut Leg,
     call: Call<'_>,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
+    leg.put_in(reservation).await?;
+    leg.sends();
     let shared = std::sync::Arc::clone(leg.shared());
     let begun = shared.clock.monotonic();
     let sent = match call.upgrade {
@@ -352,6 +367,14 @@ pub(crate) async fn send(
         Err(error) => error.reason(),
     };
     leg.attempted(call.label, result, took);
+    let free = match &sent {
+        // What a provider refuses or fails to do it does not charge.
+        Ok(response) => !(response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS),
+        Err(error) => error.unsent(),
+    };
+    if free {
+        leg.cost_nothing();
+    }
     Ok(sent?)
 }
 
@@ -395,6 +418,8 @@ pub(crate) async fn ask(
         "websocket"
     });
     let mut request = request(method, path, headers, content.body);
+    // Paid for before it is recorded, and recorded before a key is opened.
+    leg.put_in(reservation).await?;
     let recorded = leg.recorded(&provider.label).await?;
     authorize::set_fields(recorded, provider, request.headers_mut())?;
     pass.enter().await.map_err(UpstreamError::NoPlace)?;

@@ -4,6 +4,7 @@
 //! bytes and only looks; where they differ, a [`Translation`] reads one into the canonical [`model`] and writes the
 //! other. `dialect/` is the side clients speak to, `provider/` the side providers answer on: N+N, never pairs.
 
+pub mod bound;
 pub mod catalogue;
 mod codec;
 pub mod count;

@@ -8,6 +8,7 @@
 mod direct;
 mod form;
 mod request;
+mod said;
 mod tap;
 
 use crate::Dialect;
@@ -21,6 +22,7 @@ pub use request::{
     CapName, Edits, Models, Peek, anthropic_in_a_cloud, is_familiar, models, peek, peek_named, peek_or, splice,
 };
 pub(crate) use request::{apply, refuse_steering};
+pub use said::Said;
 pub use tap::StreamTap;
 
 /// What a complete answer (not streamed) says of itself.

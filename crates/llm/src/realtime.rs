@@ -143,6 +143,27 @@ pub fn server_usage(text: &str) -> Option<Usage> {
     Some(usage::openai(told)).filter(|usage| usage.is_known() || usage.suspect)
 }
 
+/// What a provider's event says of the answer under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// It begins (`response.created`).
+    Begun,
+    /// It is over (`response.done`), well or not.
+    Done,
+}
+
+/// What a provider's event says of the answer under way, if anything.
+pub fn server_event(text: &str) -> Option<ServerEvent> {
+    // Most events are pieces of sound.
+    memchr::memmem::find(text.as_bytes(), b"\"response.created\"")
+        .or_else(|| memchr::memmem::find(text.as_bytes(), b"\"response.done\""))?;
+    match node(text, &Limits::RESPONSE).ok()?.text_of("type")?.as_ref() {
+        "response.created" => Some(ServerEvent::Begun),
+        "response.done" => Some(ServerEvent::Done),
+        _ => None,
+    }
+}
+
 /// An `error` event of this gateway's own; `event` names the client's event it is about.
 pub fn error_event(failure: &Failure, event: Option<&str>) -> String {
     let optional = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), quoted);

@@ -3,7 +3,7 @@
 use crate::dialect::openai_responses::{self, Asked};
 use crate::dialect::{Failure, anthropic, error_body, gemini, openai_chat, stream_error_event};
 use crate::model::{Event, Request, Response, Usage};
-use crate::passthrough::Edits;
+use crate::passthrough::{Edits, Said};
 use crate::provider::{self, Decoder, Flavour};
 use crate::{Dialect, Framing, Limits, ProviderError, RequestError, ResponseError};
 
@@ -184,6 +184,7 @@ impl Translation {
             client: self.client,
             model: self.model.clone(),
             outcome: Outcome::Open,
+            said: Said::default(),
         }
     }
 }
@@ -263,6 +264,7 @@ pub struct StreamTranslation {
     client: Dialect,
     model: String,
     outcome: Outcome,
+    said: Said,
 }
 
 impl StreamTranslation {
@@ -316,9 +318,15 @@ impl StreamTranslation {
         self.decoder.usage()
     }
 
+    /// What has been said so far.
+    pub fn said(&self) -> Said {
+        self.said
+    }
+
     fn write(&mut self, events: &[Event]) -> Vec<u8> {
         let mut out = String::new();
         for event in events {
+            self.said.event(event);
             if self.outcome != Outcome::Open {
                 break;
             }

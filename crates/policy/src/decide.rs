@@ -7,6 +7,7 @@ use base::{Name, Timestamp};
 use config::{Bound, OnRevocation, Policy, Rate};
 
 use crate::ask::{Ask, Caller, Target};
+use crate::fund::Fund;
 use crate::rule::{Condition, Rule};
 use crate::world::World;
 
@@ -93,6 +94,11 @@ impl Permit {
     /// Limits on how often. All of them apply.
     pub fn rates(&self) -> &[Rate] {
         &self.rule.rates
+    }
+
+    /// What it is paid from: the policy's own limits first, then every budget that may count it.
+    pub fn funds(&self) -> &[Arc<Fund>] {
+        &self.rule.funds
     }
 
     /// Whether the token this request came with must be remembered and never taken again.

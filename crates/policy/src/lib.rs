@@ -7,6 +7,7 @@
 mod ask;
 mod decide;
 mod explain;
+mod fund;
 mod glob;
 mod passthrough;
 mod rule;
@@ -18,5 +19,6 @@ mod tests;
 pub use ask::{Ask, Caller, Proven, Target, Tools};
 pub use decide::{Denial, Permit, Policies, PolicyFault, compile};
 pub use explain::{Explanation, Held, Verdict};
+pub use fund::{Aim, Fund, Spender};
 pub use glob::Glob;
 pub use world::{KnownProvider, World};

@@ -1,10 +1,13 @@
 //! One compiled policy. Deciding and explaining ask the same questions of it, so they cannot disagree.
 
+use std::sync::Arc;
+
 use base::{Name, Timestamp};
 use config::{Bound, Cidr, OneOrMany, Pattern, Policy, Rate, TimeWindow};
 
 use crate::PolicyFault;
 use crate::ask::{Ask, Caller, Target, Tools};
+use crate::fund::Fund;
 use crate::glob::{Glob, is_normal};
 use crate::passthrough::Opening;
 use crate::world::World;
@@ -15,6 +18,7 @@ pub(crate) struct Rule {
     pub(crate) name: Name,
     pub(crate) rates: Box<[Rate]>,
     pub(crate) max_output_tokens: Option<u64>,
+    pub(crate) funds: Box<[Arc<Fund>]>,
     /// As written, for explanations.
     pub(crate) source: Policy,
     issuer: Box<[Glob]>,
@@ -97,6 +101,7 @@ impl Rule {
             name: policy.name.clone(),
             rates: policy.rate.clone().into(),
             max_output_tokens: policy.may.max_output_tokens,
+            funds: Fund::of(policy, &world.budgets),
             issuer: globs(&who.issuer),
             client: globs(&who.client),
             subject: globs(&who.subject),
@@ -198,14 +203,14 @@ impl Rule {
     }
 }
 
-fn globs(patterns: &OneOrMany<Pattern>) -> Box<[Glob]> {
+pub(crate) fn globs(patterns: &OneOrMany<Pattern>) -> Box<[Glob]> {
     patterns.iter().map(Glob::new).collect()
 }
 
-fn any(globs: &[Glob], text: &str) -> bool {
+pub(crate) fn any(globs: &[Glob], text: &str) -> bool {
     globs.iter().any(|glob| glob.matches(text))
 }
 
-fn unset_or_any(globs: &[Glob], text: Option<&str>) -> bool {
+pub(crate) fn unset_or_any(globs: &[Glob], text: Option<&str>) -> bool {
     globs.is_empty() || text.is_some_and(|text| any(globs, text))
 }

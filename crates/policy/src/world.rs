@@ -1,7 +1,7 @@
 //! What policies speak about.
 
 use base::Name;
-use config::{Config, ECHO_MODEL, ProviderDialect, ProviderKind};
+use config::{Budget, Config, ECHO_MODEL, ProviderDialect, ProviderKind};
 
 /// The names policies are about: what there is to allow.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub struct World {
     pub services: Vec<Name>,
     /// Upstreams.
     pub upstreams: Vec<Name>,
+    /// What may be spent.
+    pub budgets: Vec<Budget>,
 }
 
 /// What of a provider decides which of its calls are inference.
@@ -43,6 +45,7 @@ impl World {
             models: config.models.iter().map(|m| m.name.clone()).chain(Name::new(ECHO_MODEL)).collect(),
             services: config.services.iter().map(|s| s.name.clone()).collect(),
             upstreams: config.upstreams.iter().map(|u| u.name.clone()).collect(),
+            budgets: config.budgets.clone(),
         }
     }
 }

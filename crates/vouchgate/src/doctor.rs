@@ -1,6 +1,8 @@
 //! `vouchgate doctor`: looks at what runs and what it depends on, and says what to do. Changes nothing, and makes no
 //! call that costs money.
 
+mod budgets;
+
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -119,6 +121,7 @@ async fn look(config: &Config, findings: &mut Findings) {
         Err(error) => findings.add("way out", Verdict::Failure, error.to_string(), None),
     }
     risks(config, findings);
+    budgets::look(config, findings);
 }
 
 /// Who may read what only Vouchgate should.

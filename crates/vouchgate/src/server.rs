@@ -1,5 +1,6 @@
 //! The running product: state opened, listeners bound, everything wired together, and taken down in order.
 
+mod budgets;
 mod gauges;
 mod proofs;
 mod record;
@@ -22,8 +23,7 @@ use gateway::{Deps, Gateway, Metrics, Snapshot, States};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
 use prometheus_client::registry::Registry;
-use store::{Store, StoreError};
-
+use store::{Ledger, Store, StoreError};
 use tokio::sync::{Mutex, watch};
 use vault::{KeyFileError, MasterKey, Vault, VaultError};
 
@@ -92,6 +92,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] RecordingError),
+    /// The name of this node.
+    #[error("the name of this node in {0} cannot be read or written: {1}")]
+    NodeName(PathBuf, std::io::Error),
     /// `admin.sock`.
     #[error("admin.sock in {0} cannot be made: {1}")]
     Socket(PathBuf, std::io::Error),
@@ -121,6 +124,7 @@ struct Running {
     drain: Drain,
     registry: Registry,
     jwks: Arc<Jwks>,
+    ledger: Ledger,
     /// The store's version that is in force.
     in_force: watch::Sender<u64>,
 }
@@ -171,6 +175,7 @@ impl Server {
         if operations.signing_key_ensure().await? {
             tracing::info!("made the first signing key");
         }
+        let ledger = budgets::open(&store, &server.data_dir, &*rng).await?;
         let egress = Egress::new(EgressConfig::default())?;
         let proofs = Proofs::new(&config, (&store, &vault), (&clock, &*rng));
         let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
@@ -201,6 +206,7 @@ impl Server {
             revoked: Arc::new(store.revoked().clone()),
             replay: Arc::clone(&proofs.replay),
             single_use: Arc::new(store.clone()),
+            ledger: Some(ledger.clone()),
             nonces: Arc::clone(&proofs.nonces),
             metrics: Metrics::register(&mut registry),
             drain: drain.ending(),
@@ -219,6 +225,7 @@ impl Server {
             drain: drain.clone(),
             registry,
             jwks: Arc::clone(&jwks),
+            ledger: ledger.clone(),
             in_force: watch::Sender::new(before),
         });
 
@@ -242,6 +249,7 @@ impl Server {
         tasks.spawn_to_completion(socket.serve(admin::local_router(&admin_api), tasks.stopped()));
 
         record::begin(&tasks, &recorder, store.watch());
+        budgets::keep(&tasks, ledger);
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         tasks.spawn(upkeep::forget(store, Arc::clone(&clock), config.store.retention.duration()));
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
@@ -298,6 +306,7 @@ impl Server {
         if !self.tasks.finished(LAST_TASKS).await {
             tracing::warn!("background work did not end in time");
         }
+        self.running.ledger.close().await;
         record::finish(self.operations().audit()).await;
         let store = self.operations().store();
         if let Err(error) = store.resign().await {

@@ -32,7 +32,7 @@ caching = { ttl = "10m" }
 [[policy]]
 name = "p"
 may = { models = ["fsat"] }
-spend = []
+guard = []
 "#;
     let found: Vec<String> = bad(text).iter().map(brief).collect();
     assert_eq!(
@@ -48,7 +48,7 @@ spend = []
             "22:25 unknown_reference model[0].targets[0].provider",
             "23:1 unknown_key model[0].caching",
             "27:19 unknown_reference policy[0].may.models[0]",
-            "28:1 not_built policy[0].spend",
+            "28:1 not_built policy[0].guard",
         ]
     );
     let hints: Vec<Option<String>> = bad(text).into_iter().map(|fault| fault.hint).collect();
@@ -109,7 +109,6 @@ fn errors_of_syntax_do_not_hide_other_faults_nor_invent_them() {
 #[test]
 fn what_later_versions_will_have_is_refused_by_name() {
     for (text, place) in [
-        ("[[budget]]\nname = \"b\"\n", "budget"),
         ("[[guard]]\n", "guard"),
         ("[[app]]\n", "app"),
         ("[[risk]]\n", "risk"),

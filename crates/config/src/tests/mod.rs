@@ -1,6 +1,7 @@
 //! What a configuration says, and what is said about one that is wrong.
 
 mod aws;
+mod budget;
 mod cache;
 mod cloud;
 mod faults;

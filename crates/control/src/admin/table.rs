@@ -179,6 +179,7 @@ fn resource(kind: Kind) -> [Operation; 4] {
         Kind::Provider => ["listProviders", "getProvider", "putProvider", "deleteProvider"],
         Kind::Model => ["listModels", "getModel", "putModel", "deleteModel"],
         Kind::Policy => ["listPolicies", "getPolicy", "putPolicy", "deletePolicy"],
+        Kind::Budget => ["listBudgets", "getBudget", "putBudget", "deleteBudget"],
         Kind::Service => ["listServices", "getService", "putService", "deleteService"],
         Kind::Upstream => ["listUpstreams", "getUpstream", "putUpstream", "deleteUpstream"],
         Kind::Transmitter => ["listTransmitters", "getTransmitter", "putTransmitter", "deleteTransmitter"],

@@ -1,4 +1,4 @@
-//! Resources: issuers, providers, models, policies, services, upstreams and transmitters, from the configuration file (read-only)
+//! Resources: issuers, providers, models, policies, budgets, services, upstreams and transmitters, from the configuration file (read-only)
 //! or made here. Both together have to be a valid configuration before anything is written.
 
 use aws_lc_rs::digest;
@@ -22,6 +22,8 @@ pub enum Kind {
     Model,
     /// `[[policy]]`
     Policy,
+    /// `[[budget]]`
+    Budget,
     /// `[[service]]`
     Service,
     /// `[[upstream]]`
@@ -32,8 +34,16 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] =
-        [Self::Issuer, Self::Provider, Self::Model, Self::Policy, Self::Service, Self::Upstream, Self::Transmitter];
+    pub const ALL: [Self; 8] = [
+        Self::Issuer,
+        Self::Provider,
+        Self::Model,
+        Self::Policy,
+        Self::Budget,
+        Self::Service,
+        Self::Upstream,
+        Self::Transmitter,
+    ];
 
     /// What the configuration file calls it.
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +52,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::Model => "model",
             Self::Policy => "policy",
+            Self::Budget => "budget",
             Self::Service => "service",
             Self::Upstream => "upstream",
             Self::Transmitter => "transmitter",
@@ -55,6 +66,7 @@ impl Kind {
             Self::Provider => "providers",
             Self::Model => "models",
             Self::Policy => "policies",
+            Self::Budget => "budgets",
             Self::Service => "services",
             Self::Upstream => "upstreams",
             Self::Transmitter => "transmitters",
@@ -68,6 +80,7 @@ impl Kind {
             Self::Provider => "Provider",
             Self::Model => "Model",
             Self::Policy => "Policy",
+            Self::Budget => "Budget",
             Self::Service => "Service",
             Self::Upstream => "Upstream",
             Self::Transmitter => "Transmitter",
@@ -84,6 +97,7 @@ impl Kind {
             Self::Provider => values(&config.providers, |i| &i.name),
             Self::Model => values(&config.models, |i| &i.name),
             Self::Policy => values(&config.policies, |i| &i.name),
+            Self::Budget => values(&config.budgets, |i| &i.name),
             Self::Service => values(&config.services, |i| &i.name),
             Self::Upstream => values(&config.upstreams, |i| &i.name),
             Self::Transmitter => values(&config.transmitters, |i| &i.name),
@@ -321,6 +335,7 @@ fn merge(file: &Config, rows: &[(String, Name, Value)]) -> Result<Config, Vec<Fa
             Kind::Provider => config::read(body).map(|resource| merged.providers.push(resource)),
             Kind::Model => config::read(body).map(|resource| merged.models.push(resource)),
             Kind::Policy => config::read(body).map(|resource| merged.policies.push(resource)),
+            Kind::Budget => config::read(body).map(|resource| merged.budgets.push(resource)),
             Kind::Service => config::read(body).map(|resource| merged.services.push(resource)),
             Kind::Upstream => config::read(body).map(|resource| merged.upstreams.push(resource)),
             Kind::Transmitter => config::read(body).map(|resource| merged.transmitters.push(resource)),

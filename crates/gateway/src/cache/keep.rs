@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base::{Problem, RequestId};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use llm::passthrough::Said;
 use llm::{Dialect, Usage};
 
 use super::{Body, Entry, Flight, Key};
@@ -143,6 +144,10 @@ impl Pipe for Recording {
 
     fn usage(&self) -> Usage {
         self.pipe.usage()
+    }
+
+    fn said(&self) -> Said {
+        self.pipe.said()
     }
 
     fn kind(&self) -> Kind {

@@ -13,7 +13,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use llm::{Dialect, RequestError};
 use net::UpstreamBody;
-use policy::Permit;
 use tokio::time::Instant;
 
 use self::call::Calls;
@@ -23,6 +22,8 @@ use self::turns::{Turn, Turns};
 use super::request_problem;
 use super::within::Makes;
 use crate::Reservation;
+use crate::admit::Admitted;
+use crate::budget::{Load, Place, Quote};
 use crate::problem::Refusal;
 use crate::relay::Answer;
 use crate::route::{Facts, Plan};
@@ -70,10 +71,23 @@ pub(crate) trait Exchange: Sync {
     }
 
     /// The request as this target takes it.
-    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError>;
+    fn prepare(
+        &self,
+        provider: &Provider,
+        model: &str,
+        reservation: &Reservation,
+    ) -> Result<Prepared<Self::Sent>, RequestError>;
+
+    /// What it asks to have done, as far as that costs.
+    fn load(&self) -> Load;
+
+    /// The service that asks, if one does.
+    fn service(&self) -> Option<&str> {
+        None
+    }
 
     /// The built-in model's answer.
-    fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed>;
+    fn echo(&self, reservation: &Reservation, receipt: &mut Receipt) -> Result<Answer, Failed>;
 
     /// Turn a provider's response into the caller's answer. Its status and encoding have been looked at.
     fn finish(
@@ -195,6 +209,37 @@ impl Failed {
 pub(crate) async fn run<E: Exchange>(
     exchange: &E,
     plan: &Plan,
+    admitted: Admitted,
+    receipt: &mut Receipt,
+) -> Result<(Answer, Reservation), Refusal> {
+    let reservation = receipt.reserve(admitted, quotes(exchange, plan, receipt.asked_for())).await?;
+    let answer = reserved(exchange, plan, &reservation, receipt).await?;
+    Ok((answer, reservation))
+}
+
+/// What each target of a plan may take at most.
+pub(super) fn quotes<'a, E: Exchange>(
+    exchange: &'a E,
+    plan: &'a Plan,
+    asked: Option<Arc<str>>,
+) -> impl FnOnce(Option<u64>) -> Vec<Quote> + 'a {
+    move |policy| {
+        let load = exchange.load();
+        let service = exchange.service().map(Arc::from);
+        let quote = |(index, target): (usize, &ModelTarget)| {
+            let place = Place { asked: asked.clone(), service: service.clone(), ..Place::at(target) };
+            let mut quote = Quote::of(&load, target, place, policy);
+            quote.aside = plan.is_shadow(index);
+            quote
+        };
+        plan.targets().iter().enumerate().map(quote).collect()
+    }
+}
+
+/// Try until one answers, of what has been reserved.
+pub(super) async fn reserved<E: Exchange>(
+    exchange: &E,
+    plan: &Plan,
     reservation: &Reservation,
     receipt: &mut Receipt,
 ) -> Result<Answer, Refusal> {
@@ -227,9 +272,9 @@ pub(crate) async fn run<E: Exchange>(
                 break;
             }
             Turn::Echo(index) => {
-                receipt.answered_here();
+                receipt.answered_here(reservation, index);
                 trail.at(config::OWN_NAME, "echo");
-                (index, exchange.echo(reservation.permit(), receipt))
+                (index, exchange.echo(reservation, receipt))
             }
             Turn::Call(called) => {
                 trail.at(called.provider.name.as_str(), called.model);
@@ -286,7 +331,10 @@ fn noted(plan: &Plan, index: usize, (before, error): (Option<Failed>, Failed), t
     turns.failed(index, error.is_lasting(), error.is_of_key());
     // What a provider said tells more than that another could not be asked.
     match (before, error) {
-        (Some(first @ (Failed::Upstream(_) | Failed::Said(_))), Failed::Request(_)) => first,
+        (
+            Some(first @ (Failed::Upstream(_) | Failed::Said(_))),
+            Failed::Request(_) | Failed::Upstream(UpstreamError::Budget(_)),
+        ) => first,
         (_, later) => later,
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Money;
 use bytes::Bytes;
 use config::{ModelCache, SemanticCache};
 use http::header::{HeaderMap, HeaderValue};
@@ -17,12 +18,16 @@ use super::attempts;
 use super::embed::{self, Embedding};
 use super::inference;
 use crate::Reservation;
+use crate::admit::Admitted;
+use crate::budget::{self, Quote};
 use crate::cache::key::{Part, Scope};
 use crate::cache::{self, Directives, Entered, Entry, Flight, Freshness, Key, Nearness, Place};
 use crate::metrics::Label;
+use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
 use crate::settle::{Outcome, Receipt};
+use crate::snapshot::Snapshot;
 
 /// How long a request waits for the stream of one that is the same: its pace is that of somebody else's client.
 const WAIT_FOR_STREAM: Duration = Duration::from_secs(5);
@@ -58,6 +63,21 @@ impl Looked {
     }
 }
 
+/// Pay for an answer that was kept: what the model's `cache.price` says, and one request.
+pub(super) async fn paid(
+    answer: Answer,
+    (snapshot, model): (&Snapshot, &str),
+    admitted: Admitted,
+    receipt: &mut Receipt,
+) -> Result<(Answer, Reservation), Refusal> {
+    let rules = snapshot.model(model).and_then(|model| model.cache.as_ref());
+    let price = rules.and_then(|rules| rules.config.price).unwrap_or(Money::ZERO);
+    let place = budget::Place { asked: Some(Arc::from(model)), ..budget::Place::default() };
+    let reservation = receipt.reserve(admitted, |_| vec![Quote::fixed(price, place)]).await?;
+    receipt.kept_paid(&reservation);
+    Ok((answer, reservation))
+}
+
 /// A request to a model whose answers are kept.
 struct Look<'a> {
     asked: &'a Asked<'a>,
@@ -72,7 +92,7 @@ struct Look<'a> {
 pub(super) async fn look(
     asked: &Asked<'_>,
     (dialect, seen, names_stored): (Dialect, &Peek, bool),
-    reservation: &Reservation,
+    admitted: &Admitted,
     receipt: &mut Receipt,
 ) -> Looked {
     let Some(model) = asked.snapshot.model(&seen.model) else { return Looked::Off };
@@ -92,7 +112,7 @@ pub(super) async fn look(
     let scope = Scope {
         epoch: &asked.snapshot.cache_epoch,
         era: shared.cache.era(),
-        permit: reservation.permit(),
+        permit: admitted.permit(),
         caller: receipt.caller(),
         model: model.name.as_str(),
         dialect,
@@ -107,7 +127,7 @@ pub(super) async fn look(
     let freshness = Freshness { ttl: rules.ttl.duration(), max_age: wishes.max_age };
     let look = Look { asked, dialect, stream: seen.stream, rules, freshness, model: label };
     // Boxed: most requests need no room for it.
-    Box::pin(look.through((key, rest), (&same, wishes.no_cache), reservation, receipt)).await
+    Box::pin(look.through((key, rest), (&same, wishes.no_cache), admitted, receipt)).await
 }
 
 impl Look<'_> {
@@ -115,7 +135,7 @@ impl Look<'_> {
         &self,
         (key, rest): (Key, Option<Key>),
         (same, anew): (&Sameness, bool),
-        reservation: &Reservation,
+        admitted: &Admitted,
         receipt: &mut Receipt,
     ) -> Looked {
         let flight = if anew {
@@ -128,7 +148,7 @@ impl Look<'_> {
         };
         let mut near = None;
         if let (Some(semantic), Some(question), Some(rest)) = (&self.rules.semantic, &same.question, rest)
-            && let Some(vector) = self.meaning(semantic, &question.text, reservation, receipt).await
+            && let Some(vector) = self.meaning(semantic, &question.text, admitted, receipt).await
         {
             if !anew && let Some(answer) = self.near((&rest, &vector), semantic, receipt) {
                 return Looked::Found(Box::new(answer));
@@ -205,11 +225,11 @@ impl Look<'_> {
         &self,
         semantic: &SemanticCache,
         question: &str,
-        reservation: &Reservation,
+        admitted: &Admitted,
         receipt: &mut Receipt,
     ) -> Option<Vec<f32>> {
         let name = format!("{}/{}", semantic.provider, semantic.model);
-        let plan = route::plan(self.asked.snapshot, reservation.permit(), &name).ok()?;
+        let plan = route::plan(self.asked.snapshot, admitted.permit(), &name).ok()?;
         let body = Bytes::from(json!({"model": name, "input": question}).to_string());
         let limits = &self.asked.snapshot.limits;
         let seen = embed::Seen::OpenAi(Box::new(peek(Dialect::OpenAiEmbeddings, &body, &limits.json).ok()?));
@@ -225,12 +245,16 @@ impl Look<'_> {
             limits: limits.json,
             limit: limits.response_body,
         };
-        let asked = attempts::run(&embedding, &plan, reservation, receipt);
+        let reservation =
+            receipt.reserve_beside(admitted, attempts::quotes(&embedding, &plan, Some(name.as_str().into())));
+        let reservation = reservation.await.ok()?;
+        let asked = attempts::reserved(&embedding, &plan, &reservation, receipt);
         let answer = tokio::time::timeout(semantic.timeout.duration(), asked).await;
         // What counts for the request is what its answer takes.
         receipt.usage(Usage::default());
         let Content::Whole(bytes, Outcome::Ok) = answer.ok()?.ok()?.content else { return None };
         let usage = llm::passthrough::peek_response(Dialect::OpenAiEmbeddings, &bytes).usage;
+        receipt.spent_beside(usage);
         let provider = Label::Named(semantic.provider.clone());
         receipt.shared().metrics.tokens("input", &provider, &self.model, usage.input_tokens.unwrap_or(0));
         vector(&bytes)

@@ -9,12 +9,14 @@ use llm::embeddings::{Named, named};
 use llm::passthrough::{Edits, Peek, peek, peek_response};
 use llm::{Dialect, Failure, RequestError, error_body, provider_error};
 use net::UpstreamBody;
-use policy::{Ask, Permit, Target, Tools};
+use policy::{Ask, Target, Tools};
 
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::within::Makes;
 use super::{Answered, Asked, native, request_problem};
+use crate::Reservation;
 use crate::authorize;
+use crate::budget::Load;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
@@ -50,8 +52,8 @@ pub(crate) async fn answer(asked: Asked<'_>, client: Dialect, path: Option<&str>
     let ask = Ask { tools, ..Ask::new(Target::Model(model), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
-    let plan = route::plan(asked.snapshot, reservation.permit(), model).map_err(|unknown| unknown.problem())?;
+    let admitted = receipt.admit(permit).await?;
+    let plan = route::plan(asked.snapshot, admitted.permit(), model).map_err(|unknown| unknown.problem())?;
     receipt.model(model, plan.label());
     let holders = native::check_references(&plan, &asked.body, receipt).await?;
     let call = Counting {
@@ -62,7 +64,7 @@ pub(crate) async fn answer(asked: Asked<'_>, client: Dialect, path: Option<&str>
         holders: holders.as_deref(),
         limit: asked.snapshot.limits.response_body,
     };
-    let answer = attempts::run(&call, &plan, &reservation, receipt).await?;
+    let (answer, reservation) = attempts::run(&call, &plan, admitted, receipt).await?;
     Ok((answer, Some(reservation)))
 }
 
@@ -99,7 +101,11 @@ impl Exchange for Counting<'_> {
         true
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
+    fn load(&self) -> Load {
+        Load::Free
+    }
+
+    fn prepare(&self, provider: &Provider, model: &str, _: &Reservation) -> Result<Prepared<Self::Sent>, RequestError> {
         let (surface, path) = provider.counts(model).ok_or_else(super::no_endpoint)?;
         let called = provider.called(model);
         let (body, sent) = match (self.client, surface, &self.seen.named) {
@@ -120,7 +126,7 @@ impl Exchange for Counting<'_> {
         Ok(Prepared { path, content: upstream::Content::json(Bytes::from(body), None), sent })
     }
 
-    fn echo(&self, _: &Permit, _: &mut Receipt) -> Result<Answer, Failed> {
+    fn echo(&self, _: &Reservation, _: &mut Receipt) -> Result<Answer, Failed> {
         let counted = self.seen.inner.as_deref().unwrap_or(self.body);
         let tokens = llm::echo::count(self.client, counted).map_err(Failed::Request)?;
         Ok(Answer::json(count::answer(self.client, tokens)))

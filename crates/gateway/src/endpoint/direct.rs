@@ -1,6 +1,7 @@
 //! `/v1/completions`, `/v1/moderations`, `/v1/images/...` and `/v1/audio/...`: one form each, which every provider that has
 //! them takes as it is. Only the model's name is set, in JSON or in a form; everything else passes byte for byte.
 
+pub(super) mod load;
 mod pipe;
 
 use std::collections::VecDeque;
@@ -12,13 +13,15 @@ use http::{Response, StatusCode};
 use llm::passthrough::{CapName, Edits, Form, Peek, StreamTap, media_usage, peek, peek_completions, peek_or};
 use llm::{Framing, RequestError};
 use net::UpstreamBody;
-use policy::{Ask, Permit, Target, Tools};
+use policy::{Ask, Target, Tools};
 
 use self::pipe::Large;
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::within::Makes;
 use super::{Answered, Asked, native, request_problem};
+use crate::Reservation;
 use crate::authorize;
+use crate::budget::{Load, Tokens};
 use crate::edge;
 use crate::objects;
 use crate::problem::Refusal;
@@ -176,8 +179,8 @@ pub(crate) async fn answer(asked: Asked<'_>, direct: Direct, receipt: &mut Recei
     let ask = Ask { max_output_tokens: bound, tools, ..Ask::new(Target::Model(&model), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
-    let plan = route::plan(asked.snapshot, reservation.permit(), &model).map_err(|unknown| unknown.problem())?;
+    let admitted = receipt.admit(permit).await?;
+    let plan = route::plan(asked.snapshot, admitted.permit(), &model).map_err(|unknown| unknown.problem())?;
     receipt.model(&model, plan.label());
     let holders = match &body {
         Body::Json(_) => native::check_references(&plan, &asked.body, receipt).await?,
@@ -191,7 +194,7 @@ pub(crate) async fn answer(asked: Asked<'_>, direct: Direct, receipt: &mut Recei
         holders,
         limit: asked.snapshot.limits.response_body,
     };
-    let answer = attempts::run(&call, &plan, &reservation, receipt).await?;
+    let (answer, reservation) = attempts::run(&call, &plan, admitted, receipt).await?;
     Ok((answer, Some(reservation)))
 }
 
@@ -206,7 +209,16 @@ struct DirectCall<'a> {
 }
 
 impl DirectCall<'_> {
-    /// The same request for another model, within `most` output tokens.
+    /// The bound on each of its answers, where it has none of its own.
+    fn most(&self, reservation: &Reservation, provider: &Provider, model: &str) -> Option<u64> {
+        let Body::Json(seen) = &self.body else { return None };
+        // The policy's is for all of them together.
+        let policy = reservation.permit().max_output_tokens().map(|most| (most / seen.answers.max(1)).max(1));
+        let held = reservation.max_output_tokens(provider.name.as_str(), model);
+        policy.into_iter().chain(held).min()
+    }
+
+    /// The same request for another model, each answer within `most` output tokens.
     fn edited(&self, provider: &Provider, model: &str, most: Option<u64>) -> Option<Vec<u8>> {
         match &self.body {
             Body::Form(form, _) => form.with_model(self.sent, model),
@@ -216,8 +228,7 @@ impl DirectCall<'_> {
                 let edits = Edits {
                     model: Some(model),
                     include_usage: generates && provider.takes_stream_options(model),
-                    // Each of several answers has its share.
-                    max_output_tokens: most.map(|most| (most / seen.answers.max(1)).max(1)),
+                    max_output_tokens: most,
                     cap_name: CapName::MaxTokens,
                 };
                 let dialect = match self.direct {
@@ -275,14 +286,30 @@ impl Exchange for DirectCall<'_> {
         true
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<()>, RequestError> {
+    fn load(&self) -> Load {
+        match &self.body {
+            Body::Json(seen) if self.direct == Direct::Completions => {
+                Load::Tokens(Tokens::answered(self.sent, seen.max_output_tokens, seen.answers))
+            }
+            Body::Json(_) => load::json(self.direct, self.sent),
+            Body::Form(form, _) => load::form(self.direct, (form, self.sent)),
+        }
+    }
+
+    fn prepare(
+        &self,
+        provider: &Provider,
+        model: &str,
+        reservation: &Reservation,
+    ) -> Result<Prepared<()>, RequestError> {
         let refused = |why| RequestError::Unsupported { param: "model".to_owned(), why };
-        if self.direct == Direct::Compact && permit.max_output_tokens().is_some() {
+        if self.direct == Direct::Compact && reservation.permit().max_output_tokens().is_some() {
             let why = "a compaction has no bound, and the policy asks for one";
             return Err(RequestError::Unsupported { param: "max_output_tokens".to_owned(), why });
         }
         let path = provider.direct(self.direct, model).ok_or_else(super::no_endpoint)?;
-        let body = self.edited(provider, provider.called(model), permit.max_output_tokens());
+        let most = self.most(reservation, provider, model);
+        let body = self.edited(provider, provider.called(model), most);
         let body = Bytes::from(body.ok_or_else(|| refused("its provider's name for it cannot stand in a form"))?);
         let mut content = upstream::Content::json(body, self.body.streams().then_some(Framing::Sse));
         if let Body::Form(_, kind) = &self.body {
@@ -294,10 +321,10 @@ impl Exchange for DirectCall<'_> {
         Ok(Prepared { path, content, sent: () })
     }
 
-    fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
+    fn echo(&self, reservation: &Reservation, receipt: &mut Receipt) -> Result<Answer, Failed> {
         match &self.body {
             Body::Json(seen) if self.direct == Direct::Completions => {
-                super::echo::completion((self.sent, seen), permit.max_output_tokens(), receipt)
+                super::echo::completion((self.sent, seen), reservation.permit().max_output_tokens(), receipt)
             }
             _ => Err(Failed::Answer(
                 Problem::client(

@@ -9,13 +9,15 @@ use llm::embeddings::{Client, Embed, Named, Surface, is_voyages, named};
 use llm::passthrough::{Edits, Peek, peek, peek_response};
 use llm::{Dialect, Limits, RequestError, Usage};
 use net::UpstreamBody;
-use policy::{Ask, Permit, Target};
+use policy::{Ask, Target};
 
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::cached::{self, Looked};
 use super::within::Makes;
 use super::{Answered, Asked, inference, native, request_problem};
+use crate::Reservation;
 use crate::authorize;
+use crate::budget::{Load, Tokens};
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
@@ -43,8 +45,8 @@ pub(crate) async fn answer(asked: Asked<'_>, client: Client, path: Option<&str>,
     };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &Ask::new(Target::Model(model), receipt.at()))?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
-    let plan = route::plan(asked.snapshot, reservation.permit(), model).map_err(|unknown| unknown.problem())?;
+    let admitted = receipt.admit(permit).await?;
+    let plan = route::plan(asked.snapshot, admitted.permit(), model).map_err(|unknown| unknown.problem())?;
     receipt.model(model, plan.label());
     let holders = native::check_references(&plan, &asked.body, receipt).await?;
     let call = Embedding {
@@ -58,12 +60,16 @@ pub(crate) async fn answer(asked: Asked<'_>, client: Client, path: Option<&str>,
         limit: asked.snapshot.limits.response_body,
     };
     let Seen::OpenAi(peeked) = &seen else {
-        return Ok((attempts::run(&call, &plan, &reservation, receipt).await?, Some(reservation)));
+        let (answer, reservation) = attempts::run(&call, &plan, admitted, receipt).await?;
+        return Ok((answer, Some(reservation)));
     };
     let about = (Dialect::OpenAiEmbeddings, peeked.as_ref(), holders.is_some());
-    let answer = match cached::look(&asked, about, &reservation, receipt).await {
-        Looked::Found(answer) => *answer,
-        looked => looked.keep(attempts::run(&call, &plan, &reservation, receipt).await?),
+    let (answer, reservation) = match cached::look(&asked, about, &admitted, receipt).await {
+        Looked::Found(answer) => cached::paid(*answer, (asked.snapshot, model), admitted, receipt).await?,
+        looked => {
+            let (answer, reservation) = attempts::run(&call, &plan, admitted, receipt).await?;
+            (looked.keep(answer), reservation)
+        }
     };
     Ok((answer, Some(reservation)))
 }
@@ -110,7 +116,11 @@ impl Exchange for Embedding<'_> {
         true
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
+    fn load(&self) -> Load {
+        Load::Tokens(Tokens::read(self.body))
+    }
+
+    fn prepare(&self, provider: &Provider, model: &str, _: &Reservation) -> Result<Prepared<Self::Sent>, RequestError> {
         let batch = self.client != Client::Gemini;
         let (surface, path) = provider.embeds(model, batch).ok_or_else(super::no_endpoint)?;
         let model = provider.called(model);
@@ -132,7 +142,7 @@ impl Exchange for Embedding<'_> {
         Ok(Prepared { path, content: upstream::Content::json(Bytes::from(body), None), sent })
     }
 
-    fn echo(&self, _: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
+    fn echo(&self, _: &Reservation, receipt: &mut Receipt) -> Result<Answer, Failed> {
         let now = u64::try_from(receipt.at().as_secs()).unwrap_or(0);
         let id = receipt.id();
         let complete = |body: &[u8]| llm::echo::complete(Dialect::OpenAiEmbeddings, body, id.as_str(), now);

@@ -4,6 +4,7 @@
 use base::Problem;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
+use llm::passthrough::Said;
 use llm::{JsonArray, Usage};
 
 use crate::relay::{Answer, Before, Content, Pipe, State};
@@ -114,6 +115,10 @@ impl Pipe for Arrayed {
 
     fn usage(&self) -> Usage {
         self.pipe.usage()
+    }
+
+    fn said(&self) -> Said {
+        self.pipe.said()
     }
 }
 

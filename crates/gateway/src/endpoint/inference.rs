@@ -19,7 +19,9 @@ use super::attempts::{self, Exchange, Failed, Prepared};
 use super::cached::{self, Looked};
 use super::within::{self, Makes};
 use super::{Answered, Asked, gemini, native, request_problem};
+use crate::Reservation;
 use crate::authorize;
+use crate::budget::{Load, Tokens};
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Watched};
 use crate::route::{self, Facts};
@@ -40,8 +42,8 @@ pub(crate) async fn answer(
     });
     let seen = seen.map_err(|error| Refusal::from(request_problem(&error)))?;
     let permit = permit(asked.snapshot, &seen, receipt)?;
-    let reservation = receipt.reserve(permit).await?;
-    let plan = route::plan(asked.snapshot, reservation.permit(), &seen.model).map_err(|unknown| unknown.problem())?;
+    let admitted = receipt.admit(permit).await?;
+    let plan = route::plan(asked.snapshot, admitted.permit(), &seen.model).map_err(|unknown| unknown.problem())?;
     receipt.model(&seen.model, plan.label());
     let holders = native::check_references(&plan, &asked.body, receipt).await?;
     let inference = Inference {
@@ -55,9 +57,12 @@ pub(crate) async fn answer(
         now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
     };
     let about = (dialect, &seen, holders.is_some());
-    let mut answer = match cached::look(&asked, about, &reservation, receipt).await {
-        Looked::Found(answer) => *answer,
-        looked => looked.keep(attempts::run(&inference, &plan, &reservation, receipt).await?),
+    let (mut answer, reservation) = match cached::look(&asked, about, &admitted, receipt).await {
+        Looked::Found(answer) => cached::paid(*answer, (asked.snapshot, &seen.model), admitted, receipt).await?,
+        looked => {
+            let (answer, reservation) = attempts::run(&inference, &plan, admitted, receipt).await?;
+            (looked.keep(answer), reservation)
+        }
     };
     if dialect == Dialect::Gemini && !gemini::wants_events(asked.head.uri.query()) {
         answer = gemini::as_array(answer);
@@ -185,7 +190,16 @@ impl Exchange for Inference<'_> {
         super::repeat::is_harmless(self.dialect, self.seen, self.body)
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
+    fn load(&self) -> Load {
+        Load::Tokens(Tokens::answered(self.body, self.seen.max_output_tokens, self.seen.answers))
+    }
+
+    fn prepare(
+        &self,
+        provider: &Provider,
+        model: &str,
+        reservation: &Reservation,
+    ) -> Result<Prepared<Self::Sent>, RequestError> {
         if !provider.chats() {
             return Err(super::no_endpoint());
         }
@@ -197,7 +211,9 @@ impl Exchange for Inference<'_> {
         let edits = Edits {
             model: Some(provider.called(model)),
             include_usage: provider.takes_stream_options(model),
-            max_output_tokens: permit.max_output_tokens().filter(|_| self.seen.max_output_tokens.is_none()),
+            max_output_tokens: reservation
+                .max_output_tokens(provider.name.as_str(), model)
+                .filter(|_| self.seen.max_output_tokens.is_none()),
             cap_name: CapName::from(flavour),
         };
         if spoken == self.dialect {
@@ -215,8 +231,8 @@ impl Exchange for Inference<'_> {
         self.prepared(provider, model, body, (spoken, Some(Translated { translation, omitted })))
     }
 
-    fn echo(&self, permit: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
-        super::echo::answer(self.dialect, (self.body, self.seen), permit.max_output_tokens(), receipt)
+    fn echo(&self, reservation: &Reservation, receipt: &mut Receipt) -> Result<Answer, Failed> {
+        super::echo::answer(self.dialect, (self.body, self.seen), reservation.permit().max_output_tokens(), receipt)
     }
 
     async fn finish(

@@ -2,12 +2,13 @@
 //! only what that caller stored.
 
 mod created;
+mod load;
 mod upload;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use base::{Name, Problem};
+use base::{Money, Name, Problem};
 use bytes::Bytes;
 use config::ProviderDialect;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -23,6 +24,7 @@ use super::within::{self, Makes};
 use super::{Answered, Asked, bedrock, gemini, request_problem};
 use crate::Reservation;
 use crate::authorize;
+use crate::budget::{Place, Quote};
 use crate::edge;
 use crate::metrics::Label;
 use crate::objects::{self, Resource};
@@ -84,10 +86,17 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
     let permit = permit(&asked, provider, rest, (judged.map(|(_, seen)| seen), &named), receipt)?;
     let seen = seen.filter(|_| !bedrock::only_counts(provider, below));
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
+    let admitted = receipt.admit(permit).await?;
     if let Some(model) = &named.own {
         receipt.model(model, &Label::Fixed("direct"));
     }
+    let asks = || load::of(provider, (method, rest), seen.as_ref(), &asked);
+    let quotes = |policy| {
+        let (model, name) = (named.own.as_deref().unwrap_or_default(), provider.name.as_str());
+        let place = Place { provider: Some(name.into()), model: Some(model.into()), ..Place::default() };
+        vec![Quote::remote(&asks(), provider, model, (place, policy))]
+    };
+    let reservation = receipt.reserve(admitted, quotes).await?;
     pass_on(&asked, (provider, rest), seen, reservation, receipt).await
 }
 
@@ -105,7 +114,10 @@ pub(crate) async fn stored(asked: Asked<'_>, rest: &str, receipt: &mut Receipt) 
     let target = Target::Own { name: provider.name.as_str(), method, path: rest };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &Ask::new(target, receipt.at()))?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
+    let admitted = receipt.admit(permit).await?;
+    // What has been answered already is only looked at, stopped or deleted.
+    let place = Place { provider: Some(provider.name.as_str().into()), ..Place::default() };
+    let reservation = receipt.reserve(admitted, |_| vec![Quote::fixed(Money::ZERO, place)]).await?;
     pass_on(&asked, (provider, rest), None, reservation, receipt).await
 }
 
@@ -133,7 +145,8 @@ async fn pass_on(
     if !upload::is_media(asked, provider, rest) {
         check(&[&provider.name], &asked.body, receipt).await?;
     }
-    let (body, stripped) = native.body(&asked.body, reservation.permit().max_output_tokens());
+    let most = reservation.max_output_tokens(provider.name.as_str(), &named);
+    let (body, stripped) = native.body(&asked.body, most);
     let path = match upload::continued(asked, (provider, rest), receipt)? {
         Some(path) => path,
         None => provider.native_path(rest, query).ok_or_else(bad_path)?,

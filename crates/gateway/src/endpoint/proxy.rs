@@ -1,6 +1,7 @@
 //! `[[upstream]]`: any other HTTP API behind the same checks, with its own key injected.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use base::Problem;
 use http::StatusCode;
@@ -9,6 +10,7 @@ use policy::{Ask, Target};
 
 use super::{Answered, Asked};
 use crate::authorize;
+use crate::budget::{Place, Quote};
 use crate::edge;
 use crate::relay::{Answer, Content, Opaque};
 use crate::settle::Receipt;
@@ -20,7 +22,9 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let ask = Ask { inspected: false, ..Ask::new(Target::Upstream(to.name.as_str()), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
+    let admitted = receipt.admit(permit).await?;
+    let place = Place { upstream: Some(Arc::from(to.name.as_str())), ..Place::default() };
+    let reservation = receipt.reserve(admitted, |_| vec![Quote::fixed(to.price, place)]).await?;
     let path = to.request_path(rest, asked.head.uri.query()).ok_or_else(|| {
         Problem::client(StatusCode::BAD_REQUEST, "path_invalid", "This path or query cannot be sent on.")
     })?;
@@ -28,6 +32,7 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("vouchgate"));
     let method = asked.head.method.clone();
     let mut leg = receipt.leg();
+    leg.put_in(&reservation).await.map_err(|error| error.problem())?;
     let recorded = leg.recorded(&to.label).await.map_err(|error| error.problem())?;
     let inject = (to.inject.as_ref(), recorded);
     let request = upstream::proxied_request(inject, &to.origin, (method, &path), (headers, asked.body))

@@ -8,8 +8,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version};
 use llm::RequestError;
+use llm::bound::Brought;
 use net::UpstreamBody;
-use policy::{Ask, Permit, Target};
+use policy::{Ask, Target};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -18,7 +19,9 @@ pub(crate) use self::session::Session;
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::within::Makes;
 use super::{Answered, Asked};
+use crate::Reservation;
 use crate::authorize;
+use crate::budget::{Load, Tokens};
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
@@ -36,11 +39,11 @@ pub(crate) async fn answer(asked: Asked<'_>, receipt: &mut Receipt) -> Answered 
     let model = model(asked.head.uri.query())?;
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &Ask::new(Target::Model(&model), receipt.at()))?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
-    let plan = route::plan(asked.snapshot, reservation.permit(), &model).map_err(|unknown| unknown.problem())?;
+    let admitted = receipt.admit(permit).await?;
+    let plan = route::plan(asked.snapshot, admitted.permit(), &model).map_err(|unknown| unknown.problem())?;
     receipt.model(&model, plan.label());
     let opening = Opening { headers, model: &model, subprotocol: offers(headers), limits: &asked.snapshot.limits };
-    let mut answer = attempts::run(&opening, &plan, &reservation, receipt).await?;
+    let (mut answer, reservation) = attempts::run(&opening, &plan, admitted, receipt).await?;
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         answer.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         answer.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -137,7 +140,18 @@ impl Exchange for Opening<'_> {
         self.headers
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, permit: &Permit) -> Result<Prepared<Sent>, RequestError> {
+    /// One answer, which may read all that fits; the next is held for when it is over.
+    fn load(&self) -> Load {
+        let brought = Some(Brought { factor: 1, ..Brought::default() });
+        Load::Tokens(Tokens { brought, generates: true, asked: None, answers: 1, unbounded: false, session: true })
+    }
+
+    fn prepare(
+        &self,
+        provider: &Provider,
+        model: &str,
+        reservation: &Reservation,
+    ) -> Result<Prepared<Sent>, RequestError> {
         let missing = RequestError::Unsupported { param: "model".to_owned(), why: "its provider has no realtime API" };
         let path: PathAndQuery = provider.realtime(model).ok_or(missing)?;
         let key = generate_key();
@@ -148,11 +162,15 @@ impl Exchange for Opening<'_> {
         if self.subprotocol {
             fields.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
-        let sent = Sent { accept, model: model.to_owned(), bound: permit.max_output_tokens() };
+        let sent = Sent {
+            accept,
+            model: model.to_owned(),
+            bound: reservation.max_output_tokens(provider.name.as_str(), model),
+        };
         Ok(Prepared { path, content: upstream::Content::websocket(fields), sent })
     }
 
-    fn echo(&self, _: &Permit, _: &mut Receipt) -> Result<Answer, Failed> {
+    fn echo(&self, _: &Reservation, _: &mut Receipt) -> Result<Answer, Failed> {
         Err(Failed::Request(RequestError::Unsupported {
             param: "model".to_owned(),
             why: "the built-in model has no realtime API",

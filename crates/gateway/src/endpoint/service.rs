@@ -7,16 +7,19 @@
 pub(crate) mod prompt;
 mod stream;
 
+use std::sync::Arc;
+
 use base::{Problem, RequestId};
 use bytes::Bytes;
 use config::ResponseFormat;
 use futures_util::FutureExt;
 use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
+use llm::bound::Brought;
 use llm::model::{Json, Message, Output, Part, Role};
 use llm::{Dialect, Options, Request, RequestError, Translation, Usage};
 use net::UpstreamBody;
-use policy::{Ask, Permit, Target};
+use policy::{Ask, Target};
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::prompt::Prompt;
@@ -29,7 +32,9 @@ use super::attempts::mirror::{Copied, MOST_HELD};
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::within::Makes;
 use super::{Answered, Asked};
+use crate::Reservation;
 use crate::authorize;
+use crate::budget::{Load, Tokens};
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
@@ -60,19 +65,20 @@ pub(crate) async fn answer(asked: Asked<'_>, service: &Service, receipt: &mut Re
     let ask = Ask { max_output_tokens: order.max_output_tokens, ..Ask::new(Target::Service(name), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
-    let reservation = receipt.reserve(permit).await?;
+    let admitted = receipt.admit(permit).await?;
     let model = service.config.model.as_str();
-    let plan = route::plan(asked.snapshot, reservation.permit(), model).map_err(|_| missing_model())?;
+    let plan = route::plan(asked.snapshot, admitted.permit(), model).map_err(|_| missing_model())?;
     receipt.model(model, plan.label());
-    let most = [order.max_output_tokens, service.config.max_output_tokens, reservation.permit().max_output_tokens()];
+    let most = [order.max_output_tokens, service.config.max_output_tokens, admitted.permit().max_output_tokens()];
     let exchange = ServiceCall {
         request: request(&order, system, &prompt, most.into_iter().flatten().min()),
         format: order.format,
         head: HeaderMap::new(),
+        service: Arc::from(name),
         limit: asked.snapshot.limits.response_body,
         now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
     };
-    let answer = attempts::run(&exchange, &plan, &reservation, receipt).await?;
+    let (answer, reservation) = attempts::run(&exchange, &plan, admitted, receipt).await?;
     Ok((answer, Some(reservation)))
 }
 
@@ -163,6 +169,7 @@ fn request(order: &Order, system: Option<String>, prompt: &str, most: Option<u64
 }
 
 struct ServiceCall {
+    service: Arc<str>,
     request: Request,
     format: ResponseFormat,
     head: HeaderMap,
@@ -188,8 +195,8 @@ impl Exchange for ServiceCall {
     }
 
     fn copied(&self) -> Option<Copied> {
-        let (request, head) = (self.request.clone(), self.head.clone());
-        let call = Self { request, head, limit: self.limit.min(MOST_HELD), ..*self };
+        let (request, head, service) = (self.request.clone(), self.head.clone(), Arc::clone(&self.service));
+        let call = Self { request, head, service, limit: self.limit.min(MOST_HELD), ..*self };
         Some(Box::new(move |mirror| async move { mirror.made(&call).await }.boxed()))
     }
 
@@ -197,7 +204,30 @@ impl Exchange for ServiceCall {
         true
     }
 
-    fn prepare(&self, provider: &Provider, model: &str, _: &Permit) -> Result<Prepared<Self::Sent>, RequestError> {
+    fn load(&self) -> Load {
+        // What it says, and of each turn more than any template puts around it.
+        let said = self.request.messages.iter().map(|message| message.text().len() as u64 + 64).sum();
+        let brought = Brought { bytes: said, factor: 1, ..Brought::default() };
+        Load::Tokens(Tokens {
+            brought: Some(brought),
+            generates: true,
+            asked: self.request.max_output_tokens,
+            answers: 1,
+            unbounded: false,
+            session: false,
+        })
+    }
+
+    fn service(&self) -> Option<&str> {
+        Some(&self.service)
+    }
+
+    fn prepare(
+        &self,
+        provider: &Provider,
+        model: &str,
+        reservation: &Reservation,
+    ) -> Result<Prepared<Self::Sent>, RequestError> {
         let spoken = provider.speaks(Dialect::OpenAiChat, model);
         let options = Options { flavour: provider.flavour(model), now: self.now, ..Options::default() };
         let translation = Translation::new(Dialect::OpenAiChat, spoken, options)
@@ -205,6 +235,8 @@ impl Exchange for ServiceCall {
             .naming(model);
         let mut request = self.request.clone();
         provider.called(model).clone_into(&mut request.model);
+        request.max_output_tokens =
+            request.max_output_tokens.or(reservation.max_output_tokens(provider.name.as_str(), model));
         let body = match translation.encode(&request) {
             // The instructions ask for JSON too, so a provider without a switch for it can still answer.
             Err(RequestError::Unsupported { .. }) if request.output != Output::Text => {
@@ -219,7 +251,7 @@ impl Exchange for ServiceCall {
         Ok(Prepared { path, content, sent: (spoken, translation) })
     }
 
-    fn echo(&self, _: &Permit, receipt: &mut Receipt) -> Result<Answer, Failed> {
+    fn echo(&self, _: &Reservation, receipt: &mut Receipt) -> Result<Answer, Failed> {
         let id = receipt.id();
         if self.request.stream {
             let events = llm::echo::events(&self.request, id.as_str(), self.now);

@@ -12,7 +12,7 @@ use base::{Name, Problem};
 use bytes::Bytes;
 use config::ProviderDialect;
 use futures_util::FutureExt;
-use llm::passthrough::{Peek, peek_response};
+use llm::passthrough::{Peek, Said, peek_response};
 use llm::{Dialect, SseDecoder, SseEvent, Usage};
 use serde_json::Value;
 use store::Owner;
@@ -339,6 +339,10 @@ impl Pipe for Claiming {
             return Usage::default();
         }
         self.pipe.usage()
+    }
+
+    fn said(&self) -> Said {
+        self.pipe.said()
     }
 
     fn kind(&self) -> Kind {

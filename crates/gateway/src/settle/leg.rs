@@ -8,11 +8,12 @@ use base::RequestId;
 use llm::Usage;
 
 use super::Receipt;
-use crate::Shared;
 use crate::authenticate::Caller;
+use crate::budget::{BudgetError, Spent, Stake};
 use crate::metrics::Label;
 use crate::recorded::{Entry, Recorded};
 use crate::upstream::UpstreamError;
+use crate::{Reservation, Shared};
 
 /// What one call shows. Dropped without [`Receipt::takes`], its answer was nobody's: what its provider counts is not known.
 pub(crate) struct Leg {
@@ -25,6 +26,10 @@ pub(crate) struct Leg {
     pub(super) usage: Option<Usage>,
     pub(super) dropped: Option<String>,
     aside: bool,
+    /// Which of the targets is called.
+    target: usize,
+    /// What is held for the call.
+    pub(super) stake: Option<Stake>,
 }
 
 impl Leg {
@@ -40,12 +45,14 @@ impl Leg {
             usage: None,
             dropped: None,
             aside: false,
+            target: 0,
+            stake: None,
         }
     }
 
-    /// Of a copy that is nobody's: it is counted apart, and no budget of the caller's pays for it.
-    pub(crate) fn aside(self) -> Self {
-        Self { aside: true, ..self }
+    /// Of a copy for this of the targets that is nobody's: it is counted apart.
+    pub(crate) fn aside(self, target: usize) -> Self {
+        Self { aside: true, target, ..self }
     }
 
     /// What the provider has counted so far.
@@ -82,6 +89,36 @@ impl Leg {
     /// What the provider counted.
     pub(crate) fn usage(&mut self, usage: Usage) {
         self.usage = Some(usage);
+        if let Some(stake) = &mut self.stake {
+            stake.known(Spent { usage, ended: true });
+        }
+    }
+
+    /// The call is to this of the targets.
+    pub(crate) fn aim(&mut self, target: usize) {
+        self.target = target;
+    }
+
+    /// Put in what the call may cost.
+    pub(crate) async fn put_in(&mut self, reservation: &Reservation) -> Result<(), BudgetError> {
+        if let Some(funding) = reservation.funding().filter(|_| self.stake.is_none()) {
+            self.stake = Some(funding.stake(self.target).await?);
+        }
+        Ok(())
+    }
+
+    /// From here on the call may cost something.
+    pub(crate) fn sends(&mut self) {
+        if let Some(stake) = &mut self.stake {
+            stake.sent();
+        }
+    }
+
+    /// The call certainly cost nothing.
+    pub(crate) fn cost_nothing(&mut self) {
+        if let Some(stake) = self.stake.take() {
+            stake.give_back();
+        }
     }
 
     /// What was left out of the request.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base::{Name, Problem, Rng};
+use base::{Money, Name, Problem, Rng};
 use config::{ProviderDialect, ProviderKind};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
@@ -72,6 +72,8 @@ pub(crate) struct Upstream {
     pub(crate) target: Target,
     pub(crate) origin: String,
     pub(crate) inject: Option<Inject>,
+    /// What a request costs.
+    pub(crate) price: Money,
     pub(crate) deadlines: Deadlines,
     pub(super) path: String,
     base: String,
@@ -482,7 +484,8 @@ impl Upstream {
         let methods: Vec<&str> = upstream.methods.iter().map(config::Method::as_str).collect();
         let allow = HeaderValue::try_from(methods.join(", ")).map_err(|_| wrong("its methods cannot be named"))?;
         let (label, path) = (Label::Named(name.clone()), upstream.path.as_str().to_owned());
-        Ok(Self { name: name.clone(), label, target, origin, inject, deadlines, path, base, allow })
+        let price = upstream.price.unwrap_or(Money::ZERO);
+        Ok(Self { name: name.clone(), label, target, origin, inject, price, deadlines, path, base, allow })
     }
 
     /// Why it cannot be called until somebody sets its injected value again.

@@ -1,6 +1,6 @@
 //! What the configuration says of a provider's models, as the catalogue takes it.
 
-use llm::catalogue::{Own, Price, Tier, Tiers, TokenLimits};
+use llm::catalogue::{Charges, ImageCharge, Own, Price, Tier, Tiers, TokenLimits};
 
 /// What `[[price]]` says of the models of the provider called `provider`.
 pub fn own_figures(prices: &[config::Price], provider: &str) -> Vec<Own> {
@@ -26,5 +26,17 @@ fn own(said: &config::Price) -> Own {
         tiers: if said.tiers.is_empty() { Tiers::None } else { Tiers::Stated(said.tiers.iter().map(tier).collect()) },
     });
     let limits = TokenLimits { context: said.context, max_input: said.max_input, max_output: said.max_output };
-    Own { model: said.model.clone(), price, limits }
+    let image = |image: &config::ImagePrice| ImageCharge {
+        size: image.size.clone(),
+        quality: image.quality.clone(),
+        price: image.price,
+    };
+    let charges = Charges {
+        request: said.request,
+        image: said.image,
+        images: said.images.iter().map(image).collect(),
+        minute: said.minute,
+        characters: said.characters,
+    };
+    Own { model: said.model.clone(), price, limits, charges }
 }

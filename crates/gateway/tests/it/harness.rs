@@ -20,7 +20,10 @@ use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
 use proof::jose::KeySet;
 use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, KeySource};
 use serde_json::{Value, json};
-use store::{Claim, MemoryReplay, Owner, Replay, RequestRecord, StoreError, TokenFacts};
+use store::{
+    AccountKey, Claim, Ledger, LedgerSettings, MemoryReplay, Owner, Replay, RequestRecord, Store, StoreError, StoreUrl,
+    TokenFacts, Unit, Window,
+};
 use testkit::keys::{TestKey, key_set};
 use tokio::sync::watch;
 use vault::{HashPurpose, MasterKey, Vault};
@@ -138,6 +141,35 @@ pub struct World {
     pub used: Arc<Used>,
     pub drain: watch::Sender<bool>,
     pub registry: Registry,
+    pub books: Books,
+}
+
+/// What budgets have left.
+pub struct Books {
+    pub ledger: Option<Ledger>,
+    clock: FakeClock,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Default for Books {
+    fn default() -> Self {
+        Self { ledger: None, clock: FakeClock::at(Timestamp::from_secs(NOW)), _dir: None }
+    }
+}
+
+impl Books {
+    async fn open(dir: tempfile::TempDir, clock: FakeClock) -> Self {
+        let url = StoreUrl::default();
+        let store = Store::open(&url, dir.path(), Arc::new(clock.clone()), Arc::new(SystemRng)).await.unwrap();
+        let ledger = Ledger::open(&store, LedgerSettings::new("node")).await.unwrap();
+        Self { ledger: Some(ledger), clock, _dir: Some(dir) }
+    }
+
+    /// What an account has used, what is under way included.
+    pub fn used(&self, budget: &str, whom: &str, unit: Unit, window: Window) -> i64 {
+        let key = AccountKey { budget: budget.into(), whom: whom.into(), unit, window };
+        self.ledger.as_ref().unwrap().account(&key).unwrap().seen().map_or(0, |seen| seen.used)
+    }
 }
 
 /// An answer, read to its end.
@@ -204,14 +236,29 @@ impl World {
         Self::keyed(config, PROVIDER_KEY, key, (keys_known, keys_come))
     }
 
-    fn keyed(config: &str, provider_key: &str, key: Arc<TestKey>, (keys_known, keys_come): (bool, bool)) -> Self {
+    fn keyed(config: &str, provider_key: &str, key: Arc<TestKey>, known: (bool, bool)) -> Self {
+        Self::at(config, (provider_key, key, known), Books::default())
+    }
+
+    /// The same with budgets that can be spent.
+    pub async fn with_budgets(config: &str) -> Self {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), FakeClock::at(Timestamp::from_secs(NOW)));
+        let books = Books::open(dir, clock).await;
+        Self::at(config, (PROVIDER_KEY, new_key(), (true, true)), books)
+    }
+
+    fn at(
+        config: &str,
+        (provider_key, key, (keys_known, keys_come)): (&str, Arc<TestKey>, (bool, bool)),
+        books: Books,
+    ) -> Self {
         let set = Arc::new(KeySet::from_published(key_set(&[&key]).to_string().as_bytes()).unwrap());
         let source = Arc::new(Source {
             now: ArcSwapOption::new(keys_known.then(|| Arc::clone(&set))),
             next: keys_come.then_some(set),
             fetches: AtomicU64::new(0),
         });
-        let clock = FakeClock::at(Timestamp::from_secs(NOW));
+        let clock = books.clock.clone();
         let states = States::new(Arc::new(clock.clone()));
         let snapshot = Arc::new(ArcSwap::from_pointee(compiled(config, &source, (&states, provider_key))));
         let mut registry = Registry::default();
@@ -224,6 +271,7 @@ impl World {
             revoked: Arc::clone(&revoked) as Arc<dyn Revocations>,
             replay: Arc::clone(&replay) as Arc<dyn Replay>,
             single_use: Arc::clone(&used) as Arc<dyn SingleUse>,
+            ledger: books.ledger.clone(),
             nonces: Arc::new(fresh_nonces()),
             clock: Arc::new(clock.clone()),
             rng: Arc::new(SystemRng),
@@ -237,7 +285,7 @@ impl World {
             background: Arc::new(Spawned),
         };
         let gateway = Gateway::new(Arc::clone(&snapshot), deps);
-        Self { gateway, snapshot, states, clock, key, source, records, objects, revoked, used, drain, registry }
+        Self { gateway, snapshot, states, clock, key, source, records, objects, revoked, used, drain, registry, books }
     }
 
     /// Providers that are left alone, with why.

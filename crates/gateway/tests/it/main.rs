@@ -14,6 +14,7 @@ mod azure;
 mod background;
 mod bedrock;
 mod bound;
+mod budgets;
 mod cache;
 mod cassettes;
 #[path = "../../../llm/tests/it/common/compare.rs"]

@@ -99,7 +99,7 @@ fn words(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::TokenLimits;
+    use crate::catalogue::{Charges, TokenLimits};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -163,7 +163,7 @@ mod tests {
         }
         assert!(over("groq", "llama-3.3-70b-versatile", &body).is_some());
         let limits = TokenLimits { context: Some(1000), ..TokenLimits::default() };
-        let own = [Own { model: "*".to_owned(), price: None, limits }];
+        let own = [Own { model: "*".to_owned(), price: None, limits, charges: Charges::default() }];
         let body = chat(2000).to_string();
         let said = |kind| overflow(kind, "any", &own, body.as_bytes()).map(|over| over.limit);
         assert_eq!((said("vllm"), said("anthropic"), said("ollama")), (Some(1000), Some(1000), None));

@@ -4,6 +4,7 @@
 //! or by a spelling that leads to exactly one row by a documented rule ([`Catalogue::find`]). What the table does not
 //! say stays unknown: no price is guessed from a name that is merely alike.
 
+mod charges;
 mod find;
 mod fits;
 mod own;
@@ -12,6 +13,7 @@ mod table;
 
 use std::sync::LazyLock;
 
+pub use charges::{Charges, ImageCharge};
 pub use fits::{Overflow, overflow};
 pub use own::{Figures, Own};
 pub use price::{Price, Tier, Tiers};

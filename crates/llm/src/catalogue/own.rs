@@ -1,6 +1,6 @@
 //! What a deployment says of its models itself, before what the table says.
 
-use super::{Catalogue, Entry, Price, TokenLimits};
+use super::{Catalogue, Charges, Entry, Price, TokenLimits};
 
 /// What a deployment says of one model of one provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Own {
     pub price: Option<Price>,
     /// How much fits in it, as far as that is said.
     pub limits: TokenLimits,
+    /// What costs by something else than tokens.
+    pub charges: Charges,
 }
 
 /// What is known of a model where it is used.
@@ -22,6 +24,8 @@ pub struct Figures {
     pub own_price: bool,
     /// How much fits in it.
     pub limits: TokenLimits,
+    /// What costs by something else than tokens, as far as the deployment says it.
+    pub charges: Charges,
     /// Its row in the table.
     pub entry: Option<&'static Entry>,
 }
@@ -42,6 +46,7 @@ impl Figures {
                 max_input: limits.max_input.or(table.max_input),
                 max_output: limits.max_output.or(table.max_output),
             },
+            charges: said.map(|own| own.charges.clone()).unwrap_or_default(),
             entry,
         }
     }
@@ -54,7 +59,12 @@ mod tests {
 
     fn own(model: &str, price: Option<i128>, context: Option<u64>) -> Own {
         let price = price.map(|nano| Price::flat(Money::from_nano_usd(nano), Money::ZERO));
-        Own { model: model.to_owned(), price, limits: TokenLimits { context, ..TokenLimits::default() } }
+        Own {
+            model: model.to_owned(),
+            price,
+            limits: TokenLimits { context, ..TokenLimits::default() },
+            charges: Charges::default(),
+        }
     }
 
     #[test]
@@ -72,6 +82,15 @@ mod tests {
     #[test]
     fn nothing_is_known_of_a_model_that_nobody_speaks_of() {
         let figures = Figures::of("ollama", "qwen3:8b", &[own("qwen3", Some(1), Some(1))]);
-        assert_eq!(figures, Figures { price: None, own_price: false, limits: TokenLimits::default(), entry: None });
+        assert_eq!(
+            figures,
+            Figures {
+                price: None,
+                own_price: false,
+                limits: TokenLimits::default(),
+                charges: Charges::default(),
+                entry: None
+            }
+        );
     }
 }

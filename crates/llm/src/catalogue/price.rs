@@ -127,6 +127,20 @@ impl Price {
         sum(&[(input, most_input), (output, most_output)])
     }
 
+    /// The price of a request that has a cache keep something for an hour: written at twice the price of reading
+    /// (docs.claude.com, "Prompt caching").
+    #[must_use]
+    pub fn long_cache(&self) -> Self {
+        let twice = |input: Money| Money::from_nano_usd(input.nano_usd().saturating_mul(2));
+        let dearer = |write: Option<Money>, input: Money| write.filter(|write| *write >= input).max(Some(twice(input)));
+        let mut price = self.clone();
+        price.cache_write = dearer(price.cache_write, price.input);
+        if let Tiers::Stated(tiers) = &mut price.tiers {
+            tiers.iter_mut().for_each(|tier| tier.cache_write = dearer(tier.cache_write, tier.input));
+        }
+        price
+    }
+
     /// What so many plain tokens cost by the lowest tier that can hold them, for comparing models with each other: no bound.
     pub fn nominal(&self, input: u64, output: u64) -> Money {
         let rates = self.rates(input).unwrap_or_else(|| self.lowest());

@@ -111,6 +111,16 @@ impl Form {
         self.stream
     }
 
+    /// The first field of this name in the very body that was read: its text, if it is some.
+    pub fn text<'b>(&self, body: &'b [u8], name: &str) -> Option<&'b str> {
+        std::str::from_utf8(self.content(body, name)?).ok()
+    }
+
+    /// The first field of this name in the very body that was read.
+    pub fn content<'b>(&self, body: &'b [u8], name: &str) -> Option<&'b [u8]> {
+        body.get(self.parts.iter().find(|part| part.name == name)?.content.clone())
+    }
+
     /// The names of its fields, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().map(|part| part.name.as_str())

@@ -4,6 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 
+use super::said::Said;
 use crate::codec::frames::{Frames, Framing};
 use crate::codec::sse::SseEvent;
 use crate::dialect::{Failure, framed_error_event, openai_responses};
@@ -39,6 +40,7 @@ pub struct StreamTap {
     ended: bool,
     /// Responses: the number of the next event.
     sequence: u64,
+    said: Said,
 }
 
 /// What of a chunk goes out: without a copy unless something before it was held or something in it is taken out.
@@ -108,6 +110,7 @@ impl StreamTap {
             finished: false,
             ended: false,
             sequence: 0,
+            said: Said::default(),
         }
     }
 
@@ -200,6 +203,11 @@ impl StreamTap {
         self.usage
     }
 
+    /// What has been said so far.
+    pub fn said(&self) -> Said {
+        self.said
+    }
+
     /// Whether the terminal event has gone by.
     pub fn is_ended(&self) -> bool {
         self.ended
@@ -221,6 +229,7 @@ impl StreamTap {
             self.ended |= self.dialect == Dialect::OpenAiResponses && ends;
             return false;
         };
+        self.said.hear(&data);
         let usage_only = match self.dialect {
             _ if self.media => self.watch_media(&data),
             Dialect::AnthropicMessages => self.watch_anthropic(&data),

@@ -54,7 +54,7 @@ impl<E: Exchange> Calls<'_, E> {
     async fn attempt(&self, called: Called<'_>, leg: &mut Leg, hold: Option<Duration>) -> Result<Answer, Failed> {
         let Called { index, provider, model, pass } = called;
         let (exchange, reservation) = (self.exchange, self.reservation);
-        let prepared = exchange.prepare(provider, model, reservation.permit()).map_err(Failed::Request)?;
+        let prepared = exchange.prepare(provider, model, reservation).map_err(Failed::Request)?;
         let Prepared { path, content, sent } = prepared;
         let asking = Asking {
             provider,
@@ -66,6 +66,7 @@ impl<E: Exchange> Calls<'_, E> {
             caller: exchange.head(),
             content,
         };
+        leg.aim(index);
         let response = upstream::ask(reservation, leg, asking).await?;
         let status = response.status();
         let retried = self.plan.retries_on(status);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base::Problem;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use llm::passthrough::Said;
 use llm::{SseDecoder, Usage};
 use net::UpstreamBody;
 use serde_json::Value;
@@ -195,6 +196,10 @@ impl Pipe for Begun {
 
     fn usage(&self) -> Usage {
         self.pipe.usage()
+    }
+
+    fn said(&self) -> Said {
+        self.pipe.said()
     }
 
     fn kind(&self) -> Kind {

@@ -69,7 +69,7 @@ pub(super) fn begin<E: Exchange>(exchange: &E, plan: &Plan, reservation: &Reserv
         let mirror = Mirror {
             shared: Arc::clone(shared),
             reservation: reservation.mirrored(),
-            leg: receipt.leg().aside(),
+            leg: receipt.leg().aside(index),
             provider: Arc::clone(provider),
             model: Arc::clone(model),
             label: plan.label().clone(),
@@ -140,9 +140,8 @@ impl Mirror {
 
     async fn asked<E: Exchange>(&mut self, exchange: &E, pass: Pass, seen: &mut Seen) -> Result<Answer, Failed> {
         let begun = Instant::now();
-        let permit = self.reservation.permit();
         let Prepared { path, content, sent } =
-            exchange.prepare(&self.provider, &self.model, permit).map_err(Failed::Request)?;
+            exchange.prepare(&self.provider, &self.model, &self.reservation).map_err(Failed::Request)?;
         let asking = Asking {
             provider: &self.provider,
             pass,
@@ -166,7 +165,10 @@ impl Mirror {
         answer
     }
 
-    fn tell(&self, result: &'static str, seen: &Seen, took: Duration) {
+    fn tell(&mut self, result: &'static str, seen: &Seen, took: Duration) {
+        if seen.usage.is_known() {
+            self.leg.usage(seen.usage);
+        }
         let (metrics, of) = (&self.shared.metrics, (&self.provider.name, &*self.model));
         metrics.shadowed(&self.label, of, result);
         metrics.shadow_took(&self.label, of, took);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use llm::Usage;
-use llm::passthrough::AnswerTap;
+use llm::passthrough::{AnswerTap, Said};
 
 use crate::relay::{Kind, Pipe, State};
 
@@ -30,6 +30,10 @@ impl Pipe for Large {
 
     fn usage(&self) -> Usage {
         self.tap.usage()
+    }
+
+    fn said(&self) -> Said {
+        Said::default()
     }
 
     fn kind(&self) -> Kind {

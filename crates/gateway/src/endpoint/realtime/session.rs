@@ -11,7 +11,7 @@ use base::Problem;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::StatusCode;
-use llm::realtime::{ClientEvent, client_event, error_event, server_usage};
+use llm::realtime::{ClientEvent, ServerEvent, client_event, error_event, server_event, server_usage};
 use llm::{Failure, Usage};
 use policy::{Ask, Target, Tools};
 use tokio::sync::Mutex;
@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 
 use crate::authenticate::Caller;
+use crate::budget::{Spent, Stake};
 use crate::endpoint::request_problem;
 use crate::relay::draining_or_revoked;
 use crate::settle::{Outcome, Receipt};
@@ -139,7 +140,7 @@ impl Session {
         let ((to_client, from_client), (to_upstream, from_upstream)) = (client.split(), upstream.split());
         let (to_client, to_upstream) = (Mutex::new(to_client), Mutex::new(to_upstream));
         let (shared, caller) = (Arc::clone(receipt.shared()), receipt.caller().clone());
-        let mut count = Count::default();
+        let mut count = Count { stake: receipt.take_stake(), ..Count::default() };
         let gate = Gate { rules: &self.rules, shared: &shared, caller: &caller };
         let end = if let Err(end) = gate.begin(&to_upstream).await {
             end
@@ -154,6 +155,7 @@ impl Session {
         };
         receipt.sent(count.bytes);
         receipt.usage(count.usage);
+        count.over();
         receipt.ended(end.reason().map_or(Outcome::Ok, Outcome::Cut));
         let _ = tokio::time::timeout(CLOSING, close(end, &to_client, &to_upstream)).await;
         drop((receipt, reservation));
@@ -165,6 +167,54 @@ impl Session {
 struct Count {
     usage: Usage,
     bytes: usize,
+    /// What is held for the answer under way, or for the next.
+    stake: Option<Stake>,
+    /// Whether one is under way.
+    answering: bool,
+    answers: u64,
+}
+
+impl Count {
+    /// An event of the provider's: an answer that is over is charged, and as much held for the next. There is none if that is
+    /// not there.
+    async fn hear(&mut self, text: &str) -> Result<(), End> {
+        self.bytes = self.bytes.saturating_add(text.len());
+        let usage = server_usage(text);
+        if let Some(usage) = &usage {
+            self.usage.add(usage);
+        }
+        if self.stake.is_none() {
+            return Ok(());
+        }
+        let done = match server_event(text) {
+            Some(ServerEvent::Begun) => {
+                self.answering = true;
+                return Ok(());
+            }
+            Some(ServerEvent::Done) => true,
+            // What was heard is written down by another model, when it pleases.
+            None => usage.is_some(),
+        };
+        if let Some(stake) = self.stake.take_if(|_| done) {
+            self.answering = false;
+            self.answers += 1;
+            let ended = usage.is_some();
+            let spent = Spent { usage: usage.unwrap_or_default(), ended };
+            self.stake = Some(stake.next(spent).await.map_err(|error| End::Told(error.problem()))?);
+        }
+        Ok(())
+    }
+
+    /// The session is over.
+    fn over(&mut self) {
+        match self.stake.take() {
+            // An answer under way costs nobody knows what.
+            Some(stake) if self.answering => drop(stake),
+            Some(stake) if self.answers == 0 => stake.give_back(),
+            Some(stake) => stake.release(),
+            None => {}
+        }
+    }
 }
 
 /// Where a client's events pass.
@@ -256,12 +306,12 @@ async fn downward(mut from: SplitStream<Socket>, client: &Sink, count: &mut Coun
     loop {
         match next(&mut from).await {
             Ok(Message::Text(text)) => {
-                if let Some(usage) = server_usage(&text) {
-                    count.usage.add(&usage);
-                }
-                count.bytes = count.bytes.saturating_add(text.len());
+                let heard = count.hear(&text).await;
                 if let Err(lost) = send(client, Message::Text(text)).await {
                     return End::Client(lost);
+                }
+                if let Err(end) = heard {
+                    return end;
                 }
             }
             Ok(Message::Close(frame)) => return End::Closed(frame),

@@ -6,6 +6,7 @@ use base::RequestId;
 use bytes::Bytes;
 use config::ResponseFormat;
 use http::HeaderMap;
+use llm::passthrough::Said;
 use llm::{Decoder, Dialect, Event, Usage};
 use net::UpstreamBody;
 use serde_json::json;
@@ -25,13 +26,23 @@ pub(super) struct Deltas {
     text: String,
     model: String,
     usage: Usage,
+    said: Said,
     state: State,
 }
 
 impl Deltas {
     fn new(dialect: Dialect, model: String, format: ResponseFormat, id: RequestId) -> Self {
         let (text, usage) = (String::new(), Usage::default());
-        Self { decoder: Decoder::new(dialect), format, id, text, model, usage, state: State::Open }
+        Self {
+            decoder: Decoder::new(dialect),
+            format,
+            id,
+            text,
+            model,
+            usage,
+            said: Said::default(),
+            state: State::Open,
+        }
     }
 
     /// The stream of a provider that speaks `dialect` and was asked for `model`.
@@ -57,6 +68,7 @@ impl Deltas {
         if self.state != State::Open {
             return Vec::new();
         }
+        self.said.event(event);
         match event {
             Event::Start { model, .. } => {
                 if !model.is_empty() {
@@ -143,6 +155,10 @@ impl Pipe for Deltas {
         usage.merge(&self.decoder.usage());
         usage
     }
+
+    fn said(&self) -> Said {
+        self.said
+    }
 }
 
 /// Events that are all there already.
@@ -163,5 +179,9 @@ impl Pipe for Finished {
 
     fn usage(&self) -> Usage {
         self.0
+    }
+
+    fn said(&self) -> Said {
+        Said::default()
     }
 }

@@ -1,0 +1,402 @@
+//! What a request's budgets hold for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use config::{BudgetUnit, BudgetWindow, OnUnknown};
+use policy::{Fund, Permit, Spender};
+use store::{AccountKey, AccountRef, Hold, HoldLine, Ledger, Period, Unit, Want, Window};
+
+use super::error::BudgetError;
+use super::quote::Quote;
+use super::stake::{Spent, Stake};
+use super::whom::whom;
+use crate::Shared;
+use crate::authenticate::Caller;
+
+/// No lower bound than this is set in a request that has none: an answer that short is hardly one.
+const LEAST_OUTPUT: u64 = 1024;
+
+/// For whom something is to be held.
+pub(crate) struct Spending<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) caller: &'a Caller,
+    /// Whether it counts as a request of the caller's: what the gateway asks for by itself does not.
+    pub(crate) is_request: bool,
+}
+
+/// One account a request is counted in.
+struct Line {
+    fund: Arc<Fund>,
+    account: AccountRef,
+    unit: BudgetUnit,
+    limit: i64,
+    /// Which targets it counts.
+    counts: Vec<bool>,
+}
+
+/// What the budgets of one request hold for it.
+pub(crate) struct Funding {
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    quotes: Vec<Quote>,
+    /// Why a target cannot be paid for.
+    barred: Vec<Option<BudgetError>>,
+    lines: Vec<Line>,
+    /// What no call has put in.
+    free: Mutex<Option<Hold>>,
+    /// Whether a call has been made.
+    called: AtomicBool,
+    enforced: bool,
+}
+
+impl Funding {
+    /// Hold what a request may take of every budget that counts it: all or nothing. `None`: none does.
+    pub(super) async fn open(
+        spending: &Spending<'_>,
+        permit: &Permit,
+        quotes: Vec<Quote>,
+    ) -> Result<Option<Arc<Self>>, BudgetError> {
+        let snapshot = spending.shared.snapshot.load();
+        let (organisation, project) = snapshot.membership.find(spending.caller);
+        let device = spending.caller.device();
+        let spender = Spender {
+            issuer: spending.caller.issuer(),
+            subject: spending.caller.subject(),
+            client: spending.caller.client(),
+            key: spending.caller.key().map(base::Name::as_str),
+            device: device.as_deref(),
+            organisation: organisation.as_deref(),
+            project: project.as_deref(),
+        };
+        let counting: Vec<&Arc<Fund>> = permit
+            .funds()
+            .iter()
+            .filter(|fund| fund.counts_caller(&spender))
+            .filter(|fund| quotes.iter().any(|quote| fund.counts_at(&quote.place.aim())))
+            .collect();
+        if counting.is_empty() {
+            return Ok(None);
+        }
+        let Some(ledger) = spending.shared.ledger.clone() else { return Err(BudgetError::Unavailable("no_ledger")) };
+        let mut funding = Self {
+            shared: Arc::clone(spending.shared),
+            ledger,
+            barred: quotes.iter().map(|quote| barred(quote, &counting)).collect(),
+            enforced: counting.iter().any(|fund| fund.is_enforced()),
+            quotes,
+            lines: Vec::new(),
+            free: Mutex::new(None),
+            called: AtomicBool::new(false),
+        };
+        if let Some(first) = funding.barred.first().cloned().flatten()
+            && funding.barred.iter().zip(&funding.quotes).all(|(barred, quote)| barred.is_some() || quote.aside)
+        {
+            return Err(funding.refused(first));
+        }
+        for fund in counting {
+            funding.add(fund, permit, &spender)?;
+        }
+        let held = funding.first_hold(spending.is_request).await;
+        let hold = held.map_err(|error| funding.refused(error))?;
+        *funding.free.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+        Ok(Some(Arc::new(funding)))
+    }
+
+    /// The accounts of one budget: one for each of those it counts apart.
+    fn add(&mut self, fund: &Arc<Fund>, permit: &Permit, spender: &Spender<'_>) -> Result<(), BudgetError> {
+        let mut whoms: Vec<(String, Vec<bool>)> = Vec::new();
+        for (index, quote) in self.quotes.iter().enumerate() {
+            if !fund.counts_at(&quote.place.aim()) {
+                continue;
+            }
+            let text = whom(fund, permit.policy().as_str(), spender, &quote.place);
+            let at = match whoms.iter().position(|(known, _)| *known == text) {
+                Some(at) => at,
+                None => {
+                    whoms.push((text, vec![false; self.quotes.len()]));
+                    whoms.len() - 1
+                }
+            };
+            if let Some(counts) = whoms.get_mut(at).and_then(|(_, counts)| counts.get_mut(index)) {
+                *counts = true;
+            }
+        }
+        for (text, counts) in whoms {
+            let text: Arc<str> = Arc::from(text);
+            for (unit, limit) in fund.limits() {
+                let key = AccountKey {
+                    budget: Arc::clone(fund.account()),
+                    whom: Arc::clone(&text),
+                    unit: ledger_unit(*unit),
+                    window: ledger_window(fund.window()),
+                };
+                let account = self.ledger.account(&key);
+                let account = account.map_err(|error| BudgetError::Unavailable(error.reason()))?;
+                let (fund, counts) = (Arc::clone(fund), counts.clone());
+                self.lines.push(Line { fund, account, unit: *unit, limit: *limit, counts });
+            }
+        }
+        Ok(())
+    }
+
+    /// Hold the most; where that is not there, and the request leaves it to us how much may be generated, less.
+    async fn first_hold(&mut self, is_request: bool) -> Result<Hold, BudgetError> {
+        let mut most = self.quotes.iter().filter_map(|quote| quote.set).max().unwrap_or(0);
+        loop {
+            match self.hold(is_request, None).await {
+                Err(BudgetError::Exhausted { unit, .. }) if most > LEAST_OUTPUT && unit != BudgetUnit::Requests => {
+                    most = (most / 4).max(LEAST_OUTPUT);
+                    self.quotes.iter_mut().for_each(|quote| {
+                        quote.lower(most);
+                    });
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Hold for one more call: of this target, or of any that may answer.
+    async fn hold(&self, is_request: bool, target: Option<usize>) -> Result<Hold, BudgetError> {
+        let want = |line: &Line| Want {
+            account: line.account.clone(),
+            limit: line.limit,
+            amount: if line.unit == BudgetUnit::Requests && !is_request { 0 } else { self.amount(line, target) },
+            enforce: line.fund.is_enforced(),
+        };
+        let wants: Vec<Want> = self.lines.iter().map(want).collect();
+        let now = self.shared.clock.now();
+        self.ledger.reserve(&wants).await.map_err(|error| BudgetError::of(error, budget_unit, now))
+    }
+
+    /// The dearest of the targets it counts.
+    fn amount(&self, line: &Line, target: Option<usize>) -> i64 {
+        let counted = self.quotes.iter().zip(&line.counts).zip(&self.barred).enumerate();
+        let amounts = counted.filter(|(index, ((quote, counts), barred))| {
+            **counts && barred.is_none() && target.map_or(!quote.aside, |target| target == *index)
+        });
+        amounts.filter_map(|(_, ((quote, _), _))| quote.most(line.unit)).max().unwrap_or(0)
+    }
+
+    /// Put in for a call of this target: what is free, or where that is in doubt, as much again.
+    pub(crate) async fn stake(self: &Arc<Self>, target: usize) -> Result<Stake, BudgetError> {
+        if let Some(Some(error)) = self.barred.get(target) {
+            return Err(error.clone());
+        }
+        let aside = self.quotes.get(target).is_some_and(|quote| quote.aside);
+        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let free = if aside { None } else { free() };
+        let general = free.is_some();
+        let hold = match free {
+            Some(hold) => hold,
+            None => self.hold(false, Some(target)).await.map_err(|error| self.refused(error))?,
+        };
+        self.called.store(true, Ordering::Relaxed);
+        Ok(Stake::new(Arc::clone(self), hold, (target, general)))
+    }
+
+    /// The same for a part of a session, that counts as a request.
+    pub(crate) async fn next(self: &Arc<Self>, target: usize) -> Result<Stake, BudgetError> {
+        let hold = self.hold(true, Some(target)).await.map_err(|error| self.refused(error))?;
+        let mut stake = Stake::new(Arc::clone(self), hold, (target, false));
+        stake.sent();
+        Ok(stake)
+    }
+
+    /// Put in what is free, for an answer that is made here: nothing is asked for anew.
+    pub(crate) fn stake_here(self: &Arc<Self>, target: usize) -> Option<Stake> {
+        let hold = self.free.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        self.called.store(true, Ordering::Relaxed);
+        let mut stake = Stake::new(Arc::clone(self), hold, (target, true));
+        stake.sent();
+        Some(stake)
+    }
+
+    pub(super) fn take_back(&self, hold: Hold) {
+        let before = self.free.lock().unwrap_or_else(PoisonError::into_inner).replace(hold);
+        if let Some(hold) = before {
+            drop(hold.release());
+        }
+    }
+
+    /// Charge what a call of this target has taken.
+    pub(super) fn settle(&self, hold: Hold, target: usize, spent: &Spent) -> Vec<audit::HoldLine> {
+        let mut estimated = Vec::new();
+        for line in hold.lines() {
+            let taken = self.taken(line, target, spent);
+            estimated.push((line.lease, taken.1));
+        }
+        let settled = hold.settle(|line| self.taken(line, target, spent).0);
+        for line in &settled.lines {
+            let budget = &*line.key().budget;
+            if estimated.iter().any(|(lease, estimated)| *lease == line.lease && *estimated) {
+                self.shared.metrics.budget(budget, "estimated");
+            }
+            if line.clamped {
+                self.shared.metrics.budget(budget, "clamped");
+                tracing::warn!(
+                    target: "vouchgate::budget",
+                    budget,
+                    whom = &*line.key().whom,
+                    unit = line.unit.as_str(),
+                    held = line.amount,
+                    "a provider counted more than was possible: only what was held is charged"
+                );
+            }
+            if line.over {
+                self.shared.metrics.budget(budget, "over");
+            }
+        }
+        self.tell_of_shares();
+        settled.lines.iter().map(|line| told(line, line.settled)).collect()
+    }
+
+    /// What is held and not put in yet, as the audit log has it.
+    pub(crate) fn lines(&self) -> Vec<audit::HoldLine> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = free.iter().flat_map(|hold| hold.lines());
+        lines.map(|line| told(line, line.amount)).collect()
+    }
+
+    /// What a line is charged, and whether that is an estimate.
+    fn taken(&self, held: &HoldLine, target: usize, spent: &Spent) -> (i64, bool) {
+        let line = self.lines.iter().find(|line| line.account.key() == held.key());
+        let Some((line, quote)) = line.zip(self.quotes.get(target)) else { return (held.amount, true) };
+        if !line.counts.get(target).copied().unwrap_or(true) {
+            return (0, false);
+        }
+        let taken = quote.taken(line.unit, &spent.usage, spent.ended);
+        match (taken.estimated, line.fund.on_unknown()) {
+            (true, OnUnknown::Release) => (0, true),
+            _ => (taken.amount, taken.estimated),
+        }
+    }
+
+    /// What a call of this target cost, in nano-USD, and whether that is an estimate; nothing where its price is not known.
+    pub(crate) fn cost(&self, target: usize, spent: &Spent) -> Option<(i64, bool)> {
+        let quote = self.quotes.get(target)?;
+        quote.most(BudgetUnit::Money)?;
+        let taken = quote.taken(BudgetUnit::Money, &spent.usage, spent.ended);
+        Some((taken.amount, taken.estimated))
+    }
+
+    /// The bound that was set for a model in a request that has none.
+    pub(super) fn set_for(&self, provider: &str, model: &str) -> Option<u64> {
+        let is = |quote: &&Quote| {
+            quote.place.provider.as_deref() == Some(provider) && quote.place.model.as_deref() == Some(model)
+        };
+        match self.quotes.as_slice() {
+            // What goes to one place goes there whatever it is called.
+            [one] => one.set,
+            several => several.iter().find(is)?.set,
+        }
+    }
+
+    /// The most that may be generated, where something has to keep to it.
+    pub(super) fn output(&self, target: usize) -> Option<u64> {
+        if self.enforced { self.quotes.get(target)?.output() } else { None }
+    }
+
+    fn refused(&self, error: BudgetError) -> BudgetError {
+        if let BudgetError::Exhausted { budget, .. } = &error {
+            self.shared.metrics.budget(budget, "refused");
+        }
+        error
+    }
+
+    /// Tell of parts of limits that have been reached, each once.
+    fn tell_of_shares(&self) {
+        for line in self.lines.iter().filter(|line| !line.fund.soft().is_empty()) {
+            let Some(seen) = line.account.seen() else { continue };
+            let reached = |share: &config::Threshold| {
+                i128::from(seen.used) * 1000 >= i128::from(seen.limit) * i128::from(share.per_mille()) && seen.limit > 0
+            };
+            let key = line.account.key();
+            let Some(share) = line.fund.soft().iter().filter(|share| reached(share)).max() else {
+                self.shared.shares.below(key);
+                continue;
+            };
+            if !self.shared.shares.is_new(key, seen.resets, share.per_mille()) {
+                continue;
+            }
+            self.shared.metrics.budget(&key.budget, "threshold");
+            tracing::warn!(
+                target: "audit",
+                budget = &*key.budget,
+                whom = &*key.whom,
+                unit = key.unit.as_str(),
+                used = seen.used,
+                limit = seen.limit,
+                threshold = f64::from(share.per_mille()) / 1000.0,
+                "a part of a budget has been used up"
+            );
+        }
+    }
+}
+
+impl Drop for Funding {
+    fn drop(&mut self) {
+        let free = self.free.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(hold) = free else { return };
+        // A request that was made is one, whatever came of it.
+        let called = *self.called.get_mut();
+        let _settled = hold.settle(|line| if called && line.unit == Unit::Requests { line.amount } else { 0 });
+    }
+}
+
+impl std::fmt::Debug for Funding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Funding").field("accounts", &self.lines.len()).finish_non_exhaustive()
+    }
+}
+
+fn told(line: &HoldLine, amount: i64) -> audit::HoldLine {
+    audit::HoldLine { lease: line.lease, unit: line.unit.as_str(), amount }
+}
+
+/// Why a target cannot be paid for: a budget that refuses counts it, and what it may take of that is not known.
+fn barred(quote: &Quote, counting: &[&Arc<Fund>]) -> Option<BudgetError> {
+    let place = &quote.place;
+    let what = || place.asked.as_ref().or(place.model.as_ref()).or(place.provider.as_ref()).map_or("it", |name| name);
+    let enforced = counting.iter().filter(|fund| fund.is_enforced() && fund.counts_at(&place.aim()));
+    let units = enforced.flat_map(|fund| fund.limits().iter().map(|(unit, _)| *unit));
+    let unknown = units.filter(|unit| quote.most(*unit).is_none()).min()?;
+    Some(match unknown {
+        BudgetUnit::Money if quote.is_priced() => BudgetError::Bound(what().to_owned()),
+        BudgetUnit::Money => BudgetError::Price(what().to_owned()),
+        _ => BudgetError::Bound(what().to_owned()),
+    })
+}
+
+fn ledger_unit(unit: BudgetUnit) -> Unit {
+    match unit {
+        BudgetUnit::Money => Unit::NanoUsd,
+        BudgetUnit::Tokens => Unit::Tokens,
+        BudgetUnit::InputTokens => Unit::InputTokens,
+        BudgetUnit::OutputTokens => Unit::OutputTokens,
+        BudgetUnit::Requests => Unit::Requests,
+        BudgetUnit::Audio => Unit::AudioMs,
+    }
+}
+
+fn budget_unit(unit: Unit) -> BudgetUnit {
+    match unit {
+        Unit::NanoUsd => BudgetUnit::Money,
+        Unit::Tokens => BudgetUnit::Tokens,
+        Unit::InputTokens => BudgetUnit::InputTokens,
+        Unit::OutputTokens => BudgetUnit::OutputTokens,
+        Unit::Requests => BudgetUnit::Requests,
+        Unit::AudioMs => BudgetUnit::Audio,
+    }
+}
+
+fn ledger_window(window: BudgetWindow) -> Window {
+    match window {
+        BudgetWindow::Rolling(span) => Window::Rolling(span.duration()),
+        BudgetWindow::Hour => Window::Calendar(Period::Hour),
+        BudgetWindow::Day => Window::Calendar(Period::Day),
+        BudgetWindow::Week => Window::Calendar(Period::Week),
+        BudgetWindow::Month => Window::Calendar(Period::Month),
+        BudgetWindow::Total => Window::Total,
+    }
+}

@@ -1,0 +1,75 @@
+//! Which parts of limits have been told of.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use base::Timestamp;
+use store::{AccountKey, Window};
+
+/// Accounts that are remembered; with more of them some are told of twice.
+const MOST: usize = 65_536;
+
+/// What has been told of each account: the share in thousandths, and when its period ends.
+#[derive(Debug, Default)]
+pub(crate) struct Shares(Mutex<HashMap<AccountKey, (u16, Option<Timestamp>)>>);
+
+impl Shares {
+    /// Note that an account has reached a share of its limit. Whether that is news: more than was told, or of another period.
+    pub(super) fn is_new(&self, key: &AccountKey, resets: Option<Timestamp>, share: u16) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The end of a window that moves says nothing of a period.
+        let period = resets.filter(|_| !matches!(key.window, Window::Rolling(_)));
+        if let Some(before) = told.get_mut(key) {
+            let news = before.1 != period || before.0 < share;
+            if news {
+                *before = (share, period);
+            }
+            return news;
+        }
+        if told.len() >= MOST {
+            told.clear();
+        }
+        told.insert(key.clone(), (share, period));
+        true
+    }
+
+    /// An account is below all of its shares: the next one is news again.
+    pub(super) fn below(&self, key: &AccountKey) {
+        if matches!(key.window, Window::Rolling(_)) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use store::{Period, Unit};
+
+    fn key(window: Window) -> AccountKey {
+        AccountKey { budget: Arc::from("b"), whom: Arc::from(""), unit: Unit::Tokens, window }
+    }
+
+    #[test]
+    fn a_share_is_told_of_once_in_each_period() {
+        let (shares, key) = (Shares::default(), key(Window::Calendar(Period::Day)));
+        let (today, tomorrow) = (Some(Timestamp::from_secs(1)), Some(Timestamp::from_secs(2)));
+        assert!(shares.is_new(&key, today, 500));
+        assert!(!shares.is_new(&key, today, 500));
+        shares.below(&key);
+        assert!(!shares.is_new(&key, today, 500), "what was held and not needed is no news");
+        assert!(shares.is_new(&key, today, 800));
+        assert!(shares.is_new(&key, tomorrow, 500));
+    }
+
+    #[test]
+    fn a_window_that_moves_has_news_again_once_it_was_below() {
+        let (shares, key) = (Shares::default(), key(Window::Rolling(Duration::from_hours(1))));
+        assert!(shares.is_new(&key, Some(Timestamp::from_secs(1)), 500));
+        assert!(!shares.is_new(&key, Some(Timestamp::from_secs(2)), 500));
+        shares.below(&key);
+        assert!(shares.is_new(&key, Some(Timestamp::from_secs(3)), 500));
+    }
+}
