@@ -189,7 +189,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "backup",
         &[
             "vouchgate backup vouchgate.backup --config vouchgate.toml     also while the server runs",
-            "vouchgate backup - --config vouchgate.toml | upload           to somewhere else",
+            "vouchgate backup - --config vouchgate.toml > copy.backup       on standard output, for a pipe",
         ],
     ),
     (
