@@ -16,6 +16,7 @@ use store::{
 use vectors::postgres::{Cluster, Disk};
 
 use crate::conformance::dump::{Pieces, dumped, fill};
+use crate::conformance::ledger as ledgers;
 use crate::conformance::refresh::{family, rotation};
 use crate::conformance::{Backend, START, all, conformance, name};
 use crate::sqlite::Sqlite;
@@ -88,6 +89,21 @@ async fn what_was_in_sqlite_goes_to_postgresql_and_back() {
 
 fn fresh() -> Option<Postgres> {
     Postgres::fresh()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_thousand_at_each_of_three_processes_exactly_as_many_as_fit_are_let_in() {
+    let Some(place) = fresh() else { return };
+    let stores = join_all((0..3).map(|number| place.node(number))).await;
+    let stores: Vec<Store> = stores.into_iter().map(Result::unwrap).collect();
+    let ledgers = join_all(stores.iter().zip(["a", "b", "c"]).map(|(store, node)| ledgers::open(store, node))).await;
+    let cap = ledgers::day("cap");
+    let holds = join_all(ledgers.iter().map(|ledger| ledgers::rush(ledger, &cap, 1000))).await;
+    let counts: Vec<_> = holds.iter().map(Vec::len).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 50, "{counts:?}");
+    drop(holds);
+    join_all(ledgers.iter().map(store::Ledger::close)).await;
+    ledgers::books(&ledgers[0], &cap, (5 * ledgers::USD, 0, 0)).await;
 }
 
 /// Run SQL as somebody with access to the database could.

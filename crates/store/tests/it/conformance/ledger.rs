@@ -32,7 +32,7 @@ async fn reserve(ledger: &Ledger, key: &AccountKey, limit: i64, amount: i64) -> 
 }
 
 /// Reserve a dime `times` at once against five dollars; those that got one.
-async fn rush(ledger: &Ledger, key: &AccountKey, times: usize) -> Vec<Hold> {
+pub(crate) async fn rush(ledger: &Ledger, key: &AccountKey, times: usize) -> Vec<Hold> {
     let wants = [want(ledger, key, 5 * USD, DIME)];
     let results = join_all((0..times).map(|_| ledger.reserve(&wants))).await;
     assert!(results.iter().all(|result| match result {
