@@ -148,12 +148,14 @@ pub struct World {
 pub struct Books {
     pub ledger: Option<Ledger>,
     clock: FakeClock,
+    audit: audit::Recorder,
     _dir: Option<tempfile::TempDir>,
 }
 
 impl Default for Books {
     fn default() -> Self {
-        Self { ledger: None, clock: FakeClock::at(Timestamp::from_secs(NOW)), _dir: None }
+        let clock = FakeClock::at(Timestamp::from_secs(NOW));
+        Self { ledger: None, clock, audit: audit::Recorder::off(), _dir: None }
     }
 }
 
@@ -162,7 +164,7 @@ impl Books {
         let url = StoreUrl::default();
         let store = Store::open(&url, dir.path(), Arc::new(clock.clone()), Arc::new(SystemRng)).await.unwrap();
         let ledger = Ledger::open(&store, LedgerSettings::new("node")).await.unwrap();
-        Self { ledger: Some(ledger), clock, _dir: Some(dir) }
+        Self { ledger: Some(ledger), clock, audit: audit::Recorder::off(), _dir: Some(dir) }
     }
 
     /// What an account has used, what is under way included.
@@ -205,6 +207,12 @@ impl World {
     /// A gateway with this configuration: its `corp` issuer's tokens are made by [`World::token`].
     pub fn new(config: &str) -> Self {
         Self::build(config, new_key(), true, true)
+    }
+
+    /// The same, and what happens is written down.
+    pub fn recorded(config: &str, audit: audit::Recorder) -> Self {
+        let books = Books { audit, ..Books::default() };
+        Self::at(config, (PROVIDER_KEY, new_key(), (true, true)), books)
     }
 
     /// The same, with this as every provider's key.
@@ -278,7 +286,7 @@ impl World {
             egress: Egress::new(EgressConfig::default()).unwrap(),
             refresh: Arc::clone(&source) as Arc<dyn KeyRefresh>,
             records: Arc::clone(&records) as Arc<dyn Records>,
-            audit: audit::Recorder::off(),
+            audit: books.audit.clone(),
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
             metrics: Metrics::register(&mut registry),
             drain: draining,

@@ -10,6 +10,7 @@
     reason = "this is test code, and has no outside: what goes wrong here has to fail the test on the spot"
 )]
 
+mod audit;
 mod azure;
 mod background;
 mod bedrock;
