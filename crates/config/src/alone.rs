@@ -12,8 +12,8 @@ use crate::template::{Template, is_variable};
 use crate::values::HttpUrl;
 use crate::{
     Algorithm, AuditSection, Bound, CacheSection, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME,
-    Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, Spend, StoreAddress,
-    StoreSection, Timeout, Upstream, VariableKind, VaultSection, routes,
+    Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, SharedAddress, Spend,
+    StoreAddress, StoreSection, StoreUrl, Timeout, Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -452,6 +452,13 @@ impl Alone for StoreSection {
     fn alone(&self, faults: &mut Faults) {
         if matches!(self.url, StoreAddress::Referred(SecretRef::Secret(_))) {
             faults.add("url", Code::Conflict, "the vault lies in the store").hint("use file or env");
+        }
+        if matches!(self.shared, Some(SharedAddress::Referred(SecretRef::Secret(_)))) {
+            faults.add("shared", Code::Conflict, "it is needed before the vault is open").hint("use file or env");
+        } else if self.shared.is_some() && matches!(self.url, StoreAddress::Written(StoreUrl::Sqlite(_))) {
+            faults
+                .add("shared", Code::Conflict, "nodes that share something share a database first")
+                .hint("url = \"postgres://...\"");
         }
         between(self.retention, Span::secs(3600), Span::secs(3650 * 86_400), "retention", faults);
     }

@@ -64,7 +64,8 @@ pub use resource::{Resource, read};
 pub use routing::{Sticky, Strategy, When};
 pub use secret_ref::SecretRef;
 pub use sections::{
-    ClientCertificates, Cors, Limits, Log, LogFormat, LogLevel, Server, StoreAddress, StoreSection, Tls, VaultSection,
+    ClientCertificates, Cors, Limits, Log, LogFormat, LogLevel, Server, SharedAddress, StoreAddress, StoreSection, Tls,
+    VaultSection,
 };
 pub use service::{ResponseFormat, Scalar, Service, Variable, VariableKind};
 pub use template::{Piece, Template};
@@ -73,7 +74,8 @@ pub use time_window::TimeWindow;
 pub use transmitter::Transmitter;
 pub use upstream::{Inject, Upstream};
 pub use values::{
-    Cidr, EnvName, HeaderName, HttpUrl, Method, Origin, PathPattern, Pattern, RoutePath, ServerUrl, StoreUrl, canonical,
+    Cidr, EnvName, HeaderName, HttpUrl, Method, Origin, PathPattern, Pattern, RoutePath, ServerUrl, SharedUrl,
+    StoreUrl, canonical,
 };
 
 use schemars::JsonSchema;

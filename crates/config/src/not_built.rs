@@ -7,7 +7,6 @@ const KEYS: &[(&str, &str)] = &[
     ("policy.guard", "guards"),
     ("policy.who.attested", "attested apps"),
     ("risk", "risk signals"),
-    ("store.shared", "shared state"),
 ];
 
 /// Values, by the path of their key.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret_ref::SecretRef;
 use crate::text::{SizeText, SpanText};
-use crate::values::{Cidr, HttpUrl, Origin, StoreUrl};
+use crate::values::{Cidr, HttpUrl, Origin, SharedUrl, StoreUrl};
 
 /// `[server]`: where Vouchgate listens and what it calls itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -261,6 +261,10 @@ pub struct StoreSection {
     /// `sqlite:` is a file in `data_dir`, `sqlite:PATH` another; `postgres://USER@HOST/DATABASE` is a database several nodes
     /// may use. With a password in it: `{ env = ... }` or `{ file = ... }`.
     pub url: StoreAddress,
+    /// A Redis or Valkey server for what nodes share beside the database: used proofs, rates, requests at once. Only with a
+    /// database on a server. Absent: used proofs are kept in the database, and each node counts by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedAddress>,
     /// How long request records (never contents) are kept.
     #[schemars(with = "SpanText")]
     pub retention: Span,
@@ -268,7 +272,7 @@ pub struct StoreSection {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: StoreAddress::Written(StoreUrl::Sqlite(None)), retention: Span::secs(30 * 86_400) }
+        Self { url: StoreAddress::Written(StoreUrl::Sqlite(None)), shared: None, retention: Span::secs(30 * 86_400) }
     }
 }
 
@@ -278,6 +282,16 @@ impl Default for StoreSection {
 pub enum StoreAddress {
     /// As written.
     Written(StoreUrl),
+    /// In the environment or in a file.
+    Referred(SecretRef),
+}
+
+/// Where what nodes share lies, or where that is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SharedAddress {
+    /// As written.
+    Written(SharedUrl),
     /// In the environment or in a file.
     Referred(SecretRef),
 }

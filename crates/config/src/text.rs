@@ -76,6 +76,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         values::Method,
         values::HeaderName,
         values::EnvName,
+        values::SharedUrl,
         values::StoreUrl,
         crate::budget::BudgetWindow,
         crate::client::Scope,

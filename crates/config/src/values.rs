@@ -472,6 +472,40 @@ impl FromStr for StoreUrl {
     }
 }
 
+/// Where what nodes share beside the database lies: `redis://`, `rediss://` (TLS) or `redis+unix://`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SharedUrl(ServerUrl);
+
+text_value!(
+    SharedUrl,
+    "shared",
+    "Where what nodes share beside the database lies: redis://HOST, rediss://HOST (TLS) or redis+unix://PATH.",
+    "redis://127.0.0.1:6379"
+);
+
+impl SharedUrl {
+    /// The URL, which may hold a password.
+    pub fn url(&self) -> &ServerUrl {
+        &self.0
+    }
+}
+
+impl FromStr for SharedUrl {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return ServerUrl::new(text).map(Self);
+        }
+        Err(ValueError::new("not a Redis server").hint("write \"redis://HOST:6379\" or \"rediss://HOST:6380\""))
+    }
+}
+
+impl fmt::Display for SharedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// The URL of a database server. Shown without its password.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ServerUrl(String);

@@ -1,6 +1,7 @@
 //! Reserve before anything is spent: request rates and requests in progress, all of a policy's limits or none.
 
 mod gcra;
+mod shared;
 mod slots;
 mod standing;
 
@@ -12,8 +13,11 @@ use std::time::{Duration, Instant};
 use config::{Per, Rate};
 use http::StatusCode;
 use policy::Permit;
+use store::SharedPlace;
 
 use self::gcra::{Buckets, Full, Quota};
+use self::shared::Fleet;
+pub use self::shared::FleetLimits;
 use self::slots::{Slot, Slots};
 use self::standing::Counted;
 pub(crate) use self::standing::Standing;
@@ -70,6 +74,34 @@ pub(crate) struct Limiter {
     slots: Arc<Slots>,
     hashers: (RandomState, RandomState),
     origin: Instant,
+    /// Counts for all nodes, where there are several.
+    fleet: Option<Fleet>,
+}
+
+/// A request that is being counted.
+struct Counting<'a> {
+    limiter: &'a Limiter,
+    permit: &'a Permit,
+    caller: &'a Caller,
+    /// In nanoseconds since the start.
+    now: u64,
+}
+
+/// What has been counted of it by this node.
+#[derive(Default)]
+struct TakenHere {
+    slots: Vec<Slot>,
+    rates: Vec<(Key, Quota)>,
+}
+
+impl Counting<'_> {
+    fn key(&self, per: Per) -> Key {
+        self.limiter.key(self.permit, self.caller, per)
+    }
+
+    fn in_progress(&self, per: Per) -> u64 {
+        self.limiter.slots.count(self.key(per))
+    }
 }
 
 /// Why a permitted request is not admitted now.
@@ -109,7 +141,7 @@ impl AdmitError {
 ///
 /// ```compile_fail,E0451
 /// fn admit(permit: gateway::Permit) -> gateway::Admitted {
-///     gateway::Admitted { permit, _slots: None }
+///     gateway::Admitted { permit, _slots: None, _place: None }
 /// }
 /// ```
 #[derive(Debug, Clone)]
@@ -117,12 +149,13 @@ impl AdmitError {
 pub struct Admitted {
     permit: Permit,
     _slots: Option<Arc<Vec<Slot>>>,
+    _place: Option<Arc<SharedPlace>>,
 }
 
 impl Admitted {
     /// The same for a copy of the request, whose answer nobody hears: of the same permit, with nobody's places.
     pub(crate) fn mirrored(&self) -> Self {
-        Self { permit: self.permit.clone(), _slots: None }
+        Self { permit: self.permit.clone(), _slots: None, _place: None }
     }
 
     /// What allowed it.
@@ -140,37 +173,60 @@ pub(crate) struct CountedTokens {
 
 impl Limiter {
     /// No counts, from `origin` on.
-    pub(crate) fn new(origin: Instant) -> Self {
+    pub(crate) fn new(origin: Instant, fleet: Option<FleetLimits>) -> Self {
         let hashers = (RandomState::new(), RandomState::new());
-        Self { buckets: Buckets::new(MAX_KEYS), slots: Slots::new(), hashers, origin }
+        let (buckets, slots) = (Buckets::new(MAX_KEYS), Slots::new());
+        Self { buckets, slots, hashers, origin, fleet: fleet.map(Fleet::new) }
     }
 
     /// Count the request against every limit of its permit, or against none. `standing` says afterwards how its caller stands with
     /// them.
-    pub(crate) fn admit(
+    pub(crate) async fn admit(
         &self,
         permit: Permit,
         caller: &Caller,
         now: Instant,
         standing: &mut Standing,
     ) -> Result<Admitted, AdmitError> {
-        let slots = self.take(&permit, caller, (now, true), standing)?;
-        Ok(Admitted { permit, _slots: (!slots.is_empty()).then(|| Arc::new(slots)) })
+        let (slots, place) = self.take(&permit, caller, (now, true), standing).await?;
+        Ok(Admitted { permit, _slots: (!slots.is_empty()).then(|| Arc::new(slots)), _place: place.map(Arc::new) })
     }
 
     /// Count another request within one that is in progress already: a session's, for each answer it asks for.
-    pub(crate) fn again(&self, permit: &Permit, caller: &Caller, now: Instant) -> Result<(), AdmitError> {
-        self.take(permit, caller, (now, false), &mut Standing::default()).map(drop)
+    pub(crate) async fn again(&self, permit: &Permit, caller: &Caller, now: Instant) -> Result<(), AdmitError> {
+        self.take(permit, caller, (now, false), &mut Standing::default()).await.map(drop)
     }
 
-    fn take(
+    /// By itself first, which costs nothing and spares the others who is over a limit here already; then with the others.
+    async fn take(
         &self,
         permit: &Permit,
         caller: &Caller,
         (now, concurrent): (Instant, bool),
         standing: &mut Standing,
-    ) -> Result<Vec<Slot>, AdmitError> {
+    ) -> Result<(Vec<Slot>, Option<SharedPlace>), AdmitError> {
         let now = self.nanos(now);
+        let counted = self.take_here(permit, caller, (now, concurrent), standing)?;
+        let Some(fleet) = &self.fleet else { return Ok((counted.slots, None)) };
+        let counting = Counting { limiter: self, permit, caller, now };
+        match fleet.take((permit, caller), &counting, concurrent, standing).await {
+            Ok(place) => Ok((counted.slots, place)),
+            Err(error) => {
+                for (key, quota) in counted.rates {
+                    self.buckets.give_back(key, quota, 1, now);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn take_here(
+        &self,
+        permit: &Permit,
+        caller: &Caller,
+        (now, concurrent): (u64, bool),
+        standing: &mut Standing,
+    ) -> Result<TakenHere, AdmitError> {
         let mut slots = Vec::new();
         let mut taken = Vec::new();
         let mut whom: Option<(Per, Key)> = None;
@@ -212,7 +268,7 @@ impl Limiter {
                 return Err(error);
             }
         }
-        Ok(slots)
+        Ok(TakenHere { slots, rates: taken })
     }
 
     /// Count `most` tokens against every rate of tokens, or against none. `None`: there is none.

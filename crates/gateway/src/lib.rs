@@ -43,7 +43,7 @@ use proof::dpop::{Lifetimes, Nonces};
 use store::{Ledger, Replay};
 use tokio::sync::watch;
 
-pub use admit::Admitted;
+pub use admit::{Admitted, FleetLimits};
 pub use authenticate::{Caller, KEY_PREFIX, KeyRefresh, NoRefresh, Revocations};
 pub use body::{BodyError, GatewayBody, Tunnel};
 pub use budget::Reservation;
@@ -95,6 +95,8 @@ pub struct Deps {
     pub ledger: Option<Ledger>,
     /// Nonces for proofs: the same for every endpoint of this origin, made anew at every start.
     pub nonces: Arc<Nonces>,
+    /// Counts limits for all nodes, where there are several.
+    pub limits: Option<FleetLimits>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where work goes that no request waits for.
@@ -163,7 +165,7 @@ impl Gateway {
         let shared = Shared {
             snapshot,
             access_tokens: upstream::AccessTokens::default(),
-            limiter: Limiter::new(deps.clock.monotonic()),
+            limiter: Limiter::new(deps.clock.monotonic(), deps.limits),
             failures: Failures::new(),
             lifetimes: Lifetimes::default(),
             cache: Arc::new(cache::Cache::new(deps.rng.as_ref())),

@@ -2,10 +2,11 @@
 //!
 //! Shared test vectors and recorded provider traffic lie in the directory `VOUCHGATE_SHARED` names (default: `shared`
 //! beside the checkout). The official SDKs and the small real model are installed by `cargo xtask test`, which names
-//! them in further variables. PostgreSQL is found where it is installed; a test starts a server of its own. A clone without any of them still passes: a test that lacks something says so with
+//! them in further variables. PostgreSQL and Redis are found where they are installed; a test starts a server of its own. A clone without any of them still passes: a test that lacks something says so with
 //! [`skip`] and returns.
 
 pub mod postgres;
+pub mod redis;
 mod service;
 
 use std::io::Write;

@@ -18,7 +18,7 @@ end() { if [ -n "$pid" ]; then kill -CONT $(family); kill -"$1" $pid; wait $pid;
 while read -r order; do
     case $order in
         # Said first: what the server says once it runs comes after it.
-        start) echo "keeper: start" >&2; "$@" </dev/null & pid=$!; continue ;;
+        start) echo "keeper: start" >&2; "$@" </dev/null >&2 & pid=$!; continue ;;
         stop) end INT ;;
         crash) end QUIT ;;
         kill) end KILL ;;

@@ -15,7 +15,7 @@ use http::{Method, Request, header};
 use net::jwks::{Forget, Jwks, Refreshed, Timing};
 use net::{Deadlines, Egress, EgressConfig, OutBody, Reach, Target};
 use serde::Serialize;
-use store::Store;
+use store::{SharedState, Store};
 use tokio::net::UnixStream;
 use vault::MasterKey;
 
@@ -176,9 +176,37 @@ fn way_to_store(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// What nodes share beside the database.
+async fn shared(config: &Config, findings: &mut Findings) {
+    let what = "shared state";
+    let opened = match references::shared_url(config) {
+        Ok(None) => return,
+        Ok(Some(url)) => SharedState::open(url.expose(), &SystemRng).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let checked = match opened {
+        Ok(shared) => {
+            // The first question also makes the connection, for which the deadline of a question may be too short.
+            let _ = shared.check().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            shared.check().await.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error),
+    };
+    match checked {
+        Ok(risks) if risks.is_empty() => findings.ok(what, "answers"),
+        Ok(risks) => risks.into_iter().for_each(|risk| findings.add(what, Verdict::Warning, risk, None)),
+        Err(error) => {
+            let todo = "without it requests with proofs are refused, and each node counts its part of the limits";
+            findings.add(what, Verdict::Failure, error, Some(todo));
+        }
+    }
+}
+
 /// The store: through the server if one runs, else by itself.
 async fn state(config: &Config, findings: &mut Findings) {
     way_to_store(config, findings);
+    shared(config, findings).await;
     let data_dir = &config.server.data_dir;
     if UnixStream::connect(data_dir.join(control::admin::SOCKET_NAME)).await.is_ok() {
         findings.ok("server", "one is running on this data directory");

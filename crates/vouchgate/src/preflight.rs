@@ -38,6 +38,15 @@ fn faults(config: &Config) -> Vec<Fault> {
         let code = if matches!(error, StoreUrlError::Reference(_)) { "missing_secret" } else { "unusable_store" };
         add("store.url".to_owned(), code, error.to_string());
     }
+    match references::shared_url(config) {
+        Err(error) => add("store.shared".to_owned(), "missing_secret", error.to_string()),
+        Ok(Some(url)) => {
+            if let Err(error) = store::SharedState::open(url.expose(), &base::SystemRng) {
+                add("store.shared".to_owned(), "unusable_store", error.to_string());
+            }
+        }
+        Ok(None) => {}
+    }
     for (index, issuer) in config.issuers.iter().enumerate() {
         let key = if issuer.hs256_secret.is_some() { "hs256_secret" } else { "jwks_file" };
         if let Err(error) = issuers::static_keys(issuer) {

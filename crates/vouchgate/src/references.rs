@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use base::{Name, Secret};
-use config::{Config, SecretRef, StoreAddress};
+use config::{Config, SecretRef, SharedAddress, StoreAddress};
 use store::{StoreError, StoreUrl};
 
 /// A secret in a file or variable has at most this many bytes.
@@ -62,6 +62,15 @@ pub fn store_url(config: &Config) -> Result<StoreUrl, StoreUrlError> {
         }
     };
     Ok(StoreUrl::parse(text)?)
+}
+
+/// Where what nodes share beside the database is, if anywhere.
+pub fn shared_url(config: &Config) -> Result<Option<Secret<String>>, ReferenceError> {
+    Ok(match &config.store.shared {
+        None => None,
+        Some(SharedAddress::Written(url)) => Some(Secret::new(url.url().expose().to_owned())),
+        Some(SharedAddress::Referred(reference)) => Some(read(reference)?),
+    })
 }
 
 /// Why it is not known where the store is.

@@ -31,7 +31,7 @@ use crate::listen::descriptor_limit;
 use crate::listen::{Caps, Drain, DrainTimes, Edge, ListenError, Listener, Pressure, ServerTls, TlsError, TlsFiles};
 use crate::preflight;
 use crate::public::{Private, Public};
-use crate::references::{self, StoreUrlError};
+use crate::references::{self, ReferenceError, StoreUrlError};
 use crate::tasks::{StopTasks, Tasks};
 use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
 use proofs::Proofs;
@@ -74,6 +74,9 @@ pub enum StartError {
     /// Where the store is.
     #[error(transparent)]
     StoreUrl(#[from] StoreUrlError),
+    /// Where what nodes share is.
+    #[error("[store] shared: {0}")]
+    Shared(ReferenceError),
     /// A certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -177,7 +180,9 @@ impl Server {
         }
         let ledger = budgets::open(&store, &server.data_dir, &*rng).await?;
         let egress = Egress::new(EgressConfig::default())?;
-        let proofs = Proofs::new(&config, (&store, &vault), (&clock, &*rng));
+        let shared = proofs::shared_state(&config, &*rng)?;
+        let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
+        let limits = proofs::fleet_limits(shared.as_ref(), &vault);
         let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
         let jwks = Jwks::new(documents, kept, Arc::clone(&clock), Arc::clone(&rng), Timing::default());
         let jwks = Arc::new(jwks);
@@ -208,6 +213,7 @@ impl Server {
             single_use: Arc::new(store.clone()),
             ledger: Some(ledger.clone()),
             nonces: Arc::clone(&proofs.nonces),
+            limits,
             metrics: Metrics::register(&mut registry),
             drain: drain.ending(),
             background: Arc::new(tasks.clone()),
@@ -251,6 +257,7 @@ impl Server {
         record::begin(&tasks, &recorder, store.watch());
         budgets::keep(&tasks, ledger);
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
+        upkeep::share(&tasks, &store, shared);
         tasks.spawn(upkeep::forget(store, Arc::clone(&clock), config.store.retention.duration()));
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
         let times = DrainTimes::from(limits);

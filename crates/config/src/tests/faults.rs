@@ -112,7 +112,6 @@ fn what_later_versions_will_have_is_refused_by_name() {
         ("[[guard]]\n", "guard"),
         ("[[app]]\n", "app"),
         ("[[risk]]\n", "risk"),
-        ("[store]\nshared = \"redis://127.0.0.1\"\n", "store.shared"),
         ("[[client]]\nname = \"c\"\nauth = { method = \"attestation\" }\n", "client[0].auth.method"),
         (
             "[[policy]]\nname = \"p\"\nwho = { attested = [\"apple-app-attest\"] }\nmay = { models = \"*\" }\n",
@@ -395,7 +394,12 @@ fn a_store_on_a_server_is_read_and_its_password_not_shown() {
     }
     let config = good("[store]\nurl = { env = \"DATABASE_URL\" }\n");
     assert!(matches!(config.store.url, StoreAddress::Referred(_)));
+    let config = good("[store]\nurl = \"postgres://u@db/v\"\nshared = \"rediss://:hunter2@cache.example.com/1\"\n");
+    assert!(config.store.shared.is_some() && !format!("{config:?}").contains("hunter2"));
     for (text, code) in [
+        ("shared = \"redis://127.0.0.1\"", "conflict"),
+        ("url = \"postgres://u@h/d\"\nshared = \"http://127.0.0.1\"", "bad_value"),
+        ("url = \"postgres://u@h/d\"\nshared = { secret = \"x\" }", "conflict"),
         ("url = { secret = \"db\" }", "conflict"),
         ("url = \"mysql://u@h/d\"", "bad_value"),
         ("url = \"postgres://u:hunter2@h:port/d\"", "bad_value"),

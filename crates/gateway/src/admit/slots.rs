@@ -41,6 +41,12 @@ impl Slots {
         Some(Slot { table: Arc::clone(self), key })
     }
 
+    /// How many are taken.
+    pub(super) fn count(&self, key: Key) -> u64 {
+        let Some(shard) = self.shard(key) else { return 0 };
+        shard.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied().unwrap_or(0)
+    }
+
     fn shard(&self, key: Key) -> Option<&Mutex<HashMap<Key, u64, AsItIs>>> {
         let at = usize::try_from(key.0 % SHARDS as u128).unwrap_or(0);
         self.shards.get(at)

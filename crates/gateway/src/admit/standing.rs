@@ -36,6 +36,13 @@ impl Standing {
         self.0.push(Line { counted, per, quota, level });
     }
 
+    /// All nodes together know better how full the line with this number is.
+    pub(super) fn change(&mut self, line: usize, level: Level) {
+        if let Some(line) = self.0.get_mut(line) {
+            line.level = level;
+        }
+    }
+
     /// Set the fields; nothing where nothing counts.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         if self.0.is_empty() {

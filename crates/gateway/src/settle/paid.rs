@@ -21,6 +21,7 @@ impl Receipt {
             .shared
             .limiter
             .admit(permit, &self.caller, self.started, &mut self.standing)
+            .await
             .map_err(|error| Refusal::from(error.problem()))?;
         if single_use {
             single_use::use_up(&self.shared, &self.caller).await?;

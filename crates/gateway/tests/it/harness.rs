@@ -288,6 +288,7 @@ impl World {
             records: Arc::clone(&records) as Arc<dyn Records>,
             audit: books.audit.clone(),
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
+            limits: None,
             metrics: Metrics::register(&mut registry),
             drain: draining,
             background: Arc::new(Spawned),

@@ -51,6 +51,12 @@ impl Nonces {
         Self { of_many: true, ..Self::new(key, slot) }
     }
 
+    /// Of servers that remember used proofs together: that memory is another one from now on, and all nonces from before are
+    /// unknown. All servers that know its number make the same.
+    pub fn renew(&self, memory: u64) {
+        self.set_back.store(memory, Ordering::Relaxed);
+    }
+
     /// The nonce for the holder of the key with thumbprint `jkt`, to be sent as `DPoP-Nonce`.
     pub fn mint(&self, jkt: &[u8; 32], now: Timestamp) -> String {
         self.of_slot(self.slot(now), jkt)
@@ -133,6 +139,10 @@ mod tests {
         let nonce = here.mint(&JKT, at(9_999));
         assert!(there.is_current(&nonce, &JKT, at(9_990)));
         assert_ne!(nonce, nonces(2).mint(&JKT, at(9_999)));
+        here.renew(7);
+        assert!(!here.accepted(&JKT, at(9_999)).contains(&nonce), "of a memory that is lost");
+        there.renew(7);
+        assert!(there.is_current(&here.mint(&JKT, at(9_999)), &JKT, at(9_999)));
     }
 
     #[test]

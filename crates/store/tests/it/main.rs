@@ -5,4 +5,6 @@ mod conformance;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod sqlite;

@@ -1,13 +1,17 @@
-//! What knows proofs of possession again: one for every endpoint of the origin, since a proof fits only one of them but a
-//! client has one nonce for all.
+//! What several nodes share beside the database, and what knows proofs of possession again: one for every endpoint of the
+//! origin, since a proof fits only one of them but a client has one nonce for all.
 
 use std::sync::Arc;
 
 use base::{Clock, Rng, Secret};
 use config::Config;
+use gateway::FleetLimits;
 use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
-use store::{MemoryReplay, Replay, Store, StoredReplay};
+use store::{MemoryReplay, Replay, SharedState, Store, StoredReplay};
 use vault::{HashPurpose, Vault};
+
+use super::StartError;
+use crate::references;
 
 /// Which proofs were used, and which nonces are ours.
 #[derive(Debug)]
@@ -16,18 +20,38 @@ pub(super) struct Proofs {
     pub(super) nonces: Arc<Nonces>,
 }
 
+/// The state nodes share beside the database, if the configuration names one.
+pub(super) fn shared_state(config: &Config, rng: &dyn Rng) -> Result<Option<SharedState>, StartError> {
+    let Some(url) = references::shared_url(config).map_err(StartError::Shared)? else { return Ok(None) };
+    Ok(Some(SharedState::open(url.expose(), rng)?))
+}
+
+/// Limits that are counted there.
+pub(super) fn fleet_limits(shared: Option<&SharedState>, vault: &Vault) -> Option<FleetLimits> {
+    let key = Secret::new(vault.keyed_hash(HashPurpose::Shared, b"limits"));
+    shared.map(|shared| FleetLimits::new(Arc::new(shared.clone()), &key))
+}
+
 impl Proofs {
     /// Of one node: none used so far, and nonces that no other process and no earlier start has given out. Of several: what
     /// was used on any of them, and the same nonces on all.
-    pub(super) fn new(
+    pub(super) async fn new(
         config: &Config,
-        (store, vault): (&Store, &Vault),
+        (store, shared, vault): (&Store, Option<&SharedState>, &Vault),
         (clock, rng): (&Arc<dyn Clock>, &dyn Rng),
     ) -> Self {
         if store.is_shared() {
             let key = Secret::new(vault.keyed_hash(HashPurpose::Shared, b"dpop nonces"));
             let nonces = Arc::new(Nonces::of_many(&key, DEFAULT_NONCE_SLOT));
-            return Self { replay: Arc::new(StoredReplay::new(store.clone())), nonces };
+            let replay: Arc<dyn Replay> = match shared {
+                None => Arc::new(StoredReplay::new(store.clone())),
+                Some(shared) => {
+                    let renewing = Arc::clone(&nonces);
+                    let renewed = Box::new(move |memory| renewing.renew(memory));
+                    Arc::new(shared.replay((Arc::clone(clock), rng), renewed).await)
+                }
+            };
+            return Self { replay, nonces };
         }
         let entries = usize::try_from(config.dpop.replay_entries).unwrap_or(usize::MAX);
         let mut key = [0; 32];

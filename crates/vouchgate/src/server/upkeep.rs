@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::Clock;
 use net::Egress;
 use net::jwks::Jwks;
-use store::{Store, StoreError};
+use store::{SharedState, Store, StoreError};
 
 use super::Running;
 use crate::listen::{Pressure, memory_limit, memory_used};
@@ -26,7 +26,7 @@ const TERM: Duration = Duration::from_mins(2);
 const SWEEP_TERM: Duration = Duration::from_mins(25);
 
 /// How often a node says that it lives.
-const LIVE: Duration = Duration::from_secs(10);
+const LIVE: Duration = Duration::from_secs(5);
 
 /// Start what goes on beside requests.
 pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egress: Egress, pressure: Arc<Pressure>) {
@@ -34,17 +34,6 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egr
     tasks.spawn(async move { keys.run().await });
     let following = Arc::clone(running);
     tasks.spawn(async move { following.follow_store().await });
-    let store = running.builder.operations.store().clone();
-    tasks.spawn(async move { store.follow().await });
-    let living = running.builder.operations.store().clone();
-    tasks.spawn(async move {
-        while living.is_shared() {
-            if let Err(error) = living.live().await {
-                tracing::warn!(reason = error.reason(), "this node cannot say that it lives");
-            }
-            tokio::time::sleep(LIVE).await;
-        }
-    });
     tasks.spawn(async move {
         let limit = memory_limit();
         loop {
@@ -72,6 +61,31 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egr
                 tracing::error!(reason = error.reason(), %error, "the signing keys cannot be maintained");
             }
             tokio::time::sleep(ROTATE).await;
+        }
+    });
+}
+
+/// What nodes of one database do for each other.
+pub(super) fn share(tasks: &Tasks, store: &Store, shared: Option<SharedState>) {
+    if !store.is_shared() {
+        return;
+    }
+    let following = store.clone();
+    tasks.spawn(async move { following.follow().await });
+    if let Some(places) = shared.clone() {
+        tasks.spawn(async move { places.keep_places().await });
+    }
+    let living = store.clone();
+    tasks.spawn(async move {
+        loop {
+            match (living.live().await, &shared) {
+                (Ok(nodes), Some(shared)) => shared.set_nodes(nodes),
+                (Ok(_), None) => {}
+                (Err(error), _) => {
+                    tracing::warn!(reason = error.reason(), "this node cannot say that it lives");
+                }
+            }
+            tokio::time::sleep(LIVE).await;
         }
     });
 }

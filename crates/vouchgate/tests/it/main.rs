@@ -22,6 +22,7 @@ mod browser;
 mod caller;
 mod canary;
 mod fleet;
+mod fleet_shared;
 mod hardening;
 mod jose_vectors;
 mod lifecycle;

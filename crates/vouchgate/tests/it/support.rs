@@ -171,6 +171,11 @@ impl Gateway {
         Request::builder().method(method).uri(self.url(path)).header("authorization", format!("Bearer {token}"))
     }
 
+    /// Stop as the real program does.
+    pub(crate) async fn shut_down(self) {
+        patiently("the server to stop", self.server.shut_down()).await;
+    }
+
     /// Stop without the pauses of a real shutdown.
     pub(crate) async fn stop(self) {
         patiently("the server to stop", self.server.stop()).await;

@@ -13,7 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::StatusCode;
 use llm::realtime::{ClientEvent, ServerEvent, client_event, error_event, server_event, server_usage};
 use llm::{Failure, Usage};
-use policy::{Ask, Target, Tools};
+use policy::{Ask, Permit, Target, Tools};
 use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -244,7 +244,7 @@ impl Gate<'_> {
                 Ok(_) => continue,
                 Err(lost) => return End::Client(lost),
             };
-            match self.judge(text) {
+            match self.judge(text).await {
                 Ok(text) => {
                     if let Err(lost) = send(upstream, Message::Text(text)).await {
                         return End::Provider(lost);
@@ -262,9 +262,12 @@ impl Gate<'_> {
     }
 
     /// An event as it goes on, or why it does not, with its id.
-    fn judge(&self, text: Utf8Bytes) -> Result<Utf8Bytes, (Box<Problem>, Option<String>)> {
+    async fn judge(&self, text: Utf8Bytes) -> Result<Utf8Bytes, (Box<Problem>, Option<String>)> {
         let event = client_event(&text, &self.rules.json).map_err(|error| (Box::new(request_problem(&error)), None))?;
-        self.permit(&event).map_err(|problem| (problem, event.id.clone()))?;
+        if let Some(permit) = self.permit(&event).map_err(|problem| (problem, event.id.clone()))? {
+            let again = self.shared.limiter.again(&permit, self.caller, self.shared.clock.monotonic());
+            again.await.map_err(|error| (Box::new(error.problem()), event.id.clone()))?;
+        }
         let bound = self.rules.bound.map(|bound| (self.rules.bound_name, bound));
         let spliced = event.splice(&text, &self.rules.model, bound.filter(|_| event.asks() || event.configures()));
         Ok(match spliced {
@@ -273,8 +276,9 @@ impl Gate<'_> {
         })
     }
 
-    /// Ask the policies in force now for whatever the event would have the provider do, and count an answer it asks for.
-    fn permit(&self, event: &ClientEvent) -> Result<(), Box<Problem>> {
+    /// Ask the policies in force now for whatever the event would have the provider do. The permit is of an answer it asks for,
+    /// to be counted.
+    fn permit(&self, event: &ClientEvent) -> Result<Option<Permit>, Box<Problem>> {
         let refused = |refusal: crate::problem::Refusal| Box::new(refusal.problem().clone());
         if event.model.as_ref().is_some_and(|model| *model != self.rules.asked && *model != self.rules.model) {
             let message = "A session keeps the model it was opened with.";
@@ -282,7 +286,7 @@ impl Gate<'_> {
         }
         let decides = event.asks() || event.configures() || event.has_tools || !event.other_models.is_empty();
         if !decides {
-            return Ok(());
+            return Ok(None);
         }
         let snapshot = self.shared.snapshot.load();
         let at = self.shared.clock.now();
@@ -293,11 +297,7 @@ impl Gate<'_> {
         for other in &event.other_models {
             let _also = authorize::permit(&snapshot, self.caller, &ask(other.as_str())).map_err(refused)?;
         }
-        if event.asks() {
-            let again = self.shared.limiter.again(&permit, self.caller, self.shared.clock.monotonic());
-            again.map_err(|error| Box::new(error.problem()))?;
-        }
-        Ok(())
+        Ok(event.asks().then_some(permit))
     }
 }
 

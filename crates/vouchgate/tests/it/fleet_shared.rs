@@ -1,0 +1,135 @@
+//! Several nodes on one database and one Redis server: limits counted for all of them, what happens while Redis does not
+//! answer, and restarts one after the other under load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use tokio::sync::RwLock;
+use vectors::redis::Redis;
+
+use crate::attacks::question;
+use crate::caller::PATH;
+use crate::fleet::{Fleet, one_proof_a_hundred_times, one_proof_refused};
+
+const RATE: &str = "rate = [{ requests = 12, per = \"subject\", window = \"1h\" }]";
+
+async fn start(nodes: usize, test: &str) -> Option<(Redis, Fleet)> {
+    let Some(redis) = Redis::start() else {
+        vectors::skip(test, "Redis is not installed");
+        return None;
+    };
+    let fleet = Fleet::start(nodes, &format!("shared = {:?}", redis.url()), test).await?;
+    Some((redis, fleet))
+}
+
+/// How many of these requests, to all nodes in turn, are let in.
+async fn let_in(fleet: &Fleet, token: &str, requests: usize) -> usize {
+    let statuses = join_all((0..requests).map(|n| fleet.status(n % fleet.nodes.len(), token))).await;
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    statuses.into_iter().filter(|status| *status == 200).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_proof_sent_to_three_nodes_a_hundred_times_one_is_let_in_by_redis() {
+    let Some((mut redis, fleet)) = start(3, "a proof is good once in a fleet with Redis").await else { return };
+    one_proof_a_hundred_times(&fleet).await;
+    assert!(redis.pause());
+    one_proof_refused(&fleet, 503).await;
+    assert!(redis.resume());
+    fleet.until_proofs_are_taken().await;
+    one_proof_a_hundred_times(&fleet).await;
+    // What it had noted is lost: what was good before is not good again.
+    let (caller, used) = fleet.used_proof().await;
+    assert!(redis.crash() && redis.restart());
+    for _ in 0..20 {
+        let answer = caller.ask(&used).await;
+        assert!([401, 503].contains(&answer.status()), "{}", answer.text());
+    }
+    fleet.until_proofs_are_taken().await;
+    assert_eq!(caller.ask(&used).await.status(), 401);
+    one_proof_a_hundred_times(&fleet).await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_is_one_for_the_fleet_and_each_node_s_part_while_redis_does_not_answer() {
+    let Some((mut redis, mut fleet)) = start(0, "a rate is one for the fleet").await else { return };
+    fleet.config = fleet.config.replace("may = { models = [\"*\"] }", &format!("may = {{ models = [\"*\"] }}\n{RATE}"));
+    for _ in 0..3 {
+        fleet.join().await;
+    }
+    let token = fleet.nodes[0].token("app").await;
+    assert_eq!(let_in(&fleet, &token, 45).await, 12);
+    assert!(redis.pause());
+    // Each its part of it, as soon as each knows how many they are.
+    let parts = async {
+        for round in 0.. {
+            let token = fleet.created(&format!("other-{round}")).await;
+            if let_in(&fleet, &token, 45).await == 3 * (12 / 3) {
+                break;
+            }
+        }
+    };
+    testkit::patiently("every node to count its part", parts).await;
+    assert!(redis.resume());
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_restarted_one_after_the_other_under_load_fail_nobody() {
+    let Some((_redis, mut fleet)) = start(0, "nodes are restarted under load").await else { return };
+    fleet.config = format!("{}\n[limits]\npre_stop = \"2s\"\nconnections_per_address = 1000\n", fleet.config);
+    for _ in 0..3 {
+        fleet.join().await;
+    }
+    let token = fleet.nodes[0].token("app").await;
+    // What a load balancer knows: who says that it takes requests.
+    let ready = Arc::new(RwLock::new(fleet.nodes.iter().map(|node| node.public).collect::<Vec<_>>()));
+    let (over, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load = join_all((0..6).map(|worker| {
+        let (ready, over, sent, token) = (Arc::clone(&ready), Arc::clone(&over), Arc::clone(&sent), token.clone());
+        async move {
+            let bearer = format!("Bearer {token}");
+            let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+            let body = question().to_string();
+            let mut turn = worker;
+            while !over.load(Ordering::Relaxed) {
+                let node = {
+                    let ready = ready.read().await;
+                    ready[turn % ready.len()]
+                };
+                turn += 1;
+                let answer = testkit::raw::request(node, "POST", PATH, &headers, body.as_bytes()).await;
+                assert_eq!(answer.status(), 200, "{}", answer.text());
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }));
+    let restarts = async {
+        for _ in 0..3 {
+            let node = fleet.nodes.remove(0);
+            let address = node.public;
+            let stopping = node.shut_down();
+            tokio::pin!(stopping);
+            // It says no at once, and takes requests until everybody has heard.
+            let heard = async {
+                while testkit::raw::request(address, "GET", "/readyz", &[], b"").await.status() == 200 {}
+                ready.write().await.retain(|node| *node != address);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = &mut stopping => {}
+                () = heard => {}
+            }
+            fleet.join().await;
+            let joined = fleet.nodes[fleet.nodes.len() - 1].public;
+            ready.write().await.push(joined);
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(load, restarts);
+    assert!(sent.load(Ordering::Relaxed) > 50, "{sent:?}");
+    assert_eq!(fleet.provider.count(), sent.load(Ordering::Relaxed));
+    fleet.stop().await;
+}
