@@ -382,7 +382,6 @@ impl Peek {
         match (self.spans.config, self.spans.null_config) {
             (Some(at), _) => changes.push((at, 0, format!("\"{name}\":{bound}{comma}"))),
             (None, Some((at, length))) => changes.push((at, length, format!("{{\"{name}\":{bound}}}"))),
-            // A request without contents is refused by its provider: what follows is never an empty object.
             (None, None) => added.extend(["\"", config, "\":{\"", name, "\":", &bound.to_string(), "},"]),
         }
     }

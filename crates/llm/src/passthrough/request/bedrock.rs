@@ -44,7 +44,11 @@ pub(super) fn peek(body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
         tool_names: Vec::new(),
         store: None,
         other_models: Vec::new(),
-        spans: Spans { open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1), ..Spans::default() },
+        spans: Spans {
+            open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1),
+            is_bare: all.is_empty(),
+            ..Spans::default()
+        },
     };
     for member in &all {
         refuse_steering(&member.name)?;
