@@ -90,7 +90,7 @@ fn link(log: &Path, below: &str, held: &mut Held, depth: u32, tiles: bool) -> st
             if journal != tiles {
                 link(log, &path, held, depth - 1, tiles)?;
             }
-        } else if found.is_file() && path != "lock" && journal != tiles && !path.ends_with(".new") {
+        } else if found.is_file() && path != "lock" && journal != tiles && !is_unfinished(&path) {
             let there = to.join(held.files.len().to_string());
             match std::fs::hard_link(&from, &there) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -117,6 +117,11 @@ fn names(dir: &Path) -> std::io::Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Whether a file is still to take the place of another.
+fn is_unfinished(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|end| end == "tmp")
 }
 
 #[cfg(test)]

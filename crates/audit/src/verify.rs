@@ -197,13 +197,12 @@ fn concluded(report: Report, outcome: Result<(), Finding>) -> Report {
 
 fn in_directory(disk: &Arc<dyn Disk>, dir: &Path, trusted: &Trusted, report: &mut Report) -> Result<(), Finding> {
     let files = Files { disk: Arc::clone(disk), dir: dir.to_owned() };
-    let verifier = match &trusted.verifier {
-        Some(verifier) => verifier.clone(),
-        None => {
-            let missing = || Finding::somewhere("key_missing", "there is no file `vkey`, and no key was given");
-            let bytes = files.small(VERIFIER)?.ok_or_else(missing)?;
-            Verifier::parse(&String::from_utf8_lossy(&bytes))?
-        }
+    let verifier = if let Some(verifier) = &trusted.verifier {
+        verifier.clone()
+    } else {
+        let missing = || Finding::somewhere("key_missing", "there is no file `vkey`, and no key was given");
+        let bytes = files.small(VERIFIER)?.ok_or_else(missing)?;
+        Verifier::parse(&String::from_utf8_lossy(&bytes))?
     };
     if files.small(CHECKPOINT)?.is_none() {
         return Err(Finding::at("checkpoint_missing", 0, "there is no checkpoint"));
@@ -253,7 +252,9 @@ impl Walk<'_> {
         if first + WIDTH <= self.minimum {
             let hashes = hashes.ok_or_else(|| missing("the hashes"))?;
             report.hashes_only += hashes.len() as u64;
-            hashes.iter().for_each(|leaf| self.growing.push(b"", *leaf, &mut finished));
+            for leaf in &hashes {
+                self.growing.push(b"", *leaf, &mut finished);
+            }
             self.compare(&finished)?;
             return Ok(hashes);
         }

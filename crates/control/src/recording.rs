@@ -101,13 +101,12 @@ fn origin(config: &Config, dir: &Path, rng: &dyn Rng) -> std::io::Result<String>
 async fn signer(origin: &str, store: &Store, vault: &Vault, rng: &dyn Rng) -> Result<Signer, RecordingError> {
     let name = format!("audit.key.{origin}");
     let label = Label::new(store.tenant(), Purpose::AuditKey, origin, VERSION);
-    let kept = match store.meta().get(&name).await? {
-        Some(kept) => kept,
-        None => {
-            let new = Signer::generate(origin, rng)?;
-            let sealed = vault.seal(&label, new.seed().expose())?;
-            store.meta().set_once(&name, &STANDARD.encode(sealed.as_bytes())).await?
-        }
+    let kept = if let Some(kept) = store.meta().get(&name).await? {
+        kept
+    } else {
+        let new = Signer::generate(origin, rng)?;
+        let sealed = vault.seal(&label, new.seed().expose())?;
+        store.meta().set_once(&name, &STANDARD.encode(sealed.as_bytes())).await?
     };
     let bytes = STANDARD.decode(kept).map_err(|_| RecordingError::Damaged)?;
     let seed = vault.open(&label, &Sealed::from_bytes(bytes)?)?;

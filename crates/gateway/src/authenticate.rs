@@ -180,7 +180,7 @@ impl Caller {
         match &self.identity {
             Identity::Token(token) => {
                 let bound = token.cnf()?;
-                bound.jkt.or(bound.x5t_s256).map(|thumbprint| base64url_encode(&thumbprint))
+                bound.jkt.or(bound.x5t_s256).map(base64url_encode)
             }
             Identity::Key(_) => None,
         }

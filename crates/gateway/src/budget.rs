@@ -50,9 +50,10 @@ impl Reservation {
         self.admitted.permit()
     }
 
-    /// Leave for a copy of the request, whose answer nobody hears: with nobody's places, and paid for by a hold of its own.
+    /// Leave for a copy of the request, whose answer nobody hears: with nobody's places, and in nobody's budget: the
+    /// caller did not ask for it.
     pub(crate) fn mirrored(&self) -> Self {
-        Self { admitted: self.admitted.mirrored(), funding: self.funding.clone() }
+        Self { admitted: self.admitted.mirrored(), funding: None }
     }
 
     /// What pays for it; `None`: no budget counts it.

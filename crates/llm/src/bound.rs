@@ -108,7 +108,7 @@ impl Brought {
             match name.as_ref() {
                 // References to what is elsewhere.
                 "file_id" | "file_url" | "fileUri" | "file_uri" | "fileData" | "file_data" if !value.is_null() => {
-                    self.beyond = true
+                    self.beyond = true;
                 }
                 "ttl" if value.text().as_deref() == Some("1h") => self.long_cache = true,
                 // The model reads these as text, whatever they look like.
@@ -128,9 +128,10 @@ impl Brought {
             self.picture(text.raw.len());
         } else if begins("data:audio/") {
             self.sound(text.raw.len());
-        } else if begins("data:application/") || begins("data:video/") {
-            self.beyond = true;
-        } else if matches!(name, "document_url" | "video_url" | "audio_url") {
+        } else if begins("data:application/")
+            || begins("data:video/")
+            || matches!(name, "document_url" | "video_url" | "audio_url")
+        {
             self.beyond = true;
         } else {
             self.images += 1;
@@ -200,7 +201,7 @@ fn names_more(root: &Node<'_>) -> bool {
     let said = |name: &&str| root.get(name).is_some_and(|value| !value.is_null());
     // A prompt is text for completions, and something stored for responses.
     let stored = root.get("prompt").is_some_and(Node::is_object);
-    MEMBERS.iter().any(|name| said(name)) || stored || root.get("tools").is_some_and(runs_tools)
+    MEMBERS.iter().any(said) || stored || root.get("tools").is_some_and(runs_tools)
 }
 
 /// Whether there are tools among these that the provider runs itself.

@@ -27,7 +27,7 @@ while read -r order; do
     esac
     echo "keeper: $order" >&2
 done
-end QUIT
+end KILL
 rm -rf "$dir"
 "#;
 

@@ -162,22 +162,13 @@ impl Server {
         let (public_address, admin_address) = (public.address(), admin.address());
 
         let url = external_url(&config, public_address);
-        let operations = Operations::new(control::Parts {
-            store: store.clone(),
-            vault: Arc::clone(&vault),
-            clock: Arc::clone(&clock),
-            rng: Arc::clone(&rng),
-            file: Arc::clone(&config),
-            external_url: url.clone(),
-        });
+        let operations = operations(&config, (&store, &vault), (&clock, &rng), &url);
         let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
         let recorder = recording::open(recording, None).await?;
         record::started(&recorder, &config).await;
         let operations = operations.recorded_by(recorder.clone());
         let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
-        if operations.signing_key_ensure().await? {
-            tracing::info!("made the first signing key");
-        }
+        ensure_signing_key(&operations).await?;
         let ledger = budgets::open(&store, &server.data_dir, &*rng).await?;
         let egress = Egress::new(EgressConfig::default())?;
         let shared = proofs::shared_state(&config, &*rng)?;
@@ -194,7 +185,6 @@ impl Server {
         );
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
-
         let (drain, admin_drain) = (Drain::new(), Drain::new());
         let mut registry = Registry::default();
         let heard = Arc::<EventCounts>::default();
@@ -248,11 +238,8 @@ impl Server {
 
         let admin_api = admin_api(&config, operations, &running);
         let surfaces = Arc::new(Private(admin::router(&admin_api)));
-        let caps = Caps::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS / 4, Vec::new());
-        tasks.spawn_to_completion(admin.serve(surfaces, edge(&admin_drain, caps), tasks.clone()));
-        let socket =
-            AdminSocket::bind(&server.data_dir).map_err(|error| StartError::Socket(server.data_dir.clone(), error))?;
-        tasks.spawn_to_completion(socket.serve(admin::local_router(&admin_api), tasks.stopped()));
+        tasks.spawn_to_completion(admin.serve(surfaces, edge(&admin_drain, admin_caps()), tasks.clone()));
+        serve_socket(&tasks, &server.data_dir, &admin_api)?;
 
         record::begin(&tasks, &recorder, store.watch());
         budgets::keep(&tasks, ledger);
@@ -322,6 +309,30 @@ impl Server {
         store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// What changes state.
+fn operations(
+    config: &Arc<Config>,
+    (store, vault): (&Store, &Arc<Vault>),
+    (clock, rng): (&Arc<dyn Clock>, &Arc<dyn Rng>),
+    url: &str,
+) -> Operations {
+    Operations::new(control::Parts {
+        store: store.clone(),
+        vault: Arc::clone(vault),
+        clock: Arc::clone(clock),
+        rng: Arc::clone(rng),
+        file: Arc::clone(config),
+        external_url: url.to_owned(),
+    })
+}
+
+/// Answer on `admin.sock`.
+fn serve_socket(tasks: &Tasks, data_dir: &Path, admin_api: &Arc<Admin>) -> Result<(), StartError> {
+    let socket = AdminSocket::bind(data_dir).map_err(|error| StartError::Socket(data_dir.to_owned(), error))?;
+    tasks.spawn_to_completion(socket.serve(admin::local_router(admin_api), tasks.stopped()));
+    Ok(())
 }
 
 /// The token service of the same origin.
@@ -406,6 +417,18 @@ fn load_tls(tls: Option<&config::Tls>) -> Result<Option<Arc<ServerTls>>, TlsErro
 fn external_url(config: &Config, bound: SocketAddr) -> String {
     let server = config::Server { listen: bound, ..config.server.clone() };
     control::external_url(&server)
+}
+
+/// Tokens can be signed from the first start on.
+async fn ensure_signing_key(operations: &Operations) -> Result<(), OperationError> {
+    if operations.signing_key_ensure().await? {
+        tracing::info!("made the first signing key");
+    }
+    Ok(())
+}
+
+fn admin_caps() -> Arc<Caps> {
+    Caps::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS / 4, Vec::new())
 }
 
 /// Trusted proxies speak for many clients: they are bounded by the total only.

@@ -24,7 +24,7 @@ fn filled_with(count: usize, early: usize, entry: impl Fn(usize) -> Vec<u8>) -> 
     let log = open_with(disk.clone(), Path::new(LOG), Options { segment: 30_000, ..Options::default() }).unwrap();
     let append = |log: &Log, number: usize| {
         let ack = log.append_awaited(&entry(number)).unwrap();
-        if number % 64 == 0 || number + 1 == early {
+        if number.is_multiple_of(64) || number + 1 == early {
             ack.wait().unwrap();
         }
     };
@@ -136,7 +136,9 @@ fn entries_removed_added_and_reordered_on_the_disk_are_named() {
             let mut entries: Vec<Vec<u8>> = audit::tile::entries(bytes).map(|entry| entry.unwrap().to_vec()).collect();
             change(&mut entries);
             bytes.clear();
-            entries.iter().for_each(|entry| assert!(audit::tile::push_entry(bytes, entry)));
+            for entry in &entries {
+                assert!(audit::tile::push_entry(bytes, entry));
+            }
         });
         let report = on_disk(&bent, &given(None));
         found(&report)

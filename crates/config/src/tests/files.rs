@@ -35,7 +35,7 @@ fn the_chart_begins_with_a_good_configuration() {
     let values = std::fs::read_to_string(workspace().join("packaging/helm/vouchgate/values.yaml")).unwrap();
     let (_, block) = values.split_once("\nconfig: |\n").unwrap();
     let lines = block.lines().take_while(|line| line.is_empty() || line.starts_with("  "));
-    let text: String = lines.map(|line| format!("{}\n", line.get(2..).unwrap_or_default())).collect();
+    let text = lines.map(|line| line.get(2..).unwrap_or_default()).collect::<Vec<_>>().join("\n");
     assert!(text.contains("[[policy]]"), "{text}");
     good(&text);
 }

@@ -97,9 +97,9 @@ impl Funding {
         for fund in counting {
             funding.add(fund, permit, &spender)?;
         }
-        let held = funding.first_hold(spending.is_request).await;
-        let hold = held.map_err(|error| funding.refused(error))?;
-        *funding.free.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+        let first = funding.first_hold(spending.is_request).await;
+        let first = first.map_err(|error| funding.refused(error))?;
+        *funding.free.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
         Ok(Some(Arc::new(funding)))
     }
 
@@ -111,13 +111,10 @@ impl Funding {
                 continue;
             }
             let text = whom(fund, permit.policy().as_str(), spender, &quote.place);
-            let at = match whoms.iter().position(|(known, _)| *known == text) {
-                Some(at) => at,
-                None => {
-                    whoms.push((text, vec![false; self.quotes.len()]));
-                    whoms.len() - 1
-                }
-            };
+            let at = whoms.iter().position(|(known, _)| *known == text).unwrap_or(whoms.len());
+            if at == whoms.len() {
+                whoms.push((text, vec![false; self.quotes.len()]));
+            }
             if let Some(counts) = whoms.get_mut(at).and_then(|(_, counts)| counts.get_mut(index)) {
                 *counts = true;
             }
@@ -254,7 +251,7 @@ impl Funding {
     /// What is held and not put in yet, as the audit log has it.
     pub(crate) fn lines(&self) -> Vec<audit::HoldLine> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = free.iter().flat_map(|hold| hold.lines());
+        let lines = free.iter().flat_map(Hold::lines);
         lines.map(|line| told(line, line.amount)).collect()
     }
 

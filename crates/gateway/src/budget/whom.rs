@@ -1,6 +1,7 @@
 //! Whom an account is for: the text that tells it from the others of its budget.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use aws_lc_rs::digest;
 use config::{BudgetPer, Config};
@@ -94,8 +95,7 @@ fn escaped(text: &mut String, part: &str) {
     for c in part.chars() {
         match c {
             '%' | ';' | '=' | '/' => {
-                text.push('%');
-                text.push_str(&format!("{:02X}", u32::from(c)));
+                let _infallible = write!(text, "%{:02X}", u32::from(c));
             }
             c if c.is_control() => text.push('\u{fffd}'),
             c => text.push(c),

@@ -103,6 +103,6 @@ mod tests {
         assert_eq!(charges.heard(30_000), Some(usd("0.003")));
         assert_eq!(charges.heard(1).map(Money::nano_usd), Some(100));
         assert_eq!(charges.spoken(1000), Some(usd("0.015")));
-        assert_eq!(charges.spoken(u64::MAX).is_some(), true);
+        assert!(charges.spoken(u64::MAX).is_some());
     }
 }

@@ -136,7 +136,9 @@ impl Price {
         let mut price = self.clone();
         price.cache_write = dearer(price.cache_write, price.input);
         if let Tiers::Stated(tiers) = &mut price.tiers {
-            tiers.iter_mut().for_each(|tier| tier.cache_write = dearer(tier.cache_write, tier.input));
+            for tier in tiers {
+                tier.cache_write = dearer(tier.cache_write, tier.input);
+            }
         }
         price
     }

@@ -69,6 +69,7 @@ async fn however_little_is_left_of_a_tasks_turn_its_answer_reaches_it() {
             assert_eq!(text(response.into_body()).await.unwrap(), "ok", "after {used}");
         }
     };
+    #[allow(clippy::disallowed_methods)] // what it says has to be waited for
     let server = tokio::spawn(async move {
         let mut wire = peer.connection().await;
         wire.0.set_nodelay(true).unwrap();

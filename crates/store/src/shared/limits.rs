@@ -1,7 +1,7 @@
 //! How full limits are, counted by Redis for all nodes.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -189,11 +189,12 @@ impl SharedState {
             let now = async move { redis::cmd("TIME").query_async::<(u64, u64)>(&mut clock).await };
             let Ok((secs, _)) = self.0.link.within(now).await else { return };
             let until = secs.saturating_add(LEASE.as_secs()).saturating_mul(1000);
+            let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
             let mut pipe = redis::pipe();
             for (member, keys) in part {
                 for key in keys {
                     pipe.cmd("ZADD").arg(key).arg(until).arg(self.member(*member)).ignore();
-                    pipe.cmd("PEXPIRE").arg(key).arg(LEASE.as_millis() as u64).ignore();
+                    pipe.cmd("PEXPIRE").arg(key).arg(lease).ignore();
                 }
             }
             if self.0.link.within(async move { pipe.query_async::<()>(&mut manager).await }).await.is_err() {
@@ -217,17 +218,15 @@ impl SharedState {
             let mut id = String::with_capacity(56);
             id.push_str(if want.window.is_some() { "vouchgate:1:rate:" } else { "vouchgate:1:place:" });
             for byte in want.id {
-                id.push_str(&format!("{byte:02x}"));
+                // Writing to a String cannot fail.
+                let _ = write!(id, "{byte:02x}");
             }
-            match want.window {
-                Some(window) => {
-                    let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
-                    call.arg("rate").arg(want.limit).arg(window).arg(want.amount.max(1));
-                }
-                None => {
-                    call.arg("place").arg(want.limit).arg(0).arg(0);
-                    places.push(id.clone());
-                }
+            if let Some(window) = want.window {
+                let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+                call.arg("rate").arg(want.limit).arg(window).arg(want.amount.max(1));
+            } else {
+                call.arg("place").arg(want.limit).arg(0).arg(0);
+                places.push(id.clone());
             }
             call.key(id);
         }

@@ -1,6 +1,6 @@
 //! What has been shown once, remembered by Redis.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,7 +54,8 @@ impl SharedReplay {
         let mut name = String::with_capacity(96);
         name.push_str("vouchgate:1:shown:");
         for byte in key {
-            name.push_str(&format!("{byte:02x}"));
+            // Writing to a String cannot fail.
+            let _ = write!(name, "{byte:02x}");
         }
         let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).clamp(1, 86_400_000);
         let mut call = self.script.prepare_invoke();

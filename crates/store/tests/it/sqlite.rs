@@ -125,7 +125,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     place.tamper("INSERT INTO schema_version VALUES (7, 'from the future', 0)").await;
     let before = std::fs::read(place.file()).unwrap();
     let error = place.try_open().await.unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { found: 7, known: 4 }), "{error}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 7, .. }), "{error}");
     assert_eq!(std::fs::read(place.file()).unwrap(), before);
     place.tamper("DELETE FROM schema_version WHERE version = 7").await;
     place.open().await.ping().await.unwrap();
@@ -159,7 +159,7 @@ async fn every_table_has_a_tenant_and_strict_types() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    assert_eq!(tables.len(), 30);
+    assert_eq!(tables.len(), 31);
     for row in tables {
         let (table, strict, tenant): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
         assert!(strict, "{table}");

@@ -58,22 +58,19 @@ pub(super) async fn run(command: AuditCommand, io: &mut Io<'_>) -> Outcome {
 }
 
 fn verify(args: &AuditVerifyArgs, io: &mut Io<'_>) -> Outcome {
-    let verifier = args.key.as_deref().map(key).transpose()?;
+    let verifier = args.verifier.as_deref().map(key).transpose()?;
     let checkpoints = args.checkpoint.iter().map(|path| small(path)).collect::<Result<_, _>>()?;
     let trusted = Trusted { verifier, checkpoints };
-    let report = match &args.export {
-        Some(path) => {
-            let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-            verify::exported(&mut BufReader::new(file), &trusted)
+    let report = if let Some(path) = &args.export {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        verify::exported(&mut BufReader::new(file), &trusted)
+    } else {
+        let dir = log_dir(&args.state, io)?;
+        if !dir.is_dir() {
+            return Err(Failure::new(format!("there is no audit log at {}", dir.display())));
         }
-        None => {
-            let dir = log_dir(&args.state, io)?;
-            if !dir.is_dir() {
-                return Err(Failure::new(format!("there is no audit log at {}", dir.display())));
-            }
-            let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-            verify::directory(&disk, &dir, &trusted)
-        }
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        verify::directory(&disk, &dir, &trusted)
     };
     io.json(&serde_json::to_value(&report).map_err(|error| Failure::new(error.to_string()))?)?;
     if report.valid && report.outside == 0 {

@@ -225,9 +225,17 @@ async fn a_secret_comes_from_standard_input_and_is_never_printed() {
     for done in [&set, &rotated, &listed] {
         assert!(!done.out.contains(canary) && !done.err.contains(canary));
     }
-    for entry in std::fs::read_dir(dir.path().join("data")).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()));
+    let mut dirs = vec![dir.path().join("data")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(path).unwrap();
+            assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()));
+        }
     }
     let in_use = vouchgate(&["secret", "delete", "openai-key", "--config", &config]).await;
     assert_eq!(in_use.exit, 1);

@@ -94,7 +94,7 @@ async fn check_62_what_cannot_be_restored_is_told_and_changes_nothing() {
         assert!(said.contains(why), "{args:?}: {said}");
     };
     refused(&["backup", "all.backup"], "never replaces a file");
-    refused(&["restore", "all.backup"], "put into a new one");
+    refused(&["restore", "all.backup"], "restore into a new data directory");
     assert_eq!(names(dir.path(), &["secret", "list"]), ["kept"]);
 
     let bytes = std::fs::read(dir.path().join("all.backup")).unwrap();

@@ -201,6 +201,7 @@ async fn keys(fleet: &Fleet, node: usize, state: &str) -> Vec<KeyView> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_all_nodes_one_rotates_the_signing_key() {
     let Some(fleet) = Fleet::start(3, "", "one node of a fleet rotates the key").await else { return };
+    #[allow(clippy::redundant_closure_for_method_calls)] // shorter so
     let maintain = async || {
         let operations = fleet.nodes.iter().map(|node| node.server().operations());
         for done in join_all(operations.map(|operations| operations.keys_maintain())).await {
@@ -251,6 +252,7 @@ pub(crate) async fn one_proof_a_hundred_times(fleet: &Fleet) {
             testkit::raw::request(addr, "POST", PATH, &headers, body.as_bytes())
         }))
         .await;
+        #[allow(clippy::redundant_closure_for_method_calls)] // shorter so
         let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status()).collect();
         statuses.sort_unstable();
         let with = |status: u16| statuses.iter().filter(|found| **found == status).count();

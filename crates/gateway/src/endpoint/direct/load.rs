@@ -84,10 +84,11 @@ fn wave_millis(file: &[u8]) -> Option<u64> {
         Some(part.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte)))
     };
     let plain = file.starts_with(b"RIFF") && file.get(8..16)? == b"WAVEfmt ";
-    let kind = number(20, 2).filter(|kind| plain && matches!(kind, 1 | 3))?;
+    if !plain || !matches!(number(20, 2), Some(1 | 3)) {
+        return None;
+    }
     let (channels, rate, bits) = (number(22, 2)?, number(24, 4)?, number(34, 2)?);
     let each_second = channels.checked_mul(rate)?.checked_mul(bits)? / 8;
-    let _kind = kind;
     (file.len() as u64).checked_mul(1000)?.checked_div(each_second).map(|millis| millis.saturating_add(1))
 }
 

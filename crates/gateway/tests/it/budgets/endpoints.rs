@@ -36,11 +36,11 @@ const FORM: &str = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\
     Content-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\nsound\r\n--b--\r\n";
 
 fn ways() -> Vec<Way> {
+    use Money::{Free, Priced, Unknown};
     let chat = || json!({"model": "p/m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]});
     let native = || json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]});
     let post = |path, body: Value, money| Way { method: "POST", path, body: Body::Json(body), money };
     let form = |path, money| Way { method: "POST", path, body: Body::Form(FORM), money };
-    use Money::{Free, Priced, Unknown};
     let gemini = || json!({"contents": [{"parts": [{"text": "hi"}]}]});
     let image = || json!({"model": "p/m", "prompt": "x"});
     vec![

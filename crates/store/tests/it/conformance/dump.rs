@@ -13,6 +13,7 @@ use super::{Backend, START, all, name, secs, test_vault};
 pub(crate) struct Pieces(std::vec::IntoIter<Vec<u8>>);
 
 impl Pieces {
+    #[allow(clippy::unnecessary_box_returns)] // as it is taken
     pub(crate) fn of(bytes: &[u8], size: usize) -> Box<Self> {
         Box::new(Self(bytes.chunks(size.max(1)).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()))
     }

@@ -38,8 +38,8 @@ pub struct AuditVerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Vec<PathBuf>,
     /// The key that counts, as text or in a file [default: the one the log itself names]
-    #[arg(long, value_name = "VKEY")]
-    pub key: Option<String>,
+    #[arg(long = "key", value_name = "VKEY")]
+    pub verifier: Option<String>,
     /// Where the log is
     #[command(flatten)]
     pub state: StateArgs,

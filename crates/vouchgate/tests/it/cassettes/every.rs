@@ -99,7 +99,10 @@ impl World {
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         let mut named = BTreeSet::new();
         words(&value, &mut named);
-        named.extend(question.path.split(['/', '?']).skip(3));
+        let path: Vec<&str> = question.path.split(['/', '?', ':']).skip(3).collect();
+        named.extend(path.iter().map(|part| (*part).to_owned()));
+        // Google's names have their collection before them.
+        named.extend(path.windows(2).map(|pair| pair.join("/")));
         for object in named.iter().filter(|object| !object.is_empty()) {
             objects.claim(&question.provider.parse().unwrap(), object, &self.owner).await.unwrap();
         }
@@ -125,11 +128,15 @@ impl World {
 }
 
 /// Everything in a request that may be the id of something stored, whole and behind its last slash.
-fn words<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
+fn words(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::String(text) if text.len() < 256 && !text.contains(char::is_whitespace) => {
-            found.insert(text);
-            found.extend(text.rsplit('/').next());
+            let parts: Vec<&str> = text.rsplitn(3, '/').collect();
+            found.insert(text.to_owned());
+            found.extend(parts.first().map(|last| (*last).to_owned()));
+            if let [last, collection, ..] = parts.as_slice() {
+                found.insert(format!("{collection}/{last}"));
+            }
         }
         Value::Array(items) => items.iter().for_each(|item| words(item, found)),
         Value::Object(members) => members.values().for_each(|member| words(member, found)),

@@ -163,6 +163,8 @@ fn base<'p>(kind: &str, path: &'p str) -> &'p str {
     let before = |mark: &str| path.find(mark).and_then(|at| path.get(..at));
     match kind {
         "anthropic" => before("/v1/").unwrap_or_default(),
+        // Bytes go to the same root, behind a word of their own.
+        "gemini" if path.starts_with("/upload/") => version(path.trim_start_matches("/upload")).unwrap_or_default(),
         "gemini" => before("/models/").or_else(|| version(path)).unwrap_or_default(),
         _ => RESOURCES.iter().find_map(|resource| before(resource)).or_else(|| version(path)).unwrap_or_default(),
     }

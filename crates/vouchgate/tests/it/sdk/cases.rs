@@ -107,7 +107,7 @@ fn encrypted(dir: &Path, authority: &Authority) -> (String, Option<PathBuf>) {
     let cert = secret_file(dir, "cert.pem", &identity.cert_pem);
     let key = secret_file(dir, "tls.key", &identity.key_pem);
     let ca = secret_file(dir, "ca.pem", &authority.pem());
-    (format!("tls = {{ cert = {cert:?}, key = {key:?} }}\n"), Some(ca))
+    (format!("tls = {{ cert = \"{}\", key = \"{}\" }}\n", cert.display(), key.display()), Some(ca))
 }
 
 /// Every case that was seen, as it has to be.

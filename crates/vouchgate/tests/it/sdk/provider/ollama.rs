@@ -67,7 +67,7 @@ pub(super) fn stream(path: &str, said: &Said) -> Answer {
         }
     };
     lines.push(piece(chat, &json!({"role": "assistant", "content": ""}), true));
-    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let lines = lines.iter().map(|line| line.to_string() + "\n").collect::<Vec<_>>().concat();
     Answer::bytes(200, "application/x-ndjson", lines)
 }
 
