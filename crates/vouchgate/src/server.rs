@@ -153,7 +153,6 @@ impl Server {
         let Options { config, file, create_master_key, clock, rng } = options;
         let config = Arc::new(config);
         let (tasks, stop) = Tasks::new();
-
         let server = &config.server;
         let (store, vault) = open_state(&config, create_master_key, &clock, &rng).await?;
         let (tls, admin_tls) = (load_tls(server.tls.as_ref())?, load_tls(server.admin_tls.as_ref())?);
