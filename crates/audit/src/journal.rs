@@ -85,6 +85,8 @@ pub(crate) struct Journal {
     pub(crate) dir: PathBuf,
     pub(crate) log: [u8; 8],
     pub(crate) clock: Arc<dyn Clock>,
+    /// What the disk's time is measured by.
+    pub(crate) stopwatch: Arc<dyn Clock>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
     /// The number of the next segment.
@@ -108,7 +110,7 @@ impl Journal {
     pub(crate) fn run(mut self) {
         let mut last = None;
         while let Some(taken) = self.queue.take(last) {
-            let begun = self.clock.monotonic();
+            let begun = self.stopwatch.monotonic();
             last = Some(begun);
             match self.write(&taken) {
                 Ok(first) => {
@@ -180,7 +182,7 @@ impl Journal {
             if let Some(last) = state.segments.last_mut() {
                 last.end = end;
             }
-            state.took = self.clock.monotonic().saturating_duration_since(begun);
+            state.took = self.stopwatch.monotonic().saturating_duration_since(begun);
             state.writes += 1;
             end >= state.wake_at
         };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use base::{Clock, Timestamp};
+use base::{Clock, SystemClock, Timestamp};
 
 use crate::checkpoint::Checkpoint;
 use crate::disk::{self, Disk};
@@ -121,7 +121,9 @@ impl Log {
         disk::replace(&*disk, &vkey, format!("{verifier}\n").as_bytes())
             .map_err(|error| LogError::file(&vkey, error))?;
         let progress = Arc::new(Progress::new(found.segments));
-        let (queue, latest) = (Arc::new(Queue::new(Arc::clone(&clock))), Arc::new(Latest::default()));
+        // A disk takes its own time, whatever clock entries are dated by: where that one is set on, no write has stalled.
+        let stopwatch: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (queue, latest) = (Arc::new(Queue::new(Arc::clone(&stopwatch))), Arc::new(Latest::default()));
         let follower = Follower::resume(Parts {
             files: Files { disk: Arc::clone(&disk), dir: dir.to_owned() },
             clock: Arc::clone(&clock),
@@ -137,6 +139,7 @@ impl Log {
             dir: dir.to_owned(),
             log: id,
             clock,
+            stopwatch,
             queue: Arc::clone(&queue),
             progress: Arc::clone(&progress),
             next: found.next,

@@ -36,8 +36,9 @@ impl std::fmt::Debug for Backup {
 }
 
 impl Operations {
-    /// Begin a backup of everything, as of now.
-    pub async fn backup(&self) -> Result<Backup, OperationError> {
+    /// Begin a backup of everything, as of now. Who takes it is in the audit log first.
+    pub async fn backup(&self, by: &str) -> Result<Backup, OperationError> {
+        self.audit().happened(audit::Event::new("backup.taken").by(by)).await?;
         let (opening, sealer) = self.vault().seal_stream(&label(&Tenant::default()))?;
         // The audit log last: what it says happened is in the database, or later.
         let database = self.store().dump().await?;

@@ -76,6 +76,10 @@ async fn check_62_a_backup_taken_under_load_holds_all_that_was_acknowledged_befo
     assert_eq!(exit, 0, "{said}");
     assert!(out.starts_with("Restored: "), "{out}");
     assert_eq!(names(other.path(), &["secret", "list"]), (0..5).map(|n| format!("secret-{n}")).collect::<Vec<_>>());
+    // The audit log came along, and says who took the backup.
+    let journal = std::fs::read_dir(other.path().join("data/audit/journal")).unwrap();
+    let said: Vec<u8> = journal.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(said.windows(14).any(|part| part == b"\"backup.taken\""), "{} bytes", said.len());
     // The token that was minted before is good where the keys are the same.
     let program = Program::serve(other.path(), &[]).await;
     assert_eq!(program.post("/v1/chat/completions", &token, &ask()).await.status(), 200);

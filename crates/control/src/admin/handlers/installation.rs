@@ -90,9 +90,7 @@ pub(in crate::admin) async fn clear_cache(call: &Call) -> Result<Reply, Refusal>
 }
 
 pub(in crate::admin) async fn backup(call: &Call) -> Result<Reply, Refusal> {
-    let backup = call.operations().backup().await?;
-    tracing::info!(target: "audit", by = call.by, "a backup is taken");
-    Ok(Reply::backup(backup))
+    Ok(Reply::backup(call.operations().backup(&call.by).await?))
 }
 
 pub(in crate::admin) async fn reload(call: &Call) -> Result<Reply, Refusal> {
