@@ -5,9 +5,11 @@
 //! same verification for an operator's hands: one token, a key file, a printable verdict. [`dpop`] verifies proofs that
 //! the presenter of a token holds the key it is bound to, [`signature`] verifies signatures over whole requests by that
 //! key, [`mtls`] reads client certificates. [`assertion`] verifies how clients authenticate with a key of their own,
-//! [`secevent`] the security events of other parties.
+//! [`secevent`] the security events of other parties. [`attest`] says what is calling: evidence from platforms that an app
+//! and its device are genuine.
 
 pub mod assertion;
+pub mod attest;
 pub mod dpop;
 pub mod inspect;
 pub mod jose;
