@@ -5,8 +5,18 @@
 //! evidence carries ([`Level`]), what a policy may want to know ([`Flag`]) and facts for the operator's log. Whether
 //! that is enough is the policy's decision.
 
+pub mod android;
+pub mod appcheck;
+pub mod approov;
+pub mod asn1;
 pub mod cbor;
+pub mod chain;
 mod flag;
+pub mod jwe;
+pub mod online;
+pub mod play;
+mod spki;
+pub mod status;
 
 pub use flag::{CATALOGUE, Flag, FlagValue, Provenance, provenance};
 

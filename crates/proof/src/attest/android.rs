@@ -188,8 +188,10 @@ pub struct VerifiedAndroid {
 /// Verify a chain of certificates in DER, the leaf first and the root last.
 pub fn verify(ders: &[&[u8]], rules: &AndroidRules<'_>) -> Result<VerifiedAndroid, AndroidError> {
     let chain = Chain::parse(ders, LIMITS)?;
-    chain.verify_with_root(rules.anchors)?;
+    chain.check_root(rules.anchors)?;
     let certificates = chain.certificates();
+    check_place(certificates)?;
+    chain.verify_links()?;
     let description = describe(certificates)?;
     let provisioning = check_dates(&chain, rules.now)?;
     check_revocation(certificates, rules.status)?;
@@ -207,12 +209,13 @@ pub fn verify(ders: &[&[u8]], rules: &AndroidRules<'_>) -> Result<VerifiedAndroi
     Ok(VerifiedAndroid { summary: found.summary(rules), public_key, description, provisioning, serials })
 }
 
-/// The leaf's key description, which no other certificate may have.
-fn describe(certificates: &[Certificate<'_>]) -> Result<KeyDescription, AndroidError> {
+/// Only the leaf may have a key description: an attested key could sign a certificate with another one.
+fn check_place(certificates: &[Certificate<'_>]) -> Result<(), AndroidError> {
     let above = certificates.iter().enumerate().skip(1).find(|(_, one)| one.extension(DESCRIPTION).is_some());
-    if let Some((at, _)) = above {
-        return Err(AndroidError::DescriptionAboveLeaf(at));
-    }
+    above.map_or(Ok(()), |(at, _)| Err(AndroidError::DescriptionAboveLeaf(at)))
+}
+
+fn describe(certificates: &[Certificate<'_>]) -> Result<KeyDescription, AndroidError> {
     let extension = certificates.first().and_then(|leaf| leaf.extension(DESCRIPTION));
     KeyDescription::parse(extension.ok_or(AndroidError::NoDescription)?).map_err(AndroidError::Description)
 }

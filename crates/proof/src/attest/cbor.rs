@@ -147,13 +147,13 @@ impl<'a> Map<'a> {
 }
 
 /// Read one item that is all of `bytes`.
-pub fn read<'a>(bytes: &'a [u8], limits: Limits) -> Result<Value<'a>, CborError> {
+pub fn read(bytes: &[u8], limits: Limits) -> Result<Value<'_>, CborError> {
     let (value, rest) = read_prefix(bytes, limits)?;
     if rest.is_empty() { Ok(value) } else { Err(CborError::Trailing) }
 }
 
 /// Read the item at the start of `bytes`, and say what follows it. All of `bytes` counts against the size limit.
-pub fn read_prefix<'a>(bytes: &'a [u8], limits: Limits) -> Result<(Value<'a>, &'a [u8]), CborError> {
+pub fn read_prefix(bytes: &[u8], limits: Limits) -> Result<(Value<'_>, &[u8]), CborError> {
     if bytes.len() > limits.bytes {
         return Err(CborError::TooLong);
     }

@@ -17,19 +17,20 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::android::AndroidApp;
 use super::jwe::{self, JweError};
-use super::{AndroidApp, Summary};
+use super::{Summary, spki};
 use crate::jose::json::{self, JsonError, Limits};
-use crate::jose::{Alg, JoseError, JsonObject, KeySet, VerifyingKey, base64url_decode, parse_compact_within};
+use crate::jose::{Alg, JoseError, JsonObject, VerifyingKey, base64url_decode, parse_compact_within};
 
 /// The longest token, in bytes. Google's have some two thousand.
 pub const MAX_TOKEN_LEN: usize = 32 << 10;
 
 /// How old a verdict may be, where nothing else is configured.
-pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
+pub const DEFAULT_MAX_AGE: Duration = Duration::from_mins(5);
 
 /// How far in the future a verdict may be: clocks differ.
-pub const MAX_SKEW: Duration = Duration::from_secs(60);
+pub const MAX_SKEW: Duration = Duration::from_mins(1);
 
 /// Why a token or verdict is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -128,13 +129,7 @@ impl PlayKeys {
     pub fn new(decryption: &Secret<String>, verification: &str) -> Result<Self, PlayKeyError> {
         let key = Zeroizing::new(STANDARD.decode(decryption.expose().trim()).map_err(|_| PlayKeyError::Decryption)?);
         let key = <[u8; 32]>::try_from(key.as_slice()).map_err(|_| PlayKeyError::Decryption)?;
-        let spki: String = verification.split_ascii_whitespace().collect();
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n");
-        let set = KeySet::from_issuer_file(pem.as_bytes()).map_err(|_| PlayKeyError::Verification)?;
-        let verification = match set.keys() {
-            [key] if key.bind(&[Alg::Es256]).is_some() => Arc::clone(key),
-            _ => return Err(PlayKeyError::Verification),
-        };
+        let verification = spki::p256(verification).ok_or(PlayKeyError::Verification)?;
         Ok(Self { decryption: Secret::new(key), verification })
     }
 }

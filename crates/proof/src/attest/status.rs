@@ -142,8 +142,10 @@ mod tests {
 
     #[test]
     fn both_spellings_of_a_serial_number_are_found() {
-        let list = list(r#"{"entries":{"abc123":{"status":"REVOKED"},"11256099":{"status":"SUSPENDED","reason":"X"},
-            "00FF":{"status":"REVOKED"}, "7":{"status":"SOMETHING_NEW"}}}"#);
+        let list = list(
+            r#"{"entries":{"abc123":{"status":"REVOKED"},"11256099":{"status":"SUSPENDED","reason":"X"},
+            "00FF":{"status":"REVOKED"}, "7":{"status":"SOMETHING_NEW"}}}"#,
+        );
         assert_eq!(list.of_serial("abc123"), Some(Revocation::Revoked));
         assert_eq!(list.of_serial("00ABC123"), Some(Revocation::Revoked));
         assert_eq!(list.of_serial("ff"), Some(Revocation::Revoked));

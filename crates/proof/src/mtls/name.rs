@@ -77,7 +77,7 @@ impl DistinguishedName {
         Ok(Self(sets))
     }
 
-    pub(super) fn of(name: &X509Name<'_>) -> Result<Self, CertificateError> {
+    pub(crate) fn of(name: &X509Name<'_>) -> Result<Self, CertificateError> {
         let mut sets = Vec::new();
         let mut attributes = 0;
         for set in name.iter_rdn() {

@@ -7,18 +7,18 @@ use super::field::{Bare, InnerList};
 
 /// A request as far as its components go.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Message<'m> {
-    pub(super) method: &'m str,
+pub(crate) struct Message<'m> {
+    pub(crate) method: &'m str,
     /// The target without its query: origin and path in normal form.
-    pub(super) target: &'m str,
-    pub(super) query: Option<&'m str>,
+    pub(crate) target: &'m str,
+    pub(crate) query: Option<&'m str>,
     /// Covered fields and their values.
-    pub(super) fields: &'m [(String, String)],
+    pub(crate) fields: &'m [(String, String)],
 }
 
 /// The names of the covered components in order. Each at most once, without parameters, in lower case: `;sf`, `;bs`,
 /// `;key` and `;tr` would only give one request several bases, `;req` belongs to answers.
-pub(super) fn names(covered: &InnerList) -> Result<Vec<&str>, SignatureProofError> {
+pub(crate) fn names(covered: &InnerList) -> Result<Vec<&str>, SignatureProofError> {
     let mut names: Vec<&str> = Vec::with_capacity(covered.items.len());
     for item in &covered.items {
         let Bare::String(name) = &item.value else { return Err(SignatureProofError::BadComponent) };
@@ -42,7 +42,7 @@ fn is_derived(name: &str) -> bool {
 }
 
 /// The signature base.
-pub(super) fn signature_base(covered: &InnerList, message: &Message<'_>) -> Result<String, SignatureProofError> {
+pub(crate) fn signature_base(covered: &InnerList, message: &Message<'_>) -> Result<String, SignatureProofError> {
     let mut base = String::new();
     for name in names(covered)? {
         let value = message.component(name).ok_or(SignatureProofError::BadComponent)?;

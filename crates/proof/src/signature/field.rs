@@ -50,7 +50,7 @@ impl FieldError {
 
 /// A value without parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Bare {
+pub(crate) enum Bare {
     Integer(i64),
     /// As written: nothing here computes with one.
     Decimal(String),
@@ -60,28 +60,28 @@ pub(super) enum Bare {
     Boolean(bool),
 }
 
-pub(super) type Parameters = Vec<(String, Bare)>;
+pub(crate) type Parameters = Vec<(String, Bare)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) value: Bare,
-    pub(super) parameters: Parameters,
+pub(crate) struct Item {
+    pub(crate) value: Bare,
+    pub(crate) parameters: Parameters,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct InnerList {
-    pub(super) items: Vec<Item>,
-    pub(super) parameters: Parameters,
+pub(crate) struct InnerList {
+    pub(crate) items: Vec<Item>,
+    pub(crate) parameters: Parameters,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Member {
+pub(crate) enum Member {
     Item(Item),
     List(InnerList),
 }
 
 /// Read a dictionary. An empty text is an empty dictionary.
-pub(super) fn dictionary(text: &str) -> Result<Vec<(String, Member)>, FieldError> {
+pub(crate) fn dictionary(text: &str) -> Result<Vec<(String, Member)>, FieldError> {
     let mut reader = Reader(text.as_bytes());
     let mut members: Vec<(String, Member)> = Vec::new();
     reader.skip(b" ");
@@ -263,7 +263,7 @@ impl Reader<'_> {
 
 impl InnerList {
     /// In its one canonical form (RFC 8941 section 4.1.1.1), which a signature covers (RFC 9421 section 2.3).
-    pub(super) fn canonical(&self) -> String {
+    pub(crate) fn canonical(&self) -> String {
         let mut out = String::from("(");
         for (at, item) in self.items.iter().enumerate() {
             out.push_str(if at == 0 { "" } else { " " });

@@ -9,12 +9,12 @@
 //! ([`VerifiedSignature::check_body`]), and have a replay store claim [`VerifiedSignature::replay_key`]; and the
 //! edge must have seen to it that there is only one credential.
 
-mod base;
+pub(crate) mod base;
 mod error;
-mod field;
+pub(crate) mod field;
 #[cfg(test)]
 mod tests;
-mod verify;
+pub(crate) mod verify;
 
 pub use error::SignatureProofError;
 pub use field::FieldError;

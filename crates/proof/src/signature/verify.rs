@@ -347,7 +347,7 @@ fn text<'v>(value: &'v Bare, name: &'static str) -> Result<&'v str, SignaturePro
 
 /// A field's value as a signature covers it (RFC 9421 section 2.1): its lines in order, without space around them,
 /// joined by a comma and a space. `None`: the request has no such field.
-pub(super) fn combined<'h>(
+pub(crate) fn combined<'h>(
     headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     name: &str,
     longest: usize,

@@ -3,6 +3,8 @@
 // The helpers here are not test functions, but they belong to tests as much as those do.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
+mod android;
+mod approov;
 mod assertion;
 mod attacks;
 mod cache;
@@ -13,6 +15,7 @@ mod fuzz;
 mod inspect;
 mod issuers;
 mod mtls;
+mod play;
 mod properties;
 mod requirements;
 mod secevent;

@@ -120,7 +120,7 @@ pub struct AuthorizationList {
 /// What a device's hardware says of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyDescription {
-    /// The version of this form: 1 to 4 Keymaster, from 100 KeyMint.
+    /// The version of this form: 1 to 4 Keymaster's, from 100 `KeyMint`'s.
     pub attestation_version: u64,
     /// Who signed this.
     pub attestation_level: SecurityLevel,
@@ -173,17 +173,17 @@ impl KeyDescription {
 impl AuthorizationList {
     fn parse(mut list: Der<'_>) -> Result<Self, DerError> {
         let mut read = Self::default();
-        let mut last = 0;
+        let mut before = 0;
         while !list.is_empty() {
             let (tag, content) = list.any()?;
             if tag != Tag::context(tag.number) {
                 return Err(DerError::WrongTag);
             }
             // Numbers start at 1, so this holds for the first too.
-            if tag.number <= last {
+            if tag.number <= before {
                 return Err(DerError::NotDer);
             }
-            last = tag.number;
+            before = tag.number;
             let mut value = Der::new(content);
             read.take(tag.number, &mut value)?;
             value.finish()?;
@@ -191,7 +191,7 @@ impl AuthorizationList {
         Ok(read)
     }
 
-    /// One value, by its tag (`Tag.aidl` of KeyMint, without the type in the top bits).
+    /// One value, by its tag (`Tag.aidl` of `KeyMint`, without the type in the top bits).
     fn take(&mut self, number: u32, value: &mut Der<'_>) -> Result<(), DerError> {
         match number {
             1 => self.purposes = numbers(value.inside(Tag::SET)?)?,

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    AndroidRules, BootState, Certificate, KeyDescription, PROVISIONING, Provisioning, RootOfTrust, SecurityLevel, level_of,
+    AndroidRules, BootState, Certificate, KeyDescription, PROVISIONING, Provisioning, RootOfTrust, SecurityLevel,
+    level_of,
 };
 use crate::attest::flag::Flags as _;
 use crate::attest::{Evidence, Flag, Summary, cbor};
@@ -99,7 +100,7 @@ impl Found<'_> {
 fn first_of_month(level: u64) -> Option<base::Timestamp> {
     let month = if level > 999_999 { level / 100 } else { level };
     let text = format!("{:04}-{:02}-01T00:00:00Z", month / 100, month % 100);
-    base::Timestamp::parse_rfc3339(&text).filter(|_| month >= 2014_00)
+    base::Timestamp::parse_rfc3339(&text).filter(|_| month >= 201_401)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -90,10 +90,10 @@ impl Reading {
         if !legacy.is_empty() {
             self.fact("legacy_device_recognition", legacy);
         }
-        if let Some(attributes) = member(device, "deviceAttributes")? {
-            if let Some(version) = number(attributes, "sdkVersion")? {
-                self.fact("sdk_version", version);
-            }
+        if let Some(attributes) = member(device, "deviceAttributes")?
+            && let Some(version) = number(attributes, "sdkVersion")?
+        {
+            self.fact("sdk_version", version);
         }
         if let Some(activity) = member(device, "recentDeviceActivity")? {
             let level = text(activity, "deviceActivityLevel")?;
