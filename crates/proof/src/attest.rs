@@ -5,8 +5,10 @@
 //! evidence carries ([`Level`]), what a policy may want to know ([`Flag`]) and facts for the operator's log. Whether
 //! that is enough is the policy's decision.
 
+pub mod altcha;
 pub mod android;
 pub mod appcheck;
+pub mod apple;
 pub mod approov;
 pub mod asn1;
 pub mod cbor;
@@ -17,6 +19,7 @@ pub mod online;
 pub mod play;
 mod spki;
 pub mod status;
+pub mod webauthn;
 
 pub use flag::{CATALOGUE, Flag, FlagValue, Provenance, provenance};
 

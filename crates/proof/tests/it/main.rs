@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
 mod android;
+mod apple;
 mod approov;
 mod assertion;
 mod attacks;
