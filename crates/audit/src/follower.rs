@@ -197,10 +197,14 @@ impl Follower {
         }
     }
 
-    /// Wait until a checkpoint is due.
+    /// Wait until a checkpoint is due: the first of a log at once, so that it can be verified from its beginning on.
     fn wait(&self) -> State {
-        let signed = self.latest.lock().checkpoint.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size);
+        let signed = self.latest.lock().checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.size);
         let mut state = self.progress.lock();
+        let Some(signed) = signed else {
+            state.asked = false;
+            return state.clone();
+        };
         while !state.ended && !state.asked {
             let since = self.clock.monotonic().saturating_duration_since(self.last);
             let due = match state.durable - signed.min(state.durable) {

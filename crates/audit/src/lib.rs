@@ -37,4 +37,4 @@ pub use log::{Log, Options, Status, VERIFIER};
 pub use people::{BoxFuture, KeyError, SubjectKey, SubjectKeys, Whom};
 pub use queue::Ack;
 pub use reader::Reader;
-pub use recorder::{Begun, Ended, Event, Failed, HoldLine, Recorder, SCHEMA, Sender};
+pub use recorder::{Begun, Ended, Event, Failed, HoldLine, Moved, Recorder, SCHEMA, Sender, SettledLine};

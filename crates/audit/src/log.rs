@@ -19,6 +19,7 @@ use crate::note::{Signer, Verifier};
 use crate::queue::{Ack, Queue};
 use crate::reader::{Files, Reader};
 use crate::segments::{self, SEGMENT};
+use crate::tile::WIDTH;
 
 /// The file with the public key, for whoever verifies the log where it lies.
 pub const VERIFIER: &str = "vkey";
@@ -189,19 +190,52 @@ impl Log {
     }
 
     /// Give the durable entries of the journal to `each`, from `from` on or from where the journal still begins: what a start
-    /// needs to know of what was under way.
-    pub fn replay(&self, from: u64, mut each: impl FnMut(u64, &[u8])) -> Result<(), LogError> {
+    /// needs to know of what was under way. Gives the index the first of them has, or would have.
+    pub fn replay(&self, from: u64, mut each: impl FnMut(u64, &[u8])) -> Result<u64, LogError> {
         let state = self.inner.progress.lock().clone();
         let segment = state.segments.iter().find(|segment| segment.end > from);
-        let Some(mut cursor) = segment.map(Cursor::at) else { return Ok(()) };
+        let Some(mut cursor) = segment.map(Cursor::at) else { return Ok(state.durable.max(from)) };
         let mut index = cursor.index();
+        let first = index.max(from);
         cursor.read((&*self.inner.disk, &self.inner.dir), &state, |frame| {
             if index >= from {
                 each(index, frame.entry);
             }
             index += 1;
             true
-        })
+        })?;
+        Ok(first)
+    }
+
+    /// Give the durable entries to `each`, the latest ones first, piece by piece; within a piece in their order. After each
+    /// piece `enough` is told the index of its first entry, and ends it by `true`. Whether that came before the log's beginning,
+    /// or what retention has left of it.
+    pub fn look_back(
+        &self,
+        mut each: impl FnMut(u64, &[u8]),
+        mut enough: impl FnMut(u64) -> bool,
+    ) -> Result<bool, LogError> {
+        let mut first = self.replay(0, &mut each)?;
+        if enough(first) {
+            return Ok(true);
+        }
+        if first == 0 {
+            return Ok(false);
+        }
+        let reader = self.reader()?;
+        let minimum = reader.minimum()?;
+        while first > minimum {
+            let bundle = (first - 1) / WIDTH;
+            let indices = bundle * WIDTH..first;
+            for (index, entry) in indices.clone().zip(reader.bundle(bundle)?) {
+                each(index, &entry);
+            }
+            first = indices.start;
+            if enough(first) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Who signs its checkpoints.

@@ -35,6 +35,32 @@ pub struct HoldLine {
     pub amount: i64,
 }
 
+/// What was set aside for a request and is not any more: a line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledLine {
+    /// The block it was taken from.
+    pub lease: i64,
+    /// What is counted.
+    pub unit: &'static str,
+    /// How much was used, in that unit.
+    pub amount: i64,
+    /// How much had been set aside, as entries before say.
+    pub of: i64,
+}
+
+/// More is set aside for a request that is under way, or some of it is settled apart from its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Moved<'a> {
+    /// Now.
+    pub at: Timestamp,
+    /// The request's id.
+    pub id: &'a str,
+    /// What has been set aside.
+    pub holds: &'a [HoldLine],
+    /// What has been settled.
+    pub settled: &'a [SettledLine],
+}
+
 /// Who sent a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
@@ -107,7 +133,7 @@ pub struct Ended<'a> {
     /// The length of what was answered.
     pub bytes: u64,
     /// What the ledger settled.
-    pub settled: &'a [HoldLine],
+    pub settled: &'a [SettledLine],
 }
 
 /// Somebody was not let in.
@@ -314,8 +340,30 @@ impl Recorder {
         entry.number("status", ended.status).text("outcome", ended.outcome).maybe("error", ended.error);
         entry.maybe_number("input_tokens", ended.input_tokens).maybe_number("output_tokens", ended.output_tokens);
         entry.number("duration_ms", ended.duration_ms).number("bytes", ended.bytes);
-        lines(&mut entry, "settled", ended.settled);
+        settled(&mut entry, ended.settled);
         inner.later(&entry.finish());
+    }
+
+    /// Write that more is set aside for a request. It may be spent once the answer is `Ok`; nothing is waited for where
+    /// nothing is written.
+    pub fn held(&self, moved: &Moved<'_>) -> Result<Option<Ack>, AppendError> {
+        let Some(inner) = &self.0 else { return Ok(None) };
+        let entry = moved_entry("request.held", moved);
+        match inner.log.append_awaited(&entry) {
+            Ok(ack) => Ok(Some(ack)),
+            Err(_) if inner.allow => {
+                inner.later(&entry);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Write what was settled for a request apart from its end. Nothing is waited for.
+    pub fn settled(&self, moved: &Moved<'_>) {
+        if let Some(inner) = &self.0 {
+            inner.later(&moved_entry("request.settled", moved));
+        }
     }
 
     /// Write that somebody was not let in, or count it. Nothing is waited for.
@@ -336,20 +384,22 @@ impl Recorder {
 
     /// Write an event and wait until it is durable.
     pub async fn happened(&self, event: Event) -> Result<(), AppendError> {
-        let Some(inner) = &self.0 else { return Ok(()) };
+        self.placed(event).await.map(drop)
+    }
+
+    /// The same, and give the entry's index: nothing where it is not written, or only later.
+    pub async fn placed(&self, event: Event) -> Result<Option<u64>, AppendError> {
+        let Some(inner) = &self.0 else { return Ok(None) };
         let entry = self.event(inner, event).await;
-        match inner.log.append_awaited(&entry) {
-            Ok(ack) => match ack.await {
-                Ok(_) => Ok(()),
-                Err(_) if inner.allow => {
-                    inner.later(&entry);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
+        let written = match inner.log.append_awaited(&entry) {
+            Ok(ack) => ack.await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(index) => Ok(Some(index)),
             Err(_) if inner.allow => {
                 inner.later(&entry);
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(error),
         }
@@ -471,6 +521,25 @@ fn start(at: Timestamp, kind: &str) -> Object {
     let mut entry = Object::new();
     entry.number("v", SCHEMA).time("at", at).text("kind", kind);
     entry
+}
+
+/// Lines of the ledger that belong to a request, apart from its beginning and its end.
+fn moved_entry(kind: &str, moved: &Moved<'_>) -> Vec<u8> {
+    let mut entry = start(moved.at, kind);
+    entry.text("request", moved.id);
+    lines(&mut entry, "holds", moved.holds);
+    settled(&mut entry, moved.settled);
+    entry.finish()
+}
+
+/// `[[lease,"unit",amount,of],...]`, if there is any.
+fn settled(entry: &mut Object, lines: &[SettledLine]) {
+    if !lines.is_empty() {
+        let line = |line: &SettledLine| {
+            Value::from(vec![Value::from(line.lease), line.unit.into(), line.amount.into(), line.of.into()])
+        };
+        entry.value("settled", &lines.iter().map(line).collect());
+    }
 }
 
 /// `[[lease,"unit",amount],...]`, if there is any.

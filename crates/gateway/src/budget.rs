@@ -83,3 +83,16 @@ pub(crate) async fn reserve(
     let funding = Box::pin(Funding::open(spending, permit, quotes(permit.max_output_tokens()))).await?;
     Ok(Reservation { admitted, funding })
 }
+
+/// The same for what the gateway asks for by itself. No entry of the request's beginning says it, so one of its own does.
+pub(crate) async fn reserve_apart(
+    spending: &Spending<'_>,
+    admitted: Admitted,
+    quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
+) -> Result<Reservation, BudgetError> {
+    let reservation = reserve(spending, admitted, quotes).await?;
+    if let Some(funding) = reservation.funding() {
+        funding.recorded_apart().await?;
+    }
+    Ok(reservation)
+}

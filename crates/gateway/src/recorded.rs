@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use audit::{AppendError, Begun, HoldLine, Sender, Whom};
-use base::{Name, RequestId};
+use audit::{Ack, AppendError, Begun, HoldLine, Moved, Sender, Whom};
+use base::{Name, Problem, RequestId};
+use http::StatusCode;
 use tokio::sync::OnceCell;
 
 use crate::Shared;
@@ -14,6 +15,15 @@ use crate::metrics::Label;
 
 /// How long a request waits for its entry. Whoever is told no is told within a second.
 const PATIENCE: Duration = Duration::from_millis(900);
+
+/// The code a caller sees whose request cannot be recorded.
+pub(crate) const UNAVAILABLE: &str = "audit_unavailable";
+
+/// What the caller is told then.
+pub(crate) fn problem() -> Problem {
+    let message = "Requests cannot be recorded now, so none is sent on.";
+    Problem::us(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message).retry_after(Duration::from_secs(1))
+}
 
 /// Shows that the entry of a request is in the log: a key may be opened for it. Only this module makes one.
 #[derive(Debug, Clone, Copy)]
@@ -71,12 +81,25 @@ impl Entry {
         let ack = shared.audit.begun(&begun)?;
         self.state.begun.store(true, Ordering::Relaxed);
         let Some(ack) = ack else { return Ok(()) };
-        match tokio::time::timeout(PATIENCE, ack).await.unwrap_or(Err(AppendError::Stalled)) {
-            Ok(_) => Ok(()),
+        match durable(ack).await {
+            Ok(()) => Ok(()),
             Err(_) if shared.audit.goes_on(&begun) => Ok(()),
             Err(error) => Err(error),
         }
     }
+}
+
+/// See to it that the log says what more is held for a request under way.
+pub(crate) async fn held(shared: &Shared, moved: &Moved<'_>) -> Result<(), AppendError> {
+    let Some(ack) = shared.audit.held(moved)? else { return Ok(()) };
+    match durable(ack).await {
+        Err(error) if !shared.audit.allows() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn durable(ack: Ack) -> Result<(), AppendError> {
+    tokio::time::timeout(PATIENCE, ack).await.unwrap_or(Err(AppendError::Stalled)).map(drop)
 }
 
 /// Who sent a request, for the log.

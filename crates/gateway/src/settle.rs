@@ -16,7 +16,7 @@ use store::RequestRecord;
 pub(crate) use self::leg::Leg;
 use crate::admit::{CountedTokens, Standing};
 use crate::authenticate::Caller;
-use crate::budget::Stake;
+use crate::budget::{Funding, Stake};
 use crate::metrics::{Label, OpenStream, RequestLabels};
 use crate::problem::Refusal;
 use crate::recorded::{self, Entry};
@@ -81,8 +81,8 @@ pub(crate) struct Receipt {
     entry: OnceLock<Arc<Entry>>,
     /// What the ledger has set aside for it: said in the entry of its beginning, so known before the first call.
     pub(crate) holds: Vec<HoldLine>,
-    /// What the ledger has settled: said in the entry of its end.
-    pub(crate) settled: Vec<HoldLine>,
+    /// What its budgets hold for it.
+    funding: Option<Arc<Funding>>,
     trace: Option<TraceParent>,
     route: &'static str,
     at: Timestamp,
@@ -129,7 +129,7 @@ impl Receipt {
             whom,
             entry: OnceLock::new(),
             holds: Vec::new(),
-            settled: Vec::new(),
+            funding: None,
             trace,
             route,
             at,
@@ -346,6 +346,7 @@ impl Receipt {
 
     /// The audit log's entry of its end.
     fn audit(&self, took: Duration) {
+        let begun = self.entry.get().is_some_and(|entry| entry.has_begun());
         self.shared.audit.ended(&audit::Ended {
             at: self.shared.clock.now(),
             id: self.id.as_str(),
@@ -354,7 +355,7 @@ impl Receipt {
             policy: self.policy.as_ref().map(Name::as_str),
             model: self.requested.as_deref(),
             provider: self.provider.as_str(),
-            begun: self.entry.get().is_some_and(|entry| entry.has_begun()),
+            begun,
             status: self.final_status(),
             outcome: self.outcome.map_or("client_gone", Outcome::label),
             error: self.final_error(),
@@ -362,7 +363,7 @@ impl Receipt {
             output_tokens: self.usage.generated(),
             duration_ms: millis(took),
             bytes: self.response_bytes,
-            settled: &self.settled,
+            settled: &self.settled(begun),
         });
     }
 

@@ -4,7 +4,6 @@
 mod authorize;
 mod credential;
 mod grant;
-mod sigv4;
 
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use llm::Framing;
 use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 
 pub use self::credential::{Credential, CredentialError};
-pub(crate) use self::sigv4::Signer;
+pub(crate) use net::sigv4::Signer;
 
 use self::authorize::Scheme;
 use self::grant::GrantError;
@@ -30,7 +29,7 @@ use crate::Reservation;
 use crate::budget::BudgetError;
 use crate::health::{NoPlace, Pass, Refused, Scope, Why};
 use crate::metrics::Label;
-use crate::recorded::Recorded;
+use crate::recorded::{self, Recorded};
 use crate::settle::Leg;
 use crate::snapshot::{Inject, Provider};
 
@@ -179,7 +178,7 @@ impl UpstreamError {
             Self::Begun => "upstream_error_answer",
             Self::NoPlace(NoPlace::Full) => "provider_queue_full",
             Self::NoPlace(NoPlace::Late) => "provider_queue_timeout",
-            Self::Audit(_) => "audit_unavailable",
+            Self::Audit(_) => recorded::UNAVAILABLE,
             Self::AttemptTotal => "attempt_timeout",
             Self::Total => "request_timeout",
         }
@@ -297,10 +296,7 @@ impl UpstreamError {
                 Problem::provider(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message)
                     .retry_after(Duration::from_secs(1))
             }
-            Self::Audit(_) => {
-                let message = "Requests cannot be recorded now, so none is sent on.";
-                Problem::us(StatusCode::SERVICE_UNAVAILABLE, self.reason(), message).retry_after(Duration::from_secs(1))
-            }
+            Self::Audit(_) => recorded::problem(),
             Self::Budget(error) => error.problem(),
             Self::Begun => Problem::provider(bad, self.reason(), "The provider answered with an error."),
             Self::Total | Self::AttemptTotal => {

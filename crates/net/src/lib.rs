@@ -14,6 +14,7 @@ mod fetch;
 pub mod jwks;
 mod pool;
 mod resolve;
+pub mod sigv4;
 mod target;
 mod task;
 mod upgrade;

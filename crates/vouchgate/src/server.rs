@@ -1,5 +1,6 @@
 //! The running product: state opened, listeners bound, everything wired together, and taken down in order.
 
+mod accounts;
 mod budgets;
 mod gauges;
 mod proofs;
@@ -168,7 +169,7 @@ impl Server {
         let operations = operations.recorded_by(recorder.clone());
         let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
         ensure_signing_key(&operations).await?;
-        let ledger = budgets::open(&store, &server.data_dir, &*rng).await?;
+        let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
         let egress = Egress::new(EgressConfig::default())?;
         let shared = proofs::shared_state(&config, &*rng)?;
         let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
@@ -241,7 +242,7 @@ impl Server {
         serve_socket(&tasks, &server.data_dir, &admin_api)?;
 
         record::begin(&tasks, &recorder, store.watch());
-        budgets::keep(&tasks, ledger);
+        budgets::keep(&tasks, ledger, recorder.clone());
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
         tasks.spawn(upkeep::forget(store, Arc::clone(&clock), config.store.retention.duration()));

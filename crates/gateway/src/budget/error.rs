@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use audit::AppendError;
 use base::{Money, Problem, Timestamp};
 use config::BudgetUnit;
 use http::StatusCode;
 use store::ReserveError;
+
+use crate::recorded;
 
 /// Why a request cannot be paid for.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,6 +25,9 @@ pub(crate) enum BudgetError {
     /// What is left cannot be asked for.
     #[error("the budgets are not available: {0}")]
     Unavailable(&'static str),
+    /// What is held cannot be written into the audit log.
+    #[error(transparent)]
+    Unrecorded(#[from] AppendError),
 }
 
 impl BudgetError {
@@ -32,6 +38,7 @@ impl BudgetError {
             Self::Price(_) => "price_unknown",
             Self::Bound(_) => "usage_unbounded",
             Self::Unavailable(_) => "budget_unavailable",
+            Self::Unrecorded(_) => recorded::UNAVAILABLE,
         }
     }
 
@@ -85,6 +92,7 @@ impl BudgetError {
                 self.reason(),
                 "The budgets cannot be asked now; try again later.",
             ),
+            Self::Unrecorded(_) => recorded::problem(),
         }
     }
 

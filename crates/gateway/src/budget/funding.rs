@@ -1,8 +1,10 @@
 //! What a request's budgets hold for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use audit::SettledLine;
+use base::RequestId;
 use config::{BudgetUnit, BudgetWindow, OnUnknown};
 use policy::{Fund, Permit, Spender};
 use store::{AccountKey, AccountRef, Hold, HoldLine, Ledger, Period, Unit, Want, Window};
@@ -13,6 +15,7 @@ use super::stake::{Spent, Stake};
 use super::whom::whom;
 use crate::Shared;
 use crate::authenticate::Caller;
+use crate::recorded;
 
 /// No lower bound than this is set in a request that has none: an answer that short is hardly one.
 const LEAST_OUTPUT: u64 = 1024;
@@ -20,6 +23,7 @@ const LEAST_OUTPUT: u64 = 1024;
 /// For whom something is to be held.
 pub(crate) struct Spending<'a> {
     pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) id: RequestId,
     pub(crate) caller: &'a Caller,
     /// Whether it counts as a request of the caller's: what the gateway asks for by itself does not.
     pub(crate) is_request: bool,
@@ -38,16 +42,28 @@ struct Line {
 /// What the budgets of one request hold for it.
 pub(crate) struct Funding {
     shared: Arc<Shared>,
+    id: RequestId,
     ledger: Ledger,
     quotes: Vec<Quote>,
     /// Why a target cannot be paid for.
     barred: Vec<Option<BudgetError>>,
     lines: Vec<Line>,
-    /// What no call has put in.
-    free: Mutex<Option<Hold>>,
+    book: Mutex<Book>,
     /// Whether a call has been made.
     called: AtomicBool,
     enforced: bool,
+}
+
+/// What is told of a request's money. The audit log has what is held before it may be spent, and what was settled in the entry
+/// of the request's end; what is settled after that, in one of its own.
+#[derive(Default)]
+struct Book {
+    /// What no call has put in.
+    free: Option<Hold>,
+    /// What has been settled and is in no entry yet, each lease once.
+    settled: Vec<SettledLine>,
+    /// Whether no entry of the request's end is to come that could say it.
+    closed: bool,
 }
 
 impl Funding {
@@ -81,12 +97,13 @@ impl Funding {
         let Some(ledger) = spending.shared.ledger.clone() else { return Err(BudgetError::Unavailable("no_ledger")) };
         let mut funding = Self {
             shared: Arc::clone(spending.shared),
+            id: spending.id,
             ledger,
             barred: quotes.iter().map(|quote| barred(quote, &counting)).collect(),
             enforced: counting.iter().any(|fund| fund.is_enforced()),
             quotes,
             lines: Vec::new(),
-            free: Mutex::new(None),
+            book: Mutex::default(),
             called: AtomicBool::new(false),
         };
         if let Some(first) = funding.barred.first().cloned().flatten()
@@ -99,7 +116,7 @@ impl Funding {
         }
         let first = funding.first_hold(spending.is_request).await;
         let first = first.map_err(|error| funding.refused(error))?;
-        *funding.free.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
+        funding.book().free = Some(first);
         Ok(Some(Arc::new(funding)))
     }
 
@@ -181,12 +198,11 @@ impl Funding {
             return Err(error.clone());
         }
         let aside = self.quotes.get(target).is_some_and(|quote| quote.aside);
-        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let free = if aside { None } else { free() };
+        let free = if aside { None } else { self.book().free.take() };
         let general = free.is_some();
         let hold = match free {
             Some(hold) => hold,
-            None => self.hold(false, Some(target)).await.map_err(|error| self.refused(error))?,
+            None => self.hold_more(false, target).await?,
         };
         self.called.store(true, Ordering::Relaxed);
         Ok(Stake::new(Arc::clone(self), hold, (target, general)))
@@ -194,15 +210,64 @@ impl Funding {
 
     /// The same for a part of a session, that counts as a request.
     pub(crate) async fn next(self: &Arc<Self>, target: usize) -> Result<Stake, BudgetError> {
-        let hold = self.hold(true, Some(target)).await.map_err(|error| self.refused(error))?;
+        let hold = self.hold_more(true, target).await?;
         let mut stake = Stake::new(Arc::clone(self), hold, (target, false));
         stake.sent();
         Ok(stake)
     }
 
+    /// Hold for another call than the first, and see to it that the audit log says so before it is made.
+    async fn hold_more(&self, is_request: bool, target: usize) -> Result<Hold, BudgetError> {
+        let hold = self.hold(is_request, Some(target)).await.map_err(|error| self.refused(error))?;
+        let held: Vec<_> = hold.lines().iter().map(told).collect();
+        match self.record(&held).await {
+            Ok(()) => Ok(hold),
+            Err(error) => {
+                self.settle_by(hold, |_| 0);
+                Err(error)
+            }
+        }
+    }
+
+    /// The audit log is to say what is held, and what has been settled meanwhile.
+    async fn record(&self, holds: &[audit::HoldLine]) -> Result<(), BudgetError> {
+        if holds.is_empty() {
+            return Ok(());
+        }
+        let settled = std::mem::take(&mut self.book().settled);
+        let moved = audit::Moved { at: self.shared.clock.now(), id: self.id.as_str(), holds, settled: &settled };
+        let written = recorded::held(&self.shared, &moved).await;
+        written.map_err(|error| {
+            settled.into_iter().for_each(|line| self.book().add(line));
+            BudgetError::Unrecorded(error)
+        })
+    }
+
+    /// It is not the money of a request whose beginning and end are in the log: it is told of by itself.
+    pub(super) async fn recorded_apart(&self) -> Result<(), BudgetError> {
+        self.record(&self.lines()).await?;
+        self.book().closed = true;
+        Ok(())
+    }
+
+    /// The request is over: what has been settled, for the entry of its end. What is not by now gets entries of its own.
+    pub(crate) fn close(&self) -> Vec<SettledLine> {
+        let free = self.book().free.take();
+        if let Some(hold) = free {
+            self.settle_free(hold);
+        }
+        let mut book = self.book();
+        book.closed = true;
+        std::mem::take(&mut book.settled)
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Put in what is free, for an answer that is made here: nothing is asked for anew.
     pub(crate) fn stake_here(self: &Arc<Self>, target: usize) -> Option<Stake> {
-        let hold = self.free.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let hold = self.book().free.take()?;
         self.called.store(true, Ordering::Relaxed);
         let mut stake = Stake::new(Arc::clone(self), hold, (target, true));
         stake.sent();
@@ -210,20 +275,58 @@ impl Funding {
     }
 
     pub(super) fn take_back(&self, hold: Hold) {
-        let before = self.free.lock().unwrap_or_else(PoisonError::into_inner).replace(hold);
+        let mut book = self.book();
+        if book.closed {
+            drop(book);
+            return self.settle_free(hold);
+        }
+        let before = book.free.replace(hold);
+        drop(book);
         if let Some(hold) = before {
-            drop(hold.release());
+            self.release(hold);
         }
     }
 
+    /// Nothing of it is needed.
+    pub(super) fn release(&self, hold: Hold) {
+        self.settle_by(hold, |_| 0);
+    }
+
+    /// What no call has put in at the end. A request that was made is one, whatever came of it.
+    fn settle_free(&self, hold: Hold) {
+        let called = self.called.load(Ordering::Relaxed);
+        self.settle_by(hold, |line| if called && line.unit == Unit::Requests { line.amount } else { 0 });
+    }
+
+    /// Settle a hold, and have it told.
+    fn settle_by(&self, hold: Hold, actual: impl Fn(&HoldLine) -> i64) -> store::Settled {
+        let settled = hold.settle(actual);
+        let lines = settled.lines.iter().map(|line| SettledLine {
+            lease: line.lease,
+            unit: line.unit.as_str(),
+            amount: line.settled,
+            of: line.amount,
+        });
+        let apart: Vec<_> = {
+            let mut book = self.book();
+            lines.for_each(|line| book.add(line));
+            if book.closed { std::mem::take(&mut book.settled) } else { Vec::new() }
+        };
+        if !apart.is_empty() {
+            let at = self.shared.clock.now();
+            self.shared.audit.settled(&audit::Moved { at, id: self.id.as_str(), holds: &[], settled: &apart });
+        }
+        settled
+    }
+
     /// Charge what a call of this target has taken.
-    pub(super) fn settle(&self, hold: Hold, target: usize, spent: &Spent) -> Vec<audit::HoldLine> {
+    pub(super) fn settle(&self, hold: Hold, target: usize, spent: &Spent) {
         let mut estimated = Vec::new();
         for line in hold.lines() {
             let taken = self.taken(line, target, spent);
             estimated.push((line.lease, taken.1));
         }
-        let settled = hold.settle(|line| self.taken(line, target, spent).0);
+        let settled = self.settle_by(hold, |line| self.taken(line, target, spent).0);
         for line in &settled.lines {
             let budget = &*line.key().budget;
             if estimated.iter().any(|(lease, estimated)| *lease == line.lease && *estimated) {
@@ -245,14 +348,12 @@ impl Funding {
             }
         }
         self.tell_of_shares();
-        settled.lines.iter().map(|line| told(line, line.settled)).collect()
     }
 
     /// What is held and not put in yet, as the audit log has it.
     pub(crate) fn lines(&self) -> Vec<audit::HoldLine> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = free.iter().flat_map(Hold::lines);
-        lines.map(|line| told(line, line.amount)).collect()
+        let book = self.book();
+        book.free.iter().flat_map(Hold::lines).map(told).collect()
     }
 
     /// What a line is charged, and whether that is an estimate.
@@ -331,13 +432,24 @@ impl Funding {
     }
 }
 
+impl Book {
+    fn add(&mut self, line: SettledLine) {
+        match self.settled.iter_mut().find(|known| known.lease == line.lease) {
+            Some(known) => {
+                known.amount = known.amount.saturating_add(line.amount);
+                known.of = known.of.saturating_add(line.of);
+            }
+            None => self.settled.push(line),
+        }
+    }
+}
+
 impl Drop for Funding {
     fn drop(&mut self) {
-        let free = self.free.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(hold) = free else { return };
-        // A request that was made is one, whatever came of it.
-        let called = *self.called.get_mut();
-        let _settled = hold.settle(|line| if called && line.unit == Unit::Requests { line.amount } else { 0 });
+        let free = self.book().free.take();
+        if let Some(hold) = free {
+            self.settle_free(hold);
+        }
     }
 }
 
@@ -347,8 +459,8 @@ impl std::fmt::Debug for Funding {
     }
 }
 
-fn told(line: &HoldLine, amount: i64) -> audit::HoldLine {
-    audit::HoldLine { lease: line.lease, unit: line.unit.as_str(), amount }
+fn told(line: &HoldLine) -> audit::HoldLine {
+    audit::HoldLine { lease: line.lease, unit: line.unit.as_str(), amount: line.amount }
 }
 
 /// Why a target cannot be paid for: a budget that refuses counts it, and what it may take of that is not known.

@@ -61,16 +61,17 @@ impl Stake {
     /// Nothing of it is needed.
     pub(crate) fn release(mut self) {
         if let Some(hold) = self.hold.take() {
-            let _released = hold.release();
+            self.funding.release(hold);
         }
     }
 
     /// This is what it cost.
-    pub(crate) fn settle(mut self, spent: Spent) -> Vec<audit::HoldLine> {
+    pub(crate) fn settle(mut self, spent: Spent) {
         self.spent = spent;
         self.sent = true;
-        let hold = self.hold.take();
-        hold.map(|hold| self.funding.settle(hold, self.target, &self.spent)).unwrap_or_default()
+        if let Some(hold) = self.hold.take() {
+            self.funding.settle(hold, self.target, &self.spent);
+        }
     }
 
     /// The most that may be generated for it, where something has to keep to it.
@@ -86,7 +87,7 @@ impl Stake {
     /// Settle it for a part of a session, and hold as much for the next.
     pub(crate) async fn next(self, spent: Spent) -> Result<Self, BudgetError> {
         let (funding, target) = (Arc::clone(&self.funding), self.target);
-        let _settled = self.settle(spent);
+        self.settle(spent);
         funding.next(target).await
     }
 }
@@ -94,9 +95,9 @@ impl Stake {
 impl Drop for Stake {
     fn drop(&mut self) {
         match self.hold.take() {
-            Some(hold) if self.sent => drop(self.funding.settle(hold, self.target, &self.spent)),
+            Some(hold) if self.sent => self.funding.settle(hold, self.target, &self.spent),
             Some(hold) if self.general => self.funding.take_back(hold),
-            Some(hold) => drop(hold.release()),
+            Some(hold) => self.funding.release(hold),
             None => {}
         }
     }

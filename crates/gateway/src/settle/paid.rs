@@ -1,7 +1,9 @@
 //! What a request may take and what it took: admitted, held, settled.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use audit::SettledLine;
 use config::Rate;
 use policy::Permit;
 
@@ -54,9 +56,10 @@ impl Receipt {
         admitted: Admitted,
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
     ) -> Result<Reservation, Refusal> {
-        let spending = Spending { shared: &self.shared, caller: &self.caller, is_request: true };
+        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: true };
         let reserved = budget::reserve(&spending, admitted, quotes).await;
         let reservation = reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))?;
+        self.funding = reservation.funding().map(Arc::clone);
         self.holds = reservation.funding().map(|funding| funding.lines()).unwrap_or_default();
         Ok(reservation)
     }
@@ -67,15 +70,15 @@ impl Receipt {
         admitted: &Admitted,
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
     ) -> Result<Reservation, Refusal> {
-        let spending = Spending { shared: &self.shared, caller: &self.caller, is_request: false };
-        let reserved = budget::reserve(&spending, admitted.clone(), quotes).await;
+        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: false };
+        let reserved = budget::reserve_apart(&spending, admitted.clone(), quotes).await;
         reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))
     }
 
     /// What was asked for beside the request itself took this.
     pub(crate) fn spent_beside(&mut self, usage: llm::Usage) {
         if let Some(stake) = self.stake.take() {
-            let _settled = stake.settle(Spent { usage, ended: true });
+            stake.settle(Spent { usage, ended: true });
         }
     }
 
@@ -106,7 +109,17 @@ impl Receipt {
         }
         let stake = self.stake.take()?;
         let cost = stake.cost(&spent);
-        self.settled = stake.settle(spent);
+        stake.settle(spent);
         cost
+    }
+
+    /// What was settled of what was held, as the entry of its end says. Of what no entry says was held, only what was used.
+    pub(super) fn settled(&self, begun: bool) -> Vec<SettledLine> {
+        let mut lines = self.funding.as_ref().map(|funding| funding.close()).unwrap_or_default();
+        if !begun {
+            lines.retain(|line| line.amount > 0);
+            lines.iter_mut().for_each(|line| line.of = 0);
+        }
+        lines
     }
 }

@@ -17,7 +17,7 @@ use crate::harness::World;
 
 /// A disk that can be told to fail.
 #[derive(Debug, Clone, Default)]
-struct Failing(Arc<AtomicBool>);
+pub(crate) struct Failing(pub(crate) Arc<AtomicBool>);
 
 struct FailingFile(Box<dyn Output>, Arc<AtomicBool>);
 
@@ -86,13 +86,13 @@ impl SubjectKeys for OneKey {
 }
 
 /// A log on a disk of its own, and what reads it.
-struct Logged {
+pub(crate) struct Logged {
     _dir: tempfile::TempDir,
     log: Log,
-    disk: Failing,
+    pub(crate) disk: Failing,
 }
 
-fn logged(allow: bool) -> (Logged, Recorder) {
+pub(crate) fn logged(allow: bool) -> (Logged, Recorder) {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Failing::default());
     let signer = Signer::generate("example.com/audit/test", &SeededRng::new(1)).unwrap();
     let clock = Arc::new(SystemClock);
@@ -103,13 +103,15 @@ fn logged(allow: bool) -> (Logged, Recorder) {
 
 impl Logged {
     /// All entries so far.
-    async fn entries(&self) -> Vec<Value> {
+    pub(crate) async fn entries(&self) -> Vec<Value> {
         let log = self.log.clone();
         let all = tokio::task::spawn_blocking(move || {
             // What nobody waits for is there once something behind it is.
             log.append_awaited(b"{\"kind\":\"mark\"}").unwrap().wait().unwrap();
             log.checkpoint().unwrap();
-            log.reader().unwrap().bundle(0).unwrap()
+            let reader = log.reader().unwrap();
+            let bundles = reader.checkpoint().size.div_ceil(256);
+            (0..bundles).flat_map(|bundle| reader.bundle(bundle).unwrap()).collect::<Vec<_>>()
         });
         let all = all.await.unwrap();
         let read = |entry: Vec<u8>| serde_json::from_slice::<Value>(&entry).unwrap();

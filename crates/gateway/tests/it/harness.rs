@@ -255,6 +255,13 @@ impl World {
         Self::at(config, (PROVIDER_KEY, new_key(), (true, true)), books)
     }
 
+    /// The same, and what happens is written down.
+    pub async fn with_recorded_budgets(config: &str, audit: audit::Recorder) -> Self {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), FakeClock::at(Timestamp::from_secs(NOW)));
+        let books = Books { audit, ..Books::open(dir, clock).await };
+        Self::at(config, (PROVIDER_KEY, new_key(), (true, true)), books)
+    }
+
     fn at(
         config: &str,
         (provider_key, key, (keys_known, keys_come)): (&str, Arc<TestKey>, (bool, bool)),

@@ -112,6 +112,8 @@ pub(crate) struct Block {
     pub(crate) grant: (i64, i64),
     /// When the database was last told what was spent (monotonic).
     pub(crate) told: i64,
+    /// When it was taken (monotonic).
+    pub(crate) since: i64,
 }
 
 impl Account {

@@ -27,6 +27,10 @@ const DRY: i64 = 1000;
 /// A block that was used up faster than this, in milliseconds, was too small.
 const FAST: i64 = 10_000;
 
+/// A block is not extended once it is this old, in milliseconds, but given back and followed by another: where a node dies, its
+/// journal is read as far back as its oldest lease was taken.
+const AGE: i64 = 5 * 60_000;
+
 /// What a flight is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
@@ -156,7 +160,7 @@ fn capture(inner: &Inner, account: &Account, state: &mut State, (now, purpose): 
             // What is held of it needs no other block afterwards.
             Purpose::GiveBack => block.held > 0,
         };
-        if !keep || block.until <= now.as_millis() {
+        if !keep || block.until <= now.as_millis() || block.is_old(inner.time.elapsed()) {
             state.retire();
         }
     }
@@ -356,6 +360,7 @@ impl Flight {
         let (Some(granted), Some(ask)) = (landing.grant, self.plan.ask) else { return };
         self.inner.counters.leases.fetch_add(u64::from(granted.size > 0), Ordering::Relaxed);
         if state.current.as_ref().is_none_or(|block| block.lease != granted.lease.id) {
+            self.inner.newest.fetch_max(granted.lease.id, Ordering::Release);
             state.retire();
             state.current = Some(Block::new(&granted.lease, self.plan.span, self.inner.time.elapsed()));
         }
@@ -386,7 +391,13 @@ impl Block {
             others: 0,
             grant: (0, elapsed),
             told: elapsed,
+            since: elapsed,
         }
+    }
+
+    /// Whether another is to follow it.
+    pub(crate) const fn is_old(&self, elapsed: i64) -> bool {
+        elapsed.saturating_sub(self.since) >= AGE
     }
 
     /// What is leased and neither held nor spent is free.

@@ -141,7 +141,9 @@ impl Ledger {
 fn purpose(state: &State, before: i64, (now, elapsed): (i64, i64)) -> Option<Purpose> {
     let past = || state.retired.iter().any(super::account::Block::is_due);
     match &state.current {
-        Some(block) if block.until <= now || state.last_used <= before => Some(Purpose::GiveBack),
+        Some(block) if block.until <= now || state.last_used <= before || block.is_old(elapsed) => {
+            Some(Purpose::GiveBack)
+        }
         Some(block) if past() || (block.spent > block.charged && elapsed - block.told >= TELL) => Some(Purpose::Tell),
         Some(_) => None,
         None => past().then_some(Purpose::Tell),

@@ -95,6 +95,8 @@ pub(crate) struct Inner {
     /// Grows when limits are raised, so that nobody goes on being refused from memory.
     pub(crate) limits: AtomicU64,
     pub(crate) closed: AtomicBool,
+    /// The last lease this start took.
+    pub(crate) newest: AtomicI64,
     /// Until when it is known what others want (by the database's time).
     pub(crate) wanted_seen: AtomicI64,
 }
@@ -156,6 +158,7 @@ impl Ledger {
             counters: Counted::default(),
             limits: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            newest: AtomicI64::new(0),
             wanted_seen: AtomicI64::new(0),
         })))
     }
@@ -178,6 +181,16 @@ impl Ledger {
             uncounted: get(&counted.uncounted),
             accounts: u64::try_from(self.0.accounts.len()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// Which start of the node this is: each is told by a greater number than those before.
+    pub fn epoch(&self) -> i64 {
+        self.0.epoch
+    }
+
+    /// The last lease this start took; 0: none. Whatever is taken from now on has a greater number.
+    pub fn newest_lease(&self) -> i64 {
+        self.0.newest.load(Ordering::Acquire)
     }
 
     /// The node's name.

@@ -39,8 +39,10 @@ pub struct LeaseUse {
 /// A lease of an earlier start of a node, which its journal is to tell about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenLease {
-    /// Its number: what a [`HoldLine`] names.
+    /// Its number: what a [`HoldLine`] names. A later lease of a node has a greater one.
     pub lease: i64,
+    /// By which start of the node it was taken: [`Ledger::epoch`].
+    pub epoch: i64,
     /// When it was taken.
     pub taken_at: Timestamp,
     /// What of it is not accounted for.
@@ -80,7 +82,12 @@ impl Ledger {
         let leases = self.leases_of(node).await?;
         Ok(leases
             .into_iter()
-            .map(|(lease, taken_at)| OpenLease { lease: lease.id, taken_at, amount: lease.amount + lease.unproven })
+            .map(|(lease, taken_at)| OpenLease {
+                lease: lease.id,
+                epoch: lease.epoch(),
+                taken_at,
+                amount: lease.amount + lease.unproven,
+            })
             .collect())
     }
 

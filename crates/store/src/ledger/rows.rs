@@ -57,6 +57,10 @@ impl Lease {
         self.state == State::Closed
     }
 
+    pub(crate) const fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
     pub(crate) fn node(&self) -> &str {
         &self.node
     }

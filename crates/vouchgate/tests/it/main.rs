@@ -35,6 +35,7 @@ mod portkey;
 mod real;
 mod real_model;
 mod realtime;
+mod recovery;
 mod replay;
 mod revocation;
 mod sdk;

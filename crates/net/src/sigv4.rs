@@ -2,7 +2,7 @@
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
 //!
 //! What is signed is what is sent: the method, the path and the query in their bytes, the fields named, and the body. The path
-//! is encoded once more, as every service but S3 wants it.
+//! is encoded once more, as every service wants it but S3, which wants the hash of the body in a field of its own instead.
 
 use aws_lc_rs::{digest, hmac};
 use base::{Secret, Timestamp};
@@ -17,22 +17,25 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 const IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const CONTENT_HASH: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+/// The service that is signed for in its own way.
+const S3: &str = "s3";
 
 /// Who signs, for which service in which region.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Signer {
+pub struct Signer {
     /// The access key's id, which is no secret.
-    pub(crate) access_key_id: String,
+    pub access_key_id: String,
     /// The region: `us-east-1`.
-    pub(crate) region: String,
-    /// The service's name in signatures: `bedrock`.
-    pub(crate) service: String,
+    pub region: String,
+    /// The service's name in signatures: `bedrock`, `s3`.
+    pub service: String,
 }
 
 impl Signer {
     /// What `request` to `origin` proves with `secret`: its `Authorization`. It gets the date, and is otherwise as it will be
     /// sent. `None`: a value that no header field may hold.
-    pub(crate) fn sign<B: AsRef<[u8]>>(
+    pub fn sign<B: AsRef<[u8]>>(
         &self,
         secret: &[u8],
         origin: &str,
@@ -42,10 +45,15 @@ impl Signer {
         let time = compact(now);
         let date = time.get(..8)?;
         request.headers_mut().insert(DATE, HeaderValue::from_str(&time).ok()?);
+        let s3 = self.service == S3;
+        if s3 {
+            let hash = HeaderValue::from_str(&hash(request.body().as_ref())).ok()?;
+            request.headers_mut().insert(CONTENT_HASH, hash);
+        }
         let host = origin.split_once("://").map_or(origin, |(_, host)| host);
         let fields = signed(host, request.headers());
         let names = fields.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
-        let canonical = canonical(request, &fields, &names);
+        let canonical = canonical(request, &fields, (&names, !s3));
         let scope = format!("{date}/{}/{}/aws4_request", self.region, self.service);
         let text = format!("{ALGORITHM}\n{time}\n{scope}\n{}", hash(canonical.as_bytes()));
         let signature = hex(mac(self.key(secret, date).expose(), text.as_bytes()).as_ref());
@@ -94,9 +102,14 @@ fn signed(host: &str, headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// The canonical request.
-fn canonical<B: AsRef<[u8]>>(request: &Request<B>, fields: &[(String, String)], names: &str) -> String {
+fn canonical<B: AsRef<[u8]>>(
+    request: &Request<B>,
+    fields: &[(String, String)],
+    (names, encoded): (&str, bool),
+) -> String {
     let lines: String = fields.iter().flat_map(|(name, value)| [name, ":", value, "\n"]).collect();
-    let (path, query) = (path(request.uri()), query(request.uri()));
+    let (uri, query) = (request.uri(), query(request.uri()));
+    let path = if encoded { path(uri) } else { uri.path().to_owned() };
     let body = hash(request.body().as_ref());
     format!("{}\n{path}\n{query}\n{lines}\n{names}\n{body}", request.method())
 }
@@ -210,6 +223,26 @@ mod tests {
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/{service}/aws4_request, SignedHeaders={names}, Signature={signature}"
             );
             assert_eq!(sign(service, host, &mut asked), expected, "{}", asked.uri());
+        }
+    }
+
+    /// The examples of <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>.
+    #[test]
+    fn requests_to_s3_are_signed_as_in_its_examples() {
+        const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (uri, signature) in [
+            ("/?lifecycle", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+            ("/?max-keys=2&prefix=J", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+        ] {
+            let mut get = request("GET", uri, &[], b"");
+            let (access_key_id, region) = ("AKIAIOSFODNN7EXAMPLE".to_owned(), "us-east-1".to_owned());
+            let signer = Signer { access_key_id, region, service: "s3".to_owned() };
+            let (then, origin) = (Timestamp::from_secs(1_369_353_600), "https://examplebucket.s3.amazonaws.com");
+            let told = signer.sign(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", origin, &mut get, then);
+            let told = told.expect("signed").to_str().expect("text").to_owned();
+            assert_eq!(get.headers()["x-amz-content-sha256"], EMPTY);
+            let names = "SignedHeaders=host;x-amz-content-sha256;x-amz-date";
+            assert!(told.ends_with(&format!("{names}, Signature={signature}")), "{uri}: {told}");
         }
     }
 
