@@ -159,7 +159,7 @@ async fn post(
     }
 }
 
-fn request_for(url: &Url, body: OutBody) -> Result<Request<OutBody>, FetchError> {
+pub(crate) fn request_for(url: &Url, body: OutBody) -> Result<Request<OutBody>, FetchError> {
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -172,7 +172,7 @@ fn request_for(url: &Url, body: OutBody) -> Result<Request<OutBody>, FetchError>
 }
 
 /// The limit on everything together is the caller's; no step needs one of its own.
-fn patient() -> Deadlines {
+pub(crate) fn patient() -> Deadlines {
     let never = Duration::from_hours(1);
     Deadlines { connect: never, tls: never, first_byte: never, idle: never }
 }

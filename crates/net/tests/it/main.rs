@@ -4,6 +4,7 @@
 
 mod exchange;
 mod fetch;
+mod online;
 mod reach;
 mod support;
 mod tls;

@@ -181,7 +181,8 @@ pub fn verify(token: &str, rules: &ApproovRules<'_>) -> Result<VerifiedApproov, 
     judge(&parsed.claims()?, rules)
 }
 
-fn judge(claims: &JsonObject, rules: &ApproovRules<'_>) -> Result<VerifiedApproov, ApproovError> {
+/// Judge claims whose signature holds.
+pub fn judge(claims: &JsonObject, rules: &ApproovRules<'_>) -> Result<VerifiedApproov, ApproovError> {
     let expires = moment(claims, "exp")?.ok_or(ApproovError::Missing("exp"))?;
     if rules.now >= expires {
         return Err(ApproovError::Expired);

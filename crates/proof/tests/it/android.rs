@@ -7,9 +7,11 @@ use base::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proof::attest::Level;
-use proof::attest::android::{AndroidApp, AndroidRules, VerifiedAndroid, verify};
+use proof::attest::android::{AndroidApp, AndroidRules, KeyDescription, VerifiedAndroid, verify};
+use proof::attest::asn1::DerError;
 use proof::attest::chain::{Anchors, Certificate, certificates_from_pem};
 use proof::attest::status::StatusList;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// A chain with everything it is judged by.
@@ -357,4 +359,36 @@ fn a_system_the_operator_trusts_counts_although_its_owner_signed_it() {
     let age = named("patch-level-old").verify().unwrap().summary.flags;
     let age = age.iter().find(|flag| flag.name() == "os_patch_age").unwrap();
     assert_eq!(*age.value(), proof::attest::FlagValue::Number(1785));
+}
+
+/// A description as a device of ours would write it, from the fuzz corpus.
+fn description() -> Vec<u8> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/android_key_description");
+    std::fs::read(corpus.join("valid_rkp_tee")).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn any_description_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = KeyDescription::parse(&bytes);
+    }
+
+    #[test]
+    fn a_description_that_is_cut_or_longer_is_refused(cut in 0usize..300, more in 1usize..4) {
+        let whole = description();
+        prop_assume!(cut < whole.len());
+        prop_assert!(KeyDescription::parse(&whole[..cut]).is_err());
+        prop_assert!(KeyDescription::parse(&[whole.as_slice(), &vec![0; more]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_boolean_has_two_spellings(octet in 1u8..=0xfe) {
+        let mut bytes = description();
+        // The only BOOLEAN: after the boot key, before the boot state.
+        let at = bytes.windows(6).position(|six| six == [1, 1, 0xff, 0x0a, 1, 0]).unwrap() + 2;
+        bytes[at] = octet;
+        prop_assert_eq!(KeyDescription::parse(&bytes), Err(DerError::NotDer));
+        bytes[at] = 0;
+        prop_assert!(!KeyDescription::parse(&bytes).unwrap().hardware.root_of_trust.unwrap().device_locked);
+    }
 }

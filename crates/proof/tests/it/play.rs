@@ -11,6 +11,7 @@ use proof::attest::android::AndroidApp;
 use proof::attest::play::{Binding, DEFAULT_MAX_AGE, PlayError, PlayKeys, PlayRules, judge_decoded, verify};
 use proof::attest::{Flag, FlagValue, Level, Summary};
 use proof::jose::{base64url_decode, base64url_encode};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::TestKey;
@@ -339,4 +340,26 @@ fn every_field_of_a_verdict_becomes_a_flag_or_a_fact() {
     assert_eq!(facts["version_code"], 42);
     assert_eq!(facts["licensing"], "LICENSED");
     assert_eq!(facts["legacy_device_recognition"], json!(["MEETS_BASIC_INTEGRITY"]));
+}
+
+proptest! {
+    #[test]
+    fn any_payload_is_judged_or_refused(
+        path in "/(requestDetails|appIntegrity|deviceIntegrity|accountDetails|environmentDetails)/[a-zA-Z]{1,12}",
+        value in prop_oneof![Just(json!(true)), Just(json!([{}])), Just(json!({"a": [1]})), "[A-Z_]{0,9}".prop_map(Value::from)],
+    ) {
+        let mut payload = payload();
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        payload.pointer_mut(parent).unwrap()[name] = value;
+        // Members of tomorrow change nothing.
+        prop_assert_eq!(reason(&payload), "ok");
+    }
+
+    #[test]
+    fn any_text_is_opened_or_refused(text in "[A-Za-z0-9_.-]{0,200}") {
+        let key = STANDARD.encode([1; 32]);
+        let spki = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE7EgIkQ+HmqAWaJ6jPs+Ar6UlSy+6UJ2wPGDlBj8sNnhc1YVrBRf+J5ZG9cPtfazLHqedx3R3tPt8NK13xy2x4w==";
+        let keys = PlayKeys::new(&Secret::new(key), spki).unwrap();
+        prop_assert!(verify(&text, &keys, &rules(&app())).is_err());
+    }
 }
