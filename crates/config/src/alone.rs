@@ -159,6 +159,9 @@ impl Alone for Provider {
                 .hint("native is Ollama's; give chat or responses");
         }
         self.resilience_alone(faults);
+        if let Some(cache) = &self.cache {
+            cache.alone(faults);
+        }
         self.aws_alone(faults);
         let env = self.kind.env_key();
         match &self.base_url {

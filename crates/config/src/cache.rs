@@ -1,4 +1,4 @@
-//! `[cache]` and `cache` of a `[[model]]`: answers that need not be asked for again.
+//! `[cache]`, and `cache` of a `[[model]]` or a `[[provider]]`: answers that need not be asked for again.
 
 use base::{ByteSize, Money, Name, Span};
 use schemars::JsonSchema;
@@ -118,7 +118,7 @@ impl<'de> Deserialize<'de> for Similarity {
 }
 
 impl ModelCache {
-    /// What is wrong with it on its own; paths begin at the model.
+    /// What is wrong with it on its own; paths begin at what has it.
     pub(crate) fn alone(&self, faults: &mut Faults) {
         let between = |value: Span, least: Span, most: Span, key: &str, faults: &mut Faults| {
             if value < least || value > most {

@@ -203,7 +203,11 @@ impl<'a> World<'a> {
                 }
             }
             self.another_key(&path, model, faults);
-            if let Some(semantic) = model.cache.as_ref().and_then(|cache| cache.semantic.as_ref())
+        }
+        let of_models = self.models.iter().map(|(path, model)| (path, &model.cache));
+        let of_providers = self.providers.iter().map(|(path, provider)| (path, &provider.cache));
+        for (path, cache) in of_models.chain(of_providers) {
+            if let Some(semantic) = cache.as_ref().and_then(|cache| cache.semantic.as_ref())
                 && semantic.provider.as_str() != OWN_NAME
             {
                 self.providers.need(semantic.provider.as_str(), format!("{path}.cache.semantic.provider"), faults);

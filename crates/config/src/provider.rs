@@ -7,6 +7,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::ModelCache;
 use crate::cloud::{Entra, FieldValue, PathName};
 use crate::resilience::{Breaker, ProviderKey, Queue};
 use crate::secret_ref::SecretRef;
@@ -36,6 +37,9 @@ pub struct Provider {
     /// API), or `native` (Ollama's own). Absent: `chat`. Clients of the Responses API reach a provider that has it without translation, whatever stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<ProviderApi>,
+    /// Keep answers of its models that are asked for as `PROVIDER/MODEL` and give them again. A `[[model]]` says so itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<ModelCache>,
     /// Allow loopback and private addresses, there also plain HTTP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,

@@ -26,7 +26,7 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 pub(crate) use self::directives::Directives;
 pub(crate) use self::flight::{Entered, Flight};
-pub(crate) use self::keep::{Nearness, Place};
+pub(crate) use self::keep::{Form, Nearness, Place};
 pub(crate) use self::key::{Key, Rules};
 
 use self::flight::Flights;
@@ -231,6 +231,10 @@ impl Pipe for Replayed {
 
     fn finish(&mut self, _: bool) -> Bytes {
         Bytes::new()
+    }
+
+    fn is_well(&self) -> bool {
+        true
     }
 
     fn state(&self) -> State {

@@ -429,7 +429,8 @@ impl Gateway {
             Endpoint::Model(id) => Ok((models::one(snapshot, &head.headers, id, receipt)?, None)),
             Endpoint::OpenApi => Ok((openapi::document(snapshot, receipt), None)),
             Endpoint::Native(provider, rest) => native::answer(asked, provider, rest, receipt).await,
-            Endpoint::Service(service) => service::answer(asked, service, receipt).await,
+            // Boxed: it is large.
+            Endpoint::Service(service) => Box::pin(service::answer(asked, service, receipt)).await,
             Endpoint::Upstream(upstream, rest) => proxy::answer(asked, upstream, rest, receipt).await,
         }
     }

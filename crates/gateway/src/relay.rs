@@ -76,6 +76,10 @@ pub(crate) trait Pipe: Send {
     /// What the stream has come to.
     fn state(&self) -> State;
 
+    /// Whether a complete answer came to a good end, as far as whoever made it knows: one that was refused or stopped by a
+    /// filter did not, and is not given to anybody else.
+    fn is_well(&self) -> bool;
+
     /// Why what has come so far is no answer, also where the provider said so itself in an event that is passed on.
     fn failed(&self) -> Option<&'static str> {
         match self.state() {
@@ -455,6 +459,10 @@ impl Pipe for Opaque {
         Bytes::new()
     }
 
+    fn is_well(&self) -> bool {
+        true
+    }
+
     fn state(&self) -> State {
         if self.cut { State::Broken("upstream_cut") } else { State::Open }
     }
@@ -509,6 +517,10 @@ impl Pipe for Watched {
         Bytes::from(self.tap.interrupt(&Failure::from(problem)))
     }
 
+    fn is_well(&self) -> bool {
+        true
+    }
+
     fn state(&self) -> State {
         match self.tap.outcome() {
             // An error event of the provider's is an event like any other: what follows it still goes out.
@@ -545,6 +557,10 @@ impl Pipe for llm::StreamTranslation {
 
     fn interrupt(&mut self, problem: &Problem) -> Bytes {
         Bytes::from(Self::interrupt(self, &Failure::from(problem)))
+    }
+
+    fn is_well(&self) -> bool {
+        true
     }
 
     fn state(&self) -> State {

@@ -95,6 +95,8 @@ pub(crate) struct Receipt {
     outcome: Option<Outcome>,
     usage: Usage,
     dropped: Option<String>,
+    /// What the cache of answers did.
+    cache: Option<(&'static str, Option<u16>)>,
     upstream: Duration,
     waited: Duration,
     answered: Option<Instant>,
@@ -142,6 +144,7 @@ impl Receipt {
             outcome: None,
             usage: Usage::default(),
             dropped: None,
+            cache: None,
             upstream: Duration::ZERO,
             waited: Duration::ZERO,
             answered: None,
@@ -256,6 +259,11 @@ impl Receipt {
     /// The model asked for.
     pub(crate) fn asked_for(&self) -> Option<Arc<str>> {
         self.requested.clone()
+    }
+
+    /// What the cache of answers did: `hit`, `semantic` (with how alike the questions are, in thousandths), `miss`, `bypass`.
+    pub(crate) fn cache(&mut self, how: &'static str, similarity: Option<u16>) {
+        self.cache = Some((how, similarity));
     }
 
     pub(crate) fn usage(&mut self, usage: Usage) {
@@ -384,6 +392,8 @@ impl Receipt {
             provider = self.provider.as_str(),
             model = self.requested.as_deref(),
             dropped = self.dropped.as_deref(),
+            cache = self.cache.map(|(how, _)| how),
+            cache_similarity = self.cache.and_then(|(_, similarity)| similarity),
             input_tokens = self.usage.input_tokens,
             output_tokens = self.usage.output_tokens,
             audio_ms = self.usage.audio_ms,
@@ -439,6 +449,8 @@ impl Receipt {
             stream: self.stream.is_some(),
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
+            cache: self.cache.map(|(how, _)| how.into()),
+            cache_similarity: self.cache.and_then(|(_, similarity)| similarity),
         }
     }
 }

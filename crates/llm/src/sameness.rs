@@ -69,12 +69,17 @@ pub fn of(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Sameness, On
     let root = node(text, limits)?;
     let turns = match dialect {
         Dialect::OpenAiChat | Dialect::AnthropicMessages => Some("messages"),
+        Dialect::OpenAiResponses => Some("input"),
         Dialect::Gemini => Some("contents"),
         Dialect::OpenAiEmbeddings => None,
         #[allow(unreachable_patterns)] // a dialect that is added is not compared until somebody has thought about it
         _ => return Err(Once::Dialect),
     };
     repeatable(&root)?;
+    // It stores what it answers unless told not to.
+    if dialect == Dialect::OpenAiResponses && root.get("store").and_then(Node::boolean) != Some(false) {
+        return Err(Once::State);
+    }
     let mut canonical = Vec::with_capacity(body.len());
     write(&root, None, &mut canonical);
     let question = turns.and_then(|turns| question(&root, turns, body.len()));
@@ -82,8 +87,10 @@ pub fn of(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Sameness, On
 }
 
 /// Members that make a provider keep or continue something.
-const STATE: [&str; 8] = [
+const STATE: [&str; 9] = [
     "previous_response_id",
+    // A stored one.
+    "prompt",
     "conversation",
     "background",
     "container",
@@ -141,14 +148,19 @@ fn points_elsewhere(value: &Node<'_>) -> bool {
     let points = |(name, value): &(std::borrow::Cow<'_, str>, Node<'_>)| {
         let name = name.as_ref();
         let inline = || value.text().is_none_or(|text| text.starts_with("data:"));
-        FILES.contains(&name) || (ADDRESSES.contains(&name) && !inline()) || points_elsewhere(value)
+        let reference = name == "type" && value.text().as_deref() == Some("item_reference");
+        reference || FILES.contains(&name) || (ADDRESSES.contains(&name) && !inline()) || points_elsewhere(value)
     };
     value.members().iter().any(points) || value.items().iter().any(points_elsewhere)
 }
 
 /// The last words, if a user says them last and the request holds nothing but words and calls of functions.
 fn question(root: &Node<'_>, turns: &str, size: usize) -> Option<Question> {
-    let all = root.get(turns)?.items();
+    let turned = root.get(turns)?;
+    if turned.is_string() {
+        return asked(root, turned, size);
+    }
+    let all = turned.items();
     let last = all.last()?;
     let is_user = match last.get("role") {
         Some(role) => role.text().as_deref() == Some("user"),
@@ -166,6 +178,11 @@ fn question(root: &Node<'_>, turns: &str, size: usize) -> Option<Question> {
         }
         _ => return None,
     };
+    asked(root, words, size)
+}
+
+/// The question that `words` are.
+fn asked(root: &Node<'_>, words: &Node<'_>, size: usize) -> Option<Question> {
     let text = words.exact()?.into_owned();
     if text.trim().is_empty() {
         return None;
@@ -183,7 +200,8 @@ fn is_words(turn: &Node<'_>) -> bool {
 }
 
 fn is_word_part(part: &Node<'_>) -> bool {
-    const KINDS: [&str; 6] = ["text", "tool_use", "tool_result", "thinking", "redacted_thinking", "refusal"];
+    const KINDS: [&str; 8] =
+        ["input_text", "output_text", "text", "tool_use", "tool_result", "thinking", "redacted_thinking", "refusal"];
     const MEMBERS: [&str; 8] = [
         "text",
         "functionCall",
@@ -274,7 +292,9 @@ fn is_whole_stream<P: AsRef<[u8]>>(dialect: Dialect, pieces: &[P]) -> bool {
     read && whole && well && events.iter().any(|event| matches!(event, Event::Stop { .. }))
 }
 
-fn is_well(stop: &Stop) -> bool {
+/// Whether an answer that ended so may be given to somebody else: nobody declined it, and it was not cut off by what fits into
+/// the model's context.
+pub fn is_well(stop: &Stop) -> bool {
     match stop {
         Stop::EndTurn | Stop::StopSequence(_) | Stop::MaxTokens | Stop::ToolUse => true,
         Stop::Refusal(_) | Stop::ContextWindow | Stop::Pause => false,
@@ -306,6 +326,42 @@ mod tests {
             "{ \"temperature\" : 0.5,\n \"messages\":[{\"content\":\"hé\\/\",\"role\":\"user\"}],\"model\":\"m\" }",
         );
         assert_eq!(one, two);
+    }
+
+    #[test]
+    fn a_response_is_for_others_only_where_nothing_is_stored_or_named() {
+        let why = |changes: &Value| {
+            let mut body = json!({"model": "m", "input": "hi", "store": false});
+            body.as_object_mut().expect("object").extend(changes.as_object().expect("object").clone());
+            why(Dialect::OpenAiResponses, &body)
+        };
+        assert_eq!(why(&json!({})), None);
+        assert_eq!(why(&json!({"input": [{"role": "user", "content": "hi"}], "tools": [{"type": "function"}]})), None);
+        for (changes, reason) in [
+            (json!({"store": null}), "state"),
+            (json!({"store": true}), "state"),
+            (json!({"previous_response_id": "resp_1"}), "state"),
+            (json!({"conversation": "conv_1"}), "state"),
+            (json!({"background": true}), "state"),
+            (json!({"prompt": {"id": "pmpt_1"}}), "state"),
+            (json!({"input": [{"type": "item_reference", "id": "msg_1"}]}), "elsewhere"),
+            (json!({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}), "elsewhere"),
+            (json!({"tools": [{"type": "web_search"}]}), "tools"),
+        ] {
+            assert_eq!(why(&changes), Some(reason), "{changes}");
+        }
+        let stored = json!({"model": "m", "input": "hi"});
+        assert_eq!(super::tests::why(Dialect::OpenAiResponses, &stored), Some("state"));
+        let of = |input: Value| {
+            let body = json!({"model": "m", "input": input, "store": false}).to_string();
+            of(Dialect::OpenAiResponses, body.as_bytes(), &Limits::REQUEST).expect("compared").question
+        };
+        let asked = |input| of(input).map(|question| question.text);
+        assert_eq!(asked(json!("hi")), Some("hi".to_owned()));
+        let said = json!([{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]);
+        assert_eq!(asked(said), Some("hi".to_owned()));
+        let picture = json!([{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}]);
+        assert_eq!(asked(picture), None);
     }
 
     #[test]

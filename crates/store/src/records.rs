@@ -57,6 +57,10 @@ pub struct RequestRecord {
     pub request_bytes: u64,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
+    /// What the cache of answers did for it: `hit`, `semantic`, `miss` or `bypass`. Absent: nothing is kept there.
+    pub cache: Option<Cow<'static, str>>,
+    /// With `semantic`: how alike the questions are, in thousandths.
+    pub cache_similarity: Option<u16>,
 }
 
 /// Which records to list; absent fields match everything.
@@ -102,7 +106,7 @@ impl Records<'_> {
             .sql(
                 "SELECT seq, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, provider, status,
                         error, input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, request_bytes,
-                        response_bytes
+                        response_bytes, cache, cache_similarity
                  FROM request_records
                  WHERE tenant = $1 AND seq < $2
                    AND ($3 IS NULL OR at >= $3) AND ($4 IS NULL OR at < $4)
@@ -148,7 +152,7 @@ impl Records<'_> {
 /// A record on its way to the database, and whose it is.
 pub(crate) type Entry = (Tenant, RequestRecord);
 
-const COLUMNS: usize = 21;
+const COLUMNS: usize = 23;
 
 /// One statement that inserts all `records`: few enough for an engine's limit on placeholders. The engine says how it
 /// writes the n-th of them, counted from 1.
@@ -156,7 +160,7 @@ pub(crate) fn insert(records: &[Entry], placeholder: impl Fn(&mut String, usize)
     let mut text = String::from(
         "INSERT INTO request_records (tenant, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, \
          provider, status, error, input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, \
-         request_bytes, response_bytes) VALUES ",
+         request_bytes, response_bytes, cache, cache_similarity) VALUES ",
     );
     for row in 0..records.len() {
         text.push_str(if row == 0 { "(" } else { ", (" });
@@ -221,6 +225,8 @@ fn values(tenant: &Tenant, record: &RequestRecord) -> [Value; COLUMNS] {
         Value::from(record.stream),
         Value::from(record.request_bytes),
         Value::from(record.response_bytes),
+        Value::from(record.cache.as_deref().map(cut)),
+        Value::from(record.cache_similarity),
     ]
 }
 
@@ -256,6 +262,8 @@ fn read(mut row: Row) -> Result<(i64, RequestRecord), StoreError> {
         stream: row.take()?,
         request_bytes: row.take()?,
         response_bytes: row.take()?,
+        cache: row.take()?,
+        cache_similarity: row.take()?,
     };
     Ok((seq, record))
 }

@@ -17,7 +17,7 @@ use crate::settle::Outcome;
 pub(crate) struct Place {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key: Key,
-    pub(crate) dialect: Dialect,
+    pub(crate) form: Form,
     /// The most bytes kept.
     pub(crate) most: usize,
     /// The request that is answered.
@@ -26,6 +26,24 @@ pub(crate) struct Place {
     pub(crate) near: Option<Nearness>,
     /// Held until the answer is kept or will not be.
     pub(crate) flight: Option<Flight>,
+}
+
+/// What an answer is made of, and so how it is told whether it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A model's, in this dialect.
+    Model(Dialect),
+    /// A service's: whoever made it knows ([`Pipe::is_well`]).
+    Service,
+}
+
+impl Form {
+    fn is_whole(self, pieces: &[&Bytes], streamed: bool) -> bool {
+        match self {
+            Self::Model(dialect) => llm::sameness::is_whole_answer(dialect, pieces, streamed),
+            Self::Service => true,
+        }
+    }
 }
 
 /// A question by its meaning.
@@ -63,7 +81,7 @@ impl Place {
 
     fn put(self, headers: &http::HeaderMap, pieces: &[&Bytes], streamed: bool) {
         let size: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if size > self.most || !llm::sameness::is_whole_answer(self.dialect, pieces, streamed) {
+        if size > self.most || !self.form.is_whole(pieces, streamed) {
             return;
         }
         let mut together = BytesMut::with_capacity(size);
@@ -123,7 +141,9 @@ impl Pipe for Recording {
     fn finish(&mut self, clean: bool) -> Bytes {
         let out = self.pipe.finish(clean);
         self.note(&out);
-        if let Some(record) = self.record.take().filter(|_| clean && self.pipe.state() == State::Complete) {
+        if let Some(record) =
+            self.record.take().filter(|_| clean && self.pipe.state() == State::Complete && self.pipe.is_well())
+        {
             record.place.put(&record.headers, &record.pieces.iter().collect::<Vec<_>>(), true);
         }
         out
@@ -140,6 +160,10 @@ impl Pipe for Recording {
 
     fn state(&self) -> State {
         self.pipe.state()
+    }
+
+    fn is_well(&self) -> bool {
+        self.pipe.is_well()
     }
 
     fn usage(&self) -> Usage {

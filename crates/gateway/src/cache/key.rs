@@ -42,6 +42,11 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// Those of a provider, for models asked for by its name; `None` if their answers are not kept.
+    pub(crate) fn of_provider(provider: &config::Provider) -> Option<Self> {
+        Some(Self { config: provider.cache.clone()?, by_client: false, by_headers: Vec::new() })
+    }
+
     /// Those of a model; `None` if its answers are not kept.
     pub(crate) fn of(model: &config::Model) -> Option<Self> {
         let config = model.cache.clone()?;
@@ -60,6 +65,8 @@ pub(crate) enum Part {
     Whole,
     /// All but its last question.
     Rest,
+    /// What a service asks, in place of a body.
+    Service,
 }
 
 /// Header fields of a caller that reach a provider.
@@ -94,7 +101,7 @@ impl Hasher {
         }
         field(scope.model.as_bytes());
         field(scope.dialect.as_str().as_bytes());
-        field(&[u8::from(scope.stream), u8::from(part == Part::Whole)]);
+        field(&[u8::from(scope.stream), part as u8]);
         field(&scope.permit.max_output_tokens().map_or([0; 9], limit));
         if scope.rules.by_client {
             field(scope.caller.client().unwrap_or_default().as_bytes());

@@ -21,7 +21,7 @@ use crate::Reservation;
 use crate::admit::Admitted;
 use crate::budget::{self, Quote};
 use crate::cache::key::{Part, Scope};
-use crate::cache::{self, Directives, Entered, Entry, Flight, Freshness, Key, Nearness, Place};
+use crate::cache::{self, Directives, Entered, Entry, Flight, Form, Freshness, Key, Nearness, Place, Rules};
 use crate::metrics::Label;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
@@ -45,6 +45,19 @@ pub(super) enum Looked {
 }
 
 impl Looked {
+    /// An answer that a provider gave and that is for nobody else.
+    pub(super) fn leave(self, answer: Answer) -> Answer {
+        match self {
+            Self::Off => answer,
+            looked => {
+                let name = if matches!(looked, Self::Open(_)) { "miss" } else { "bypass" };
+                let mut answer = answer;
+                answer.headers.insert(cache::HEADER, HeaderValue::from_static(name));
+                answer
+            }
+        }
+    }
+
     /// An answer that a provider gave.
     pub(super) fn keep(self, mut answer: Answer) -> Answer {
         match self {
@@ -63,16 +76,16 @@ impl Looked {
     }
 }
 
-/// Pay for an answer that was kept: what the model's `cache.price` says, and one request.
+/// Pay for an answer that was kept: what `cache.price` of the model or the provider says, and one request.
 pub(super) async fn paid(
     answer: Answer,
-    (snapshot, model): (&Snapshot, &str),
+    (snapshot, model, service): (&Snapshot, &str, Option<&str>),
     admitted: Admitted,
     receipt: &mut Receipt,
 ) -> Result<(Answer, Reservation), Refusal> {
-    let rules = snapshot.model(model).and_then(|model| model.cache.as_ref());
-    let price = rules.and_then(|rules| rules.config.price).unwrap_or(Money::ZERO);
-    let place = budget::Place { asked: Some(Arc::from(model)), ..budget::Place::default() };
+    let price = rules(snapshot, model).and_then(|(rules, _)| rules.config.price).unwrap_or(Money::ZERO);
+    let service = service.map(Arc::from);
+    let place = budget::Place { asked: Some(Arc::from(model)), service, ..budget::Place::default() };
     let reservation = receipt.reserve(admitted, |_| vec![Quote::fixed(price, place)]).await?;
     receipt.kept_paid(&reservation);
     Ok((answer, reservation))
@@ -81,7 +94,7 @@ pub(super) async fn paid(
 /// A request to a model whose answers are kept.
 struct Look<'a> {
     asked: &'a Asked<'a>,
-    dialect: Dialect,
+    form: Form,
     stream: bool,
     rules: &'a ModelCache,
     freshness: Freshness,
@@ -95,39 +108,84 @@ pub(super) async fn look(
     admitted: &Admitted,
     receipt: &mut Receipt,
 ) -> Looked {
-    let Some(model) = asked.snapshot.model(&seen.model) else { return Looked::Off };
-    let Some(rules) = &model.cache else { return Looked::Off };
-    let shared = Arc::clone(receipt.shared());
-    let label = Label::Named(model.name.clone());
-    shared.cache.resize(asked.snapshot.limits.cache);
-    let wishes = Directives::of(&asked.head.headers);
-    let same = sameness::of(dialect, &asked.body, &inference::json_limits(asked.snapshot, dialect));
-    let same = match same {
-        Ok(same) if !wishes.no_store && !names_stored => same,
-        _ => {
+    let Some((rules, label)) = rules(asked.snapshot, &seen.model) else { return Looked::Off };
+    let limits = inference::json_limits(asked.snapshot, dialect);
+    let same = if names_stored { None } else { sameness::of(dialect, &asked.body, &limits).ok() };
+    let wanted = Wanted { name: &seen.model, form: Form::Model(dialect), dialect, stream: seen.stream, same };
+    wanted.look(asked, (rules, label), admitted, receipt).await
+}
+
+/// The same for what a service asks of `model`: `canonical` are the same bytes for the same questions, and for no others.
+pub(super) async fn look_for_service(
+    asked: &Asked<'_>,
+    (model, canonical, stream): (&str, Vec<u8>, bool),
+    admitted: &Admitted,
+    receipt: &mut Receipt,
+) -> Looked {
+    let Some((rules, label)) = rules(asked.snapshot, model) else { return Looked::Off };
+    // By their meaning prompts are not compared: they are alike in most of their words.
+    let same = Some(Sameness { canonical, question: None });
+    let wanted = Wanted { name: model, form: Form::Service, dialect: Dialect::OpenAiChat, stream, same };
+    wanted.look(asked, (rules, label), admitted, receipt).await
+}
+
+/// What is kept of the answers of a model that is asked for by this name, and what it is counted under.
+fn rules<'a>(snapshot: &'a Snapshot, name: &str) -> Option<(&'a Rules, Label)> {
+    if let Some(model) = snapshot.model(name) {
+        return Some((model.cache.as_ref()?, Label::Named(model.name.clone())));
+    }
+    let provider = snapshot.provider(name.split_once('/')?.0)?;
+    Some((provider.cache.as_ref()?, Label::Fixed("direct")))
+}
+
+/// What is looked for.
+struct Wanted<'a> {
+    /// The model, by the name it is asked for.
+    name: &'a str,
+    form: Form,
+    dialect: Dialect,
+    stream: bool,
+    /// What it is the same as; `None`: its answer is for nobody else.
+    same: Option<Sameness>,
+}
+
+impl Wanted<'_> {
+    async fn look(
+        self,
+        asked: &Asked<'_>,
+        (rules, label): (&Rules, Label),
+        admitted: &Admitted,
+        receipt: &mut Receipt,
+    ) -> Looked {
+        let shared = Arc::clone(receipt.shared());
+        shared.cache.resize(asked.snapshot.limits.cache);
+        let wishes = Directives::of(&asked.head.headers);
+        let Some(same) = self.same.filter(|_| !wishes.no_store) else {
             shared.metrics.cached(&label, "bypass");
+            receipt.cache("bypass", None);
             return Looked::Bypass;
-        }
-    };
-    let scope = Scope {
-        epoch: &asked.snapshot.cache_epoch,
-        era: shared.cache.era(),
-        permit: admitted.permit(),
-        caller: receipt.caller(),
-        model: model.name.as_str(),
-        dialect,
-        stream: seen.stream,
-        headers: &asked.head.headers,
-        rules,
-    };
-    let rules = &rules.config;
-    let hasher = shared.cache.hasher();
-    let key = hasher.key(&scope, (Part::Whole, &same.canonical));
-    let rest = same.question.as_ref().map(|question| hasher.key(&scope, (Part::Rest, &question.rest)));
-    let freshness = Freshness { ttl: rules.ttl.duration(), max_age: wishes.max_age };
-    let look = Look { asked, dialect, stream: seen.stream, rules, freshness, model: label };
-    // Boxed: most requests need no room for it.
-    Box::pin(look.through((key, rest), (&same, wishes.no_cache), admitted, receipt)).await
+        };
+        let scope = Scope {
+            epoch: &asked.snapshot.cache_epoch,
+            era: shared.cache.era(),
+            permit: admitted.permit(),
+            caller: receipt.caller(),
+            model: self.name,
+            dialect: self.dialect,
+            stream: self.stream,
+            headers: &asked.head.headers,
+            rules,
+        };
+        let rules = &rules.config;
+        let hasher = shared.cache.hasher();
+        let whole = if self.form == Form::Service { Part::Service } else { Part::Whole };
+        let key = hasher.key(&scope, (whole, &same.canonical));
+        let rest = same.question.as_ref().map(|question| hasher.key(&scope, (Part::Rest, &question.rest)));
+        let freshness = Freshness { ttl: rules.ttl.duration(), max_age: wishes.max_age };
+        let look = Look { asked, form: self.form, stream: self.stream, rules, freshness, model: label };
+        // Boxed: most requests need no room for it.
+        Box::pin(look.through((key, rest), (&same, wishes.no_cache), admitted, receipt)).await
+    }
 }
 
 impl Look<'_> {
@@ -156,10 +214,11 @@ impl Look<'_> {
             near = Some(Nearness { rest, vector });
         }
         receipt.shared().metrics.cached(&self.model, "miss");
+        receipt.cache("miss", None);
         Looked::Open(Box::new(Place {
             shared: Arc::clone(receipt.shared()),
             key,
-            dialect: self.dialect,
+            form: self.form,
             most: self.rules.max_entry.as_usize(),
             original: receipt.id(),
             near,
@@ -193,17 +252,19 @@ impl Look<'_> {
     fn kept(&self, key: &Key, receipt: &mut Receipt) -> Option<Answer> {
         let shared = Arc::clone(receipt.shared());
         let (entry, age) = shared.cache.get(key, self.freshness, shared.clock.monotonic())?;
-        Some(self.answer((&entry, age), "hit", receipt))
+        Some(self.answer((&entry, age), ("hit", None), receipt))
     }
 
     fn near(&self, (rest, vector): (&Key, &[f32]), semantic: &SemanticCache, receipt: &mut Receipt) -> Option<Answer> {
         let shared = Arc::clone(receipt.shared());
         let (now, threshold) = (shared.clock.monotonic(), semantic.threshold.as_f64());
         let (entry, age, similarity) = shared.cache.near((rest, vector), threshold, self.freshness, now)?;
-        let mut answer = self.answer((&entry, age), "semantic", receipt);
-        let told = |text: String| HeaderValue::try_from(text).ok();
         // Cut, not rounded: what is not the same is never said to be.
-        let similarity = told(format!("{:.3}", (similarity * 1000.0).floor() / 1000.0));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 1000
+        let thousandths = (similarity.clamp(0.0, 1.0) * 1000.0).floor() as u16;
+        let mut answer = self.answer((&entry, age), ("semantic", Some(thousandths)), receipt);
+        let told = |text: String| HeaderValue::try_from(text).ok();
+        let similarity = told(format!("{:.3}", f64::from(thousandths) / 1000.0));
         let original = told(entry.original().to_string());
         for (name, value) in [(cache::SIMILARITY, similarity), (cache::ORIGINAL, original)] {
             answer.headers.extend(value.map(|value| (name, value)));
@@ -211,8 +272,14 @@ impl Look<'_> {
         Some(answer)
     }
 
-    fn answer(&self, (entry, age): (&Entry, Duration), how: &'static str, receipt: &mut Receipt) -> Answer {
+    fn answer(
+        &self,
+        (entry, age): (&Entry, Duration),
+        (how, similarity): (&'static str, Option<u16>),
+        receipt: &mut Receipt,
+    ) -> Answer {
         receipt.shared().metrics.cached(&self.model, how);
+        receipt.cache(how, similarity);
         receipt.kept();
         let mut answer = entry.answer(age);
         answer.headers.insert(cache::HEADER, HeaderValue::from_static(how));

@@ -65,7 +65,7 @@ pub(crate) async fn answer(asked: Asked<'_>, client: Client, path: Option<&str>,
     };
     let about = (Dialect::OpenAiEmbeddings, peeked.as_ref(), holders.is_some());
     let (answer, reservation) = match cached::look(&asked, about, &admitted, receipt).await {
-        Looked::Found(answer) => cached::paid(*answer, (asked.snapshot, model), admitted, receipt).await?,
+        Looked::Found(answer) => cached::paid(*answer, (asked.snapshot, model, None), admitted, receipt).await?,
         looked => {
             let (answer, reservation) = attempts::run(&call, &plan, admitted, receipt).await?;
             (looked.keep(answer), reservation)

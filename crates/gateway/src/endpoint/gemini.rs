@@ -109,6 +109,10 @@ impl Pipe for Arrayed {
         self.pipe.before()
     }
 
+    fn is_well(&self) -> bool {
+        self.pipe.is_well()
+    }
+
     fn state(&self) -> State {
         self.pipe.state()
     }

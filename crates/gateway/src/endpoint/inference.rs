@@ -58,7 +58,7 @@ pub(crate) async fn answer(
     };
     let about = (dialect, &seen, holders.is_some());
     let (mut answer, reservation) = match cached::look(&asked, about, &admitted, receipt).await {
-        Looked::Found(answer) => cached::paid(*answer, (asked.snapshot, &seen.model), admitted, receipt).await?,
+        Looked::Found(answer) => cached::paid(*answer, (asked.snapshot, &seen.model, None), admitted, receipt).await?,
         looked => {
             let (answer, reservation) = attempts::run(&inference, &plan, admitted, receipt).await?;
             (looked.keep(answer), reservation)

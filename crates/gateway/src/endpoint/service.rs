@@ -8,6 +8,7 @@ pub(crate) mod prompt;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{Problem, RequestId};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use llm::bound::Brought;
 use llm::model::{Json, Message, Output, Part, Role};
+use llm::sameness;
 use llm::{Dialect, Options, Request, RequestError, Translation, Usage};
 use net::UpstreamBody;
 use policy::{Ask, Target};
@@ -30,6 +32,7 @@ pub(crate) use self::stream::Finished;
 use self::stream::Deltas;
 use super::attempts::mirror::{Copied, MOST_HELD};
 use super::attempts::{self, Exchange, Failed, Prepared};
+use super::cached::{self, Looked};
 use super::within::Makes;
 use super::{Answered, Asked};
 use crate::Reservation;
@@ -70,15 +73,26 @@ pub(crate) async fn answer(asked: Asked<'_>, service: &Service, receipt: &mut Re
     let plan = route::plan(asked.snapshot, admitted.permit(), model).map_err(|_| missing_model())?;
     receipt.model(model, plan.label());
     let most = [order.max_output_tokens, service.config.max_output_tokens, admitted.permit().max_output_tokens()];
+    let most = most.into_iter().flatten().min();
+    let question = json!([name, system, prompt, order.format, order.max_output_tokens, most, order.temperature]);
     let exchange = ServiceCall {
-        request: request(&order, system, &prompt, most.into_iter().flatten().min()),
+        request: request(&order, system, &prompt, most),
         format: order.format,
         head: HeaderMap::new(),
         service: Arc::from(name),
         limit: asked.snapshot.limits.response_body,
         now: u64::try_from(receipt.at().as_secs()).unwrap_or(0),
+        declined: AtomicBool::new(false),
     };
-    let (answer, reservation) = attempts::run(&exchange, &plan, admitted, receipt).await?;
+    let about = (model, question.to_string().into_bytes(), order.stream);
+    let (answer, reservation) = match cached::look_for_service(&asked, about, &admitted, receipt).await {
+        Looked::Found(answer) => cached::paid(*answer, (asked.snapshot, model, Some(name)), admitted, receipt).await?,
+        looked => {
+            let (answer, reservation) = attempts::run(&exchange, &plan, admitted, receipt).await?;
+            let declined = exchange.declined.load(Ordering::Relaxed);
+            (if declined { looked.leave(answer) } else { looked.keep(answer) }, reservation)
+        }
+    };
     Ok((answer, Some(reservation)))
 }
 
@@ -175,6 +189,8 @@ struct ServiceCall {
     head: HeaderMap,
     limit: usize,
     now: u64,
+    /// Whether the answer is one that a model or a filter declined: it is this caller's alone.
+    declined: AtomicBool,
 }
 
 impl Exchange for ServiceCall {
@@ -196,7 +212,8 @@ impl Exchange for ServiceCall {
 
     fn copied(&self) -> Option<Copied> {
         let (request, head, service) = (self.request.clone(), self.head.clone(), Arc::clone(&self.service));
-        let call = Self { request, head, service, limit: self.limit.min(MOST_HELD), ..*self };
+        let declined = AtomicBool::new(false);
+        let call = Self { request, head, service, limit: self.limit.min(MOST_HELD), declined, ..*self };
         Some(Box::new(move |mirror| async move { mirror.made(&call).await }.boxed()))
     }
 
@@ -296,6 +313,9 @@ impl Exchange for ServiceCall {
         }
         let bytes = upstream::read(None, body, self.limit).await?;
         let response = translation.decode(&bytes).map_err(UpstreamError::from)?;
+        if response.choices.iter().any(|choice| !sameness::is_well(&choice.stop)) {
+            self.declined.store(true, Ordering::Relaxed);
+        }
         leg.usage(response.usage);
         self.whole(&response.text(), &response.model, response.usage, leg.id())
     }

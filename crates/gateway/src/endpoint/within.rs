@@ -322,6 +322,10 @@ impl Pipe for Claiming {
         Some(noted.boxed())
     }
 
+    fn is_well(&self) -> bool {
+        self.pipe.is_well()
+    }
+
     fn state(&self) -> State {
         match self.pipe.state() {
             State::Open if self.lost => State::Broken("upstream_invalid_stream"),

@@ -13,6 +13,7 @@ use net::{Deadlines, EgressError, Reach, Target};
 
 use super::SnapshotError;
 use super::cloud::Cloud;
+use crate::cache;
 use crate::endpoint::gemini;
 use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
 use crate::metrics::Label;
@@ -37,6 +38,8 @@ pub(crate) struct Provider {
     pub(crate) origin: String,
     pub(crate) keys: Keys,
     pub(crate) deadlines: Deadlines,
+    /// Which answers are kept of its models that are asked for by its name.
+    pub(crate) cache: Option<cache::Rules>,
     /// What the configuration says of its models.
     pub(super) own: Vec<Own>,
     /// Who signs requests, where they are signed: the key is then not sent.
@@ -131,6 +134,7 @@ impl Provider {
             origin,
             keys: Self::keys(provider, keys, states),
             deadlines,
+            cache: cache::Rules::of_provider(provider),
             own: Vec::new(),
             fields: Vec::new(),
             grant: Grant::of(provider).map(Arc::new),

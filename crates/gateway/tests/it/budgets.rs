@@ -255,6 +255,29 @@ async fn an_answer_that_was_kept_costs_its_own_price() {
 }
 
 #[tokio::test]
+async fn a_service_s_answer_that_was_kept_costs_the_model_s_own_price_and_is_the_service_s_to_pay() {
+    let mock = Mock::start_with(|_| Answer::json(200, &answer(100))).await;
+    let service = "[[model]]\nname = \"fast\"\ntargets = [{ provider = \"p\", model = \"m\" }]\ncache = { ttl = \"10m\", price = \"0.01 USD\" }\n\
+                   [[service]]\nname = \"asking\"\npath = \"/v1/asking\"\nmodel = \"fast\"\nprompt = \"{{input}}\"\nmax_output_tokens = 100\n\
+                   [[service]]\nname = \"telling\"\npath = \"/v1/telling\"\nmodel = \"fast\"\nprompt = \"{{input}}\"\nmax_output_tokens = 100\n\
+                   [[policy]]\nname = \"services\"\nmay = { services = [\"*\"] }\n\
+                   [[budget]]\nname = \"cap\"\nover = { services = [\"asking\"] }\nlimit = \"0.12 USD\"\nrequests = 9\nwindow = \"total\"\n";
+    let world = World::with_budgets(&config(&mock, service)).await;
+    let body = json!({"input": "hi"});
+    for (cache, cost) in [("miss", 10), ("hit", 11), ("hit", 12)] {
+        let answer = world.post("/v1/asking", &body).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-vouchgate-cache")), (200, cache), "{}", answer.text());
+        assert_eq!(world.books.used("cap", "", Unit::NanoUsd, Window::Total), cost * DIME / 10);
+    }
+    assert_eq!(world.post("/v1/asking", &body).await.code(), "budget_exhausted");
+    assert_eq!((mock.count(), world.books.used("cap", "", Unit::Requests, Window::Total)), (1, 3));
+    for cache in ["miss", "hit"] {
+        assert_eq!(world.post("/v1/telling", &body).await.header("x-vouchgate-cache"), cache, "not under this budget");
+    }
+    assert_eq!(world.books.used("cap", "", Unit::Requests, Window::Total), 3);
+}
+
+#[tokio::test]
 async fn of_several_targets_the_dearest_is_held_and_the_one_that_answers_is_paid() {
     let mock = Mock::start_with(|_| Answer::json(200, &answer(100))).await;
     let more = "[[price]]\nprovider = \"p\"\nmodel = \"dear\"\ninput = \"0 USD\"\noutput = \"2000 USD\"\n\

@@ -17,6 +17,7 @@ mod bedrock;
 mod bound;
 mod budgets;
 mod cache;
+mod cached;
 mod cassettes;
 #[path = "../../../llm/tests/it/common/compare.rs"]
 mod compare;

@@ -81,6 +81,8 @@ fn record(n: u64) -> RequestRecord {
         stream: false,
         request_bytes: 0,
         response_bytes: 0,
+        cache: None,
+        cache_similarity: None,
     }
 }
 

@@ -58,6 +58,10 @@ pub(in crate::admin) struct RequestView {
     request_bytes: u64,
     /// Bytes of the answer's body.
     response_bytes: u64,
+    /// What the cache of answers did for it: `hit`, `semantic`, `miss` or `bypass`. Absent: nothing is kept there.
+    cache: Option<String>,
+    /// With `semantic`: how alike the questions are, from 0 to 1, in thousandths.
+    cache_similarity: Option<f64>,
 }
 
 pub(in crate::admin) async fn requests(call: &Call) -> Result<Reply, Refusal> {
@@ -187,5 +191,7 @@ fn view(record: RequestRecord) -> RequestView {
         stream: record.stream,
         request_bytes: record.request_bytes,
         response_bytes: record.response_bytes,
+        cache: record.cache.map(std::borrow::Cow::into_owned),
+        cache_similarity: record.cache_similarity.map(|thousandths| f64::from(thousandths) / 1000.0),
     }
 }

@@ -186,6 +186,10 @@ impl Pipe for Begun {
         self.pipe.before()
     }
 
+    fn is_well(&self) -> bool {
+        self.pipe.is_well()
+    }
+
     fn state(&self) -> State {
         self.pipe.state()
     }

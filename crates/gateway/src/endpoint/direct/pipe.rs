@@ -24,6 +24,10 @@ impl Pipe for Large {
         Bytes::new()
     }
 
+    fn is_well(&self) -> bool {
+        true
+    }
+
     fn state(&self) -> State {
         if self.cut { State::Broken("upstream_cut") } else { State::Open }
     }

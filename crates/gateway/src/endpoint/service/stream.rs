@@ -28,6 +28,8 @@ pub(super) struct Deltas {
     usage: Usage,
     said: Said,
     state: State,
+    /// A model or a filter declined.
+    declined: bool,
 }
 
 impl Deltas {
@@ -42,6 +44,7 @@ impl Deltas {
             usage,
             said: Said::default(),
             state: State::Open,
+            declined: false,
         }
     }
 
@@ -85,6 +88,10 @@ impl Deltas {
             }
             Event::Usage(usage) => {
                 self.usage.merge(usage);
+                Vec::new()
+            }
+            Event::Stop { stop, .. } => {
+                self.declined |= !llm::sameness::is_well(stop);
                 Vec::new()
             }
             Event::Error(_) => self.fail("provider_error", "The provider failed in the middle of its answer."),
@@ -150,6 +157,10 @@ impl Pipe for Deltas {
         self.state
     }
 
+    fn is_well(&self) -> bool {
+        !self.declined
+    }
+
     fn usage(&self) -> Usage {
         let mut usage = self.usage;
         usage.merge(&self.decoder.usage());
@@ -171,6 +182,10 @@ impl Pipe for Finished {
 
     fn finish(&mut self, _: bool) -> Bytes {
         Bytes::new()
+    }
+
+    fn is_well(&self) -> bool {
+        true
     }
 
     fn state(&self) -> State {

@@ -29,6 +29,8 @@ pub(crate) fn record(request_id: RequestId, at: i64) -> RequestRecord {
         stream: false,
         request_bytes: 0,
         response_bytes: 0,
+        cache: None,
+        cache_similarity: None,
     }
 }
 
@@ -46,6 +48,8 @@ async fn ten(store: &Store) -> Vec<RequestRecord> {
             issuer: Some(name("vouchgate")),
             status: if n % 2 == 0 { 200 } else { 429 },
             error: (n % 2 == 1).then(|| "rate_limited".into()),
+            cache: (n % 2 == 0).then(|| "semantic".into()),
+            cache_similarity: (n % 2 == 0).then_some(990 + n),
             ..record(RequestId::new(&rng), START + i64::from(n))
         })
         .collect();
@@ -146,7 +150,7 @@ fn any_record() -> impl Strategy<Value = RequestRecord> {
             model: what.1,
             provider: what.2,
             status: what.3,
-            error: what.4.map(Into::into),
+            error: what.4.clone().map(Into::into),
             input_tokens: how.0,
             output_tokens: how.1,
             cached_tokens: how.2,
@@ -155,6 +159,8 @@ fn any_record() -> impl Strategy<Value = RequestRecord> {
             stream: how.5,
             request_bytes: how.6,
             response_bytes: how.7,
+            cache_similarity: what.4.as_ref().map(|_| what.3 % 1001),
+            cache: what.4.as_ref().map(|_| "semantic".into()),
         })
 }
 

@@ -1,0 +1,3 @@
+-- What the cache of answers did for a request (hit, semantic, miss, bypass), and how alike the questions were, in thousandths.
+ALTER TABLE request_records ADD COLUMN cache TEXT COLLATE "C";
+ALTER TABLE request_records ADD COLUMN cache_similarity BIGINT;
