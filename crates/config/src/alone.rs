@@ -163,6 +163,7 @@ impl Alone for Provider {
             cache.alone(faults);
         }
         self.aws_alone(faults);
+        self.buckets_alone(faults);
         let env = self.kind.env_key();
         match &self.base_url {
             Some(url) => destination(url, self.allow_private, "base_url", faults),

@@ -16,6 +16,14 @@ use crate::tree::join;
 use crate::values::HeaderName;
 use crate::{Provider, ProviderKind};
 
+/// An identity that no key is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CloudIdentity {
+    /// The service account that the machine runs as, of its metadata server (Compute Engine, GKE, Cloud Run).
+    Metadata,
+}
+
 /// A name that stands in a path as it is: an Azure deployment, a Google project.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PathName(String);
@@ -113,11 +121,16 @@ const CREDENTIAL: [&str; 8] = ["key", "apikey", "token", "secret", "password", "
 impl Provider {
     /// Where Google's service accounts get their tokens, unless `token_url` says otherwise.
     pub const GOOGLE_TOKEN_URL: &'static str = "https://oauth2.googleapis.com/token";
+    /// Where a machine of Google's gets the token of its own service account (cloud.google.com/compute/docs/access/authenticate-workloads).
+    pub const GOOGLE_METADATA_URL: &'static str = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token?scopes=https%3A%2F%2Fwww.googleapis.com%2Fauth%2Fcloud-platform";
 
     /// Where access tokens are asked for, where the kind needs any and has such a place.
     pub fn token_endpoint(&self) -> Option<Cow<'_, str>> {
         match (&self.token_url, self.kind, &self.entra) {
             (Some(url), _, _) => Some(Cow::Borrowed(url.as_str())),
+            (None, ProviderKind::Vertex, _) if self.credentials.is_some() => {
+                Some(Cow::Borrowed(Self::GOOGLE_METADATA_URL))
+            }
             (None, ProviderKind::Vertex, _) if !self.express => Some(Cow::Borrowed(Self::GOOGLE_TOKEN_URL)),
             (None, ProviderKind::Azure, Some(entra)) => {
                 Some(Cow::Owned(format!("https://login.microsoftonline.com/{}/oauth2/v2.0/token", entra.tenant)))
@@ -165,6 +178,7 @@ impl Provider {
             ("project", self.project.is_some(), vertex),
             ("location", self.location.is_some(), vertex),
             ("express", self.express, vertex),
+            ("credentials", self.credentials.is_some(), vertex),
         ] {
             if given && self.kind != kind {
                 faults
@@ -209,10 +223,18 @@ impl Provider {
         {
             faults.add("location", Code::BadValue, "not a location").hint("for example global or us-central1");
         }
-        if self.key_refs().is_empty() {
+        if self.credentials.is_some() {
+            for (key, given) in
+                [("api_key", self.api_key.is_some()), ("keys", !self.keys.is_empty()), ("express", self.express)]
+            {
+                if given {
+                    faults.add(key, Code::Conflict, "with credentials = \"metadata\" there is no key");
+                }
+            }
+        } else if self.key_refs().is_empty() {
             faults
                 .add("", Code::MissingKey, "the key api_key is missing")
-                .hint("a service account's JSON key: api_key = { file = \"service-account.json\" }");
+                .hint("a service account's JSON key: api_key = { file = \"service-account.json\" }; or credentials = \"metadata\"");
         }
     }
 

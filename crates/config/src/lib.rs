@@ -6,6 +6,7 @@
 mod alone;
 mod audit;
 mod aws;
+mod bucket;
 mod budget;
 mod cache;
 mod check;
@@ -44,11 +45,12 @@ mod walk;
 mod tests;
 
 pub use audit::{AuditSection, OnAuditFailure};
+pub use bucket::Bucket;
 pub use budget::{Budget, BudgetMode, BudgetPer, BudgetUnit, BudgetWindow, OnUnknown, Over, Spend, Threshold};
 pub use cache::{CacheScope, CacheSection, ModelCache, SemanticCache, Similarity};
 pub use client::{Client, CredentialHeader, Grant, Requirement, Scope};
 pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
-pub use cloud::{Entra, FieldText, FieldValue, PathName};
+pub use cloud::{CloudIdentity, Entra, FieldText, FieldValue, PathName};
 pub use fault::{Code, Fault};
 pub use hedge::{Hedge, HedgeAfter, Share};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};

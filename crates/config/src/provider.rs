@@ -7,8 +7,9 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bucket::Bucket;
 use crate::cache::ModelCache;
-use crate::cloud::{Entra, FieldValue, PathName};
+use crate::cloud::{CloudIdentity, Entra, FieldValue, PathName};
 use crate::resilience::{Breaker, ProviderKey, Queue};
 use crate::secret_ref::SecretRef;
 use crate::text::NameText;
@@ -73,6 +74,14 @@ pub struct Provider {
     /// Bedrock: the session token, where the access key is a temporary one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token: Option<SecretRef>,
+    /// Vertex AI: whose access tokens are shown, where there is no `api_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CloudIdentity>,
+    /// Vertex AI, Gemini (`gs://`) and Bedrock (`s3://`): buckets, or paths in them, that callers may name in requests. The provider reads
+    /// them with this provider's rights. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub buckets: Vec<Bucket>,
     /// Where access tokens are asked for, if not at Google's or Microsoft's usual place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_url: Option<HttpUrl>,

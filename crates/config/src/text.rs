@@ -80,6 +80,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         values::StoreUrl,
         crate::budget::BudgetWindow,
         crate::client::Scope,
+        crate::bucket::Bucket,
         crate::cloud::PathName,
         crate::cloud::FieldText,
         crate::redirect::RedirectUri,

@@ -1,7 +1,9 @@
 //! What a provider stores for a caller (responses, files, batches) is that caller's alone: the provider knows only this
 //! gateway's key, so who made what is remembered here, and everybody else is told that there is no such thing.
 
+mod address;
 pub(crate) mod google;
+mod holders;
 
 use base::{Name, Problem};
 use config::ProviderDialect;
@@ -9,22 +11,29 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use llm::{JsonError, Limits};
 use serde_json::Value;
-use store::{Owner, StoreError};
+use store::{Owner, StoreError, StoredObject};
 
+pub(crate) use self::holders::{Holder, both, holders, is_owned};
+
+use self::address::Place;
 use crate::authenticate::Caller;
 
 /// Who made what.
 pub trait Objects: Send + Sync {
-    /// Note that `owner` made `object` at `provider`.
+    /// Note who made `object` at `provider`, and with which key.
     fn claim<'a>(
         &'a self,
         provider: &'a Name,
         object: &'a str,
-        owner: &'a Owner,
+        made: &'a StoredObject,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Who made `object` at `provider`.
-    fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>>;
+    /// Who made `object` at `provider`, and with which key.
+    fn made<'a>(
+        &'a self,
+        provider: &'a Name,
+        object: &'a str,
+    ) -> BoxFuture<'a, Result<Option<StoredObject>, StoreError>>;
 
     /// Forget what was deleted at the provider; whether it was known. Of several who ask at once one is told so.
     fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
@@ -35,13 +44,17 @@ impl Objects for store::Store {
         &'a self,
         provider: &'a Name,
         object: &'a str,
-        owner: &'a Owner,
+        made: &'a StoredObject,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.stored_objects().claim(provider, object, owner).await })
+        Box::pin(async move { self.stored_objects().claim(provider, object, made).await })
     }
 
-    fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>> {
-        Box::pin(async move { self.stored_objects().owner(provider, object).await })
+    fn made<'a>(
+        &'a self,
+        provider: &'a Name,
+        object: &'a str,
+    ) -> BoxFuture<'a, Result<Option<StoredObject>, StoreError>> {
+        Box::pin(async move { self.stored_objects().made(provider, object).await })
     }
 
     fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
@@ -161,7 +174,7 @@ const OF_EVERYBODY: &str = "*";
 const ALL_OF_IT: Limits = Limits { depth: 512, nodes: usize::MAX, unique_members: false };
 
 /// Members that name what Google stores: a file by its address or its name, and others by theirs.
-const GOOGLES: [&str; 13] = [
+const GOOGLES: [&str; 22] = [
     "fileUri",
     "file_uri",
     "fileName",
@@ -175,17 +188,27 @@ const GOOGLES: [&str; 13] = [
     "previous_interaction_id",
     "previousInteractionId",
     "tunedModel",
+    // What tools read of the operator's.
+    "vertexAiSearch",
+    "vertex_ai_search",
+    "vertexRagStore",
+    "vertex_rag_store",
+    "externalApi",
+    "external_api",
+    "apiKeySecret",
+    "apiKeySecretVersion",
+    "api_key_secret_version",
 ];
 
-/// The member by which Bedrock is told to read from a bucket: with this gateway's rights, so it is nobody's here.
+/// The member by which Bedrock is told to read from a bucket.
 const BUCKET: &str = "s3Location";
 
 /// The stored objects a request names. Almost every request names none, which is seen without parsing it.
 pub(crate) fn references(body: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
-    if may_name_object(body) {
+    if may_name_object(body) || address::may_be_in(body) {
         match llm::read_json(body, &ALL_OF_IT) {
-            Ok(value) => collect(&value, &mut found),
+            Ok(value) => collect(&value, Place::Request, &mut found),
             // Nobody knows what it names.
             Err(JsonError::Depth(_) | JsonError::Nodes(_)) => found.push(OF_EVERYBODY.to_owned()),
             // No JSON: what may be sent on all the same has been decided.
@@ -315,9 +338,9 @@ fn header_names_object(header: &[u8]) -> bool {
     })
 }
 
-fn collect(value: &Value, found: &mut Vec<String>) {
+fn collect(value: &Value, place: Place, found: &mut Vec<String>) {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, place, found)),
         Value::Object(members) => {
             match members.get("type").and_then(Value::as_str) {
                 Some("item_reference" | "file_id") => {
@@ -339,10 +362,23 @@ fn collect(value: &Value, found: &mut Vec<String>) {
                 if name == BUCKET {
                     found.extend(value.get("uri").and_then(Value::as_str).map(str::to_owned));
                 }
-                collect(value, found);
+                let place = place.below(name, value);
+                if address::is_address(name) {
+                    found.extend(texts(value).into_iter().filter_map(|text| place.named(text)));
+                }
+                collect(value, place, found);
             }
         }
         _ => {}
+    }
+}
+
+/// A text, or a list of texts.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -364,36 +400,6 @@ pub(crate) fn owner_of(caller: &Caller) -> Owner {
         subject: caller.subject().to_owned(),
         client: caller.client().map(str::to_owned),
     }
-}
-
-/// Whether the caller made the object at one of these providers, and nobody else did at another.
-pub(crate) async fn is_owned(
-    objects: &dyn Objects,
-    providers: &[&Name],
-    object: &str,
-    caller: &Caller,
-) -> Result<bool, Problem> {
-    Ok(!holders(objects, providers, object, caller).await?.is_empty())
-}
-
-/// Those of these providers at which the caller made the object: none if somebody else did at another.
-pub(crate) async fn holders(
-    objects: &dyn Objects,
-    providers: &[&Name],
-    object: &str,
-    caller: &Caller,
-) -> Result<Vec<Name>, Problem> {
-    let asking = owner_of(caller);
-    let mut held = Vec::new();
-    for provider in providers {
-        match objects.owner(provider, object).await {
-            Ok(Some(maker)) if maker == asking => held.push((*provider).clone()),
-            Ok(Some(_)) => return Ok(Vec::new()),
-            Ok(None) => {}
-            Err(error) => return Err(unavailable(&error)),
-        }
-    }
-    Ok(held)
 }
 
 /// There is no such object, or it is somebody else's: the answer is the same.
@@ -457,6 +463,48 @@ mod tests {
             ["fileSearchStores/s"]
         );
         assert_eq!(seen(r#"{"previous_interaction_id":"v1_x"}"#), ["interactions/v1_x"]);
+        // Whatever a dialect calls an address: with the provider's rights it would be read.
+        for body in [
+            r#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"gs://b/x"}}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"image_url","image_url":"gs:\/\/b\/x"}]}]}"#,
+            r#"{"input":[{"content":[{"type":"input_file","file_url":"gs://b/x"}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"image","source":{"type":"url","url":"gs:\u002f/b/x"}}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"gs://b/x"}}]}]}"#,
+            r#"{"instances":[{"image":{"gcsUri":"gs://b/x"}}]}"#,
+            r#"{"inputConfig":{"gcsSource":{"uris":["gs://b/x"]}}}"#,
+            r#"{"contents":[{"parts":[{"fileData":{"fileUri":"gs://b/x"}}]}]}"#,
+        ] {
+            assert_eq!(seen(body), ["gs://b/x"], "{body}");
+        }
+        assert_eq!(
+            seen(r#"{"image_url":{"url":"https://generativelanguage.googleapis.com/v1beta/files/f"}}"#),
+            ["files/f"]
+        );
+        assert_eq!(seen(r#"{"source":{"s3Location":{"uri":"s3://b/x"}}}"#), ["s3://b/x"]);
+        for body in [
+            r#"{"parameters":{"storageUri":"gs://b/x"}}"#,
+            r#"{"outputConfig":{"gcsDestination":{"outputUriPrefix":"gs://b/x"}}}"#,
+            r#"{"outputDataConfig":{"s3OutputDataConfig":{"s3Uri":"s3://b/x"}}}"#,
+        ] {
+            assert_eq!(seen(body), [OF_EVERYBODY], "written: {body}");
+        }
+        for body in [
+            r#"{"messages":[{"content":"gs://b/x"}]}"#,
+            r#"{"messages":[{"content":[{"type":"tool_use","input":{"url":"gs://b/x"}}]}]}"#,
+            r#"{"contents":[{"parts":[{"functionCall":{"args":{"url":"gs://b/x"}}}]}]}"#,
+            r#"{"contents":[{"parts":[{"functionResponse":{"response":{"uri":"gs://b/x"}}}]}]}"#,
+            r#"{"image_url":{"url":"https://storage.googleapis.com/public/x.png"}}"#,
+        ] {
+            assert!(seen(body).is_empty(), "{body}");
+        }
+        // What tools of Google's would read of the operator's.
+        for tool in [
+            r#"{"retrieval":{"vertexAiSearch":{"datastore":"projects/p/d"}}}"#,
+            r#"{"retrieval":{"vertex_rag_store":{"rag_corpora":["c"]}}}"#,
+            r#"{"retrieval":{"externalApi":{"apiAuth":{"apiKeyConfig":{"apiKeySecretVersion":"projects/p/secrets/s"}}}}}"#,
+        ] {
+            assert_eq!(seen(&format!(r#"{{"tools":[{tool}]}}"#)), [OF_EVERYBODY], "{tool}");
+        }
         // Other parsers stumble over these, and would see nothing; providers do not.
         for beside in [r#""\ud800""#, "1e400", "-2.5e310", &("[".repeat(200) + &"]".repeat(200))] {
             assert_eq!(seen(&format!(r#"{{"file_id":"file-1","beside":{beside}}}"#)), ["file-1"], "{beside}");

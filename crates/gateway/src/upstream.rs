@@ -4,6 +4,7 @@
 mod authorize;
 mod credential;
 mod grant;
+mod trial;
 
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use http_body_util::BodyExt;
 use llm::Framing;
 use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 
+pub(crate) use self::authorize::signer;
 pub use self::credential::{Credential, CredentialError};
+pub use self::trial::{Trial, Tried, Trouble, try_credentials};
 pub(crate) use net::sigv4::Signer;
 
 use self::authorize::Scheme;
@@ -415,6 +418,7 @@ pub(crate) async fn ask(
     });
     let mut request = request(method, path, headers, content.body);
     // Paid for before it is recorded, and recorded before a key is opened.
+    leg.with_key(provider.keys.told_apart(&pass));
     leg.put_in(reservation).await?;
     let recorded = leg.recorded(&provider.label).await?;
     authorize::set_fields(recorded, provider, request.headers_mut())?;
@@ -423,13 +427,13 @@ pub(crate) async fn ask(
         let request = request.map(OutBody::from);
         Call { target: &provider.target, label: &provider.label, deadlines, request, upgrade }
     };
-    let sent = match &pass.key().credential {
-        Some(key) => {
+    let sent = match pass.key().credential.as_ref() {
+        key if key.is_some() || provider.grant.is_some() => {
             let scheme = Scheme::of(provider, path);
             let shown = (&scheme, key, provider.origin.as_str());
             send_shown(reservation, leg, (shown, recorded), (request, &call)).await
         }
-        None => send(reservation, leg, call(request)).await,
+        _ => send(reservation, leg, call(request)).await,
     };
     match sent {
         Ok(mut response) => {
@@ -449,7 +453,7 @@ pub(crate) async fn ask(
 async fn send_shown<'a>(
     reservation: &Reservation,
     leg: &mut Leg,
-    ((scheme, key, origin), recorded): ((&Scheme, &Credential, &str), Recorded),
+    ((scheme, key, origin), recorded): ((&Scheme, Option<&Credential>, &str), Recorded),
     (mut request, call): (Request<Bytes>, &(impl Fn(Request<Bytes>) -> Call<'a> + Sync)),
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let bare = matches!(scheme, Scheme::Token(_)).then(|| request.clone());

@@ -14,6 +14,9 @@ pub enum Reach {
     /// Also loopback and private networks, there without TLS too (`allow_private = true`). Link-local and cloud
     /// metadata addresses stay out of reach.
     Private,
+    /// The metadata server of the machine (169.254.169.254), without TLS, and nothing else: for asking it for the machine's own
+    /// identity, at an address that is the operator's to choose.
+    Metadata,
 }
 
 /// What kind of address an address is.
@@ -72,6 +75,8 @@ pub(crate) fn judge(address: IpAddr, reach: Reach, plain: bool, listed: &[IpNet]
         return Ok(());
     }
     match class {
+        Class::Metadata if reach == Reach::Metadata && plain => Ok(()),
+        _ if reach == Reach::Metadata => Err(class),
         // Without TLS nothing proves that a public address is the one meant.
         Class::Public if !plain => Ok(()),
         Class::Loopback | Class::Private if reach == Reach::Private => Ok(()),
@@ -205,6 +210,11 @@ mod tests {
         assert!(!allowed("127.0.0.1", Reach::Public, false));
         for near in ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "fd12::1", "100.64.0.1"] {
             assert!(allowed(near, Reach::Private, true), "{near}");
+        }
+        assert!(allowed("169.254.169.254", Reach::Metadata, true));
+        assert!(!allowed("169.254.169.254", Reach::Metadata, false), "it has no certificate");
+        for never in ["8.8.8.8", "127.0.0.1", "10.0.0.1", "169.254.1.1"] {
+            assert!(!allowed(never, Reach::Metadata, true) && !allowed(never, Reach::Metadata, false), "{never}");
         }
         for never in ["169.254.169.254", "169.254.1.1", "0.0.0.0", "::ffff:127.0.0.1", "224.0.0.1", "fd00:ec2::254"] {
             assert!(!allowed(never, Reach::Private, false), "{never}");

@@ -125,6 +125,56 @@ pub async fn post_form(
         .map_err(|_| FetchError::Timeout)?
 }
 
+/// Something small that is asked of a place the operator named, with header fields of its own.
+#[derive(Debug, Default)]
+pub struct Question {
+    /// The header fields; `Accept` and `User-Agent` are there already.
+    pub headers: HeaderMap,
+    /// What is posted: JSON. Absent: GET.
+    pub json: Option<Secret<String>>,
+}
+
+/// What a [`Question`] was answered with.
+#[derive(Debug)]
+pub struct Replied {
+    /// The status, whatever it is.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, of whatever type.
+    pub body: Secret<Vec<u8>>,
+}
+
+/// Ask `url`, under the same rules as [`fetch_json`] but for the answer's type and status, which are the caller's to look at; never
+/// repeated.
+pub async fn query(
+    egress: &Egress,
+    url: &Url,
+    reach: Reach,
+    question: Question,
+    limits: FetchLimits,
+) -> Result<Replied, FetchError> {
+    let target = Target::new(url, reach)?;
+    let asked = async {
+        let body =
+            question.json.as_ref().map_or_else(OutBody::empty, |json| OutBody::from(json.expose().as_bytes().to_vec()));
+        let mut request = request_for(url, body)?;
+        request.headers_mut().extend(question.headers);
+        if question.json.is_some() {
+            *request.method_mut() = Method::POST;
+            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let response = egress.send(&target, request, &patient()).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            return Err(FetchError::Type);
+        }
+        let body = Secret::new(read_any(response, limits.bytes).await?);
+        Ok(Replied { status, headers, body })
+    };
+    tokio::time::timeout(limits.time, asked).await.map_err(|_| FetchError::Timeout)?
+}
+
 async fn get(egress: &Egress, target: &Target, url: &Url, limits: FetchLimits) -> Result<Fetched, FetchError> {
     let request = request_for(url, OutBody::empty())?;
     let response = egress.send(target, request, &patient()).await?;
@@ -182,6 +232,11 @@ async fn read(response: Response<UpstreamBody>, most: usize) -> Result<Vec<u8>, 
     if !is_json(response.headers()) {
         return Err(FetchError::Type);
     }
+    read_any(response, most).await
+}
+
+/// The body, of at most `most` bytes.
+async fn read_any(response: Response<UpstreamBody>, most: usize) -> Result<Vec<u8>, FetchError> {
     let mut body = response.into_body();
     let mut document = LimitedBuffer::new(most);
     while let Some(frame) = body.frame().await {

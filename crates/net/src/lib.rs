@@ -24,7 +24,7 @@ pub use address::{Class, Reach, classify};
 pub use body::{BodyError, BodyWatch, BoxError, IdleBody, OutBody, UpstreamBody};
 pub use egress::{Deadlines, Egress, EgressConfig};
 pub use error::EgressError;
-pub use fetch::{FetchError, FetchLimits, Fetched, FormPost, Posted, fetch_json, post_form};
+pub use fetch::{FetchError, FetchLimits, Fetched, FormPost, Posted, Question, Replied, fetch_json, post_form, query};
 pub use online::{ASK_TIME, AskError, ask};
 pub use resolve::{BoxFuture, FixedResolver, Resolver, SystemResolver};
 pub use target::{Target, TargetError};

@@ -65,7 +65,7 @@ impl Target {
     pub fn new(url: &Url, reach: Reach) -> Result<Self, TargetError> {
         let (scheme, plain) = match url.scheme() {
             "https" => (Scheme::HTTPS, false),
-            "http" if reach == Reach::Private => (Scheme::HTTP, true),
+            "http" if matches!(reach, Reach::Private | Reach::Metadata) => (Scheme::HTTP, true),
             "http" => return Err(TargetError::Plain),
             _ => return Err(TargetError::Scheme),
         };
@@ -95,7 +95,11 @@ impl Target {
         };
         let host_header = HeaderValue::from_str(&authority).map_err(|_| TargetError::Host)?;
         let authority = Authority::try_from(authority).map_err(|_| TargetError::Host)?;
-        let near = if reach == Reach::Private { "near" } else { "far" };
+        let near = match reach {
+            Reach::Private => "near",
+            Reach::Public => "far",
+            Reach::Metadata => "metadata",
+        };
         let key = format!("{scheme}://{host}:{port} {near}");
         Ok(Self(Arc::new(Inner { key, scheme, authority, host, literal, port, host_header, server_name, reach })))
     }

@@ -67,7 +67,7 @@ pub use ledger::{
     Window,
 };
 pub use meta::Meta;
-pub use objects::{Owner, StoredObjects};
+pub use objects::{Owner, StoredObject, StoredObjects};
 pub use once::{OneTime, UsedOnce};
 pub use records::{RecordFilter, Records, RequestRecord};
 pub use refresh::{Family, Holder, NewFamily, Refresh, RefreshState, Rotate, Rotation};

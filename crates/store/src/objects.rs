@@ -17,30 +17,48 @@ pub struct Owner {
     pub client: Option<String>,
 }
 
+/// What is known of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredObject {
+    /// The caller that made it.
+    pub owner: Owner,
+    /// The name of the provider's key it was made with, where the provider has several.
+    pub key: Option<String>,
+}
+
+impl From<Owner> for StoredObject {
+    /// Made with the provider's only key.
+    fn from(owner: Owner) -> Self {
+        Self { owner, key: None }
+    }
+}
+
 /// Who made what a provider stores.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredObjects<'a>(pub(crate) &'a Store);
 
 impl StoredObjects<'_> {
-    /// Note that `owner` made the object (an id, or a path). [`StoreError::Conflict`] if another caller did.
-    pub async fn claim(self, provider: &Name, object: &str, owner: &Owner) -> Result<(), StoreError> {
+    /// Note that this caller made the object (an id, or a path). [`StoreError::Conflict`] if another caller did.
+    pub async fn claim(self, provider: &Name, object: &str, made: &StoredObject) -> Result<(), StoreError> {
+        let owner = &made.owner;
         at_most("object id", object.len(), 512)?;
         at_most("subject", owner.subject.len(), 1024)?;
         let insert = self
             .0
             .sql(
-                "INSERT INTO stored_objects (tenant, provider, object, issuer, subject, client, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+                "INSERT INTO stored_objects (tenant, provider, object, issuer, subject, client, provider_key, created_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
             )
             .bind(provider)
             .bind(object)
             .bind(&*owner.issuer)
             .bind(&*owner.subject)
             .bind(owner.client.as_deref())
+            .bind(made.key.as_deref())
             .bind(self.0.now());
         let select = self
             .0
-            .sql("SELECT issuer, subject, client FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
+            .sql("SELECT issuer, subject, client, provider_key FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
             .bind(provider)
             .bind(object);
         let owner = owner.clone();
@@ -51,17 +69,21 @@ impl StoredObjects<'_> {
                         return Ok(());
                     }
                     let found = first(tx.fetch(select).await?).map(read).transpose()?;
-                    if found == Some(owner) { Ok(()) } else { Err(StoreError::Conflict("object")) }
+                    if found.is_some_and(|found| found.owner == owner) {
+                        Ok(())
+                    } else {
+                        Err(StoreError::Conflict("object"))
+                    }
                 })
             })
             .await
     }
 
-    /// Who made the object; nobody, if it was not made through here.
-    pub async fn owner(self, provider: &Name, object: &str) -> Result<Option<Owner>, StoreError> {
+    /// Who made the object, and with which key; nobody, if it was not made through here.
+    pub async fn made(self, provider: &Name, object: &str) -> Result<Option<StoredObject>, StoreError> {
         let select = self
             .0
-            .sql("SELECT issuer, subject, client FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
+            .sql("SELECT issuer, subject, client, provider_key FROM stored_objects WHERE tenant = $1 AND provider = $2 AND object = $3")
             .bind(provider)
             .bind(object);
         Ok(self.0.read(select, read).await?.pop())
@@ -92,6 +114,7 @@ impl StoredObjects<'_> {
     }
 }
 
-fn read(mut row: Row) -> Result<Owner, StoreError> {
-    Ok(Owner { issuer: row.take()?, subject: row.take()?, client: row.take()? })
+fn read(mut row: Row) -> Result<StoredObject, StoreError> {
+    let owner = Owner { issuer: row.take()?, subject: row.take()?, client: row.take()? };
+    Ok(StoredObject { owner, key: row.take()? })
 }

@@ -2,6 +2,7 @@
 //! call that costs money.
 
 mod budgets;
+mod clouds;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -117,6 +118,7 @@ async fn look(config: &Config, findings: &mut Findings) {
             keys_of_issuers(config, &egress, findings).await;
             signin(config, &egress, findings).await;
             providers(config, &egress, findings).await;
+            clouds::look(config, &egress, findings).await;
         }
         Err(error) => findings.add("way out", Verdict::Failure, error.to_string(), None),
     }

@@ -8,7 +8,7 @@ mod turns;
 
 use std::sync::Arc;
 
-use base::{Name, Problem};
+use base::Problem;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use llm::{Dialect, RequestError};
@@ -24,6 +24,7 @@ use super::within::Makes;
 use crate::Reservation;
 use crate::admit::Admitted;
 use crate::budget::{Load, Place, Quote};
+use crate::objects::Holder;
 use crate::problem::Refusal;
 use crate::relay::Answer;
 use crate::route::{Facts, Plan};
@@ -66,7 +67,7 @@ pub(crate) trait Exchange: Sync {
     }
 
     /// The providers that hold all that the request names, if it names anything stored: nobody else can answer it.
-    fn holders(&self) -> Option<&[Name]> {
+    fn holders(&self) -> Option<&[Holder]> {
         None
     }
 
@@ -236,6 +237,14 @@ pub(super) fn quotes<'a, E: Exchange>(
     }
 }
 
+/// Which of these a target is.
+fn holder<'h>(holders: &'h [Holder], target: &ModelTarget) -> Option<&'h Holder> {
+    match target {
+        ModelTarget::Remote(provider, _) => holders.iter().find(|holder| holder.provider == provider.name),
+        ModelTarget::Echo => None,
+    }
+}
+
 /// Try until one answers, of what has been reserved.
 pub(super) async fn reserved<E: Exchange>(
     exchange: &E,
@@ -247,7 +256,7 @@ pub(super) async fn reserved<E: Exchange>(
     let end = Instant::now() + plan.total();
     let (mut order, choice) = plan.order(&exchange.facts(), receipt.caller(), shared.rng.as_ref());
     if let Some(holders) = exchange.holders() {
-        let holds = |target: &ModelTarget| matches!(target, ModelTarget::Remote(provider, _) if holders.contains(&provider.name));
+        let holds = |target: &ModelTarget| holder(holders, target).is_some();
         order.retain(|index| plan.targets().get(*index).is_some_and(holds));
     }
     if order.is_empty() {
@@ -255,6 +264,9 @@ pub(super) async fn reserved<E: Exchange>(
         return Err(Problem::client(StatusCode::BAD_REQUEST, "no_target_matches", message).param("model").into());
     }
     let mut turns = Turns::new(plan, order, exchange.streams(), choice);
+    if let Some(holders) = exchange.holders() {
+        turns.bind(|target| holder(holders, target)?.key.clone());
+    }
     let calls = Calls { exchange, plan, reservation, end };
     let mut failed: Option<Failed> = None;
     let mut trail = Trail::default();

@@ -1,6 +1,5 @@
 //! `/v1/messages/count_tokens`, `/v1/responses/input_tokens` and Google's `:countTokens`: how large a request is. Nothing is generated and nothing is charged.
 
-use base::Name;
 use bytes::Bytes;
 use http::Response;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -17,6 +16,7 @@ use super::{Answered, Asked, native, request_problem};
 use crate::Reservation;
 use crate::authorize;
 use crate::budget::Load;
+use crate::objects::Holder;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
 use crate::route;
@@ -73,7 +73,7 @@ struct Counting<'a> {
     head: &'a HeaderMap,
     body: &'a Bytes,
     seen: &'a Seen,
-    holders: Option<&'a [Name]>,
+    holders: Option<&'a [Holder]>,
     limit: usize,
 }
 
@@ -93,7 +93,7 @@ impl Exchange for Counting<'_> {
         self.head
     }
 
-    fn holders(&self) -> Option<&[Name]> {
+    fn holders(&self) -> Option<&[Holder]> {
         self.holders
     }
 

@@ -6,7 +6,7 @@ mod pipe;
 
 use std::collections::VecDeque;
 
-use base::{Name, Problem};
+use base::Problem;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -23,7 +23,7 @@ use crate::Reservation;
 use crate::authorize;
 use crate::budget::{Load, Tokens};
 use crate::edge;
-use crate::objects;
+use crate::objects::{self, Holder};
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Opaque, Watched};
 use crate::route;
@@ -204,7 +204,7 @@ struct DirectCall<'a> {
     sent: &'a Bytes,
     body: Body,
     /// The providers that hold all that the request names, if it names anything stored.
-    holders: Option<Vec<Name>>,
+    holders: Option<Vec<Holder>>,
     limit: usize,
 }
 
@@ -278,7 +278,7 @@ impl Exchange for DirectCall<'_> {
         self.head
     }
 
-    fn holders(&self) -> Option<&[Name]> {
+    fn holders(&self) -> Option<&[Holder]> {
         self.holders.as_deref()
     }
 

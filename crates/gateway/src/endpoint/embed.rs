@@ -1,8 +1,8 @@
 //! `/v1/embeddings`, and Google's `:embedContent` and `:batchEmbedContents`: the same form passes through byte for byte, another
 //! is translated.
 
-use base::Name;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use llm::embeddings::{Client, Embed, Named, Surface, is_voyages, named};
@@ -11,6 +11,7 @@ use llm::{Dialect, Limits, RequestError, Usage};
 use net::UpstreamBody;
 use policy::{Ask, Target};
 
+use super::attempts::mirror::{Copied, MOST_HELD};
 use super::attempts::{self, Exchange, Failed, Prepared};
 use super::cached::{self, Looked};
 use super::within::Makes;
@@ -18,14 +19,16 @@ use super::{Answered, Asked, inference, native, request_problem};
 use crate::Reservation;
 use crate::authorize;
 use crate::budget::{Load, Tokens};
+use crate::objects::Holder;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content};
-use crate::route;
+use crate::route::{self, Facts};
 use crate::settle::{Leg, Outcome, Receipt};
 use crate::snapshot::Provider;
 use crate::upstream::{self, UpstreamError};
 
 /// What was seen of a request before anybody decided on it.
+#[derive(Clone)]
 pub(super) enum Seen {
     OpenAi(Box<Peek>),
     Gemini(Named),
@@ -81,7 +84,7 @@ pub(super) struct Embedding<'a> {
     pub(super) body: &'a Bytes,
     pub(super) seen: &'a Seen,
     pub(super) model: &'a str,
-    pub(super) holders: Option<&'a [Name]>,
+    pub(super) holders: Option<&'a [Holder]>,
     pub(super) limits: Limits,
     pub(super) limit: usize,
 }
@@ -108,12 +111,29 @@ impl Exchange for Embedding<'_> {
         self.head
     }
 
-    fn holders(&self) -> Option<&[Name]> {
+    fn holders(&self) -> Option<&[Holder]> {
         self.holders
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts { tools: Some(false), ..Facts::new(self.head, self.body) }
     }
 
     fn repeatable(&self) -> bool {
         true
+    }
+
+    fn copied(&self) -> Option<Copied> {
+        let (head, body, seen, model) =
+            (self.head.clone(), self.body.clone(), self.seen.clone(), self.model.to_owned());
+        let (client, limits, limit) = (self.client, self.limits, self.limit.min(MOST_HELD));
+        Some(Box::new(move |mirror| {
+            async move {
+                let (head, body, seen, model) = (&head, &body, &seen, &*model);
+                mirror.made(&Embedding { client, head, body, seen, model, holders: None, limits, limit }).await;
+            }
+            .boxed()
+        }))
     }
 
     fn load(&self) -> Load {

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use base::Name;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::Response;
@@ -22,6 +21,7 @@ use super::{Answered, Asked, gemini, native, request_problem};
 use crate::Reservation;
 use crate::authorize;
 use crate::budget::{Load, Tokens};
+use crate::objects::Holder;
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Watched};
 use crate::route::{self, Facts};
@@ -99,7 +99,7 @@ struct Inference<'a> {
     body: &'a Bytes,
     seen: &'a Peek,
     /// The providers that hold all that the request names, if it names anything stored.
-    holders: Option<&'a [Name]>,
+    holders: Option<&'a [Holder]>,
     /// Whether what a target cannot express may be left out.
     drops: bool,
     limit: usize,
@@ -170,7 +170,7 @@ impl Exchange for Inference<'_> {
         self.head
     }
 
-    fn holders(&self) -> Option<&[Name]> {
+    fn holders(&self) -> Option<&[Holder]> {
         self.holders
     }
 

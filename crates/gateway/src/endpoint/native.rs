@@ -8,7 +8,7 @@ mod upload;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use base::{Money, Name, Problem};
+use base::{Money, Problem};
 use bytes::Bytes;
 use config::ProviderDialect;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -17,6 +17,7 @@ use llm::passthrough::{CapName, Edits, Models, Peek, StreamTap, is_familiar, mod
 use llm::{Dialect, Framing};
 use net::UpstreamBody;
 use policy::{Ask, Target, Tools};
+use store::StoredObject;
 
 pub(crate) use self::upload::{is_upload, sealed_credential};
 
@@ -27,7 +28,7 @@ use crate::authorize;
 use crate::budget::{Place, Quote};
 use crate::edge;
 use crate::metrics::Label;
-use crate::objects::{self, Resource};
+use crate::objects::{self, Holder, Resource};
 use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Opaque, Pipe, Watched};
 use crate::route::Plan;
@@ -106,9 +107,9 @@ pub(crate) async fn stored(asked: Asked<'_>, rest: &str, receipt: &mut Receipt) 
     let Resource::Object(id) = objects::resource(rest) else { return Err(objects::not_found().into()) };
     let providers: Vec<&Arc<Provider>> =
         asked.snapshot.providers().filter(|provider| provider.has_responses()).collect();
-    let names: Vec<&Name> = providers.iter().map(|provider| &provider.name).collect();
-    let held = objects::holders(receipt.shared().objects.as_ref(), &names, id, receipt.caller()).await?;
-    let holder = providers.iter().find(|provider| held.contains(&provider.name));
+    let all: Vec<&Provider> = providers.iter().map(AsRef::as_ref).collect();
+    let held = objects::holders(receipt.shared().objects.as_ref(), &all, id, receipt.caller()).await?;
+    let holder = providers.iter().find(|provider| held.iter().any(|holder| holder.provider == provider.name));
     let provider = holder.ok_or_else(objects::not_found)?;
     let method = asked.head.method.as_str();
     let target = Target::Own { name: provider.name.as_str(), method, path: rest };
@@ -141,21 +142,22 @@ async fn pass_on(
         seen,
         limit: asked.snapshot.limits.response_body,
     };
-    native.check_path(receipt).await?;
+    let mut held = native.check_path(receipt).await?;
     if !upload::is_media(asked, provider, rest) {
-        check(&[&provider.name], &asked.body, receipt).await?;
+        held.extend(check(&[provider], &asked.body, receipt).await?.unwrap_or_default());
     }
+    let key = held.into_iter().find_map(|holder| holder.key);
     let most = reservation.max_output_tokens(provider.name.as_str(), &named);
     let (body, stripped) = native.body(&asked.body, most);
-    let path = match upload::continued(asked, (provider, rest), receipt)? {
-        Some(path) => path,
-        None => provider.native_path(rest, query).ok_or_else(bad_path)?,
+    let (path, key) = match upload::continued(asked, (provider, rest), receipt)? {
+        Some((path, begun_with)) => (path, begun_with.or(key)),
+        None => (provider.native_path(rest, query).ok_or_else(bad_path)?, key),
     };
     let kind = asked.head.headers.get(header::CONTENT_TYPE).cloned().filter(|_| !body.is_empty());
     let accept = asked.head.headers.get(header::ACCEPT).cloned().unwrap_or(HeaderValue::from_static("*/*"));
     let asking = Asking {
         provider,
-        pass: provider.pass(&named, &*receipt.shared().rng)?,
+        pass: provider.pass(&named, key.as_deref(), &*receipt.shared().rng)?,
         judged: false,
         deadlines: provider.deadlines,
         method: method.clone(),
@@ -165,11 +167,12 @@ async fn pass_on(
     };
     let mut leg = receipt.leg();
     let asked_of = upstream::ask(&reservation, &mut leg, asking).await;
+    let maker = leg.maker();
     receipt.takes(leg);
     let response = asked_of.map_err(|error| error.problem())?;
     upstream::check_head(&response).map_err(|error| error.problem())?;
-    let told = upload::told(asked, (provider, rest), response.headers(), receipt)?;
-    let mut answer = native.finish(response, stripped, &asked.body, receipt).await?;
+    let told = upload::told(asked, (provider, rest), response.headers(), &maker)?;
+    let mut answer = native.finish(response, (stripped, &maker), &asked.body, receipt).await?;
     answer.headers.extend(told);
     if let Content::Whole(body, _) = &answer.content
         && !answer.status.is_success()
@@ -303,25 +306,25 @@ pub(crate) async fn check_references(
     plan: &Plan,
     body: &[u8],
     receipt: &Receipt,
-) -> Result<Option<Vec<Name>>, Refusal> {
-    let names: Vec<&Name> = plan
+) -> Result<Option<Vec<Holder>>, Refusal> {
+    let providers: Vec<&Provider> = plan
         .targets()
         .iter()
         .filter_map(|target| match target {
             ModelTarget::Echo => None,
-            ModelTarget::Remote(provider, _) => Some(&provider.name),
+            ModelTarget::Remote(provider, _) => Some(provider.as_ref()),
         })
         .collect();
-    if names.is_empty() { Ok(None) } else { check(&names, body, receipt).await }
+    if providers.is_empty() { Ok(None) } else { check(&providers, body, receipt).await }
 }
 
-async fn check(providers: &[&Name], body: &[u8], receipt: &Receipt) -> Result<Option<Vec<Name>>, Refusal> {
-    let mut holders: Option<Vec<Name>> = None;
+async fn check(providers: &[&Provider], body: &[u8], receipt: &Receipt) -> Result<Option<Vec<Holder>>, Refusal> {
+    let mut holders: Option<Vec<Holder>> = None;
     for object in objects::references(body) {
         let objects = receipt.shared().objects.as_ref();
         let held = objects::holders(objects, providers, &object, receipt.caller()).await?;
         let all = match holders.take() {
-            Some(before) => before.into_iter().filter(|provider| held.contains(provider)).collect(),
+            Some(before) => objects::both(before, &held),
             None => held,
         };
         if all.is_empty() {
@@ -333,16 +336,12 @@ async fn check(providers: &[&Name], body: &[u8], receipt: &Receipt) -> Result<Op
 }
 
 impl Native<'_> {
-    /// Refuse a path that leads to what somebody else stored.
-    async fn check_path(&self, receipt: &Receipt) -> Result<(), Refusal> {
+    /// Refuse a path that leads to what somebody else stored; else with which key that is found.
+    async fn check_path(&self, receipt: &Receipt) -> Result<Vec<Holder>, Refusal> {
+        let Resource::Object(id) = self.resource else { return Ok(Vec::new()) };
         let objects = receipt.shared().objects.as_ref();
-        let provider = [&self.provider.name];
-        if let Resource::Object(id) = self.resource
-            && !objects::is_owned(objects, &provider, id, receipt.caller()).await?
-        {
-            return Err(objects::not_found().into());
-        }
-        Ok(())
+        let held = objects::holders(objects, &[self.provider], id, receipt.caller()).await?;
+        if held.is_empty() { Err(objects::not_found().into()) } else { Ok(held) }
     }
 
     /// The body as it is sent on, and whether a usage chunk nobody asked for has to be taken out of the answer.
@@ -381,7 +380,7 @@ impl Native<'_> {
     async fn finish(
         &self,
         response: Response<UpstreamBody>,
-        strip: bool,
+        (strip, maker): (bool, &StoredObject),
         sent: &[u8],
         receipt: &mut Receipt,
     ) -> Result<Answer, Refusal> {
@@ -425,12 +424,12 @@ impl Native<'_> {
                 _ => Box::new(Opaque::new(true)),
             };
             let (first, body) = if makes {
-                created::claim_streamed(body, (self.provider, self.below), receipt).await?
+                created::claim_streamed(body, (self.provider, self.below), (maker, receipt)).await?
             } else {
                 (ready, body)
             };
             let answer = Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) };
-            return self.told(answer, tells, receipt).await;
+            return self.told(answer, tells, (maker, receipt)).await;
         }
         if status.is_success()
             && self.method == Method::DELETE
@@ -445,7 +444,7 @@ impl Native<'_> {
         }
         let mut bytes = upstream::read(ready.pop_front(), body, self.limit).await.map_err(|error| error.problem())?;
         if makes {
-            created::claim(&bytes, (self.provider, self.below), receipt).await?;
+            created::claim(&bytes, (self.provider, self.below), (maker, receipt)).await?;
         }
         if lists {
             bytes = created::filter(&bytes, (self.provider, self.below), receipt).await?;
@@ -462,7 +461,7 @@ impl Native<'_> {
             within::count_late(&bytes, self.provider, receipt).await?;
         }
         let answer = Answer { status, headers, content: Content::Whole(bytes, outcome) };
-        self.told(answer, tells, receipt).await
+        self.told(answer, tells, (maker, receipt)).await
     }
 
     /// Whether what is asked about is a response that was made before.
@@ -470,11 +469,16 @@ impl Native<'_> {
         self.seen.is_none() && self.below.starts_with("/responses/") && matches!(self.resource, Resource::Object(_))
     }
 
-    async fn told(&self, answer: Answer, tells: Option<Makes>, receipt: &Receipt) -> Result<Answer, Refusal> {
-        match tells {
-            Some(makes) => Ok(within::claimed(answer, makes, self.provider, &receipt.leg()).await?),
-            None => Ok(answer),
-        }
+    async fn told(
+        &self,
+        answer: Answer,
+        tells: Option<Makes>,
+        (maker, receipt): (&StoredObject, &Receipt),
+    ) -> Result<Answer, Refusal> {
+        let Some(makes) = tells else { return Ok(answer) };
+        let mut leg = receipt.leg();
+        leg.with_key(maker.key.as_deref().map(Arc::from));
+        Ok(within::claimed(answer, makes, self.provider, &leg).await?)
     }
 }
 

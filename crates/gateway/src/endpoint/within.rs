@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use llm::passthrough::{Peek, Said, peek_response};
 use llm::{Dialect, SseDecoder, SseEvent, Usage};
 use serde_json::Value;
-use store::Owner;
+use store::StoredObject;
 
 use crate::Shared;
 use crate::objects;
@@ -70,11 +70,7 @@ pub(super) fn may_make_below(dialect: ProviderDialect, below: &str, seen: Option
 /// Note whose is what an answer speaks of, before the caller learns of it: of a whole answer now, of a stream as it
 /// goes by.
 pub(super) async fn claimed(answer: Answer, makes: Makes, provider: &Provider, leg: &Leg) -> Result<Answer, Problem> {
-    let claims = Claims {
-        shared: Arc::clone(leg.shared()),
-        provider: provider.name.clone(),
-        owner: objects::owner_of(leg.caller()),
-    };
+    let claims = Claims { shared: Arc::clone(leg.shared()), provider: provider.name.clone(), maker: leg.maker() };
     let Answer { status, headers, content } = answer;
     let content = match content {
         Content::Whole(bytes, outcome) => {
@@ -118,13 +114,13 @@ fn uncounted(id: &str) -> String {
 struct Claims {
     shared: Arc<Shared>,
     provider: Name,
-    owner: Owner,
+    maker: StoredObject,
 }
 
 impl Claims {
     async fn note(&self, ids: Vec<String>) -> Result<(), Problem> {
         for id in ids {
-            let claimed = self.shared.objects.claim(&self.provider, &id, &self.owner).await;
+            let claimed = self.shared.objects.claim(&self.provider, &id, &self.maker).await;
             claimed.map_err(|error| objects::unavailable(&error))?;
         }
         Ok(())

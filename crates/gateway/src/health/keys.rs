@@ -69,6 +69,11 @@ impl Keys {
         &self.care
     }
 
+    /// The name of the one that `pass` uses, where there are others.
+    pub(crate) fn told_apart(&self, pass: &Pass) -> Option<Arc<str>> {
+        (self.keys.len() > 1).then(|| Arc::from(pass.key().name.as_str()))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.keys.iter()
     }
@@ -79,7 +84,7 @@ impl Keys {
             return Pass::admit(&self.care, only, wanted);
         }
         let mut refused: Option<Refused> = None;
-        for key in self.in_order(choice) {
+        for key in self.in_order(wanted, choice) {
             match Pass::admit(&self.care, key, wanted) {
                 Ok(pass) => return Ok(pass),
                 Err(later) => {
@@ -93,12 +98,15 @@ impl Keys {
     /// Leave to call beside another call, with the first key that may be used now; with another one than `not`.
     pub(crate) fn beside(&self, wanted: Wanted<'_>, choice: Choice<'_>, not: Option<&Key>) -> Option<Pass> {
         let other = |key: &&Arc<Key>| not.is_none_or(|not| !Arc::ptr_eq(&not.state, &key.state));
-        self.in_order(choice).into_iter().filter(other).find_map(|key| Pass::admit(&self.care, key, wanted).ok())
+        self.in_order(wanted, choice)
+            .into_iter()
+            .filter(other)
+            .find_map(|key| Pass::admit(&self.care, key, wanted).ok())
     }
 
     /// Leave for a call aside, with the first key that works.
     pub(crate) fn aside(&self, wanted: Wanted<'_>, choice: Choice<'_>) -> Option<Pass> {
-        self.in_order(choice).into_iter().find_map(|key| Pass::aside(&self.care, key, wanted))
+        self.in_order(wanted, choice).into_iter().find_map(|key| Pass::aside(&self.care, key, wanted))
     }
 
     /// Leave for one call however the provider is doing, with the key that may be used soonest; unless such a call is under
@@ -126,12 +134,16 @@ impl Keys {
             let resting = state.resting(wanted.model, now).unwrap_or(0);
             resting.max(open(state.accepted.position(now))).max(open(state.health.position(now)))
         };
-        self.in_order(choice).into_iter().min_by_key(|key| wait(key))
+        self.in_order(wanted, choice).into_iter().min_by_key(|key| wait(key))
     }
 
-    fn in_order(&self, choice: Choice<'_>) -> Vec<&Arc<Key>> {
+    fn in_order(&self, wanted: Wanted<'_>, choice: Choice<'_>) -> Vec<&Arc<Key>> {
         if let [only] = self.keys.as_slice() {
             return vec![only];
+        }
+        // One that is not there any more cannot be used: another may be of the same project.
+        if let Some(bound) = wanted.key.and_then(|name| self.keys.iter().find(|key| key.name == name)) {
+            return vec![bound];
         }
         let mut placed: Vec<(u32, f64, &Arc<Key>)> =
             self.keys.iter().map(|key| (key.priority, choice.place(&key.name, key.weight), key)).collect();
@@ -142,7 +154,7 @@ impl Keys {
 
 /// What a call is for.
 pub(crate) fn wanted<'a>(model: &'a Arc<str>, target: Option<&'a Arc<TargetState>>, streamed: bool) -> Wanted<'a> {
-    Wanted { model, target, streamed, most: None }
+    Wanted { model, target, streamed, most: None, key: None }
 }
 
 #[cfg(test)]

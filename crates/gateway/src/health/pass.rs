@@ -90,12 +90,19 @@ pub(crate) struct Wanted<'a> {
     pub(crate) streamed: bool,
     /// The most calls at once to the target.
     pub(crate) most: Option<u32>,
+    /// The name of the only key that will do.
+    pub(crate) key: Option<&'a str>,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
     /// With so many calls at once.
     pub(crate) fn bounded(self, most: Option<u32>) -> Self {
         Self { most, ..self }
+    }
+
+    /// With no other key than this, if it is still there.
+    pub(crate) fn with_key(self, key: Option<&'a str>) -> Self {
+        Self { key, ..self }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{OF_EVERYBODY, Resource};
+use super::{OF_EVERYBODY, Resource, address};
 
 /// Collections in which Google keeps what callers make, and what their long operations are called.
 const COLLECTIONS: [&str; 11] = [
@@ -68,8 +68,12 @@ pub(crate) fn lasts(below: &str) -> bool {
     below.rsplit_once(':').is_some_and(|(_, method)| LASTING.contains(&method))
 }
 
-/// The file an address names; what cannot be told is nobody's. `None`: a page anybody may read.
+/// The file an address names, or itself if it leads into a bucket; what cannot be told is nobody's. `None`: a page anybody may
+/// read.
 pub(super) fn file(uri: &str) -> Option<String> {
+    if address::is_bucket(uri) {
+        return Some(uri.to_owned());
+    }
     let lower = uri.to_ascii_lowercase();
     let page = lower.starts_with("http") && lower.contains("://") && !lower.contains("googleapis.com");
     let mut segments = uri.rsplit('/');
@@ -83,8 +87,25 @@ pub(super) fn file(uri: &str) -> Option<String> {
     (!page).then(|| OF_EVERYBODY.to_owned())
 }
 
+/// Tools that read what is the operator's, and secrets of the operator's that they would show.
+const OPERATORS: [&str; 9] = [
+    "vertexAiSearch",
+    "vertex_ai_search",
+    "vertexRagStore",
+    "vertex_rag_store",
+    "externalApi",
+    "external_api",
+    "apiKeySecret",
+    "apiKeySecretVersion",
+    "api_key_secret_version",
+];
+
 /// What of Google's the member `name` of a request names.
 pub(super) fn named(name: &str, value: &Value, found: &mut Vec<String>) {
+    if OPERATORS.contains(&name) {
+        found.extend((!value.is_null()).then(|| OF_EVERYBODY.to_owned()));
+        return;
+    }
     let texts: Vec<&str> = match value {
         Value::String(text) => vec![text.as_str()],
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
@@ -136,7 +157,7 @@ pub(crate) fn results(value: &Value) -> Vec<String> {
     let lists = ["/response/generateVideoResponse/generatedSamples", "/response/generatedSamples"];
     let videos = lists.iter().filter_map(|place| value.pointer(place)?.as_array()).flatten();
     let videos = videos.filter_map(|sample| sample.pointer("/video/uri")?.as_str());
-    files.chain(videos).filter_map(file).filter(|name| name != OF_EVERYBODY).collect()
+    files.chain(videos).filter_map(file).filter(|name| name.starts_with("files/")).collect()
 }
 
 #[cfg(test)]
@@ -179,8 +200,10 @@ mod tests {
             ("files/abc", Some("files/abc")),
             ("https://generativelanguage.googleapis.com/v1beta/fi%6ces/abc", Some("*")),
             ("https://storage.googleapis.com/bucket/files/abc", Some("*")),
-            ("gs://bucket/abc", Some("*")),
-            ("gs://bucket/files/abc", Some("*")),
+            ("gs://bucket/abc", Some("gs://bucket/abc")),
+            ("gs://bucket/files/abc", Some("gs://bucket/files/abc")),
+            ("GS://bucket/files/abc", Some("GS://bucket/files/abc")),
+            (" gs://bucket/files/abc", Some("*")),
             ("https://www.youtube.com/watch?v=abc", None),
             ("https://example.com/files/abc.pdf", None),
         ] {
@@ -199,6 +222,7 @@ mod tests {
         let told = json!({"response": {"responsesFile": "files/batch-1", "inlinedResponses": {"inlinedResponses": [{"response":
             {"candidates": [{"content": {"parts": [{"text": "files/victim"}]}}], "responsesFile": "files/victim"}}]}}});
         assert_eq!(results(&told), ["files/batch-1"]);
+        assert_eq!(results(&json!({"response": {"responsesFile": "gs://bucket/files/x"}})), [""; 0]);
         let video = json!({"response": {"generateVideoResponse": {"generatedSamples": [
             {"video": {"uri": "https://generativelanguage.googleapis.com/v1beta/files/v:download?alt=media"}}]}}});
         assert_eq!(results(&video), ["files/v"]);

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use base::RequestId;
 use llm::Usage;
+use store::StoredObject;
 
 use super::Receipt;
 use crate::authenticate::Caller;
 use crate::budget::{BudgetError, Spent, Stake};
 use crate::metrics::Label;
+use crate::objects::owner_of;
 use crate::recorded::{Entry, Recorded};
 use crate::upstream::UpstreamError;
 use crate::{Reservation, Shared};
@@ -30,6 +32,8 @@ pub(crate) struct Leg {
     target: usize,
     /// What is held for the call.
     pub(super) stake: Option<Stake>,
+    /// The name of the provider's key that was used, where it has several.
+    key: Option<Arc<str>>,
 }
 
 impl Leg {
@@ -47,7 +51,18 @@ impl Leg {
             aside: false,
             target: 0,
             stake: None,
+            key: None,
         }
+    }
+
+    /// The provider is called with the key of this name.
+    pub(crate) fn with_key(&mut self, key: Option<Arc<str>>) {
+        self.key = key;
+    }
+
+    /// The caller as whoever made what the provider stores.
+    pub(crate) fn maker(&self) -> StoredObject {
+        StoredObject { owner: owner_of(&self.caller), key: self.key.as_deref().map(str::to_owned) }
     }
 
     /// Of a copy for this of the targets that is nobody's: it is counted apart.
@@ -62,10 +77,6 @@ impl Leg {
 
     pub(crate) fn id(&self) -> RequestId {
         self.id
-    }
-
-    pub(crate) fn caller(&self) -> &Caller {
-        &self.caller
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

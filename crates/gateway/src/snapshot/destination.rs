@@ -17,7 +17,7 @@ use crate::cache;
 use crate::endpoint::gemini;
 use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
 use crate::metrics::Label;
-use crate::upstream::{Credential, CredentialError, Grant, Signer, UpstreamError};
+use crate::upstream::{Credential, CredentialError, Grant, Signer, UpstreamError, signer};
 
 /// What of a model's name is written as it is in a path.
 pub(super) const NAME: &percent_encoding::AsciiSet =
@@ -49,6 +49,8 @@ pub(crate) struct Provider {
     /// How access tokens are come by, where it takes them instead of its key.
     pub(crate) grant: Option<Arc<Grant>>,
     pub(super) cloud: Option<Cloud>,
+    /// What of the operator's storage callers may name.
+    pub(crate) buckets: Vec<config::Bucket>,
     /// Whether it has the Responses API, and whether other dialects are asked there.
     responses: (bool, bool),
     /// Whether other dialects are asked on Ollama's own API.
@@ -139,6 +141,7 @@ impl Provider {
             fields: Vec::new(),
             grant: Grant::of(provider).map(Arc::new),
             cloud: Cloud::of(provider, &path),
+            buckets: provider.buckets.clone(),
             responses: (provider.has_responses(), provider.prefers_responses()),
             native: provider.prefers_native(),
             base: path,
@@ -197,9 +200,10 @@ impl Provider {
     }
 
     /// Leave for a call that only this provider can answer, with the key that suits best.
-    pub(crate) fn pass(&self, model: &str, rng: &dyn Rng) -> Result<Pass, Problem> {
+    pub(crate) fn pass(&self, model: &str, key: Option<&str>, rng: &dyn Rng) -> Result<Pass, Problem> {
         let model = Arc::from(model);
-        let pass = self.keys.regardless(wanted(&model, None, false), Choice { sticky: None, rng });
+        let wanted = wanted(&model, None, false).with_key(key);
+        let pass = self.keys.regardless(wanted, Choice { sticky: None, rng });
         pass.ok_or_else(|| UpstreamError::Egress(EgressError::Busy).problem())
     }
 
@@ -526,13 +530,6 @@ impl Upstream {
         let whole = if rest.is_empty() && self.base.is_empty() { "/" } else { rest };
         join(&self.base, whole, query)
     }
-}
-
-/// Who signs requests to `origin`: the service in a signature is that of the endpoint.
-fn signer(provider: &config::Provider, origin: &str) -> Option<Signer> {
-    let (id, region) = (provider.access_key_id.as_ref()?, provider.region.as_ref()?);
-    let service = if origin.starts_with("https://bedrock-mantle.") { "bedrock-mantle" } else { "bedrock" };
-    Some(Signer { access_key_id: id.to_string(), region: region.to_string(), service: service.to_owned() })
 }
 
 fn join(base: &str, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {

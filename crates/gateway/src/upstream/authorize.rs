@@ -57,6 +57,13 @@ impl Scheme {
     }
 }
 
+/// Who signs requests of `provider` to `origin`, if they are signed: the service in a signature is that of the endpoint.
+pub(crate) fn signer(provider: &config::Provider, origin: &str) -> Option<Signer> {
+    let (id, region) = (provider.access_key_id.as_ref()?, provider.region.as_ref()?);
+    let service = if origin.starts_with("https://bedrock-mantle.") { "bedrock-mantle" } else { "bedrock" };
+    Some(Signer { access_key_id: id.to_string(), region: region.to_string(), service: service.to_owned() })
+}
+
 /// Set the fields that are configured for every request to `provider`.
 pub(crate) fn set_fields(
     _recorded: Recorded,
@@ -74,28 +81,29 @@ pub(crate) fn set_fields(
 }
 
 /// Put what `credential` proves into a request to `origin` that is otherwise as it will be sent: method, path, fields and
-/// body are final, since some schemes sign them. Nothing stands between opening the key and sending it. Returns the access
+/// body are final, since some schemes sign them. A machine's own identity needs no `credential`. Nothing stands between opening the key and sending it. Returns the access
 /// token that was used, if it was one.
 pub(crate) async fn authorize(
     (scheme, _recorded): (&Scheme, Recorded),
-    credential: &Credential,
+    credential: Option<&Credential>,
     origin: &str,
     request: &mut Request<Bytes>,
     shared: &Shared,
 ) -> Result<Option<Held>, UpstreamError> {
     let mut held = None;
+    let key = || credential.ok_or(CredentialError::Missing);
     let (name, value): (HeaderName, HeaderValue) = match scheme {
-        Scheme::Bearer => (header::AUTHORIZATION, credential.open(origin, "Bearer ")?),
-        Scheme::Field(name) => (name.clone(), credential.open(origin, "")?),
+        Scheme::Bearer => (header::AUTHORIZATION, key()?.open(origin, "Bearer ")?),
+        Scheme::Field(name) => (name.clone(), key()?.open(origin, "")?),
         Scheme::Token(grant) => match grant.show(credential, origin, shared).await? {
             Shown::Token(value, token) => {
                 held = Some(token);
                 (header::AUTHORIZATION, value)
             }
-            Shown::Key => (GOOGLE_KEY, credential.open(origin, "")?),
+            Shown::Key => (GOOGLE_KEY, key()?.open(origin, "")?),
         },
         Scheme::Signature(signer) => {
-            let secret = credential.read(origin)?;
+            let secret = key()?.read(origin)?;
             let value = signer.sign(secret.expose(), origin, request, shared.clock.now());
             (header::AUTHORIZATION, value.ok_or(CredentialError::Characters)?)
         }

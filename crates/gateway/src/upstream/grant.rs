@@ -1,18 +1,20 @@
 //! Access tokens, for providers that take one instead of a key: asked for with the key, kept until shortly before they end, and
 //! by one request at a time, however many wait.
 
+mod federated;
+mod google;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use base::Secret;
-use http::HeaderValue;
-use net::{FetchError, FetchLimits, FormPost, Reach};
-use proof::jose::AssertionKey;
+use base::{Clock, Secret};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use net::{Egress, FetchError, FetchLimits, FormPost, Question, Reach};
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
 use url::Url;
 
+use self::google::Means;
 use super::credential::{Credential, CredentialError};
 use crate::Shared;
 
@@ -20,8 +22,8 @@ use crate::Shared;
 const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// What of Azure is asked for.
 const AZURE_SCOPE: &str = "https://cognitiveservices.azure.com/.default";
-/// How long an assertion holds: the longest Google takes (developers.google.com/identity/protocols/oauth2/service-account).
-const ASSERTION: i64 = 3600;
+/// What Google's metadata server wants to be asked with, and answers with (cloud.google.com/compute/docs/metadata).
+const FLAVOUR: HeaderName = HeaderName::from_static("metadata-flavor");
 /// A token that ends within this is not used any more.
 const MARGIN: Duration = Duration::from_mins(1);
 /// How long a failure is every waiting request's answer.
@@ -45,8 +47,10 @@ pub(crate) struct Grant {
 
 #[derive(Debug)]
 enum Kind {
-    /// A service account's assertion (RFC 7523), or a user's refresh token. `told`: the endpoint is the operator's choice, whatever the key file says.
+    /// What [`google`] knows. `told`: the endpoint is the operator's choice, whatever the key file says.
     Google { told: bool },
+    /// The machine's own identity, of the metadata server: there is no key.
+    Metadata(Arc<Slot>),
     /// An application's secret (RFC 6749 section 4.4).
     Entra { client_id: String, scope: String },
 }
@@ -55,8 +59,11 @@ enum Kind {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum GrantError {
     /// The key is not one that tokens can be asked for with.
-    #[error("the key is neither a service account's JSON key nor a user's credentials")]
+    #[error("the key is neither a service account's JSON key nor a user's credentials nor an external account's")]
     Key,
+    /// The other provider's token, of workload identity federation, cannot be had.
+    #[error("workload identity federation: {0}")]
+    Source(&'static str),
     /// The key file names a token endpoint that is neither Google's nor configured.
     #[error("the key file names another token endpoint than Google's: set token_url")]
     Endpoint,
@@ -73,6 +80,7 @@ impl GrantError {
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Key => "provider_key_form",
+            Self::Source(_) => "provider_token_source",
             Self::Endpoint => "provider_token_endpoint",
             Self::Fetch(_) => "provider_token_unavailable",
             Self::Refused(_) => "provider_token_refused",
@@ -89,6 +97,34 @@ impl From<FetchError> for GrantError {
     fn from(error: FetchError) -> Self {
         Self::Fetch(error.to_string())
     }
+}
+
+/// What a token is asked for with, besides a key.
+#[derive(Clone, Copy)]
+struct With<'a> {
+    egress: &'a Egress,
+    clock: &'a dyn Clock,
+    reach: Reach,
+}
+
+/// A token, and how long it holds.
+struct Granted {
+    token: Secret<String>,
+    lifetime: Duration,
+}
+
+impl Granted {
+    /// It as it is shown.
+    fn shown(&self) -> Result<HeaderValue, GrantError> {
+        let shown = Secret::new(format!("Bearer {}", self.token.expose()));
+        let mut value = HeaderValue::from_str(shown.expose()).map_err(|_| unusable())?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+fn unusable() -> GrantError {
+    GrantError::Fetch("its answer holds no usable token".to_owned())
 }
 
 /// What is shown in the place of a key.
@@ -114,6 +150,12 @@ pub(crate) struct AccessTokens(Mutex<HashMap<[u8; 32], Arc<Slot>>>);
 #[derive(Default)]
 struct Slot(tokio::sync::Mutex<State>);
 
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Slot") // nothing of the token
+    }
+}
+
 #[derive(Default)]
 enum State {
     #[default]
@@ -138,25 +180,41 @@ impl Grant {
                 client_id: entra.client_id.as_str().to_owned(),
                 scope: entra.scope.as_ref().map_or(AZURE_SCOPE, config::FieldText::as_str).to_owned(),
             },
+            None if provider.credentials.is_some() => Kind::Metadata(Arc::default()),
             None => Kind::Google { told: provider.token_url.is_some() },
         };
-        let reach = if provider.allow_private { Reach::Private } else { Reach::Public };
+        let reach = match (&kind, &provider.token_url) {
+            (Kind::Metadata(_), None) => Reach::Metadata,
+            _ if provider.allow_private => Reach::Private,
+            _ => Reach::Public,
+        };
         Some(Self { kind, endpoint, reach })
     }
 
-    /// The token to show for `credential` in a request to `origin`.
+    /// The token to show for `credential` in a request to `origin`; with the machine's identity there is none.
     pub(crate) async fn show(
         &self,
-        credential: &Credential,
+        credential: Option<&Credential>,
         origin: &str,
         shared: &Shared,
     ) -> Result<Shown, super::UpstreamError> {
-        let key = credential.read(origin)?;
-        let text = std::str::from_utf8(key.expose()).map_err(|_| CredentialError::Characters)?;
+        let key = match (&self.kind, credential) {
+            (Kind::Metadata(_), _) => None,
+            (_, Some(credential)) => Some((credential, credential.read(origin)?)),
+            (_, None) => return Err(CredentialError::Missing.into()),
+        };
+        let text = match &key {
+            Some((_, key)) => std::str::from_utf8(key.expose()).map_err(|_| CredentialError::Characters)?,
+            None => "",
+        };
         if matches!(self.kind, Kind::Google { .. }) && !text.trim_start().starts_with('{') {
             return Ok(Shown::Key);
         }
-        let slot = shared.access_tokens.slot(credential.digest(&[self.endpoint.as_str(), text]));
+        let slot = match (&self.kind, &key) {
+            (Kind::Metadata(slot), _) => Arc::clone(slot),
+            (_, Some((credential, _))) => shared.access_tokens.slot(credential.digest(&[self.endpoint.as_str(), text])),
+            (_, None) => return Err(CredentialError::Missing.into()),
+        };
         let mut state = slot.0.lock().await;
         let now = shared.clock.monotonic();
         match &*state {
@@ -166,7 +224,9 @@ impl Grant {
             State::Failed { error, until } if now < *until => return Err(error.clone().into()),
             _ => {}
         }
-        match Box::pin(self.ask(text, shared)).await {
+        let with = With { egress: &shared.egress, clock: &*shared.clock, reach: self.reach };
+        let asked = Box::pin(self.ask(text, with)).await.and_then(|granted| Ok((granted.shown()?, granted.lifetime)));
+        match asked {
             Ok((value, lifetime)) => {
                 let until = now + lifetime.saturating_sub(MARGIN).max(lifetime / 2);
                 *state = State::Token { value: value.clone(), obtained: now, until };
@@ -180,10 +240,30 @@ impl Grant {
         }
     }
 
+    /// Ask for a token that nobody shows; how long it holds, or `None` where the key is sent as it is.
+    pub(super) async fn attempt(
+        &self,
+        key: &str,
+        (egress, clock): (&Egress, &dyn Clock),
+    ) -> Result<Option<Duration>, GrantError> {
+        if matches!(self.kind, Kind::Google { .. }) && !key.trim_start().starts_with('{') {
+            return Ok(None);
+        }
+        let granted = self.ask(key, With { egress, clock, reach: self.reach }).await?;
+        Ok(Some(granted.lifetime))
+    }
+
     /// Ask for a token.
-    async fn ask(&self, key: &str, shared: &Shared) -> Result<(HeaderValue, Duration), GrantError> {
+    async fn ask(&self, key: &str, with: With<'_>) -> Result<Granted, GrantError> {
         let body = match &self.kind {
-            Kind::Google { told } => self.google_form(key, *told, shared)?,
+            Kind::Metadata(_) => return self.machines(with).await,
+            Kind::Google { told } => match google::means(key, (&self.endpoint, *told), with.clock)? {
+                Means::Form(form) => form,
+                Means::Federated(external) => {
+                    let endpoint = if *told { self.endpoint.clone() } else { external.exchange()? };
+                    return external.token((&endpoint, *told), with).await;
+                }
+            },
             Kind::Entra { client_id, scope } => form(&[
                 ("grant_type", "client_credentials"),
                 ("client_id", client_id),
@@ -192,56 +272,25 @@ impl Grant {
             ]),
         };
         let post = FormPost { body, authorization: None };
-        let posted = net::post_form(&shared.egress, &self.endpoint, self.reach, post, LIMITS).await?;
+        let posted = net::post_form(with.egress, &self.endpoint, with.reach, post, LIMITS).await?;
         let body = Secret::new(posted.body);
-        if !posted.status.is_success() {
-            let told: Option<Refusal> = serde_json::from_slice(body.expose()).ok();
-            // The code only: the rest may repeat what was sent.
-            let code = told.map_or_else(String::new, |told| told.error);
-            let code: String = code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(64).collect();
-            return Err(GrantError::Refused(code));
-        }
-        let unusable = || GrantError::Fetch("its answer holds no usable token".to_owned());
-        let issued: Issued = serde_json::from_slice(body.expose()).map_err(|_| unusable())?;
-        if !issued.token_type.eq_ignore_ascii_case("bearer") || issued.expires_in == 0 {
-            return Err(unusable());
-        }
-        let shown = Secret::new(format!("Bearer {}", issued.access_token.expose()));
-        let mut value = HeaderValue::from_str(shown.expose()).map_err(|_| unusable())?;
-        value.set_sensitive(true);
-        Ok((value, Duration::from_secs(issued.expires_in.min(LONGEST))))
+        if posted.status.is_success() { Issued::read(body.expose()) } else { Err(refused(body.expose())) }
     }
 
-    /// The form with a service account's assertion.
-    fn google_form(&self, key: &str, told: bool, shared: &Shared) -> Result<Secret<String>, GrantError> {
-        if let Ok(user) = serde_json::from_str::<User>(key)
-            && user.kind == "authorized_user"
-        {
-            // What `gcloud auth application-default login` leaves: it names no endpoint.
-            return Ok(form(&[
-                ("grant_type", "refresh_token"),
-                ("client_id", &user.client_id),
-                ("client_secret", user.client_secret.expose()),
-                ("refresh_token", user.refresh_token.expose()),
-            ]));
+    /// The token of the service account that the machine is.
+    async fn machines(&self, with: With<'_>) -> Result<Granted, GrantError> {
+        let google = HeaderValue::from_static("Google");
+        let headers = HeaderMap::from_iter([(FLAVOUR, google.clone())]);
+        let question = Question { headers, json: None };
+        let replied = net::query(with.egress, &self.endpoint, with.reach, question, LIMITS).await?;
+        if replied.headers.get(FLAVOUR) != Some(&google) {
+            return Err(GrantError::Fetch("it is not Google's metadata server".to_owned()));
         }
-        let account: Account = serde_json::from_str(key).map_err(|_| GrantError::Key)?;
-        if account.kind != "service_account" {
-            return Err(GrantError::Key);
+        match replied.status {
+            StatusCode::OK => Issued::read(replied.body.expose()),
+            StatusCode::NOT_FOUND => Err(GrantError::Refused("no_service_account".to_owned())),
+            status => Err(GrantError::Fetch(format!("the server answered {status}"))),
         }
-        // Older key files name an older spelling of the same place.
-        let googles = [config::Provider::GOOGLE_TOKEN_URL, "https://accounts.google.com/o/oauth2/token"];
-        if !told && account.token_uri.as_deref().is_some_and(|uri| !googles.contains(&uri)) {
-            return Err(GrantError::Endpoint);
-        }
-        let signer = AssertionKey::from_pem(account.private_key.expose(), account.private_key_id.as_deref())
-            .map_err(|_| GrantError::Key)?;
-        let now = shared.clock.now().as_secs();
-        let claims = json!({"iss": account.client_email, "scope": GOOGLE_SCOPE, "aud": self.endpoint.as_str(),
-            "iat": now, "exp": now + ASSERTION});
-        let assertion = signer.sign(&claims).map_err(|_| GrantError::Key)?;
-        let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-        Ok(form(&[("grant_type", grant), ("assertion", assertion.expose())]))
     }
 }
 
@@ -253,30 +302,6 @@ fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error
     String::deserialize(from).map(Secret::new)
 }
 
-/// What of a service account's key file counts.
-#[derive(Deserialize)]
-struct Account {
-    #[serde(rename = "type")]
-    kind: String,
-    client_email: String,
-    #[serde(deserialize_with = "secret")]
-    private_key: Secret<String>,
-    private_key_id: Option<String>,
-    token_uri: Option<String>,
-}
-
-/// What of a user's credentials counts (cloud.google.com/docs/authentication/application-default-credentials).
-#[derive(Deserialize)]
-struct User {
-    #[serde(rename = "type")]
-    kind: String,
-    client_id: String,
-    #[serde(deserialize_with = "secret")]
-    client_secret: Secret<String>,
-    #[serde(deserialize_with = "secret")]
-    refresh_token: Secret<String>,
-}
-
 /// A token (RFC 6749 section 5.1).
 #[derive(Deserialize)]
 struct Issued {
@@ -286,10 +311,25 @@ struct Issued {
     expires_in: u64,
 }
 
-/// A refusal (RFC 6749 section 5.2).
-#[derive(Deserialize)]
-struct Refusal {
-    error: String,
+impl Issued {
+    fn read(body: &[u8]) -> Result<Granted, GrantError> {
+        let issued: Self = serde_json::from_slice(body).map_err(|_| unusable())?;
+        if !issued.token_type.eq_ignore_ascii_case("bearer") || issued.expires_in == 0 {
+            return Err(unusable());
+        }
+        Ok(Granted { token: issued.access_token, lifetime: Duration::from_secs(issued.expires_in.min(LONGEST)) })
+    }
+}
+
+/// A refusal (RFC 6749 section 5.2): the code only, since the rest may repeat what was sent.
+fn refused(body: &[u8]) -> GrantError {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    let told: Option<Refusal> = serde_json::from_slice(body).ok();
+    let code = told.map_or_else(String::new, |told| told.error);
+    GrantError::Refused(code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(64).collect())
 }
 
 impl AccessTokens {

@@ -261,7 +261,7 @@ async fn a_service_s_answer_that_was_kept_costs_the_model_s_own_price_and_is_the
                    [[service]]\nname = \"asking\"\npath = \"/v1/asking\"\nmodel = \"fast\"\nprompt = \"{{input}}\"\nmax_output_tokens = 100\n\
                    [[service]]\nname = \"telling\"\npath = \"/v1/telling\"\nmodel = \"fast\"\nprompt = \"{{input}}\"\nmax_output_tokens = 100\n\
                    [[policy]]\nname = \"services\"\nmay = { services = [\"*\"] }\n\
-                   [[budget]]\nname = \"cap\"\nover = { services = [\"asking\"] }\nlimit = \"0.12 USD\"\nrequests = 9\nwindow = \"total\"\n";
+                   [[budget]]\nname = \"cap\"\nover = { service = [\"asking\"] }\nlimit = \"0.12 USD\"\nrequests = 9\nwindow = \"total\"\n";
     let world = World::with_budgets(&config(&mock, service)).await;
     let body = json!({"input": "hi"});
     for (cache, cost) in [("miss", 10), ("hit", 11), ("hit", 12)] {

@@ -21,8 +21,8 @@ use proof::jose::KeySet;
 use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, KeySource};
 use serde_json::{Value, json};
 use store::{
-    AccountKey, Claim, Ledger, LedgerSettings, MemoryReplay, Owner, Replay, RequestRecord, Store, StoreError, StoreUrl,
-    TokenFacts, Unit, Window,
+    AccountKey, Claim, Ledger, LedgerSettings, MemoryReplay, Replay, RequestRecord, Store, StoreError, StoreUrl,
+    StoredObject, TokenFacts, Unit, Window,
 };
 use testkit::keys::{TestKey, key_set};
 use tokio::sync::watch;
@@ -49,24 +49,28 @@ impl Records for Recorded {
 
 /// Who made what, in memory.
 #[derive(Default)]
-pub struct Made(pub Mutex<HashMap<(Name, String), Owner>>);
+pub struct Made(pub Mutex<HashMap<(Name, String), StoredObject>>);
 
 impl Objects for Made {
     fn claim<'a>(
         &'a self,
         provider: &'a Name,
         object: &'a str,
-        owner: &'a Owner,
+        made: &'a StoredObject,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let mut made = self.0.lock().unwrap();
-        let maker = made.entry((provider.clone(), object.to_owned())).or_insert_with(|| owner.clone());
-        let claimed = if maker == owner { Ok(()) } else { Err(StoreError::Conflict("object")) };
+        let mut all = self.0.lock().unwrap();
+        let known = all.entry((provider.clone(), object.to_owned())).or_insert_with(|| made.clone());
+        let claimed = if known.owner == made.owner { Ok(()) } else { Err(StoreError::Conflict("object")) };
         Box::pin(std::future::ready(claimed))
     }
 
-    fn owner<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<Option<Owner>, StoreError>> {
-        let owner = self.0.lock().unwrap().get(&(provider.clone(), object.to_owned())).cloned();
-        Box::pin(std::future::ready(Ok(owner)))
+    fn made<'a>(
+        &'a self,
+        provider: &'a Name,
+        object: &'a str,
+    ) -> BoxFuture<'a, Result<Option<StoredObject>, StoreError>> {
+        let made = self.0.lock().unwrap().get(&(provider.clone(), object.to_owned())).cloned();
+        Box::pin(std::future::ready(Ok(made)))
     }
 
     fn forget<'a>(&'a self, provider: &'a Name, object: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {

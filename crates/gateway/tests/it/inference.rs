@@ -360,7 +360,7 @@ async fn a_request_that_names_somebody_elses_file_is_not_sent() {
     let answer = world.post("/v1/chat/completions", &body).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str(), mock.count()), (404, "object_not_found", 0));
     let owner = store::Owner { issuer: "corp".to_owned(), subject: "alice".to_owned(), client: Some("app".to_owned()) };
-    world.objects.0.lock().unwrap().insert((base::Name::new("p").unwrap(), "file-1".to_owned()), owner);
+    world.objects.0.lock().unwrap().insert((base::Name::new("p").unwrap(), "file-1".to_owned()), owner.into());
     assert_eq!(world.post("/v1/chat/completions", &body).await.status, 200);
     assert_eq!(world.post_as("bob", "/v1/chat/completions", &body).await.status, 404);
 }

@@ -120,7 +120,12 @@ async fn what_cannot_be_noted_is_not_told() {
         let mock = Mock::start_with(provider).await;
         let world = world(&mock);
         let owner = store::Owner { issuer: "corp".to_owned(), subject: "bob".to_owned(), client: None };
-        world.objects.0.lock().unwrap().insert((base::Name::new("a").unwrap(), "container_made".to_owned()), owner);
+        world
+            .objects
+            .0
+            .lock()
+            .unwrap()
+            .insert((base::Name::new("a").unwrap(), "container_made".to_owned()), owner.into());
         let answer = world.post("/v1/messages", &question(stream)).await;
         let text = answer.text();
         assert!(!text.contains("container_made"), "{text}");

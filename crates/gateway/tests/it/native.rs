@@ -145,7 +145,7 @@ async fn an_opaque_answer_that_is_cut_breaks_the_connection() {
     let mock = Mock::start().await;
     let world = world(&mock, FILES);
     let owner = store::Owner { issuer: "corp".to_owned(), subject: "alice".to_owned(), client: Some("app".to_owned()) };
-    world.objects.0.lock().unwrap().insert((base::Name::new("openai").unwrap(), "file-1".to_owned()), owner);
+    world.objects.0.lock().unwrap().insert((base::Name::new("openai").unwrap(), "file-1".to_owned()), owner.into());
     mock.push(Answer::bytes(200, "application/octet-stream", vec![7; 5000]).cut_after(1000));
     let answer = world.get_as("alice", "/providers/openai/v1/files/file-1/content").await;
     assert!(answer.broken);

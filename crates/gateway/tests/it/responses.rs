@@ -198,8 +198,13 @@ async fn what_is_not_stored_is_not_noted_and_what_cannot_be_noted_is_not_told() 
     assert_eq!(world.post("/v1/responses", &body).await.status, 200);
     assert!(world.objects.0.lock().unwrap().is_empty());
     let owner = store::Owner { issuer: "corp".to_owned(), subject: "bob".to_owned(), client: None };
-    world.objects.0.lock().unwrap().insert((base::Name::new("o").unwrap(), "resp_resp_o".to_owned()), owner.clone());
-    world.objects.0.lock().unwrap().insert((base::Name::new("o").unwrap(), "resp_o".to_owned()), owner);
+    world
+        .objects
+        .0
+        .lock()
+        .unwrap()
+        .insert((base::Name::new("o").unwrap(), "resp_resp_o".to_owned()), owner.clone().into());
+    world.objects.0.lock().unwrap().insert((base::Name::new("o").unwrap(), "resp_o".to_owned()), owner.into());
     let answer = world.post("/v1/responses", &ask()).await;
     assert_eq!(answer.status, 503);
     let mut streamed = ask();

@@ -90,6 +90,39 @@ async fn a_shadow_gets_a_copy_and_its_answer_is_measured_and_forgotten() {
 }
 
 #[tokio::test]
+async fn embeddings_are_copied_in_both_forms_and_pictures_are_not() {
+    let made = json!({"object": "list", "model": "e", "data": [{"index": 0, "object": "embedding", "embedding": [0.5, 1.0]}],
+        "usage": {"prompt_tokens": 4, "total_tokens": 4}});
+    let shadow = Mock::start_with({
+        let made = made.clone();
+        move |_| Answer::json(200, &made)
+    })
+    .await;
+    let (first, world) = shadowed(&shadow, "", "").await;
+    let google = "/v1beta/models/fast:embedContent";
+    let asked = [
+        ("/v1/embeddings", json!({"model": "fast", "input": "hi"})),
+        (google, json!({"content": {"parts": [{"text": "hi"}]}})),
+    ];
+    for (at, (path, body)) in asked.iter().enumerate() {
+        first.push(Answer::json(200, &made));
+        let answer = testkit::patiently("embeddings", world.post(path, body)).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-vouchgate-target")), (200, "a/x"), "{}", answer.text());
+        comes(&world, &counted("ok", at + 1)).await;
+        let copy = shadow.request(at).await;
+        assert_eq!((copy.path(), &copy.json()["model"]), ("/v1/embeddings", &json!("y")), "{path}");
+        assert!(copy.json()["input"].to_string().contains("hi"), "{path}");
+    }
+    let pictures = json!({"created": 1, "data": [{"b64_json": "aGk="}]});
+    first.push(Answer::json(200, &pictures));
+    let body = json!({"model": "fast", "prompt": "a cat"});
+    let answer = testkit::patiently("pictures", world.post("/v1/images/generations", &body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    comes(&world, &counted("unfit", 1)).await;
+    assert_eq!(shadow.count(), asked.len());
+}
+
+#[tokio::test]
 async fn whatever_a_shadow_does_nobody_else_notices() {
     let shadow = Mock::start_with(|_| Answer::json(200, &completion("well"))).await;
     let (_first, world) = shadowed(&shadow, "breaker = { consecutive = 1 }", "").await;

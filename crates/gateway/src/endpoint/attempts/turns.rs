@@ -59,12 +59,19 @@ pub(super) struct Turns<'p> {
     other_key: Option<usize>,
     /// Whether another target has been asked beside one, or was to be: that happens once.
     pub(super) hedged: bool,
+    /// The keys that alone may be used, by target; mostly none is.
+    bound: Vec<Option<Arc<str>>>,
 }
 
 impl<'p> Turns<'p> {
     pub(super) fn new(plan: &'p Plan, order: Vec<usize>, streamed: bool, choice: Choice<'p>) -> Self {
         let seats = vec![Seat::default(); plan.targets().len()];
-        Self { plan, order, choice, streamed, seats, made: 0, other_key: None, hedged: false }
+        Self { plan, order, choice, streamed, seats, made: 0, other_key: None, hedged: false, bound: Vec::new() }
+    }
+
+    /// Use no other key of a target than the one that `key` tells.
+    pub(super) fn bind(&mut self, key: impl Fn(&ModelTarget) -> Option<Arc<str>>) {
+        self.bound = self.plan.targets().iter().map(key).collect();
     }
 
     /// What happens next, with so much time left.
@@ -257,8 +264,9 @@ impl<'p> Turns<'p> {
         }
     }
 
-    fn wanted(&self, index: usize, model: &'p Arc<str>) -> Wanted<'p> {
-        wanted(model, self.plan.state(index), self.streamed).bounded(self.plan.concurrency(index))
+    fn wanted<'s>(&'s self, index: usize, model: &'s Arc<str>) -> Wanted<'s> {
+        let key = self.bound.get(index).and_then(Option::as_deref);
+        wanted(model, self.plan.state(index), self.streamed).bounded(self.plan.concurrency(index)).with_key(key)
     }
 
     fn seat(&self, index: usize) -> Seat {

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use llm::SseDecoder;
 use net::UpstreamBody;
 use serde_json::Value;
+use store::StoredObject;
 
 use crate::objects::{self, Resource, google};
 use crate::problem::Refusal;
@@ -42,10 +43,14 @@ pub(super) fn is_made(
 }
 
 /// Note whose it is, before the caller learns its id. Without that the caller could never use it, so it is an error.
-pub(super) async fn claim(body: &[u8], (provider, below): (&Provider, &str), receipt: &Receipt) -> Result<(), Refusal> {
+pub(super) async fn claim(
+    body: &[u8],
+    (provider, below): (&Provider, &str),
+    (maker, receipt): (&StoredObject, &Receipt),
+) -> Result<(), Refusal> {
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
     for id in ids_of(&value, provider.dialect, below) {
-        claim_id(&id, provider, receipt).await?;
+        claim_id(&id, provider, (maker, receipt)).await?;
     }
     Ok(())
 }
@@ -64,9 +69,8 @@ fn ids_of(value: &Value, dialect: ProviderDialect, below: &str) -> Vec<String> {
     }
 }
 
-async fn claim_id(id: &str, provider: &Provider, receipt: &Receipt) -> Result<(), Refusal> {
-    let owner = objects::owner_of(receipt.caller());
-    let claimed = receipt.shared().objects.claim(&provider.name, id, &owner).await;
+async fn claim_id(id: &str, provider: &Provider, (maker, receipt): (&StoredObject, &Receipt)) -> Result<(), Refusal> {
+    let claimed = receipt.shared().objects.claim(&provider.name, id, maker).await;
     claimed.map_err(|error| Refusal::from(objects::unavailable(&error)))
 }
 
@@ -74,7 +78,7 @@ async fn claim_id(id: &str, provider: &Provider, receipt: &Receipt) -> Result<()
 pub(super) async fn claim_streamed(
     mut body: UpstreamBody,
     (provider, below): (&Provider, &str),
-    receipt: &Receipt,
+    (maker, receipt): (&StoredObject, &Receipt),
 ) -> Result<(VecDeque<Bytes>, UpstreamBody), Refusal> {
     let mut decoder = SseDecoder::new(FIRST_EVENT);
     let mut pieces = VecDeque::new();
@@ -90,7 +94,7 @@ pub(super) async fn claim_streamed(
         size += piece.len();
         pieces.push_back(piece);
         if let Some(id) = id {
-            claim_id(&id, provider, receipt).await?;
+            claim_id(&id, provider, (maker, receipt)).await?;
             return Ok((pieces, body));
         }
         if fed.is_err() || size > FIRST_EVENT {
@@ -132,7 +136,7 @@ pub(super) async fn filter(
         for item in std::mem::take(items) {
             let Some(id) = id_of_item(&item, provider.dialect, below) else { continue };
             let objects = receipt.shared().objects.as_ref();
-            if objects::is_owned(objects, &[&provider.name], &id, receipt.caller()).await? {
+            if objects::is_owned(objects, provider, &id, receipt.caller()).await? {
                 kept.push(item);
             }
         }

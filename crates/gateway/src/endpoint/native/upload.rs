@@ -6,12 +6,15 @@
 //! is judged anew for every piece, so it ends, and is revoked, as everywhere else; one that is bound to a key or certificate does
 //! not suffice alone.
 
+use std::sync::Arc;
+
 use base::{Problem, Secret, Tenant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use serde_json::{Value, json};
+use store::{Owner, StoredObject};
 use vault::{Label, Purpose, Sealed};
 
 use super::Asked;
@@ -49,21 +52,23 @@ pub(crate) fn sealed_credential(
     begun.get("credential").and_then(Value::as_str).map(|text| Secret::new(text.to_owned()))
 }
 
-/// Where a piece goes: to the address its upload was given by the provider, if it is this caller's.
+/// Where a piece goes: to the address its upload was given by the provider, if it is this caller's; with the key it was begun with,
+/// where the provider has several.
 pub(super) fn continued(
     asked: &Asked<'_>,
     (provider, rest): (&Provider, &str),
     receipt: &Receipt,
-) -> Result<Option<PathAndQuery>, Problem> {
+) -> Result<Option<(PathAndQuery, Option<Arc<str>>)>, Problem> {
     let query = asked.head.uri.query();
     if !provider.takes_uploads() || !edge::query_names(query, UPLOAD_ID) {
         return Ok(None);
     }
     let begun = sealed(query).filter(|_| is_upload(provider, rest));
     let begun = begun.and_then(|sealed| opened(asked.snapshot, provider, sealed)).ok_or_else(objects::not_found)?;
-    let owned = begun.get("owner") == Some(&owner(receipt));
+    let owned = begun.get("owner") == Some(&owner(&objects::owner_of(receipt.caller())));
     let target = begun.get("target").and_then(Value::as_str).filter(|_| owned).ok_or_else(objects::not_found)?;
-    PathAndQuery::try_from(target).map(Some).map_err(|_| objects::not_found())
+    let key = begun.get("key").and_then(Value::as_str).map(Arc::from);
+    PathAndQuery::try_from(target).map(|path| Some((path, key))).map_err(|_| objects::not_found())
 }
 
 /// What the caller is told of an upload besides the answer: how far it is, and where the pieces go.
@@ -71,7 +76,7 @@ pub(super) fn told(
     asked: &Asked<'_>,
     (provider, rest): (&Provider, &str),
     headers: &HeaderMap,
-    receipt: &Receipt,
+    maker: &StoredObject,
 ) -> Result<HeaderMap, Problem> {
     let mut told = HeaderMap::new();
     if !is_upload(provider, rest) {
@@ -90,7 +95,8 @@ pub(super) fn told(
     }
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let here = |credential: Option<&str>| {
-        let begun = json!({"target": target, "owner": owner(receipt), "credential": credential});
+        let owner = owner(&maker.owner);
+        let begun = json!({"target": target, "owner": owner, "credential": credential, "key": maker.key});
         let sealed =
             asked.snapshot.keys.vault().seal(&label(&Tenant::default(), provider), begun.to_string().as_bytes());
         let sealed = URL_SAFE_NO_PAD.encode(sealed.ok()?.as_bytes());
@@ -114,8 +120,7 @@ fn origin<'s>(asked: &Asked<'s>) -> &'s str {
     origins.iter().find(same).or_else(|| origins.first()).map_or("", String::as_str)
 }
 
-fn owner(receipt: &Receipt) -> Value {
-    let owner = objects::owner_of(receipt.caller());
+fn owner(owner: &Owner) -> Value {
     json!([owner.issuer, owner.subject, owner.client])
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn fill(store: &Store) {
     store.meta().set("odd", "\u{0}\u{e000}\u{1f600}'\"").await.unwrap();
     store.resources().put(("m", &name("fast")), "{\"a\":1}".to_owned(), Expect::Absent, "test").await.unwrap();
     let owner = Owner { issuer: "corp".into(), subject: "alice".into(), client: None };
-    store.stored_objects().claim(&name("openai"), "resp_1", &owner).await.unwrap();
+    store.stored_objects().claim(&name("openai"), "resp_1", &owner.into()).await.unwrap();
     let rng = SeededRng::new(9);
     for second in 0..300 {
         store.sink().push(record(RequestId::new(&rng), START + second));

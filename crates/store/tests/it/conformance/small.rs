@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use base::{RequestId, SeededRng, Tenant};
-use store::{Begin, Expect, LastGood, NewClient, Owner, RecordFilter, Store, StoreError};
+use store::{Begin, Expect, LastGood, NewClient, Owner, RecordFilter, Store, StoreError, StoredObject};
 use vault::{Label, Purpose, Sealed};
 
 use super::credentials::{new_admin_token, new_client, new_key};
@@ -31,8 +31,8 @@ pub(crate) async fn a_key_set_is_kept_unless_a_later_one_is<B: Backend>() {
     assert_eq!(kept.load(&name("other")).await.unwrap(), None);
 }
 
-fn owner(issuer: &str, subject: &str, client: Option<&str>) -> Owner {
-    Owner { issuer: issuer.into(), subject: subject.into(), client: client.map(Into::into) }
+fn owner(issuer: &str, subject: &str, client: Option<&str>) -> StoredObject {
+    Owner { issuer: issuer.into(), subject: subject.into(), client: client.map(Into::into) }.into()
 }
 
 pub(crate) async fn an_object_is_its_makers_alone<B: Backend>() {
@@ -40,7 +40,7 @@ pub(crate) async fn an_object_is_its_makers_alone<B: Backend>() {
     let store = backend.open().await;
     let (objects, openai) = (store.stored_objects(), name("openai"));
     let alice = owner("corp", "alice", Some("app"));
-    assert_eq!(objects.owner(&openai, "resp_1").await.unwrap(), None);
+    assert_eq!(objects.made(&openai, "resp_1").await.unwrap(), None);
     objects.claim(&openai, "resp_1", &alice).await.unwrap();
     objects.claim(&openai, "resp_1", &alice).await.unwrap();
     for other in [
@@ -51,13 +51,21 @@ pub(crate) async fn an_object_is_its_makers_alone<B: Backend>() {
     ] {
         assert_eq!(objects.claim(&openai, "resp_1", &other).await.unwrap_err().reason(), "conflict");
     }
-    assert_eq!(objects.owner(&openai, "resp_1").await.unwrap(), Some(alice.clone()));
-    assert_eq!(objects.owner(&name("anthropic"), "resp_1").await.unwrap(), None);
-    assert_eq!(objects.owner(&openai, "RESP_1").await.unwrap(), None);
+    assert_eq!(objects.made(&openai, "resp_1").await.unwrap(), Some(alice.clone()));
+    assert_eq!(objects.made(&name("anthropic"), "resp_1").await.unwrap(), None);
+    assert_eq!(objects.made(&openai, "RESP_1").await.unwrap(), None);
+    // Once more, with another key: the one it was made with stays.
+    let keyed = StoredObject { key: Some("second".into()), ..alice.clone() };
+    objects.claim(&openai, "resp_1", &keyed).await.unwrap();
+    assert_eq!(objects.made(&openai, "resp_1").await.unwrap(), Some(alice.clone()));
+    objects.claim(&openai, "resp_2", &keyed).await.unwrap();
+    objects.claim(&openai, "resp_2", &alice).await.unwrap();
+    assert_eq!(objects.made(&openai, "resp_2").await.unwrap(), Some(keyed));
+    assert!(objects.forget(&openai, "resp_2").await.unwrap());
 
     assert!(objects.forget(&openai, "resp_1").await.unwrap());
     assert!(!objects.forget(&openai, "resp_1").await.unwrap(), "nobody is told twice that it was there");
-    assert_eq!(objects.owner(&openai, "resp_1").await.unwrap(), None);
+    assert_eq!(objects.made(&openai, "resp_1").await.unwrap(), None);
     for n in 0..5 {
         objects.claim(&openai, &format!("resp_{n}"), &alice).await.unwrap();
     }
@@ -143,7 +151,7 @@ async fn fill(store: &Store) {
 }
 
 async fn counts(store: &Store) -> [usize; 8] {
-    let owner = store.stored_objects().owner(&name("openai"), "o").await.unwrap();
+    let owner = store.stored_objects().made(&name("openai"), "o").await.unwrap();
     [
         store.clients().list(&all()).await.unwrap().items.len(),
         store.api_keys().live().await.unwrap().len(),

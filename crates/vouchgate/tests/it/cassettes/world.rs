@@ -133,7 +133,7 @@ impl World {
             store::Owner { issuer: "vouchgate".to_owned(), subject: "app".to_owned(), client: Some("app".to_owned()) };
         let objects = self.gateway.server().operations().store().stored_objects();
         for object in stored(&serde_json::from_slice(body).unwrap()) {
-            objects.claim(&provider.parse().unwrap(), &object, &owner).await.unwrap();
+            objects.claim(&provider.parse().unwrap(), &object, &owner.clone().into()).await.unwrap();
         }
         self.ask(spoken, body.to_vec(), reply.clone()).await
     }
