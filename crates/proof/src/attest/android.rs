@@ -20,6 +20,7 @@ use super::asn1::DerError;
 use super::chain::{Anchors, Certificate, Chain, ChainError, ChainLimits, Expiry};
 use super::status::{Revocation, StatusList};
 use super::{Level, Summary};
+use crate::jose::{base64url_encode, sha256};
 
 /// The extension that holds the [`KeyDescription`].
 const DESCRIPTION: &str = "1.3.6.1.4.1.11129.2.1.17";
@@ -29,6 +30,9 @@ const PROVISIONING: &str = "1.3.6.1.4.1.11129.2.1.30";
 
 /// What a chain may be.
 pub const LIMITS: ChainLimits = ChainLimits { fewest: 3, most: 8, bytes: 32 << 10 };
+
+/// ML-DSA-44, ML-DSA-65, ML-DSA-87.
+const ML_DSA: [&str; 3] = ["2.16.840.1.101.3.4.3.17", "2.16.840.1.101.3.4.3.18", "2.16.840.1.101.3.4.3.19"];
 
 const PURPOSE_SIGN: u64 = 2;
 const PURPOSE_ATTEST_KEY: u64 = 7;
@@ -122,6 +126,9 @@ pub enum AndroidError {
     /// Not a key on P-256.
     #[error("the key is not on P-256")]
     Key,
+    /// A key for ML-DSA: nothing here signs with one yet.
+    #[error("the key is for ML-DSA")]
+    MlDsa,
     /// The key was made with another challenge.
     #[error("the challenge is another one")]
     Challenge,
@@ -159,6 +166,7 @@ impl AndroidError {
             Self::Origin => "key_origin_not_generated",
             Self::Purpose => "key_purpose",
             Self::Key => "key_not_p256",
+            Self::MlDsa => "key_ml_dsa",
             Self::Challenge => "challenge_mismatch",
             Self::NoApplication => "application_id_missing",
             Self::Package => "package_mismatch",
@@ -185,6 +193,15 @@ pub struct VerifiedAndroid {
     pub serials: Vec<String>,
 }
 
+impl VerifiedAndroid {
+    /// The key's thumbprint (RFC 7638) as base64url: what must be the instance key's.
+    pub fn jkt(&self) -> String {
+        let half = |range| base64url_encode(self.public_key.get(range).unwrap_or_default());
+        let (x, y) = (half(1..33), half(33..65));
+        base64url_encode(sha256(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes()))
+    }
+}
+
 /// Verify a chain of certificates in DER, the leaf first and the root last.
 pub fn verify(ders: &[&[u8]], rules: &AndroidRules<'_>) -> Result<VerifiedAndroid, AndroidError> {
     let chain = Chain::parse(ders, LIMITS)?;
@@ -197,7 +214,7 @@ pub fn verify(ders: &[&[u8]], rules: &AndroidRules<'_>) -> Result<VerifiedAndroi
     check_revocation(certificates, rules.status)?;
     check_level(certificates, provisioning, &description)?;
     let root_of_trust = check_key(&description)?;
-    let public_key = chain.leaf().and_then(Certificate::p256_point).ok_or(AndroidError::Key)?;
+    let public_key = public_key(certificates, &description)?;
     if rules.challenge.is_some_and(|wanted| verify_slices_are_equal(wanted, &description.challenge).is_err()) {
         return Err(AndroidError::Challenge);
     }
@@ -287,11 +304,21 @@ fn check_key(description: &KeyDescription) -> Result<&RootOfTrust, AndroidError>
     if for_all || !purposes.contains(&PURPOSE_SIGN) || purposes.contains(&PURPOSE_ATTEST_KEY) {
         return Err(AndroidError::Purpose);
     }
+    Ok(root_of_trust)
+}
+
+/// The leaf's key, which is what the hardware says it is.
+fn public_key(certificates: &[Certificate<'_>], description: &KeyDescription) -> Result<[u8; 65], AndroidError> {
+    let leaf = certificates.first().ok_or(AndroidError::Key)?;
+    if ML_DSA.contains(&leaf.key_algorithm().as_str()) {
+        return Err(AndroidError::MlDsa);
+    }
+    let hardware = &description.hardware;
     let curve = hardware.ec_curve.is_none_or(|curve| curve == CURVE_P256);
     if hardware.algorithm != Some(ALGORITHM_EC) || !curve {
         return Err(AndroidError::Key);
     }
-    Ok(root_of_trust)
+    leaf.p256_point().ok_or(AndroidError::Key)
 }
 
 fn check_app(description: &KeyDescription, app: &AndroidApp) -> Result<(), AndroidError> {

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
 mod android;
+mod android_forged;
 mod apple;
 mod approov;
 mod assertion;
 mod attacks;
 mod cache;
 mod catalogue;
+mod device;
 mod dpop;
 mod forgeries;
 mod fuzz;

@@ -111,8 +111,6 @@ pub struct AuthorizationList {
     pub vendor_patch_level: Option<u64>,
     /// As YYYYMMDD or YYYYMM.
     pub boot_patch_level: Option<u64>,
-    /// When the key was made, in milliseconds since 1970.
-    pub creation: Option<u64>,
     /// Which app made the key.
     pub application: Option<ApplicationId>,
 }
@@ -201,7 +199,6 @@ impl AuthorizationList {
                 value.read(Tag::NULL).and_then(|null| Der::new(null).finish())?;
                 self.all_applications = true;
             }
-            701 => self.creation = Some(value.integer()?),
             702 => self.origin = Some(value.integer()?),
             704 => self.root_of_trust = Some(root_of_trust(value.sequence()?)?),
             705 => self.os_version = Some(value.integer()?),
