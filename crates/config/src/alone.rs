@@ -41,7 +41,7 @@ fn public_algorithms(algorithms: &[Algorithm], key: &str, faults: &mut Faults) {
 }
 
 /// A fault for each value of a list that stands in it before.
-fn twice<T: PartialEq>(list: &[T], key: &str, faults: &mut Faults) {
+pub(crate) fn twice<T: PartialEq>(list: &[T], key: &str, faults: &mut Faults) {
     for (index, value) in list.iter().enumerate() {
         if list.iter().take(index).any(|before| before == value) {
             faults.add(format!("{key}[{index}]"), Code::BadValue, "named twice");
@@ -50,14 +50,14 @@ fn twice<T: PartialEq>(list: &[T], key: &str, faults: &mut Faults) {
 }
 
 /// A name that is ours.
-fn own_name(name: &str, faults: &mut Faults) {
+pub(crate) fn own_name(name: &str, faults: &mut Faults) {
     if name == OWN_NAME {
         faults.add("name", Code::BadValue, format!("{OWN_NAME} is Vouchgate's own name")).hint("choose another");
     }
 }
 
 /// A duration from `least` to `most`.
-fn between(value: Span, least: Span, most: Span, key: &str, faults: &mut Faults) {
+pub(crate) fn between(value: Span, least: Span, most: Span, key: &str, faults: &mut Faults) {
     if value < least || value > most {
         faults.add(key, Code::BadValue, format!("a duration from {least} to {most} belongs here"));
     }

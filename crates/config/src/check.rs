@@ -10,7 +10,7 @@ use crate::resource::Resource;
 use crate::values::Pattern;
 use crate::{
     Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Server, Service,
-    Signin, Target, Transmitter, Upstream, routes, suggest,
+    Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -25,6 +25,7 @@ pub(crate) struct World<'a> {
     pub(crate) services: Placed<'a, Service>,
     pub(crate) upstreams: Placed<'a, Upstream>,
     pub(crate) transmitters: Placed<'a, Transmitter>,
+    pub(crate) webhooks: Placed<'a, Webhook>,
     /// The prices that could be read, with their index.
     pub(crate) prices: Vec<(usize, &'a Price)>,
     /// Where Vouchgate listens, if that could be read.
@@ -119,6 +120,7 @@ impl<'a> World<'a> {
             services: Placed::all(&config.services),
             upstreams: Placed::all(&config.upstreams),
             transmitters: Placed::all(&config.transmitters),
+            webhooks: Placed::all(&config.webhooks),
             prices: config.prices.iter().enumerate().collect(),
             server: Some(&config.server),
             signin: config.signin.as_ref().map_or(Sign::Nowhere, Sign::In),
@@ -136,6 +138,7 @@ impl<'a> World<'a> {
         self.services.duplicates(faults);
         self.upstreams.duplicates(faults);
         self.transmitters.duplicates(faults);
+        self.webhooks.duplicates(faults);
         self.issuers_apart(faults);
         self.paths_apart(faults);
         self.targets(faults);

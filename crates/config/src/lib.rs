@@ -40,6 +40,7 @@ mod tree;
 mod upstream;
 mod values;
 mod walk;
+mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -79,6 +80,7 @@ pub use values::{
     Cidr, EnvName, HeaderName, HttpUrl, Method, Origin, PathPattern, Pattern, RoutePath, ServerUrl, SharedUrl,
     StoreUrl, canonical,
 };
+pub use webhook::{Webhook, WebhookEvent};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,6 +152,9 @@ pub struct Config {
     /// Whose security events are obeyed.
     #[serde(rename = "transmitter", skip_serializing_if = "Vec::is_empty")]
     pub transmitters: Vec<Transmitter>,
+    /// Whom to tell of what happens.
+    #[serde(rename = "webhook", skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
 }
 
 impl Config {
@@ -182,7 +187,8 @@ impl Config {
             let place = |key: &str| format!("{}.{}.{key}", Provider::KIND, provider.name);
             refs.extend(provider.secrets().map(|(key, secret)| (place(&key), secret)));
         }
-        for (kind, name, key, secret) in issuers.chain(upstreams).chain(transmitters) {
+        let webhooks = self.webhooks.iter().map(|w| (Webhook::KIND, &w.name, "secret", Some(&w.secret)));
+        for (kind, name, key, secret) in issuers.chain(upstreams).chain(transmitters).chain(webhooks) {
             if let Some(secret) = secret {
                 refs.push((format!("{kind}.{name}.{key}"), secret));
             }

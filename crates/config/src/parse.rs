@@ -99,6 +99,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     let services = resources(root, faults);
     let upstreams = resources(root, faults);
     let transmitters = resources(root, faults);
+    let webhooks = resources(root, faults);
     let prices = prices(root, faults);
     World {
         issuers: placed(root, &issuers),
@@ -110,6 +111,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         services: placed(root, &services),
         upstreams: placed(root, &upstreams),
         transmitters: placed(root, &transmitters),
+        webhooks: placed(root, &webhooks),
         prices: prices.iter().map(|(index, price)| (*index, price)).collect(),
         server: (!faults.touch("server")).then_some(&config.server),
         signin: match (&config.signin, root.entry("signin")) {
@@ -129,6 +131,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         services: values(services),
         upstreams: values(upstreams),
         transmitters: values(transmitters),
+        webhooks: values(webhooks),
         prices: values(prices),
         ..config
     }

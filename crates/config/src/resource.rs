@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fault::{Fault, Faults};
-use crate::{Budget, Client, Issuer, Model, Policy, Provider, Service, Transmitter, Upstream};
+use crate::{Budget, Client, Issuer, Model, Policy, Provider, Service, Transmitter, Upstream, Webhook};
 
 /// A resource: one type for the file, the database and the admin API.
 pub trait Resource: Serialize + DeserializeOwned + JsonSchema + Alone {
@@ -62,4 +62,5 @@ resources! {
     Service, "service";
     Upstream, "upstream";
     Transmitter, "transmitter";
+    Webhook, "webhook";
 }

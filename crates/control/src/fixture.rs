@@ -115,7 +115,9 @@ impl Fixture {
         let vault = Arc::new(Vault::new(MasterKey::read_file(&master).unwrap(), rng.clone()).unwrap());
         let external_url = external_url(&file.server);
         let clock_of = Arc::new(clock.clone()) as Arc<dyn Clock>;
-        let operations = Arc::new(Operations::new(Parts { store, vault, clock: clock_of, rng, file, external_url }));
+        let ledger = store::Ledger::open(&store, store::LedgerSettings::new("test")).await.unwrap();
+        let operations = Operations::new(Parts { store, vault, clock: clock_of, rng, file, external_url });
+        let operations = Arc::new(operations.with_ledger(ledger));
         operations.signing_key_ensure().await.unwrap();
         let api = Admin::new(Arc::clone(&operations), None, Hosts::default(), 64 * 1024);
         let mut nonce_key = [0; 32];

@@ -9,6 +9,7 @@ mod funding;
 mod quote;
 mod shares;
 mod stake;
+mod told;
 mod whom;
 
 use std::sync::Arc;

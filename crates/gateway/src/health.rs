@@ -16,10 +16,12 @@ mod window;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use base::{Clock, Name};
+use config::WebhookEvent;
+use store::{Notice, Notices};
 
 pub(crate) use self::breaker::{Breaker, Position, Probe, Rules};
 pub(crate) use self::hedges::Hedges;
@@ -57,6 +59,8 @@ pub struct States {
     clock: Arc<dyn Clock>,
     origin: Instant,
     known: Mutex<Known>,
+    /// Where it is told that a provider refuses its key.
+    notices: OnceLock<Notices>,
 }
 
 #[derive(Default)]
@@ -76,7 +80,22 @@ impl std::fmt::Debug for States {
 impl States {
     /// Nothing is known yet.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { origin: clock.monotonic(), clock, known: Mutex::default() })
+        Arc::new(Self { origin: clock.monotonic(), clock, known: Mutex::default(), notices: OnceLock::new() })
+    }
+
+    /// Tell of keys that providers refuse.
+    pub fn tell(&self, notices: Notices) {
+        let _told_already = self.notices.set(notices);
+    }
+
+    pub(crate) fn key_refused(&self, provider: &Name, key: &str) {
+        if let Some(notices) = self.notices.get() {
+            let at = self.clock.now();
+            let notice = Notice::new(WebhookEvent::ProviderKeyRefused.as_str(), at);
+            // A key that goes on being refused is told of once an hour.
+            let notice = notice.about(format!("{provider}/{key}/{}", at.as_secs() / 3600));
+            notices.send(notice.with("provider", provider.as_str()).with("key", key));
+        }
     }
 
     /// Show them in `/metrics`.

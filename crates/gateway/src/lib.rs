@@ -93,6 +93,8 @@ pub struct Deps {
     pub single_use: Arc<dyn SingleUse>,
     /// What budgets have left. Without it whatever a budget counts is refused.
     pub ledger: Option<Ledger>,
+    /// Where it is told what somebody outside may want to know.
+    pub notices: store::Notices,
     /// Nonces for proofs: the same for every endpoint of this origin, made anew at every start.
     pub nonces: Arc<Nonces>,
     /// Counts limits for all nodes, where there are several.
@@ -122,6 +124,7 @@ struct Shared {
     ledger: Option<Ledger>,
     /// Which parts of budgets have been told of.
     shares: budget::Shares,
+    notices: store::Notices,
     nonces: Arc<Nonces>,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<bool>,
@@ -183,6 +186,7 @@ impl Gateway {
             single_use: deps.single_use,
             ledger: deps.ledger,
             shares: budget::Shares::default(),
+            notices: deps.notices,
             nonces: deps.nonces,
             metrics: deps.metrics,
             drain: deps.drain,

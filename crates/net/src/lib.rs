@@ -19,6 +19,7 @@ pub mod sigv4;
 mod target;
 mod task;
 mod upgrade;
+mod webhook;
 
 pub use address::{Class, Reach, classify};
 pub use body::{BodyError, BodyWatch, BoxError, IdleBody, OutBody, UpstreamBody};
@@ -29,3 +30,4 @@ pub use online::{ASK_TIME, AskError, ask};
 pub use resolve::{BoxFuture, FixedResolver, Resolver, SystemResolver};
 pub use target::{Target, TargetError};
 pub use upgrade::{Duplex, Tunnel};
+pub use webhook::{WebhookError, WebhookKey, WebhookKeyError, WebhookMessage, send_webhook};

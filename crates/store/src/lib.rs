@@ -17,14 +17,17 @@ mod engine;
 mod error;
 mod follow;
 mod grants;
+mod habits;
 mod idempotency;
 mod jwks;
 mod leases;
 mod ledger;
 mod meta;
 mod migrate;
+mod notices;
 mod objects;
 mod once;
+mod outbox;
 mod postgres;
 mod records;
 mod refresh;
@@ -38,6 +41,7 @@ mod shown;
 mod signing_keys;
 mod sink;
 mod sqlite;
+mod stops;
 mod url;
 
 use std::path::Path;
@@ -59,6 +63,7 @@ pub use clients::{Client, ClientSecret, Clients, NewClient};
 pub use dump::{Dump, MAX_PIECE, Source};
 pub use error::StoreError;
 pub use grants::{Grant, GrantKind, Grants, Taken};
+pub use habits::{Habit, Habits};
 pub use idempotency::{Attempt, Begin, Idempotency};
 pub use jwks::{JwksLastGood, LastGood};
 pub use ledger::{
@@ -67,8 +72,10 @@ pub use ledger::{
     Window,
 };
 pub use meta::Meta;
+pub use notices::{Notice, Notices};
 pub use objects::{Owner, StoredObject, StoredObjects};
 pub use once::{OneTime, UsedOnce};
+pub use outbox::{Message, Outbox, Sent};
 pub use records::{RecordFilter, Records, RequestRecord};
 pub use refresh::{Family, Holder, NewFamily, Refresh, RefreshState, Rotate, Rotation};
 pub use replay::{Claim, MemoryReplay, Replay, ReplayError};
@@ -80,6 +87,7 @@ pub use shared::{LimitWant, Limited, SharedError, SharedLimits, SharedPlace, Sha
 pub use shown::StoredReplay;
 pub use signing_keys::{KeyState, NewSigningKey, SigningKey, SigningKeys};
 pub use sink::RecordSink;
+pub use stops::{NewStop, Stop, StopAction, Stopped, Stops};
 pub use url::StoreUrl;
 
 /// Which part of a list to read.
@@ -135,6 +143,8 @@ struct Shared {
     rng: Arc<dyn Rng>,
     memory: Memory,
     sink: RecordSink,
+    notices: Notices,
+    stopped: Arc<stops::Stopped>,
     /// What this process goes by among the nodes of one database: random, new with each start.
     node: String,
     /// How far memory has followed what other nodes change.
@@ -164,7 +174,8 @@ impl Store {
         let mirror = Arc::new(Mirror::new(in_force));
         let memory = Memory { version: watch::Sender::new(seen.configuration()), mirror, order: Order::default() };
         let node = random_id(&*rng, "nd");
-        let shared = Shared { engine, clock, rng, memory, sink, node, seen: Mutex::new(seen) };
+        let (notices, stopped) = (Notices::default(), Arc::default());
+        let shared = Shared { engine, clock, rng, memory, sink, notices, stopped, node, seen: Mutex::new(seen) };
         Ok(Self { shared: Arc::new(shared), tenant: Tenant::default() })
     }
 
@@ -191,6 +202,26 @@ impl Store {
     /// Where request records go, off the hot path.
     pub fn sink(&self) -> RecordSink {
         self.shared.sink.for_tenant(self.tenant.clone())
+    }
+
+    /// Where notices of what happens go, off the hot path.
+    pub fn notices(&self) -> &Notices {
+        &self.shared.notices
+    }
+
+    /// Messages for webhooks.
+    pub fn outbox(&self) -> Outbox<'_> {
+        Outbox(self)
+    }
+
+    /// Callers that are or were stopped because they behave quite unlike themselves.
+    pub fn stops(&self) -> Stops<'_> {
+        Stops(self)
+    }
+
+    /// What callers did before.
+    pub fn habits(&self) -> Habits<'_> {
+        Habits(self)
     }
 
     /// Write the request records that are queued, instead of waiting for the next batch.

@@ -16,7 +16,7 @@ use http::{Method, Request, header};
 use net::jwks::{Forget, Jwks, Refreshed, Timing};
 use net::{Deadlines, Egress, EgressConfig, OutBody, Reach, Target};
 use serde::Serialize;
-use store::{SharedState, Store};
+use store::{Ledger, LedgerSettings, SharedState, Store};
 use tokio::net::UnixStream;
 use vault::MasterKey;
 
@@ -244,10 +244,29 @@ async fn state(config: &Config, findings: &mut Findings) {
                 ),
                 Err(error) => findings.add("store", Verdict::Failure, error.to_string(), None),
             }
+            books(&store, findings).await;
             revocations(&store.revoked().entries().to_string(), findings);
             store.close().await;
         }
         Err(error) => findings.add("store", Verdict::Failure, error.to_string(), None),
+    }
+}
+
+/// Whether the budgets' books balance.
+async fn books(store: &Store, findings: &mut Findings) {
+    let verified = async {
+        let ledger = Ledger::open(store, LedgerSettings::new(crate::cli::COMMAND_LINE)).await?;
+        ledger.verify().await
+    };
+    match verified.await {
+        Ok(complaints) if complaints.is_empty() => findings.ok("budgets", "their books balance"),
+        Ok(complaints) => findings.add(
+            "budgets",
+            Verdict::Failure,
+            complaints.join("; "),
+            Some("keep a copy of the database for inspection, and restore the last backup"),
+        ),
+        Err(error) => findings.add("budgets", Verdict::Failure, error.to_string(), None),
     }
 }
 

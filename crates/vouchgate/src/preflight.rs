@@ -3,6 +3,7 @@
 
 use config::{Config, Fault, SecretRef};
 use control::operations::client_auth_fault;
+use net::WebhookKey;
 use policy::World;
 
 use crate::listen::{ServerTls, TlsFiles};
@@ -80,6 +81,20 @@ fn faults(config: &Config) -> Vec<Fault> {
         let keys = transmitter.jwks_file.as_deref().map(issuers::keys_in_file);
         if let Some(Err(message)) = keys {
             add(format!("transmitter[{index}].jwks_file"), "unusable_keys", message);
+        }
+    }
+    for (index, webhook) in config.webhooks.iter().enumerate() {
+        if let SecretRef::Secret(_) = &webhook.secret {
+            continue;
+        }
+        let at = format!("webhook[{index}].secret");
+        match references::read(&webhook.secret) {
+            Err(error) => add(at, "missing_secret", error.to_string()),
+            Ok(text) => {
+                if let Err(error) = WebhookKey::parse(&text) {
+                    add(at, "unusable_keys", error.to_string());
+                }
+            }
         }
     }
     for fault in policy::compile(&config.policies, &World::of(config)).err().into_iter().flatten() {

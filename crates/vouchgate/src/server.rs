@@ -6,6 +6,7 @@ mod gauges;
 mod proofs;
 mod record;
 mod upkeep;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -166,17 +167,15 @@ impl Server {
         let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
         let recorder = recording::open(recording, None).await?;
         record::started(&recorder, &config).await;
-        let operations = operations.recorded_by(recorder.clone());
+        let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
+        let operations = operations.recorded_by(recorder.clone()).with_ledger(ledger.clone());
         let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
         ensure_signing_key(&operations).await?;
-        let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
         let egress = Egress::new(EgressConfig::default())?;
         let shared = proofs::shared_state(&config, &*rng)?;
         let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
         let limits = proofs::fleet_limits(shared.as_ref(), &vault);
-        let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
-        let jwks = Jwks::new(documents, kept, Arc::clone(&clock), Arc::clone(&rng), Timing::default());
-        let jwks = Arc::new(jwks);
+        let jwks = key_sets(&egress, &store, (&clock, &rng));
         let builder = Builder::new(
             Arc::clone(&operations),
             vault,
@@ -189,7 +188,9 @@ impl Server {
         let mut registry = Registry::default();
         let heard = Arc::<EventCounts>::default();
         builder.states.register(&mut registry);
-        gauges::register(&mut registry, &store, &proofs.replay, &heard);
+        builder.states.tell(store.notices().clone());
+        gauges::register(&mut registry, (&store, &ledger), &proofs.replay, &heard);
+        let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
         let deps = Deps {
             clock: Arc::clone(&clock),
             rng,
@@ -202,6 +203,7 @@ impl Server {
             replay: Arc::clone(&proofs.replay),
             single_use: Arc::new(store.clone()),
             ledger: Some(ledger.clone()),
+            notices: store.notices().clone(),
             nonces: Arc::clone(&proofs.nonces),
             limits,
             metrics: Metrics::register(&mut registry),
@@ -237,12 +239,11 @@ impl Server {
         tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(&config)), tasks.clone()));
 
         let admin_api = admin_api(&config, operations, &running);
-        let surfaces = Arc::new(Private(admin::router(&admin_api)));
-        tasks.spawn_to_completion(admin.serve(surfaces, edge(&admin_drain, admin_caps()), tasks.clone()));
-        serve_socket(&tasks, &server.data_dir, &admin_api)?;
+        serve_admin(&tasks, &server.data_dir, (admin, edge(&admin_drain, admin_caps())), &admin_api)?;
 
         record::begin(&tasks, &recorder, store.watch());
-        budgets::keep(&tasks, ledger, recorder.clone());
+        webhooks.begin(&tasks, &running, &egress);
+        budgets::keep(&tasks, (&ledger, recorder), (&store, &clock));
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
         tasks.spawn(upkeep::forget(store, Arc::clone(&clock), config.store.retention.duration()));
@@ -311,6 +312,12 @@ impl Server {
     }
 }
 
+/// Who fetches the keys of issuers.
+fn key_sets(egress: &Egress, store: &Store, (clock, rng): (&Arc<dyn Clock>, &Arc<dyn Rng>)) -> Arc<Jwks> {
+    let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
+    Arc::new(Jwks::new(documents, kept, Arc::clone(clock), Arc::clone(rng), Timing::default()))
+}
+
 /// What changes state.
 fn operations(
     config: &Arc<Config>,
@@ -328,8 +335,15 @@ fn operations(
     })
 }
 
-/// Answer on `admin.sock`.
-fn serve_socket(tasks: &Tasks, data_dir: &Path, admin_api: &Arc<Admin>) -> Result<(), StartError> {
+/// Answer on the admin listener and on `admin.sock`.
+fn serve_admin(
+    tasks: &Tasks,
+    data_dir: &Path,
+    (listener, edge): (Listener, Edge),
+    admin_api: &Arc<Admin>,
+) -> Result<(), StartError> {
+    let surfaces = Arc::new(Private(admin::router(admin_api)));
+    tasks.spawn_to_completion(listener.serve(surfaces, edge, tasks.clone()));
     let socket = AdminSocket::bind(data_dir).map_err(|error| StartError::Socket(data_dir.to_owned(), error))?;
     tasks.spawn_to_completion(socket.serve(admin::local_router(admin_api), tasks.stopped()));
     Ok(())

@@ -227,6 +227,9 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::AuditCheckpointView>(&mut all, "AuditCheckpointView");
     add::<ops::EraseSubject>(&mut all, "EraseSubject");
     add::<ops::ErasedView>(&mut all, "ErasedView");
+    add::<ops::BudgetAccount>(&mut all, "BudgetAccount");
+    add::<ops::RaiseBudget>(&mut all, "RaiseBudget");
+    add::<ops::RaiseView>(&mut all, "RaiseView");
     add::<RequestView>(&mut all, "RequestView");
     add::<ExplainRequest>(&mut all, "ExplainRequest");
     add::<RouteQuestion>(&mut all, "RouteQuestion");

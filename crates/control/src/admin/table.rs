@@ -108,6 +108,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(keys_and_tokens());
     table.extend(admin_tokens());
     table.extend(audit_log());
+    table.extend(budgets());
     table.extend(installation());
     table
 });
@@ -183,6 +184,7 @@ fn resource(kind: Kind) -> [Operation; 4] {
         Kind::Service => ["listServices", "getService", "putService", "deleteService"],
         Kind::Upstream => ["listUpstreams", "getUpstream", "putUpstream", "deleteUpstream"],
         Kind::Transmitter => ["listTransmitters", "getTransmitter", "putTransmitter", "deleteTransmitter"],
+        Kind::Webhook => ["listWebhooks", "getWebhook", "putWebhook", "deleteWebhook"],
     };
     let mut operations = [
         operation(Method::GET, &all, list, EVERYBODY, |call| Box::pin(handlers::resources::list(call)))
@@ -383,6 +385,36 @@ fn audit_log() -> [Operation; 5] {
         .summary("Destroy the key of a subject, so that nothing the audit log says of it can be read any more")
         .takes("EraseSubject")
         .one("ErasedView"),
+    ]
+}
+
+fn budgets() -> [Operation; 4] {
+    let mut accounts = operation(Method::GET, "/admin/v1/budget-accounts", "listBudgetAccounts", READERS, |call| {
+        Box::pin(handlers::budgets::accounts(call))
+    })
+    .summary("List what of each budget was used, is held and is left, for each of those it counts apart")
+    .page("BudgetAccount");
+    accounts.query = &["limit", "cursor", "budget", "whom"];
+    let mut raises = operation(Method::GET, "/admin/v1/budget-raises", "listBudgetRaises", READERS, |call| {
+        Box::pin(handlers::budgets::raises(call))
+    })
+    .summary("List the raises in force")
+    .gives(StatusCode::OK, Answer::Page("RaiseView"));
+    raises.query = &["budget"];
+    [
+        accounts,
+        raises,
+        operation(Method::POST, "/admin/v1/budget-raises", "raiseBudget", WRITERS, |call| {
+            Box::pin(handlers::budgets::raise(call))
+        })
+        .summary("Raise a budget for a while; in force on all nodes within a second")
+        .takes("RaiseBudget")
+        .gives(StatusCode::CREATED, Answer::One("RaiseView")),
+        operation(Method::DELETE, "/admin/v1/budget-raises/{name}", "endBudgetRaise", WRITERS, |call| {
+            Box::pin(handlers::budgets::end(call))
+        })
+        .summary("End a raise now, by its number")
+        .deletes(),
     ]
 }
 

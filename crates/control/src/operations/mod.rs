@@ -3,6 +3,7 @@
 mod admin_tokens;
 mod apikeys;
 mod audit_log;
+mod budgets;
 mod clients;
 mod error;
 mod grants;
@@ -20,13 +21,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base::{Clock, Name, RequestId, Rng, Secret};
 use config::Config;
-use store::Store;
+use store::{Ledger, Store};
 use tokio::sync::{Mutex, MutexGuard};
 use vault::Vault;
 
 pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
 pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
 pub use audit_log::{AuditCheckpointView, AuditEntryView, AuditFilter, AuditProofView, EraseSubject, ErasedView};
+pub use budgets::{Amount, BudgetAccount, RaiseBudget, RaiseView};
 pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateClient};
 pub use error::OperationError;
 pub(crate) use grants::{CodeHash, Redeemed};
@@ -70,6 +72,7 @@ pub struct Operations {
     signing: signing::Cache,
     trial: Trial,
     audit: audit::Recorder,
+    ledger: Option<Ledger>,
 }
 
 /// The configuration file, and what the files hold that it names for its clients: read once, not for every request.
@@ -134,6 +137,7 @@ impl Operations {
             signing: signing::Cache::default(),
             trial: Trial::default(),
             audit: audit::Recorder::off(),
+            ledger: None,
         }
     }
 

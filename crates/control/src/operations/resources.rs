@@ -1,5 +1,5 @@
-//! Resources: issuers, providers, models, policies, budgets, services, upstreams and transmitters, from the configuration file (read-only)
-//! or made here. Both together have to be a valid configuration before anything is written.
+//! Resources: issuers, providers, models, policies, budgets, services, upstreams, transmitters and webhooks, from the configuration
+//! file (read-only) or made here. Both together have to be a valid configuration before anything is written.
 
 use aws_lc_rs::digest;
 use base::Name;
@@ -30,11 +30,13 @@ pub enum Kind {
     Upstream,
     /// `[[transmitter]]`
     Transmitter,
+    /// `[[webhook]]`
+    Webhook,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Issuer,
         Self::Provider,
         Self::Model,
@@ -43,6 +45,7 @@ impl Kind {
         Self::Service,
         Self::Upstream,
         Self::Transmitter,
+        Self::Webhook,
     ];
 
     /// What the configuration file calls it.
@@ -56,6 +59,7 @@ impl Kind {
             Self::Service => "service",
             Self::Upstream => "upstream",
             Self::Transmitter => "transmitter",
+            Self::Webhook => "webhook",
         }
     }
 
@@ -70,6 +74,7 @@ impl Kind {
             Self::Service => "services",
             Self::Upstream => "upstreams",
             Self::Transmitter => "transmitters",
+            Self::Webhook => "webhooks",
         }
     }
 
@@ -84,6 +89,7 @@ impl Kind {
             Self::Service => "Service",
             Self::Upstream => "Upstream",
             Self::Transmitter => "Transmitter",
+            Self::Webhook => "Webhook",
         }
     }
 
@@ -101,6 +107,7 @@ impl Kind {
             Self::Service => values(&config.services, |i| &i.name),
             Self::Upstream => values(&config.upstreams, |i| &i.name),
             Self::Transmitter => values(&config.transmitters, |i| &i.name),
+            Self::Webhook => values(&config.webhooks, |i| &i.name),
         }
     }
 }
@@ -339,6 +346,7 @@ fn merge(file: &Config, rows: &[(String, Name, Value)]) -> Result<Config, Vec<Fa
             Kind::Service => config::read(body).map(|resource| merged.services.push(resource)),
             Kind::Upstream => config::read(body).map(|resource| merged.upstreams.push(resource)),
             Kind::Transmitter => config::read(body).map(|resource| merged.transmitters.push(resource)),
+            Kind::Webhook => config::read(body).map(|resource| merged.webhooks.push(resource)),
         };
         if let Err(found) = read {
             faults.extend(found.into_iter().map(|fault| below(&format!("{}.{name}", kind.as_str()), fault)));

@@ -99,6 +99,9 @@ pub fn uses(config: &Config) -> Vec<Use<'_>> {
             uses.push(Use { kind: "transmitter", by: &transmitter.name, reference, origin: None });
         }
     }
+    for webhook in &config.webhooks {
+        uses.push(Use { kind: "webhook", by: &webhook.name, reference: &webhook.secret, origin: None });
+    }
     if let Some(signin) = &config.signin
         && let Some(reference) = &signin.client_secret
     {
@@ -208,7 +211,7 @@ impl Operations {
     }
 
     /// The configuration in force, or the file's where the two do not fit together: a secret must be settable then too.
-    async fn current_config(&self) -> Result<Config, OperationError> {
+    pub(super) async fn current_config(&self) -> Result<Config, OperationError> {
         let file = self.file();
         Ok(self.merged_config(&file).await?.unwrap_or_else(|_| (*file).clone()))
     }

@@ -12,6 +12,7 @@ use store::{AccountKey, AccountRef, Hold, HoldLine, Ledger, Period, Unit, Want, 
 use super::error::BudgetError;
 use super::quote::Quote;
 use super::stake::{Spent, Stake};
+use super::told;
 use super::whom::whom;
 use crate::Shared;
 use crate::authenticate::Caller;
@@ -219,7 +220,7 @@ impl Funding {
     /// Hold for another call than the first, and see to it that the audit log says so before it is made.
     async fn hold_more(&self, is_request: bool, target: usize) -> Result<Hold, BudgetError> {
         let hold = self.hold(is_request, Some(target)).await.map_err(|error| self.refused(error))?;
-        let held: Vec<_> = hold.lines().iter().map(told).collect();
+        let held: Vec<_> = hold.lines().iter().map(journalled).collect();
         match self.record(&held).await {
             Ok(()) => Ok(hold),
             Err(error) => {
@@ -353,7 +354,7 @@ impl Funding {
     /// What is held and not put in yet, as the audit log has it.
     pub(crate) fn lines(&self) -> Vec<audit::HoldLine> {
         let book = self.book();
-        book.free.iter().flat_map(Hold::lines).map(told).collect()
+        book.free.iter().flat_map(Hold::lines).map(journalled).collect()
     }
 
     /// What a line is charged, and whether that is an estimate.
@@ -396,8 +397,12 @@ impl Funding {
     }
 
     fn refused(&self, error: BudgetError) -> BudgetError {
-        if let BudgetError::Exhausted { budget, .. } = &error {
+        if let BudgetError::Exhausted { budget, unit, resets, .. } = &error {
             self.shared.metrics.budget(budget, "refused");
+            let of = |line: &&Line| line.unit == *unit && line.account.key().budget == *budget;
+            if let Some(line) = self.lines.iter().find(of) {
+                told::exhausted(&self.shared, line.account.key(), (line.limit, *resets));
+            }
         }
         error
     }
@@ -428,6 +433,7 @@ impl Funding {
                 threshold = f64::from(share.per_mille()) / 1000.0,
                 "a part of a budget has been used up"
             );
+            told::threshold(&self.shared, key, seen, share.per_mille());
         }
     }
 }
@@ -459,7 +465,7 @@ impl std::fmt::Debug for Funding {
     }
 }
 
-fn told(line: &HoldLine) -> audit::HoldLine {
+fn journalled(line: &HoldLine) -> audit::HoldLine {
     audit::HoldLine { lease: line.lease, unit: line.unit.as_str(), amount: line.amount }
 }
 

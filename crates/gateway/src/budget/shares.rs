@@ -11,12 +11,16 @@ const MOST: usize = 65_536;
 
 /// What has been told of each account: the share in thousandths, and when its period ends.
 #[derive(Debug, Default)]
-pub(crate) struct Shares(Mutex<HashMap<AccountKey, (u16, Option<Timestamp>)>>);
+pub(crate) struct Shares {
+    told: Mutex<HashMap<AccountKey, (u16, Option<Timestamp>)>>,
+    /// Accounts of which it was told that they are used up, and the period (or of windows that move the hour) in which.
+    exhausted: Mutex<HashMap<AccountKey, i64>>,
+}
 
 impl Shares {
     /// Note that an account has reached a share of its limit. Whether that is news: more than was told, or of another period.
     pub(super) fn is_new(&self, key: &AccountKey, resets: Option<Timestamp>, share: u16) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         // The end of a window that moves says nothing of a period.
         let period = resets.filter(|_| !matches!(key.window, Window::Rolling(_)));
         if let Some(before) = told.get_mut(key) {
@@ -33,10 +37,32 @@ impl Shares {
         true
     }
 
+    /// Note that an account is used up. In which period or hour that is, if it is news.
+    pub(super) fn is_newly_exhausted(
+        &self,
+        key: &AccountKey,
+        resets: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<i64> {
+        let period = match (key.window, resets) {
+            (Window::Calendar(_), Some(end)) => end.as_secs(),
+            _ => now.as_secs() / 3600,
+        };
+        let mut told = self.exhausted.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(key) == Some(&period) {
+            return None;
+        }
+        if told.len() >= MOST {
+            told.clear();
+        }
+        told.insert(key.clone(), period);
+        Some(period)
+    }
+
     /// An account is below all of its shares: the next one is news again.
     pub(super) fn below(&self, key: &AccountKey) {
         if matches!(key.window, Window::Rolling(_)) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         }
     }
 }
@@ -62,6 +88,18 @@ mod tests {
         assert!(!shares.is_new(&key, today, 500), "what was held and not needed is no news");
         assert!(shares.is_new(&key, today, 800));
         assert!(shares.is_new(&key, tomorrow, 500));
+    }
+
+    #[test]
+    fn that_an_account_is_used_up_is_told_once_in_a_period_or_an_hour() {
+        let (shares, at) = (Shares::default(), Timestamp::from_secs);
+        let (day, hour) = (key(Window::Calendar(Period::Day)), key(Window::Rolling(Duration::from_hours(1))));
+        assert_eq!(shares.is_newly_exhausted(&day, Some(at(86_400)), at(10)), Some(86_400));
+        assert_eq!(shares.is_newly_exhausted(&day, Some(at(86_400)), at(80_000)), None);
+        assert!(shares.is_newly_exhausted(&day, Some(at(172_800)), at(90_000)).is_some());
+        assert_eq!(shares.is_newly_exhausted(&hour, Some(at(20)), at(10)), Some(0));
+        assert_eq!(shares.is_newly_exhausted(&hour, Some(at(40)), at(30)), None);
+        assert_eq!(shares.is_newly_exhausted(&hour, None, at(3600)), Some(1));
     }
 
     #[test]

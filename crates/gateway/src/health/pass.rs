@@ -226,6 +226,7 @@ impl Pass {
             if key.state.accepted.failed(&REFUSED_KEY, now, probe) {
                 let (provider, key) = (care.name.as_str(), key.name.as_str());
                 tracing::error!(target: "audit", provider, key, "the provider refuses the key: it is put aside");
+                care.states.key_refused(&care.name, key);
             }
         } else {
             key.state.accepted.succeeded(&REFUSED_KEY, now, probe);

@@ -338,6 +338,10 @@ async fn a_part_that_is_reached_is_told_of_and_a_budget_that_only_counts_refuses
     }
     told("threshold", 2);
     told("over", 3);
+    let told: Vec<_> = world.notices.take().into_iter().map(|notice| (notice.event, notice.data)).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!((told[0].0, &told[0].1["threshold"]), ("budget.threshold", &json!(0.5)));
+    assert_eq!((told[1].0, &told[1].1["threshold"]), ("budget.threshold", &json!(0.8)));
 }
 
 #[tokio::test]

@@ -146,6 +146,7 @@ pub struct World {
     pub drain: watch::Sender<bool>,
     pub registry: Registry,
     pub books: Books,
+    pub notices: store::Notices,
 }
 
 /// What budgets have left.
@@ -286,6 +287,7 @@ impl World {
         let (records, objects) = (Arc::new(Recorded::default()), Arc::new(Made::default()));
         let (revoked, used) = (Arc::new(Revoked::new()), Arc::new(Used::default()));
         let replay = Arc::new(MemoryReplay::new(Arc::new(clock.clone()), REPLAY_ENTRIES));
+        let notices = store::Notices::default();
         let deps = Deps {
             revoked: Arc::clone(&revoked) as Arc<dyn Revocations>,
             replay: Arc::clone(&replay) as Arc<dyn Replay>,
@@ -299,13 +301,29 @@ impl World {
             records: Arc::clone(&records) as Arc<dyn Records>,
             audit: books.audit.clone(),
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
+            notices: notices.clone(),
             limits: None,
             metrics: Metrics::register(&mut registry),
             drain: draining,
             background: Arc::new(Spawned),
         };
         let gateway = Gateway::new(Arc::clone(&snapshot), deps);
-        Self { gateway, snapshot, states, clock, key, source, records, objects, revoked, used, drain, registry, books }
+        Self {
+            gateway,
+            snapshot,
+            states,
+            clock,
+            key,
+            source,
+            records,
+            objects,
+            revoked,
+            used,
+            drain,
+            registry,
+            books,
+            notices,
+        }
     }
 
     /// Providers that are left alone, with why.

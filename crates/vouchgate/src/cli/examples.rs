@@ -159,6 +159,24 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("admin token list", &["vouchgate admin token list", "vouchgate admin token list --config vouchgate.toml --json"]),
     ("admin token revoke", &["vouchgate admin token revoke prometheus"]),
+    (
+        "budget",
+        &[
+            "vouchgate budget list --config vouchgate.toml",
+            "vouchgate budget raise team --by \"5 USD\" --for 2h --reason \"end of the quarter\"",
+        ],
+    ),
+    ("budget list", &["vouchgate budget list", "vouchgate budget list --config vouchgate.toml --json"]),
+    ("budget show", &["vouchgate budget show team"]),
+    (
+        "budget raise",
+        &[
+            "vouchgate budget raise team --by \"5 USD\" --for 2h",
+            "vouchgate budget raise calls --by 1000 --unit requests --for 1d --whom client=vouchgate/app",
+        ],
+    ),
+    ("budget raises", &["vouchgate budget raises", "vouchgate budget raises --config vouchgate.toml --json"]),
+    ("budget end-raise", &["vouchgate budget end-raise 3"]),
     ("policy", &["vouchgate policy explain --config vouchgate.toml --claims claims.json --model fast"]),
     (
         "policy explain",

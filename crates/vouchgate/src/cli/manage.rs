@@ -32,7 +32,7 @@ pub(super) async fn ask(
     answer
 }
 
-async fn ask_list(io: &mut Io<'_>, state: &StateArgs, path: &str) -> Result<Vec<Value>, Failure> {
+pub(super) async fn ask_list(io: &mut Io<'_>, state: &StateArgs, path: &str) -> Result<Vec<Value>, Failure> {
     let opened = Place::find(state, io)?.open(io).await?;
     let answer = opened.api.list(path).await;
     opened.close().await;

@@ -6,6 +6,7 @@
 pub mod args;
 mod audit;
 mod backup;
+mod budget;
 mod check;
 mod dpop;
 mod examples;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 pub use args::{CacheCommand, Cli, Command};
 pub use examples::{command, parse};
 pub use io::{Exit, Failure, Io, Outcome};
-pub use place::{DEV_CONFIG, Place, read_config};
+pub use place::{COMMAND_LINE, DEV_CONFIG, Place, read_config};
 
 /// Run a command and say what went wrong, if anything did. `dev`, `serve` and `doctor` are run by `main`.
 pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
@@ -44,6 +45,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Key(command) => manage::key(command, io).await,
         Command::Apikey(command) => manage::apikey(command, io).await,
         Command::Admin(command) => manage::admin(command, io).await,
+        Command::Budget(command) => budget::run(command, io).await,
         Command::Policy(command) => policy::run(command, io).await,
         Command::Route(command) => route::run(command, io).await,
         Command::Models(args) => models::run(&args, io).await,

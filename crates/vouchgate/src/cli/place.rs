@@ -8,7 +8,7 @@ use config::{Config, SecretRef};
 use control::admin::{Admin, Hosts, LocalApi, SOCKET_NAME};
 use control::recording::{self, Recording};
 use control::{Operations, Parts};
-use store::Store;
+use store::{Ledger, LedgerSettings, Store};
 use vault::{KeyFileError, MasterKey, Vault};
 
 use crate::references;
@@ -21,6 +21,9 @@ use super::remote::{Api, answers};
 
 /// The configuration `dev` leaves in its data directory.
 pub const DEV_CONFIG: &str = "dev.toml";
+
+/// What the ledger of budgets knows commands as: they look at accounts and take nothing from them.
+pub const COMMAND_LINE: &str = "command-line";
 
 /// A data directory and the configuration that goes with it.
 #[derive(Debug)]
@@ -93,6 +96,7 @@ impl Place {
             external_url: url.clone(),
         })
         .recorded_by(recorder.clone())
+        .with_ledger(Ledger::open(&store, LedgerSettings::new(COMMAND_LINE)).await.map_err(failure)?)
         .tried_by(move |config| wire::obstacle(config, &url));
         operations.signing_key_ensure().await.map_err(failure)?;
         let limit = self.config.limits.admin_body.as_usize();

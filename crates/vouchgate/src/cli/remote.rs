@@ -85,9 +85,10 @@ impl Api {
         let mut cursor: Option<String> = None;
         // More pages than any list has: a server that never ends its list must not hang us.
         for _ in 0..10_000 {
+            let more = if path.contains('?') { '&' } else { '?' };
             let page = match &cursor {
-                None => format!("{path}?limit=200"),
-                Some(cursor) => format!("{path}?limit=200&cursor={cursor}"),
+                None => format!("{path}{more}limit=200"),
+                Some(cursor) => format!("{path}{more}limit=200&cursor={cursor}"),
             };
             let mut answer = self.call(Method::GET, &page, None).await?;
             if let Some(Value::Array(more)) = answer.get_mut("items").map(Value::take) {

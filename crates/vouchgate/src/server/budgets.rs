@@ -1,14 +1,15 @@
 //! The ledger of budgets, from the start of the node to its end.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use audit::{Event, Recorder};
-use base::Rng;
+use base::{Clock, Rng};
 use store::{Journal, Ledger, LedgerSettings, OpenLease, Store};
 
-use super::StartError;
 use super::accounts::{self, MARKED, OPENED};
+use super::{StartError, upkeep};
 use crate::tasks::Tasks;
 
 /// Where in the data directory the name is that the ledger knows this node by: one process has the directory, and no two nodes
@@ -98,8 +99,9 @@ fn node_name(path: &Path, rng: &dyn Rng) -> std::io::Result<String> {
 }
 
 /// Do what is due beside requests, as long as the server runs.
-pub(super) fn keep(tasks: &Tasks, ledger: Ledger, recorder: Recorder) {
-    let marked = ledger.clone();
+pub(super) fn keep(tasks: &Tasks, (ledger, recorder): (&Ledger, Recorder), (store, clock): (&Store, &Arc<dyn Clock>)) {
+    tasks.spawn(upkeep::forget_periods(store.clone(), ledger.clone(), Arc::clone(clock)));
+    let (ledger, marked) = (ledger.clone(), ledger.clone());
     tasks.spawn(async move {
         loop {
             tokio::time::sleep(TICK).await;

@@ -10,14 +10,44 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use store::{RecordSink, Replay, Revoked, Store};
+use store::{Ledger, RecordSink, Replay, Revoked, Store};
 
-/// Register what the store and the replay store tell of themselves.
-pub(super) fn register(registry: &mut Registry, store: &Store, replay: &Arc<dyn Replay>, heard: &Arc<EventCounts>) {
+/// Register what the store, the ledger of budgets and the replay store tell of themselves.
+pub(super) fn register(
+    registry: &mut Registry,
+    (store, ledger): (&Store, &Ledger),
+    replay: &Arc<dyn Replay>,
+    heard: &Arc<EventCounts>,
+) {
+    registry.register_collector(Box::new(Books(ledger.clone())));
     registry.register_collector(Box::new(Dropped(store.sink())));
     registry.register_collector(Box::new(Remembered(Arc::clone(replay))));
     registry.register_collector(Box::new(Revocations(store.revoked())));
     registry.register_collector(Box::new(Heard(Arc::clone(heard))));
+}
+
+/// What the ledger of budgets has done.
+#[derive(Debug)]
+struct Books(Ledger);
+
+impl Collector for Books {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counted = self.0.counters();
+        let help = "What the ledger of budgets did: leases taken, reservations refused or not possible, holds charged unsettled, \
+                    amounts of shadow budgets not counted";
+        let mut family = encoder.encode_descriptor("vouchgate_ledger_events", help, None, MetricType::Counter)?;
+        for (event, count) in [
+            ("lease", counted.leases),
+            ("refused", counted.refusals),
+            ("unavailable", counted.unavailable),
+            ("unsettled", counted.dropped),
+            ("uncounted", counted.uncounted),
+        ] {
+            ConstCounter::new(count).encode(family.encode_family(&[("event", event)])?)?;
+        }
+        let accounts = usize::try_from(counted.accounts).unwrap_or(usize::MAX);
+        gauge(&mut encoder, "vouchgate_ledger_accounts", "Accounts of budgets in memory", accounts)
+    }
 }
 
 /// Counts the request records that were given up because the disk did not keep pace.
@@ -90,7 +120,8 @@ mod tests {
         let store = Store::open(&StoreUrl::default(), dir.path(), clock.clone(), Arc::new(SystemRng)).await.unwrap();
         let replay: Arc<dyn Replay> = Arc::new(MemoryReplay::new(clock, 7));
         let mut registry = Registry::default();
-        register(&mut registry, &store, &replay, &Arc::default());
+        let ledger = Ledger::open(&store, store::LedgerSettings::new("test")).await.unwrap();
+        register(&mut registry, (&store, &ledger), &replay, &Arc::default());
         let shown = || {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -99,6 +130,7 @@ mod tests {
         for line in ["vouchgate_records_dropped_total 0", "vouchgate_replay_entries 0", "vouchgate_revocations 0"] {
             assert!(shown().contains(line), "{line}");
         }
+        assert!(shown().contains("vouchgate_ledger_events_total{event=\"lease\"} 0"), "{}", shown());
         assert!(shown().contains("vouchgate_security_events_total{outcome=\"acted\"} 0"), "{}", shown());
         let until = Timestamp::from_secs(i64::MAX / 1_000_000);
         assert_eq!(replay.claim([1; 32], until).await, Ok(store::Claim::First));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::Clock;
 use net::Egress;
 use net::jwks::Jwks;
-use store::{SharedState, Store, StoreError};
+use store::{Ledger, SharedState, Store, StoreError};
 
 use super::Running;
 use crate::listen::{Pressure, memory_limit, memory_used};
@@ -24,6 +24,13 @@ const STEP: u32 = 1000;
 /// For how long a node leads what one of several does, unless it asks again: longer than it waits to ask.
 const TERM: Duration = Duration::from_mins(2);
 const SWEEP_TERM: Duration = Duration::from_mins(25);
+
+/// For how long it is remembered what webhooks were told, so that they are not told again.
+const TOLD: Duration = Duration::from_hours(48);
+
+/// How often periods of budgets that ended long ago are forgotten, and after which time.
+const FORGET: Duration = Duration::from_hours(1);
+const BOOKS: Duration = Duration::from_hours(400 * 24);
 
 /// How often a node says that it lives.
 const LIVE: Duration = Duration::from_secs(5);
@@ -91,8 +98,8 @@ pub(super) fn share(tasks: &Tasks, store: &Store, shared: Option<SharedState>) {
 }
 
 /// Forget what is past its time: request records after `[store] retention`, answers kept for their idempotency key, signing
-/// keys nothing valid was signed with, proofs nobody accepts, revocations of what has ended by itself, and what could be used once or later and
-/// can be no more.
+/// keys nothing valid was signed with, proofs nobody accepts, revocations of what has ended by itself, what webhooks were told, and
+/// what could be used once or later and can be no more.
 pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) {
     loop {
         if !leads(&store, "sweep", SWEEP_TERM).await {
@@ -110,6 +117,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) 
             store.refresh().delete_expired(STEP).await,
             store.revocations().delete_expired(STEP).await,
             store.forget_shown(STEP).await,
+            store.outbox().delete_before(clock.now().minus(TOLD), STEP).await,
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));
         }
@@ -118,6 +126,18 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) 
         if !more {
             tokio::time::sleep(SWEEP).await;
         }
+    }
+}
+
+/// Forget periods of budgets that ended long ago, with their entries.
+pub(super) async fn forget_periods(store: Store, ledger: Ledger, clock: Arc<dyn Clock>) {
+    loop {
+        tokio::time::sleep(FORGET).await;
+        if !leads(&store, "ledger", 2 * FORGET).await {
+            continue;
+        }
+        let moment = clock.now().minus(BOOKS);
+        while seen(ledger.forget_before(moment, STEP).await).is_some_and(|gone| gone >= u64::from(STEP)) {}
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base::Secret;
-use config::{Config, Fault};
+use config::{Config, Fault, Webhook};
 use control::{OperationError, Operations};
 use gateway::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, States};
 use net::jwks::{Jwks, KeyIssuer};
@@ -112,6 +112,8 @@ pub struct Builder {
     issuers: Mutex<Vec<KeyIssuer>>,
     /// Where people sign in, as of the snapshot in force.
     pub signin: Arc<ArcSwapOption<SigninInForce>>,
+    /// Whom to tell of what happens, as of the snapshot in force.
+    pub webhooks: Arc<ArcSwap<Vec<Webhook>>>,
 }
 
 impl Builder {
@@ -123,15 +125,26 @@ impl Builder {
         (listening, states): (Vec<SocketAddr>, Arc<States>),
     ) -> Self {
         let (generation, issuers) = (AtomicU64::new(0), Mutex::default());
-        Self { operations, vault, jwks, listening, states, generation, issuers, signin: Arc::default() }
+        Self {
+            operations,
+            vault,
+            jwks,
+            listening,
+            states,
+            generation,
+            issuers,
+            signin: Arc::default(),
+            webhooks: Arc::default(),
+        }
     }
 
     /// The first snapshot.
     pub async fn first(&self, file: &Arc<Config>) -> Result<ArcSwap<Snapshot>, BuildError> {
         let mut issuers = self.issuers.lock().await;
-        let Built { snapshot, issuers: wanted, signin } = self.build(file).await?;
+        let Built { snapshot, issuers: wanted, signin, webhooks } = self.build(file).await?;
         *issuers = wanted;
         self.signin.store(signin);
+        self.webhooks.store(Arc::new(webhooks));
         Ok(ArcSwap::from_pointee(snapshot))
     }
 
@@ -141,9 +154,10 @@ impl Builder {
         let mut issuers = self.issuers.lock().await;
         let version = self.operations.store().version();
         match self.build(file).await {
-            Ok(Built { snapshot, issuers: wanted, signin }) => {
+            Ok(Built { snapshot, issuers: wanted, signin, webhooks }) => {
                 *issuers = wanted;
                 self.signin.store(signin);
+                self.webhooks.store(Arc::new(webhooks));
                 current.store(Arc::new(snapshot));
                 self.operations.set_file(Arc::clone(file));
                 Ok(version)
@@ -182,6 +196,7 @@ impl Builder {
         let keys = KeyRing::new(Arc::clone(&self.vault), keys);
         let Credentials { providers, fields, upstreams } = Credentials::collect(&config, store, &self.vault).await?;
         let signin = SigninInForce::of(&config);
+        let webhooks = config.webhooks.clone();
         let parts = Parts {
             config,
             listening: self.listening.clone(),
@@ -198,7 +213,7 @@ impl Builder {
         for gateway::Unusable { kind, name, error } in snapshot.unusable() {
             tracing::error!(kind, %name, reason = error.reason(), %error, "out of service");
         }
-        Ok(Built { snapshot, issuers: wanted, signin })
+        Ok(Built { snapshot, issuers: wanted, signin, webhooks })
     }
 }
 
@@ -207,6 +222,7 @@ struct Built {
     snapshot: Snapshot,
     issuers: Vec<KeyIssuer>,
     signin: Option<Arc<SigninInForce>>,
+    webhooks: Vec<Webhook>,
 }
 
 impl std::fmt::Debug for Builder {

@@ -41,3 +41,4 @@ mod revocation;
 mod sdk;
 mod services;
 mod token_service;
+mod webhooks;

@@ -1,5 +1,6 @@
 //! The admin API from outside.
 
+mod budgets;
 mod clients;
 mod credentials;
 mod idempotency;

@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
 
 mod audit;
+mod budget;
 mod client;
 mod token;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
+pub use budget::{BudgetCommand, RaiseArgs};
 pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
 pub use token::{KeyCommand, MintArgs, RevokeArgs, RotateArgs, TokenCommand};
 
@@ -65,6 +67,9 @@ pub enum Command {
     /// Who may use the admin API
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// What budgets have spent, and raising them for a while
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     /// Why a request would be allowed or refused
     #[command(subcommand)]
     Policy(PolicyCommand),
