@@ -14,6 +14,7 @@ pub mod asn1;
 pub mod cbor;
 pub mod chain;
 mod flag;
+pub mod inspect;
 pub mod jwe;
 pub mod online;
 pub mod play;

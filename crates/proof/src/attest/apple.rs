@@ -17,7 +17,7 @@ use base::{Timestamp, Who};
 use serde_json::Value;
 
 pub use auth_data::{CodeDirectory, Extensions};
-pub use receipt::{MAX_RECEIPT_LEN, Receipt, ReceiptError, ReceiptRules, verify_receipt};
+pub use receipt::{MAX_RECEIPT_LEN, Receipt, ReceiptError, ReceiptRules, look_at_receipt, verify_receipt};
 
 use super::asn1::{Der, Tag};
 use super::cbor::{self, CborError, Limits};
@@ -333,6 +333,14 @@ pub fn verify_assertion(object: &[u8], rules: &AssertionRules<'_>) -> Result<Ver
     }
     let extensions = Extensions::parse(auth_data.rest)?;
     Ok(VerifiedAssertion { counter: auth_data.counter, app_id, extensions })
+}
+
+/// What authenticator data says, unverified: for a look at evidence that is refused, and for fuzzing. Nothing in it is to
+/// be believed. `attested` says whether a key is expected in it, as in an attestation.
+pub fn look_at(auth_data: &[u8], attested: bool) -> Result<(u32, Extensions), AppleError> {
+    let auth_data = AuthData::parse(auth_data)?;
+    let rest = if attested { AttestedKey::parse(auth_data.rest)?.1 } else { auth_data.rest };
+    Ok((auth_data.counter, Extensions::parse(rest)?))
 }
 
 /// Compare two values of `CFBundleVersion`: up to eight numbers with points between. `None` where one is not that.

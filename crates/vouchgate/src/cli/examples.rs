@@ -89,6 +89,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate dpop verify --method GET --url https://example.com/v1/models --token-file token < proof",
         ],
     ),
+    ("attest", &["vouchgate attest verify attestation.json"]),
+    (
+        "attest verify",
+        &[
+            "vouchgate attest verify attestation.json",
+            "vouchgate attest verify cases.json --root test-root.pem --now 1795219200",
+            "vouchgate attest verify chain.pem --status status.json --app com.example.app --challenge 9w11c_H1kgfx",
+        ],
+    ),
     ("client", &["vouchgate client create batch-jobs --scope chat", "vouchgate client list"]),
     (
         "client create",

@@ -4,6 +4,7 @@
 //! to standard error; 0 done, 1 the answer is no, 2 wrong usage or could not run.
 
 pub mod args;
+mod attest;
 mod audit;
 mod backup;
 mod budget;
@@ -40,6 +41,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Token(command) => manage::token(command, io).await,
         Command::Jwt(command) => jwt::run(command, io),
         Command::Dpop(command) => dpop::run(command, io),
+        Command::Attest(command) => attest::run(command, io),
         Command::Client(command) => manage::client(command, io).await,
         Command::Secret(command) => manage::secret(command, io).await,
         Command::Key(command) => manage::key(command, io).await,

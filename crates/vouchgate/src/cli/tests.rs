@@ -1,5 +1,6 @@
 //! Commands as a user types them: arguments in, output and exit status out.
 
+mod attest;
 mod models;
 mod tokens;
 

@@ -120,7 +120,7 @@ impl Extensions {
     }
 
     /// Add what is there to the facts.
-    pub(super) fn describe(&self, facts: &mut JsonObject) {
+    pub(crate) fn describe(&self, facts: &mut JsonObject) {
         let mut add = |name: &str, value: Option<Value>| value.and_then(|value| facts.insert(name.to_owned(), value));
         add("category", self.category.map(Value::from));
         add("bundle_version", self.bundle_version.clone().map(Value::from));

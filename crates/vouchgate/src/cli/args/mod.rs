@@ -3,6 +3,7 @@
 
 #![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
 
+mod attest;
 mod audit;
 mod budget;
 mod client;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use attest::{AttestCommand, AttestVerifyArgs};
 pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
 pub use budget::{BudgetCommand, RaiseArgs};
 pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
@@ -52,6 +54,9 @@ pub enum Command {
     /// Look at proofs that the sender of a token holds its key (DPoP, RFC 9449), offline
     #[command(subcommand)]
     Dpop(DpopCommand),
+    /// Look at evidence that an app and its device are genuine, offline
+    #[command(subcommand)]
+    Attest(AttestCommand),
     /// Who may ask us for tokens
     #[command(subcommand)]
     Client(ClientCommand),
