@@ -1,10 +1,8 @@
 //! Authenticator data as App Attest writes it: the fixed fields of WebAuthn (section 6.1 of that specification), then, in
 //! an attestation, the attested key, then since iOS 27 and macOS 27 a map of facts.
 
-use serde_json::Value;
-
 use super::{AppleError, Environment};
-use crate::attest::cbor::{self, CborError, Limits, Map};
+use crate::attest::cbor::{self, CborError, Limits, Map, Value};
 use crate::jose::JsonObject;
 
 const PRODUCTION: [u8; 16] = *b"appattest\0\0\0\0\0\0\0";
@@ -121,20 +119,25 @@ impl Extensions {
 
     /// Add what is there to the facts.
     pub(crate) fn describe(&self, facts: &mut JsonObject) {
-        let mut add = |name: &str, value: Option<Value>| value.and_then(|value| facts.insert(name.to_owned(), value));
-        add("category", self.category.map(Value::from));
-        add("bundle_version", self.bundle_version.clone().map(Value::from));
+        let mut add =
+            |name: &str, value: Option<serde_json::Value>| value.and_then(|value| facts.insert(name.to_owned(), value));
+        add("category", self.category.map(Into::into));
+        add("bundle_version", self.bundle_version.clone().map(Into::into));
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        add("code_directory_hash", self.code_directory.as_ref().map(|code| Value::from(hex(&code.hash))));
+        add("code_directory_hash", self.code_directory.as_ref().map(|code| hex(&code.hash).into()));
     }
 }
 
-/// Four bytes, little-endian.
+/// Devices write four bytes, little-endian; the documentation says `UInt32`, so a number is taken too.
 fn category(map: &Map<'_>) -> Result<Option<u32>, AppleError> {
     const NAME: &str = "apple_validation_category_01";
     let Some(value) = map.get(NAME) else { return Ok(None) };
-    let bytes = value.bytes().and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-    bytes.map(|bytes| Some(u32::from_le_bytes(bytes))).ok_or(AppleError::Extension(NAME))
+    let category = match value {
+        Value::Bytes(bytes) => <[u8; 4]>::try_from(*bytes).ok().map(u32::from_le_bytes),
+        Value::Unsigned(number) => u32::try_from(*number).ok(),
+        _ => None,
+    };
+    category.map(Some).ok_or(AppleError::Extension(NAME))
 }
 
 fn bundle_version(map: &Map<'_>) -> Result<Option<String>, AppleError> {

@@ -41,15 +41,29 @@ pub(super) fn chain(case: &Case<'_>) -> Result<Verdict, InspectError> {
     }
 }
 
-/// A file in the same directory: a bare name, so no file leads anywhere else.
+/// The chain in a file beside this one.
 fn from_beside(case: &Case<'_>, name: &str) -> Result<Result<Vec<Vec<u8>>, ChainError>, InspectError> {
-    let read = || {
-        let bare = !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.');
-        let bytes = bare.then(|| (case.file.beside)(name)).flatten()?;
-        String::from_utf8(bytes).ok()
-    };
-    let text = read().ok_or_else(|| InspectError::Beside(name.to_owned()))?;
+    let text = bare(case, name).and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.ok_or_else(|| InspectError::Beside(name.to_owned()))?;
     Ok(certificates_from_pem(&text, MAX_CERTIFICATES))
+}
+
+/// The certificates that the file lists as revoked: `revoked: {serial: {status}}`, or `status`, a list as Google publishes
+/// it or the name of one beside the file.
+fn listed(case: &Case<'_>) -> Result<Option<StatusList>, InspectError> {
+    let list = match (case.get("revoked"), case.get("status")) {
+        (Some(entries), _) => serde_json::json!({ "entries": entries }).to_string().into_bytes(),
+        (None, Some(Value::String(name))) => bare(case, name).ok_or_else(|| InspectError::Beside(name.to_owned()))?,
+        (None, Some(list)) => list.to_string().into_bytes(),
+        (None, None) => return Ok(None),
+    };
+    StatusList::parse(&list).map(Some).map_err(|_| InspectError::Malformed("revoked"))
+}
+
+/// A file in the same directory: a bare name, so no file leads anywhere else.
+fn bare(case: &Case<'_>, name: &str) -> Option<Vec<u8>> {
+    let bare = !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.');
+    bare.then(|| (case.file.beside)(name)).flatten()
 }
 
 /// What the key was made with, where the file says it.
@@ -61,9 +75,7 @@ fn challenge(case: &Case<'_>) -> Result<Option<Vec<u8>>, InspectError> {
 
 fn judge(ders: &[Vec<u8>], case: &Case<'_>, challenge: Option<Vec<u8>>) -> Result<Verdict, InspectError> {
     let anchors = case.anchors(|| Anchors::google().ok())?;
-    let listed = case.get("revoked").map(|entries| serde_json::json!({ "entries": entries }).to_string());
-    let listed = listed.map(|list| StatusList::parse(list.as_bytes()).map_err(|_| InspectError::Malformed("revoked")));
-    let (listed, none) = (listed.transpose()?, StatusList::empty());
+    let (listed, none) = (listed(case)?, StatusList::empty());
     let status = case.options.status.as_ref().or(listed.as_ref()).unwrap_or(&none);
     let app = app(case)?;
     let challenge = case.options.challenge.clone().or(challenge);

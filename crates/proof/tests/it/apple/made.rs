@@ -233,7 +233,8 @@ fn the_map_of_macos_27_is_read_and_must_be_whole() {
 #[test]
 fn what_the_map_says_must_have_its_type_and_what_follows_it_is_refused() {
     for (members, reason) in [
-        (vec![("apple_validation_category_01", vec![0x04])], "malformed_extensions"),
+        (vec![("apple_validation_category_01", vec![0x23])], "malformed_extensions"),
+        (vec![("apple_validation_category_01", vec![0x1b, 0, 0, 0, 1, 0, 0, 0, 0])], "malformed_extensions"),
         (vec![("apple_validation_category_01", string(&[4, 0, 0, 0, 0]))], "malformed_extensions"),
         (vec![("apple_validation_category_01", text("4"))], "malformed_extensions"),
         (vec![("apple_bundle_version_01", string(b"42"))], "malformed_extensions"),
@@ -263,6 +264,9 @@ fn what_the_map_says_must_have_its_type_and_what_follows_it_is_refused() {
 
 #[test]
 fn a_category_is_little_endian_and_a_flag_for_the_policy() {
+    // As the documentation has it, though no device writes it so.
+    let number = Device::new().tail(&[("apple_validation_category_01", vec![0x04])]).verified().unwrap();
+    assert_eq!(number.extensions.category, Some(4));
     let verified = Device::new().tail(&[category(2)]).verified().unwrap();
     let flag = verified.summary.flags.iter().find(|flag| flag.name() == "category").unwrap();
     assert_eq!(flag.value(), &FlagValue::Number(2));
