@@ -28,7 +28,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// or sooner, once there are this many new entries;
 const ENTRIES: u64 = 1000;
 /// but not sooner than this after the last.
-const AT_LEAST: Duration = Duration::from_millis(200);
+const AT_LEAST: Duration = Duration::from_secs(1);
 /// How long to wait before trying again what failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Of the checkpoints that were signed, one in this time is kept.
@@ -385,10 +385,9 @@ impl Follower {
             return Ok(());
         }
         let failed = |path: &Path, error| LogError::file(path, error);
+        let tiles: Vec<_> = self.unsynced.iter().map(|tile| self.files.path(*tile)).collect();
         let mut dirs = Vec::new();
-        for tile in &self.unsynced {
-            let path = self.files.path(*tile);
-            self.files.disk.sync(&path).map_err(|error| failed(&path, error))?;
+        for path in &tiles {
             let mut above = path.parent();
             while let Some(dir) = above.filter(|dir| dir.starts_with(&self.files.dir)) {
                 if !dirs.iter().any(|known| known == dir) {
@@ -397,6 +396,7 @@ impl Follower {
                 above = dir.parent();
             }
         }
+        self.files.disk.sync_all(&tiles).map_err(|(path, error)| LogError::file(&path, error))?;
         for dir in dirs {
             self.files.disk.sync(&dir).map_err(|error| failed(&dir, error))?;
         }

@@ -17,8 +17,10 @@ pub(crate) const MAX_BYTES: usize = 8 << 20;
 const MAX_ENTRIES: usize = 16_384;
 /// How long entries gather that nobody waits for.
 const LINGER: Duration = Duration::from_millis(50);
-/// What is written together is written no sooner after what came before.
+/// What is written together is written no sooner than this after what came before, where many wait.
 const PACE: Duration = Duration::from_millis(2);
+/// How much of that each who waited with others is worth: alone nobody is kept waiting, nine make it full.
+const SHARE: Duration = Duration::from_micros(250);
 /// A write that takes longer is not waited for by those who come after.
 const STALLED: Duration = Duration::from_millis(800);
 /// Marks an entry somebody waits for.
@@ -112,8 +114,12 @@ struct Waiting {
     bytes: Vec<u8>,
     spare: Vec<u8>,
     count: u64,
-    /// Somebody waits for one of them.
-    urgent: bool,
+    /// How many of them somebody waits for.
+    awaited: u32,
+    /// How many were waited for when entries were last taken.
+    crowd: u32,
+    /// The journal lets entries gather: it wakes by itself.
+    gathering: bool,
     batch: Arc<Batch>,
     closed: bool,
     /// The journal cannot be written now.
@@ -181,8 +187,8 @@ impl Queue {
         let ack = Ack { batch: Arc::clone(&queue.batch), place: queue.count, slot: None };
         queue.count += 1;
         // The first wakes the journal, and the first that is waited for makes it hurry; those after wake nobody.
-        let wake = queue.count == 1 || (awaited && !queue.urgent);
-        queue.urgent |= awaited;
+        let wake = !queue.gathering && (queue.count == 1 || (awaited && queue.awaited == 0));
+        queue.awaited += u32::from(awaited);
         drop(queue);
         if wake {
             self.wake.notify_one();
@@ -192,8 +198,8 @@ impl Queue {
 
     /// Wait for entries and take them all. `None` once the queue is closed and empty. `last` is when the last write began.
     pub(crate) fn take(&self, last: Option<Instant>) -> Option<Taken> {
-        let mut queue = self.lock();
-        while !queue.urgent && !queue.closed {
+        let mut queue = self.gather(last);
+        while queue.awaited == 0 && !queue.closed {
             if queue.count == 0 {
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -208,17 +214,34 @@ impl Queue {
             return None;
         }
         let now = self.clock.monotonic();
-        let early = last.and_then(|last| PACE.checked_sub(now.saturating_duration_since(last)));
-        if let Some(early) = early.filter(|early| !early.is_zero() && !queue.closed) {
-            queue = self.wake.wait_timeout(queue, early).unwrap_or_else(PoisonError::into_inner).0;
-        }
         let spare = std::mem::take(&mut queue.spare);
         let bytes = std::mem::replace(&mut queue.bytes, spare);
         let taken = Taken { bytes, count: queue.count, batch: std::mem::take(&mut queue.batch) };
         queue.count = 0;
-        queue.urgent = false;
+        queue.crowd = std::mem::take(&mut queue.awaited);
         queue.writing = Some(now);
         Some(taken)
+    }
+
+    /// Where several have just waited together, as many more will soon: they gather for a while, and wake nobody. Who is alone
+    /// is written for at once.
+    fn gather(&self, last: Option<Instant>) -> MutexGuard<'_, Waiting> {
+        let early = self.early(last);
+        let mut queue = self.lock();
+        if let Some(early) = early {
+            queue.gathering = true;
+            queue = self.wake.wait_timeout(queue, early).unwrap_or_else(PoisonError::into_inner).0;
+            queue.gathering = false;
+        }
+        queue
+    }
+
+    /// How much longer entries gather, if the last write began at `last`.
+    fn early(&self, last: Option<Instant>) -> Option<Duration> {
+        let queue = self.lock();
+        let pace = SHARE.saturating_mul(queue.crowd.saturating_sub(1)).min(PACE);
+        let passed = self.clock.monotonic().saturating_duration_since(last?);
+        pace.checked_sub(passed).filter(|early| !early.is_zero() && !queue.closed)
     }
 
     /// All of it is durable, from this index on.
@@ -255,7 +278,7 @@ impl Queue {
             }
             queue.bytes = kept;
             queue.count = count;
-            queue.urgent = false;
+            queue.awaited = 0;
             later
         };
         taken.batch.finish(Err(AppendError::Unwritable));
@@ -339,6 +362,23 @@ mod tests {
         assert_eq!(entries, [(b"a".to_vec(), false), (b"b".to_vec(), true), (b"c".to_vec(), true)]);
         queue.written(taken, 40);
         assert_eq!((second.wait(), third.wait()), (Ok(41), Ok(42)));
+    }
+
+    #[test]
+    fn one_alone_is_taken_at_once_and_after_many_others_may_gather() {
+        let (queue, clock) = queue();
+        let early = |crowd: u32| {
+            queue.lock().crowd = crowd;
+            queue.early(Some(clock.monotonic()))
+        };
+        assert_eq!((early(0), early(1)), (None, None));
+        assert_eq!((early(3), early(9), early(9000)), (Some(2 * SHARE), Some(PACE), Some(PACE)));
+        let last = clock.monotonic();
+        clock.advance(PACE);
+        assert_eq!(queue.early(Some(last)), None, "they have had their time");
+        assert_eq!(queue.early(None), None);
+        queue.lock().closed = true;
+        assert_eq!(queue.early(Some(clock.monotonic())), None);
     }
 
     #[test]
