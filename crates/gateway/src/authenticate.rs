@@ -98,6 +98,14 @@ impl Caller {
         }
     }
 
+    /// [`Caller::subject`] and [`Caller::client`], to be kept: records of requests are many, and go away on other threads.
+    pub(crate) fn kept(&self) -> (Arc<str>, Option<Arc<str>>) {
+        match &self.identity {
+            Identity::Token(token) => (Arc::clone(token.subject_shared()), token.client_shared().map(Arc::clone)),
+            Identity::Key(key) => (key.subject.as_str().into(), key.client.as_deref().map(Arc::from)),
+        }
+    }
+
     /// [`Caller::issuer`] as a name.
     pub(crate) fn issuer_name(&self) -> Option<Name> {
         match &self.identity {
@@ -258,8 +266,10 @@ pub(crate) async fn caller(
         Verdict::NotRequested => return Err(failed(AuthenticateError::Missing)),
     };
     // Whose client a token of another issuer names is that issuer's word, not ours.
-    let facts = identity.facts();
-    let client = facts.client.filter(|_| facts.issuer == config::OWN_NAME);
+    let client = match &identity {
+        Identity::Token(token) => token.client_id().filter(|_| token.issuer().as_str() == config::OWN_NAME),
+        Identity::Key(key) => key.client.as_deref(),
+    };
     if !snapshot.credential_fields.may_use(presented.field, client) {
         return Err(failed(AuthenticateError::Field));
     }

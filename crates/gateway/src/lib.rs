@@ -36,8 +36,6 @@ use config::{Bound, ProviderDialect};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body;
-use llm::Dialect;
-use llm::embeddings::Client;
 use net::Egress;
 use proof::dpop::{Lifetimes, Nonces};
 use store::{Ledger, Replay};
@@ -63,9 +61,8 @@ pub use upstream::{Credential, CredentialError, Trial, Tried, Trouble, try_crede
 
 use admit::Limiter;
 use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};
-use edge::{Credential as Shows, EdgeError, Endpoint, Inbound, Presented, Received};
-use endpoint::gemini::Method;
-use endpoint::{Answered, Asked, count, direct, embed, inference, models, native, openapi, proxy, realtime, service};
+use edge::{Credential as Shows, EdgeError, Inbound, Presented, Received};
+use endpoint::{Answered, Asked};
 use problem::Refusal;
 use settle::{Opening, Receipt};
 
@@ -317,8 +314,7 @@ impl Gateway {
         };
         let whom = recorded::whom(shared, &caller).await;
         let mut receipt = Receipt::open(shared, &opening, (caller, whom));
-        // What endpoints keep between their steps is large, and nobody who is turned away needs room for it.
-        match Box::pin(Self::proceed(snapshot, inbound, signed, &mut receipt)).await {
+        match Self::proceed(snapshot, inbound, signed, &mut receipt).await {
             Ok((mut answer, reservation)) => {
                 receipt.standing().write(&mut answer.headers);
                 Ok(relay::respond(answer, receipt, reservation))
@@ -413,30 +409,9 @@ impl Gateway {
             settled.map_err(|error| error.refusal(receipt.caller().scheme()))?;
         }
         let asked = Asked { snapshot, head: &head, body };
-        match &endpoint {
-            Endpoint::Chat => inference::answer(asked, (Dialect::OpenAiChat, None), receipt).await,
-            Endpoint::Responses => inference::answer(asked, (Dialect::OpenAiResponses, None), receipt).await,
-            Endpoint::StoredResponse(path) => native::stored(asked, path, receipt).await,
-            Endpoint::Embeddings => embed::answer(asked, Client::OpenAi, None, receipt).await,
-            Endpoint::Messages => inference::answer(asked, (Dialect::AnthropicMessages, None), receipt).await,
-            Endpoint::Gemini(path) => match path.method {
-                Method::Generate => inference::answer(asked, (Dialect::Gemini, Some(path)), receipt).await,
-                Method::Embed => embed::answer(asked, Client::Gemini, Some(&path.model), receipt).await,
-                Method::BatchEmbed => embed::answer(asked, Client::GeminiBatch, Some(&path.model), receipt).await,
-                Method::CountTokens => count::answer(asked, Dialect::Gemini, Some(&path.model), receipt).await,
-            },
-            Endpoint::CountTokens => count::answer(asked, Dialect::AnthropicMessages, None, receipt).await,
-            Endpoint::InputTokens => count::answer(asked, Dialect::OpenAiResponses, None, receipt).await,
-            Endpoint::Realtime => realtime::answer(asked, receipt).await,
-            Endpoint::Direct(direct) => direct::answer(asked, *direct, receipt).await,
-            Endpoint::Models => Ok((models::list(snapshot, &head.headers, receipt), None)),
-            Endpoint::Model(id) => Ok((models::one(snapshot, &head.headers, id, receipt)?, None)),
-            Endpoint::OpenApi => Ok((openapi::document(snapshot, receipt), None)),
-            Endpoint::Native(provider, rest) => native::answer(asked, provider, rest, receipt).await,
-            // Boxed: it is large.
-            Endpoint::Service(service) => Box::pin(service::answer(asked, service, receipt)).await,
-            Endpoint::Upstream(upstream, rest) => proxy::answer(asked, upstream, rest, receipt).await,
-        }
+        // What endpoints keep between their steps is large: it is made where it stays, and whoever is turned away before needs
+        // no room for it.
+        endpoint::answer(&endpoint, asked, receipt).await
     }
 
     /// Count and tell a refusal of somebody unknown. Nothing is recorded: the record would be the attacker's to fill.

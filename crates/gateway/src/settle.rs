@@ -428,14 +428,15 @@ impl Receipt {
     }
 
     fn record(&self, took: Duration, first_byte: Option<Duration>) -> RequestRecord {
+        let (subject, client) = self.caller.kept();
         RequestRecord {
             at: self.at,
             request_id: self.id,
             endpoint: self.route.into(),
             policy: self.policy.clone(),
             issuer: self.caller.issuer_name(),
-            client: self.caller.client().map(Arc::from),
-            subject: Some(Arc::from(self.caller.subject())),
+            client,
+            subject: Some(subject),
             api_key: self.caller.key_id(),
             model: self.requested.clone(),
             provider: self.provider.name(),

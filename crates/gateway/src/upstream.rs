@@ -628,7 +628,8 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// The fields of a provider's answer that reach the caller.
 pub(crate) fn returned(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(8);
+    // Room for what this gateway says beside.
+    let mut kept = HeaderMap::with_capacity(20);
     for (name, value) in headers {
         if RETURNED.contains(&name.as_str()) {
             kept.entry(name).or_insert_with(|| value.clone());

@@ -1,7 +1,6 @@
 //! How a caller stands with the limits that count it, as the answer's header says it: `RateLimit` and `RateLimit-Policy`
 //! (draft-ietf-httpapi-ratelimit-headers-10), and beside them the fields OpenAI's clients read.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use config::Per;
@@ -48,16 +47,22 @@ impl Standing {
         if self.0.is_empty() {
             return;
         }
-        // Room for one limit, which is what most have.
-        let (mut policies, mut limits) = (String::with_capacity(64), String::with_capacity(64));
+        // Room for two limits; most have no more. Written piece by piece: every answer has them.
+        let (mut policies, mut limits) = (String::with_capacity(96), String::with_capacity(96));
         for line in &self.0 {
-            let name = line.name();
-            let comma = if policies.is_empty() { "" } else { ", " };
+            if !policies.is_empty() {
+                policies.push_str(", ");
+                limits.push_str(", ");
+            }
+            let from = policies.len();
+            line.name(&mut policies);
+            limits.push_str(policies.get(from..).unwrap_or_default());
             let unit = if line.counted == Counted::Tokens { ";qu=\"tokens\"" } else { "" };
-            let (quota, window) = (line.quota.limit, line.quota.window.as_secs().max(1));
-            let _infallible = write!(policies, "{comma}\"{name}\";q={quota}{unit};w={window}");
-            let (left, reset) = (line.level.remaining, whole_seconds(line.level.reset));
-            let _infallible = write!(limits, "{comma}\"{name}\";r={left};t={reset}");
+            number(&mut policies, ";q=", line.quota.limit);
+            policies.push_str(unit);
+            number(&mut policies, ";w=", line.quota.window.as_secs().max(1));
+            number(&mut limits, ";r=", line.level.remaining);
+            number(&mut limits, ";t=", whole_seconds(line.level.reset));
         }
         set(headers, POLICY, policies);
         set(headers, LIMIT, limits);
@@ -94,20 +99,30 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 impl Line {
-    /// A name that tells the limits of one answer apart: what, for whom, in how long.
-    fn name(&self) -> String {
-        let counted = match self.counted {
-            Counted::Requests => "requests",
-            Counted::Tokens => "tokens",
-        };
-        let per = match self.per {
-            Per::Subject => "subject",
-            Per::Client => "client",
-            Per::Policy => "policy",
-            Per::Ip => "ip",
-            Per::Key => "key",
-        };
-        format!("{counted}-{per}-{}s", self.quota.window.as_secs().max(1))
+    /// A name that tells the limits of one answer apart, in quotes: what, for whom, in how long.
+    fn name(&self, out: &mut String) {
+        out.push_str(match self.counted {
+            Counted::Requests => "\"requests-",
+            Counted::Tokens => "\"tokens-",
+        });
+        out.push_str(match self.per {
+            Per::Subject => "subject-",
+            Per::Client => "client-",
+            Per::Policy => "policy-",
+            Per::Ip => "ip-",
+            Per::Key => "key-",
+        });
+        number(out, "", self.quota.window.as_secs().max(1));
+        out.push_str("s\"");
+    }
+}
+
+/// Write a number in decimal, after what comes before it.
+fn number(out: &mut String, before: &str, number: u64) {
+    out.push_str(before);
+    let digits = number.checked_ilog10().unwrap_or(0);
+    for place in (0..=digits).rev() {
+        out.push(char::from_digit(u32::try_from(number / 10u64.pow(place) % 10).unwrap_or(0), 10).unwrap_or('0'));
     }
 }
 
@@ -123,17 +138,26 @@ fn whole_seconds(time: Duration) -> u64 {
 
 /// A time as OpenAI writes it: `20ms`, `1s`, `6m0s`.
 fn clock(time: Duration) -> String {
-    let millis = time.as_nanos().div_ceil(1_000_000);
+    let millis = u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    let mut text = String::with_capacity(16);
     if millis < 1000 {
-        return format!("{millis}ms");
+        number(&mut text, "", millis);
+        text.push_str("ms");
+        return text;
     }
     let seconds = millis.div_ceil(1000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, minutes) => format!("{minutes}m{seconds}s"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    if hours > 0 {
+        number(&mut text, "", hours);
+        text.push('h');
     }
+    if hours > 0 || minutes > 0 {
+        number(&mut text, "", minutes);
+        text.push('m');
+    }
+    number(&mut text, "", seconds);
+    text.push('s');
+    text
 }
 
 #[cfg(test)]

@@ -10,7 +10,14 @@ const MODEL_PREFIX: &str = "/v1/models/";
 pub(crate) fn is_clean(path: &str) -> bool {
     let checked = path.strip_prefix(MODEL_PREFIX).map_or(path, |_| MODEL_PREFIX);
     let Some(rest) = checked.strip_prefix('/') else { return false };
-    if rest.is_empty() {
+    // What nearly every path is: letters, digits, hyphens and underscores between single slashes.
+    let mut before = b'/';
+    let plain = rest.bytes().all(|byte| {
+        let slash = byte == b'/' && before != b'/';
+        before = byte;
+        slash || byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+    });
+    if plain {
         return true;
     }
     let last = rest.split('/').count();

@@ -374,8 +374,11 @@ impl Trail {
 
     fn at(&mut self, provider: &str, model: &str) {
         self.attempts += 1;
-        let model = percent_encoding::utf8_percent_encode(model, PLAIN);
-        self.last = HeaderValue::try_from(format!("{provider}/{model}")).ok();
+        let mut target = String::with_capacity(provider.len() + 1 + model.len());
+        target.push_str(provider);
+        target.push('/');
+        target.extend(percent_encoding::utf8_percent_encode(model, PLAIN));
+        self.last = HeaderValue::try_from(target).ok();
     }
 
     fn told(self, mut answer: Answer) -> Answer {

@@ -27,8 +27,8 @@ use crate::jose::{JsonObject, VerifyingKey, base64url_encode};
 pub struct VerifiedToken {
     pub(super) issuer: Name,
     pub(super) iss: String,
-    pub(super) subject: String,
-    pub(super) client_id: Option<String>,
+    pub(super) subject: Arc<str>,
+    pub(super) client_id: Option<Arc<str>>,
     pub(super) scopes: Vec<String>,
     pub(super) groups: Vec<String>,
     pub(super) expires_at: Timestamp,
@@ -72,9 +72,19 @@ impl VerifiedToken {
         &self.subject
     }
 
+    /// [`VerifiedToken::subject`], to be kept.
+    pub fn subject_shared(&self) -> &Arc<str> {
+        &self.subject
+    }
+
     /// The client the token was issued to.
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
+    }
+
+    /// [`VerifiedToken::client_id`], to be kept.
+    pub fn client_shared(&self) -> Option<&Arc<str>> {
+        self.client_id.as_ref()
     }
 
     /// Scopes, in the token's order.

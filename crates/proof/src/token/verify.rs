@@ -238,8 +238,8 @@ impl Issuer {
         Ok(VerifiedToken {
             issuer: rules.name.clone(),
             iss: rules.issuer.clone().unwrap_or_default(),
-            subject: checked.subject,
-            client_id: checked.client_id,
+            subject: checked.subject.into(),
+            client_id: checked.client_id.map(Into::into),
             scopes: checked.scopes,
             groups: checked.groups,
             expires_at: checked.expires_at,

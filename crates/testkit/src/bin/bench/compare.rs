@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use testkit::process::Process;
 
-use crate::subject::{self, Case, Subject};
+use crate::disk::{self, Left};
+use crate::subject::{self, Case, Servers, Subject};
 use crate::{load, streams, verify};
 
 const CONNECTIONS: usize = 64;
@@ -46,7 +47,17 @@ pub(crate) struct Row {
     pub(crate) at_rest: Option<u64>,
     pub(crate) after_load: Option<u64>,
     pub(crate) per_thousand_streams: Option<u64>,
+    /// What each request leaves on the disk, where it leaves something.
+    pub(crate) disk: Option<Disk>,
     pub(crate) failed: u64,
+}
+
+/// What a request leaves on the disk of the node.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) bytes_per_request: f64,
+    pub(crate) audit_entries_per_second: f64,
+    pub(crate) ledger_lines_per_second: f64,
 }
 
 /// What was found.
@@ -73,7 +84,12 @@ pub(crate) async fn run(plan: &Plan) -> Found {
         rows.push(measure(plan, subject::bare(addr).await).await);
     }
     for case in Case::ALL.into_iter().filter(|case| wanted(case.name())) {
-        rows.push(measure(plan, subject::vouchgate(&plan.vouchgate, addr, case, plan.total()).await).await);
+        let servers = if case == Case::Fleet { Servers::start() } else { None };
+        if case == Case::Fleet && servers.is_none() {
+            eprintln!("PostgreSQL or Redis is not installed: left out");
+            continue;
+        }
+        rows.push(measure(plan, subject::vouchgate(&plan.vouchgate, addr, (case, servers), plan.total()).await).await);
     }
     for alg in [None, Some("RS256"), Some("ES256")] {
         if !wanted("haproxy") {
@@ -88,8 +104,10 @@ pub(crate) async fn run(plan: &Plan) -> Found {
     Found { rows, streams, verification: verify::measure().await }
 }
 
-async fn measure(plan: &Plan, subject: Subject) -> Row {
+async fn measure(plan: &Plan, mut subject: Subject) -> Row {
     eprintln!("measuring {}", subject.name);
+    let data = subject.data();
+    let first = data.as_deref().map(disk::left);
     let cost = || subject.process.as_ref().map(Process::cost);
     let at_rest = cost();
     let warm_up = load::run(&subject.target, &subject.requests, CONNECTIONS, 0..WARM_UP).await;
@@ -108,13 +126,20 @@ async fn measure(plan: &Plan, subject: Subject) -> Row {
         None => Vec::new(),
     };
     let streaming = cost();
+    let name = subject.name;
     drop(streams);
-    drop(subject.process);
-    drop(subject.dir);
+    let mut disk = None;
+    if let (Some(data), Some(first), Some(process)) = (&data, first, &mut subject.process) {
+        // What it still has in memory is written when it ends.
+        process.signal("TERM");
+        process.ended().await;
+        disk = Some(Disk::of((first, disk::left_at_last(data)), plan, &loaded));
+    }
+    drop(subject);
 
     let cpu = before.zip(after).map(|(before, after)| after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6);
     Row {
-        name: subject.name,
+        name,
         cpu_per_request: cpu.map(|cpu| cpu / plan.requests as f64),
         per_second: loaded.per_second(),
         p50: loaded.percentile(50),
@@ -124,6 +149,19 @@ async fn measure(plan: &Plan, subject: Subject) -> Row {
         at_rest: at_rest.map(|cost| cost.resident),
         after_load: after.map(|cost| cost.resident),
         per_thousand_streams: quiet.zip(streaming).map(|(quiet, now)| now.resident.saturating_sub(quiet.resident)),
+        disk,
         failed: loaded.failed + alone.failed,
+    }
+}
+
+impl Disk {
+    fn of((first, last): (Left, Left), plan: &Plan, loaded: &load::Outcome) -> Self {
+        let requests = (plan.total() + STREAMS) as f64;
+        let per_second = |count: u64| count as f64 / requests * loaded.per_second();
+        Self {
+            bytes_per_request: last.bytes.saturating_sub(first.bytes) as f64 / requests,
+            audit_entries_per_second: per_second(last.entries.saturating_sub(first.entries)),
+            ledger_lines_per_second: per_second(last.lines),
+        }
     }
 }

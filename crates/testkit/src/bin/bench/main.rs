@@ -15,6 +15,7 @@
 )]
 
 mod compare;
+mod disk;
 mod load;
 mod prover;
 mod report;

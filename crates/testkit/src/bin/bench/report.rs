@@ -56,8 +56,18 @@ pub(crate) fn table(found: &Found) -> String {
     ));
     let cpu = |name: &str| rows.iter().find(|row| row.name == name).and_then(|row| row.cpu_per_request);
     let bare = cpu("bare hyper");
-    if let (Some(bare), Some(ours)) = (bare, cpu(Case::Warm.name())) {
-        text.push_str(&format!("vouchgate ES256 costs {:.2} times the CPU of bare hyper\n", ours / bare));
+    for case in [Case::Warm, Case::Budget, Case::Fleet] {
+        if let (Some(bare), Some(ours)) = (bare, cpu(case.name())) {
+            text.push_str(&format!("{} costs {:.2} times the CPU of bare hyper\n", case.name(), ours / bare));
+        }
+    }
+    for row in rows {
+        if let Some(disk) = &row.disk {
+            text.push_str(&format!(
+                "{}: {:.0} bytes of disk each request; {:.0} audit entries and {:.0} ledger lines a second\n",
+                row.name, disk.bytes_per_request, disk.audit_entries_per_second, disk.ledger_lines_per_second,
+            ));
+        }
     }
     text.push_str(&format!("one ES256 verification alone: {:.1} us\n", found.verification));
     for (case, without) in [(Case::Dpop, Case::Warm), (Case::Signature, Case::Warm), (Case::Mtls, Case::Tls)] {
@@ -91,6 +101,11 @@ pub(crate) fn json(plan: &Plan, found: &Found) -> String {
                 "latency_alone_us": {"p50": row.alone_p50, "p99": row.alone_p99},
                 "resident_bytes": {"at_rest": row.at_rest, "after_load": row.after_load},
                 "resident_bytes_per_1000_streams": row.per_thousand_streams,
+                "disk": row.disk.as_ref().map(|disk| json!({
+                    "bytes_per_request": disk.bytes_per_request,
+                    "audit_entries_per_second": disk.audit_entries_per_second,
+                    "ledger_lines_per_second": disk.ledger_lines_per_second,
+                })),
                 "failed": row.failed,
             })
         })

@@ -35,7 +35,7 @@ pub(crate) struct Row {
 /// Measure streams straight from the provider, through the bare proxy, and through Vouchgate in the provider's dialect and
 /// in another.
 pub(crate) async fn run(plan: &Plan, upstream: SocketAddr) -> Vec<Row> {
-    let ours = || subject::vouchgate(&plan.vouchgate, upstream, Case::Warm, STREAMS);
+    let ours = || subject::vouchgate(&plan.vouchgate, upstream, (Case::Warm, None), STREAMS);
     vec![
         measure("direct", subject::direct(upstream), subject::PATH).await,
         measure("bare hyper", subject::bare(upstream).await, subject::PATH).await,

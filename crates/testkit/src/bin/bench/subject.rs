@@ -12,6 +12,8 @@ use testkit::certs::{Authority, Identity};
 use testkit::dpop::Holder;
 use testkit::keys::{TestKey, key_set};
 use testkit::process::Process;
+use vectors::postgres::{Cluster, Disk};
+use vectors::redis::Redis;
 
 use crate::load::{Requests, Target};
 use crate::prover::{Proof, Prover};
@@ -35,6 +37,24 @@ pub(crate) struct Subject {
     pub(crate) stream: Vec<u8>,
     /// Configuration and state: kept as long as it runs.
     pub(crate) dir: Option<TempDir>,
+    /// What it shares with other nodes.
+    pub(crate) servers: Option<Servers>,
+}
+
+/// Servers that several nodes share.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    _database: Cluster,
+    url: String,
+    shared: Redis,
+}
+
+impl Servers {
+    /// Start them; `None` where one of them is not installed.
+    pub(crate) fn start() -> Option<Self> {
+        let (database, shared) = (Cluster::start(Disk::Durable)?, Redis::start()?);
+        Some(Self { url: database.database()?, _database: database, shared })
+    }
 }
 
 /// How to send a token.
@@ -59,12 +79,17 @@ impl Subject {
         let stream = with_token(tokens[0].as_deref(), true);
         let requests = tokens.iter().map(|token| with_token(token.as_deref(), false)).collect();
         let target = Target { addr, tls: None };
-        Self { name, target, process, requests: Requests::Given(Arc::new(requests)), stream, dir: None }
+        Self { name, target, process, requests: Requests::Given(Arc::new(requests)), stream, dir: None, servers: None }
     }
 
     fn keep(mut self, dir: TempDir) -> Self {
         self.dir = Some(dir);
         self
+    }
+
+    /// Its data directory, where it has one.
+    pub(crate) fn data(&self) -> Option<PathBuf> {
+        self.dir.as_ref().map(|dir| dir.path().join("data")).filter(|data| data.is_dir())
     }
 }
 
@@ -86,6 +111,10 @@ pub(crate) async fn bare(upstream: SocketAddr) -> Subject {
 pub(crate) enum Case {
     /// One ES256 token in all requests.
     Warm,
+    /// The same, with money set aside for each request and settled: the whole pipeline.
+    Budget,
+    /// The same on PostgreSQL, with Redis for what nodes share.
+    Fleet,
     /// Another token in every request.
     Fresh,
     /// One token bound to a key, and a DPoP proof in every request.
@@ -99,11 +128,14 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 6] = [Self::Warm, Self::Fresh, Self::Dpop, Self::Signature, Self::Tls, Self::Mtls];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Warm, Self::Budget, Self::Fleet, Self::Fresh, Self::Dpop, Self::Signature, Self::Tls, Self::Mtls];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Warm => "vouchgate ES256",
+            Self::Budget => "vouchgate ES256, budget",
+            Self::Fleet => "vouchgate, PostgreSQL+Redis",
             Self::Fresh => "vouchgate, every token new",
             Self::Dpop => "vouchgate, DPoP",
             Self::Signature => "vouchgate, signature",
@@ -118,7 +150,18 @@ impl Case {
             Self::Dpop => ", bound = [\"dpop\"]",
             Self::Signature => ", bound = [\"signature\"]",
             Self::Mtls => ", bound = [\"mtls\"]",
-            Self::Warm | Self::Fresh | Self::Tls => "",
+            Self::Warm | Self::Budget | Self::Fleet | Self::Fresh | Self::Tls => "",
+        }
+    }
+
+    /// What the policy's callers may spend.
+    fn spend(self) -> &'static str {
+        match self {
+            Self::Budget | Self::Fleet => {
+                "spend = [{ limit = \"100000 USD\", per = \"subject\", window = \"1d\" }]\n\n[[price]]\nprovider = \"mock\"\n\
+                 model = \"bench-model\"\ninput = \"1 USD\"\noutput = \"4 USD\"\ncontext = 100000\nmax_output = 4096\n"
+            }
+            _ => "",
         }
     }
 
@@ -127,8 +170,13 @@ impl Case {
     }
 }
 
-/// Through Vouchgate: ES256 tokens, policy, limits, records and metrics on. At most `total` requests will be sent.
-pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, case: Case, total: usize) -> Subject {
+/// Through Vouchgate: ES256 tokens, policy, limits, audit log, records and metrics on. At most `total` requests will be sent.
+pub(crate) async fn vouchgate(
+    binary: &Path,
+    upstream: SocketAddr,
+    (case, servers): (Case, Option<Servers>),
+    total: usize,
+) -> Subject {
     let key = TestKey::generate("ES256");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (public, admin) = (free_port(), free_port());
@@ -140,7 +188,11 @@ pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, case: Case, t
     let server = authority.server(&[SERVER]);
     write("cert.pem", &server.cert_pem);
     write("key.pem", &server.key_pem);
-    write("vouchgate.toml", &configuration(dir.path(), (public, admin), upstream, case));
+    let store = servers.as_ref().map_or(String::new(), |servers| {
+        format!("[store]\nurl = \"{}\"\nshared = \"{}\"", servers.url, servers.shared.url())
+    });
+    let text = configuration(dir.path(), (public, admin), upstream, case) + &store + "\n";
+    write("vouchgate.toml", &text);
     let config = dir.path().join("vouchgate.toml");
     let args = ["serve", "--config", config.to_str().expect("a path in UTF-8")];
     let process = Process::start(binary, &args, dir.path(), &[("BENCH_PROVIDER_KEY", "not-a-key")]);
@@ -151,6 +203,7 @@ pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, case: Case, t
         _ => Tokens::One(&key),
     };
     let mut subject = Subject::new(case.name(), public, Some(process), &tokens).keep(dir);
+    subject.servers = servers;
     if case.encrypted() {
         let identity = Some(&client).filter(|_| case == Case::Mtls);
         subject.target.tls = Some(authority.client_config(identity, &["http/1.1"]));
@@ -170,7 +223,7 @@ pub(crate) async fn vouchgate(binary: &Path, upstream: SocketAddr, case: Case, t
 
 fn configuration(dir: &Path, (public, admin): (SocketAddr, SocketAddr), upstream: SocketAddr, case: Case) -> String {
     let dir = dir.display();
-    let bound = case.bound();
+    let (bound, spend) = (case.bound(), case.spend());
     let tls = match case {
         Case::Tls => format!("tls = {{ cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\" }}"),
         Case::Mtls => {
@@ -220,6 +273,7 @@ name = "bench"
 who = {{ issuer = "bench", scope = ["chat"]{bound} }}
 may = {{ models = ["fast"], max_output_tokens = 4096 }}
 rate = [{{ requests = 100000000, per = "subject", window = "1h" }}, {{ concurrent = 10000, per = "subject" }}]
+{spend}
 "#
     )
 }
