@@ -15,6 +15,7 @@ pub mod jwks;
 mod online;
 mod pool;
 mod resolve;
+pub mod revocations;
 pub mod sigv4;
 mod target;
 mod task;
