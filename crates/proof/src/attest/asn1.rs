@@ -50,10 +50,14 @@ impl Tag {
     pub const BOOLEAN: Self = Self::universal(1);
     /// INTEGER.
     pub const INTEGER: Self = Self::universal(2);
+    /// BIT STRING.
+    pub const BIT_STRING: Self = Self::universal(3);
     /// OCTET STRING.
     pub const OCTET_STRING: Self = Self::universal(4);
     /// NULL.
     pub const NULL: Self = Self::universal(5);
+    /// OBJECT IDENTIFIER.
+    pub const OBJECT_IDENTIFIER: Self = Self::universal(6);
     /// ENUMERATED.
     pub const ENUMERATED: Self = Self::universal(10);
     /// SEQUENCE.

@@ -1,11 +1,15 @@
 //! Android Key Attestation: what a device could say that would fool a reader less strict.
 
+use std::sync::OnceLock;
+
 use base::Timestamp;
 use proof::attest::android::{AndroidApp, AndroidError, AndroidRules, VerifiedAndroid, verify};
 use proof::attest::chain::Anchors;
 use proof::attest::status::StatusList;
 use proof::attest::{FlagValue, Level};
 use proof::jose::base64url_encode;
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 use crate::device::{
     DESCRIPTION, Device, ML_DSA_65, PROVISIONING, application, der, foreign_spki, int, purposes, root_of_trust, tagged,
@@ -173,4 +177,39 @@ fn the_number_of_certificates_a_device_was_given_is_told() {
     assert_eq!(issued(&[0xa2, 0x01, 0x03, 0x04, 0x61, b'x']), Some(FlagValue::Number(3)));
     assert_eq!(issued(&[0xa0]), None);
     assert_eq!(issued(&[0xff]), None);
+}
+
+/// One chain for all cases: keys take longer to make than to use.
+fn one_chain() -> &'static [Vec<u8>] {
+    static CHAIN: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    CHAIN.get_or_init(|| Device::new().chain())
+}
+
+fn judge_chain(ders: &[&[u8]]) -> Result<VerifiedAndroid, AndroidError> {
+    let anchors = Anchors::from_der([one_chain()[3].as_slice()]).unwrap();
+    let now = Timestamp::parse_rfc3339("2026-11-21T00:00:00Z").unwrap();
+    let status = StatusList::empty();
+    let rules = AndroidRules { anchors: &anchors, status: &status, now, challenge: None, app: None, boot_keys: &[] };
+    verify(ders, &rules)
+}
+
+proptest! {
+    // Of the root only name and key count.
+    #[test]
+    fn one_octet_changed_below_the_root_is_refused(at in 0usize..3, place in any::<Index>(), change in 1u8..) {
+        let mut chain = one_chain().to_vec();
+        prop_assert!(judge_chain(&chain.iter().map(Vec::as_slice).collect::<Vec<_>>()).is_ok());
+        let place = place.index(chain[at].len());
+        chain[at][place] ^= change;
+        prop_assert!(judge_chain(&chain.iter().map(Vec::as_slice).collect::<Vec<_>>()).is_err(), "{at} {place}");
+    }
+
+    #[test]
+    fn whatever_stands_for_a_certificate_is_read_or_refused(at in 0usize..3, cut in any::<Index>(), more in proptest::collection::vec(any::<u8>(), 0..40)) {
+        let mut chain = one_chain().to_vec();
+        let cut = cut.index(chain[at].len());
+        chain[at].truncate(cut);
+        chain[at].extend(more);
+        prop_assert!(judge_chain(&chain.iter().map(Vec::as_slice).collect::<Vec<_>>()).is_err());
+    }
 }

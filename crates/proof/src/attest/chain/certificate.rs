@@ -10,6 +10,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::ChainError;
+use crate::attest::asn1::{Der, DerError, Tag};
 use crate::mtls::DistinguishedName;
 
 /// The most attributes of a name that are looked at.
@@ -41,7 +42,7 @@ impl<'a> Certificate<'a> {
     /// Read one certificate, which is all of `der`. `at` is its position in the chain.
     pub fn parse(der: &'a [u8], at: usize) -> Result<Self, ChainError> {
         let (rest, x509) = X509Certificate::from_der(der).map_err(|_| ChainError::Malformed(at))?;
-        if !rest.is_empty() || x509.extensions().len() > MAX_EXTENSIONS {
+        if !rest.is_empty() || x509.extensions().len() > MAX_EXTENSIONS || !is_strict_outside(der) {
             return Err(ChainError::Malformed(at));
         }
         Ok(Self { x509, der })
@@ -192,6 +193,25 @@ impl<'a> Certificate<'a> {
             .verify(self.x509.tbs_certificate.as_ref(), &self.x509.signature_value.data)
             .map_err(|_| ChainError::Signature(at))
     }
+}
+
+/// Whether what no signature covers has its one spelling (RFC 5280 section 4.1): the parser takes tags of other classes.
+fn is_strict_outside(der: &[u8]) -> bool {
+    let read = || -> Result<bool, DerError> {
+        let mut whole = Der::new(der);
+        let mut fields = whole.sequence()?;
+        whole.finish()?;
+        let (_signed, mut algorithm) = (fields.sequence()?, fields.sequence()?);
+        let signature = fields.read(Tag::BIT_STRING)?;
+        fields.finish()?;
+        algorithm.read(Tag::OBJECT_IDENTIFIER)?;
+        if !algorithm.is_empty() {
+            Der::new(algorithm.read(Tag::NULL)?).finish()?;
+        }
+        algorithm.finish()?;
+        Ok(signature.first() == Some(&0))
+    };
+    read().unwrap_or(false)
 }
 
 /// The same value for value, however the strings are encoded.
