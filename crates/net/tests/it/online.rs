@@ -143,3 +143,37 @@ async fn apple_is_asked_with_the_teams_token() {
     assert!(request.contains("authorization: eyJ") && request.ends_with("\r\n\r\nb2xk"), "{request}");
     assert_eq!(asked, Ok(b"new".to_vec()));
 }
+
+#[tokio::test]
+async fn the_revocation_list_comes_through_the_same_way_out() {
+    use std::sync::Arc;
+
+    use net::jwks::Forget;
+    use net::revocations::{LargeDocuments, RevocationSource, RevocationTiming, Revocations};
+
+    let mut peer = Peer::new().await;
+    let url = peer.url().join("/attestation/status").unwrap();
+    let source = RevocationSource { name: base::Name::new("android-status").unwrap(), url, reach: Reach::Private };
+    let (documents, clock) = (Arc::new(LargeDocuments(egress())), base::FakeClock::at(now()));
+    let timing = RevocationTiming::default();
+    let list = Revocations::new(source, documents, Arc::new(Forget), Arc::new(clock.clone()), timing);
+    // Longer than other documents may be.
+    let comment = "x".repeat(300 << 10);
+    let body = format!(r#"{{"entries":{{"abc123":{{"status":"REVOKED","comment":"{comment}"}}}}}}"#);
+    let answer = answer("200 OK", "application/json", &body);
+    let answer = answer.replacen("\r\n\r\n", "\r\ncache-control: public, max-age=7200\r\n\r\n", 1);
+    let serve = async {
+        let mut wire = peer.connection().await;
+        let request = wire.request().await;
+        wire.say(&answer).await;
+        request
+    };
+    let (refreshed, request) = tokio::join!(list.refresh(), serve);
+    assert_eq!(refreshed, Ok(()));
+    assert!(request.starts_with("GET /attestation/status HTTP/1.1\r\n"), "{request}");
+    assert!(list.list().unwrap().of_serial("ABC123").is_some());
+    clock.advance(std::time::Duration::from_secs(7199));
+    assert!(!list.is_due());
+    clock.advance(std::time::Duration::from_secs(1));
+    assert!(list.is_due());
+}

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::flag::Flags as _;
 use super::{Evidence, Level, Summary};
+pub use crate::jose::MAX_TOKEN_LEN;
 use crate::jose::{Alg, Fault, JoseError, JsonObject, KeySet, Lookup, audiences, parse_compact, required};
 
 /// Where Google publishes the keys.

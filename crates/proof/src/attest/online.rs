@@ -5,11 +5,13 @@
 //! cannot be read.
 
 mod apple;
+mod google;
 mod siteverify;
 
 use base::{Secret, Who};
 
 pub use apple::{AppleKey, DeviceBits, DeviceCheck, Environment, FraudMetric};
+pub use google::{APP_CHECK_ORIGIN, AppCheckConsume, PLAY_ORIGIN, PlayDecode};
 pub use siteverify::{CaptchaKind, CaptchaRules, Siteverify};
 
 use crate::jose::{JsonError, SignError};
