@@ -464,6 +464,13 @@ impl Alone for StoreSection {
                 .add("shared", Code::Conflict, "nodes that share something share a database first")
                 .hint("url = \"postgres://...\"");
         }
+        let tls = match &self.shared {
+            Some(SharedAddress::Written(url)) => url.url().expose().starts_with("rediss://"),
+            other => other.is_some(),
+        };
+        if self.shared_ca.is_some() && !tls {
+            faults.add("shared_ca", Code::Conflict, "nothing is verified by it").hint("shared = \"rediss://...\"");
+        }
         between(self.retention, Span::secs(3600), Span::secs(3650 * 86_400), "retention", faults);
     }
 }

@@ -265,6 +265,10 @@ pub struct StoreSection {
     /// database on a server. Absent: used proofs are kept in the database, and each node counts by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedAddress>,
+    /// The certificates (PEM) that the server at `shared` is trusted by, with `rediss://`. Absent: those of this machine. For
+    /// PostgreSQL they stand in the URL (`sslrootcert=FILE`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_ca: Option<PathBuf>,
     /// How long request records (never contents) are kept.
     #[schemars(with = "SpanText")]
     pub retention: Span,
@@ -272,7 +276,7 @@ pub struct StoreSection {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: StoreAddress::Written(StoreUrl::Sqlite(None)), shared: None, retention: Span::secs(30 * 86_400) }
+        Self { url: StoreAddress::Written(StoreUrl::Sqlite(None)), shared: None, shared_ca: None, retention: Span::secs(30 * 86_400) }
     }
 }
 

@@ -493,8 +493,13 @@ impl SharedUrl {
 impl FromStr for SharedUrl {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        if ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme)) {
+        let one = !text.rsplit('@').next().unwrap_or(text).contains(',');
+        if one && ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme)) {
             return ServerUrl::new(text).map(Self);
+        }
+        if text.contains("cluster://") || text.contains("sentinel://") || !one {
+            return Err(ValueError::new("Redis Cluster and Sentinel are not supported: the scripts need one server")
+                .hint("name the one primary, or an address that follows it: \"redis://HOST:6379\""));
         }
         Err(ValueError::new("not a Redis server").hint("write \"redis://HOST:6379\" or \"rediss://HOST:6380\""))
     }

@@ -16,7 +16,7 @@ use policy::Permit;
 use store::SharedPlace;
 
 use self::gcra::{Buckets, Full, Quota};
-use self::shared::Fleet;
+use self::shared::{Elsewhere, Fleet};
 pub use self::shared::FleetLimits;
 use self::slots::{Slot, Slots};
 use self::standing::Counted;
@@ -169,6 +169,8 @@ impl Admitted {
 pub(crate) struct CountedTokens {
     amount: u64,
     buckets: Vec<(Key, Quota)>,
+    /// Where they were counted besides.
+    elsewhere: Elsewhere,
 }
 
 impl Limiter {
@@ -272,7 +274,7 @@ impl Limiter {
     }
 
     /// Count `most` tokens against every rate of tokens, or against none. `None`: there is none.
-    pub(crate) fn count_tokens(
+    pub(crate) async fn count_tokens(
         &self,
         permit: &Permit,
         caller: &Caller,
@@ -280,7 +282,30 @@ impl Limiter {
         standing: &mut Standing,
     ) -> Result<Option<CountedTokens>, AdmitError> {
         let now = self.nanos(now);
-        let mut counted = CountedTokens { amount: most, buckets: Vec::new() };
+        let first = standing.lines();
+        let Some(mut counted) = self.count_tokens_here(permit, caller, (now, most), standing)? else { return Ok(None) };
+        let Some(fleet) = &self.fleet else { return Ok(Some(counted)) };
+        let counting = Counting { limiter: self, permit, caller, now };
+        match fleet.take_tokens(&counting, most, (standing, first)).await {
+            Ok(elsewhere) => {
+                counted.elsewhere = elsewhere;
+                Ok(Some(counted))
+            }
+            Err(error) => {
+                counted.buckets.iter().for_each(|(key, quota)| self.buckets.give_back(*key, *quota, most, now));
+                Err(error)
+            }
+        }
+    }
+
+    fn count_tokens_here(
+        &self,
+        permit: &Permit,
+        caller: &Caller,
+        (now, most): (u64, u64),
+        standing: &mut Standing,
+    ) -> Result<Option<CountedTokens>, AdmitError> {
+        let mut counted = CountedTokens { amount: most, buckets: Vec::new(), elsewhere: Elsewhere::default() };
         for rate in permit.rates() {
             let Rate::Tokens { tokens, per, window } = rate else { continue };
             let key = self.key(permit, caller, *per).of(window.duration()).tokens();
@@ -311,6 +336,9 @@ impl Limiter {
             // More than fits into an empty bucket counted as much as does.
             let back = counted.amount.min(quota.limit).saturating_sub(taken);
             self.buckets.give_back(*key, *quota, back, now);
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.give_back_tokens(&counted.elsewhere, (counted.amount, taken), now);
         }
     }
 

@@ -12,16 +12,18 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use base::{Clock, Rng};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::engine::{Cell, Connection, Row, Statement, Value, sql};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, StoreUrl};
 
 /// Pieces are sent on once they have this many bytes.
 const PIECE: usize = 64 * 1024;
@@ -84,6 +86,12 @@ impl Stream for Dump {
     }
 }
 
+/// The version of the schema a dump was made with, which its first piece says.
+pub fn schema_of(first: &[u8]) -> Option<u64> {
+    let (letter, rest) = first.split_first()?;
+    rest.first_chunk().filter(|_| *letter == b'V').map(|version| u64::from_be_bytes(*version))
+}
+
 /// Where the bytes of a dump come from: the next piece, none at its end.
 pub trait Source: Send {
     /// The next piece.
@@ -99,8 +107,29 @@ impl Store {
         Ok(Dump { work: Some(work), pieces })
     }
 
-    /// Put a dump into this store, which must be new: all of it, or nothing. Gives the number of rows. What is in memory
-    /// knows nothing of it: close the store and open it again.
+    /// Put a dump of the schema `schema` (see [`schema_of`]) into a store that must be new: all of it, or nothing. An older one
+    /// is put in as what it is; the next [`Store::open`] brings it up to date like any database of that age. Gives the number
+    /// of rows.
+    pub async fn restore(
+        place: (&StoreUrl, &Path),
+        by: (Arc<dyn Clock>, Arc<dyn Rng>),
+        schema: u64,
+        source: Box<dyn Source>,
+    ) -> Result<u64, StoreError> {
+        let opened = Self::open_at(place, by, schema).await;
+        let store = opened.map_err(|error| match error {
+            StoreError::NewerSchema { known, .. } if known == schema => {
+                StoreError::NotNew("there is a database with a newer schema than the backup's")
+            }
+            error => error,
+        })?;
+        let loaded = store.load(source).await;
+        store.close().await;
+        loaded
+    }
+
+    /// Put a dump of the newest schema into this store, which must be new: all of it, or nothing. Gives the number of rows.
+    /// What is in memory knows nothing of it: close the store and open it again.
     pub async fn load(&self, source: Box<dyn Source>) -> Result<u64, StoreError> {
         let reader = Arc::new(Mutex::new(Reader { source, buffer: Vec::new(), at: 0 }));
         let ours = Ours {
@@ -360,7 +389,7 @@ async fn load(tx: &mut dyn Connection, reader: Arc<Mutex<Reader>>, ours: Ours) -
         if OWN_ROWS.contains(&name.as_str()) {
             tx.execute(owned(format!("DELETE FROM {name}"))).await?;
         } else if !tx.fetch(owned(format!("SELECT 1 FROM {name} LIMIT 1"))).await?.is_empty() {
-            return Err(StoreError::Exists("data in this store: a dump is put into a new one. Nothing is"));
+            return Err(StoreError::NotNew("there is data in this database"));
         }
     }
     let next = || reader.lock().unwrap_or_else(PoisonError::into_inner).part();
@@ -369,9 +398,7 @@ async fn load(tx: &mut dyn Connection, reader: Arc<Mutex<Reader>>, ours: Ours) -
         return Err(StoreError::NewerSchema { found, known: ours.schema });
     }
     if found < ours.schema {
-        return Err(StoreError::Row(
-            "the dump has an older schema: load it with the version that made it, then upgrade",
-        ));
+        return Err(StoreError::Row("the dump has an older schema than the store"));
     }
     let (mut rows, mut table): (u64, Option<(Table, String)>) = (0, None);
     loop {

@@ -40,6 +40,9 @@ pub enum StoreError {
     /// The database, or the disk it is on, can only be read.
     #[error("the database is read-only")]
     ReadOnly,
+    /// The disk failed to write or read. Nothing was written.
+    #[error("the disk the database is on fails: {0}")]
+    Disk(Arc<sqlx::Error>),
     /// The file is damaged, or no database.
     #[error("the database file is damaged or is no vouchgate database; restore a backup")]
     Corrupt,
@@ -61,6 +64,9 @@ pub enum StoreError {
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
+    /// Something is in it already, which nothing overwrites.
+    #[error("{0}: a backup is put into a new data directory and a new, empty database")]
+    NotNew(&'static str),
     /// There is one of that name already.
     #[error("there is already {0} of that name")]
     Exists(&'static str),
@@ -96,6 +102,7 @@ impl StoreError {
             Self::File { .. } => "store_file",
             Self::Full => "store_full",
             Self::ReadOnly => "store_read_only",
+            Self::Disk(_) => "store_disk",
             Self::Corrupt => "store_corrupt",
             Self::Busy => "store_busy",
             Self::Collided => "store_collided",
@@ -103,6 +110,7 @@ impl StoreError {
             Self::Unknown => "store_unknown",
             Self::Refused(_) => "store_refused",
             Self::Closed => "store_closed",
+            Self::NotNew(_) => "store_not_new",
             Self::Exists(_) => "already_exists",
             Self::Missing(_) => "not_found",
             Self::Conflict(_) => "conflict",
@@ -124,7 +132,28 @@ impl StoreError {
     pub const fn retryable(&self) -> bool {
         matches!(
             self,
-            Self::Full | Self::ReadOnly | Self::Busy | Self::Collided | Self::Unreachable | Self::Database(_)
+            Self::Full
+                | Self::ReadOnly
+                | Self::Disk(_)
+                | Self::Busy
+                | Self::Collided
+                | Self::Unreachable
+                | Self::Database(_)
+        )
+    }
+
+    /// Whether the database does not do what it should, whatever it is asked to write.
+    pub(crate) const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Full
+                | Self::ReadOnly
+                | Self::Disk(_)
+                | Self::Corrupt
+                | Self::Busy
+                | Self::Unreachable
+                | Self::Refused(_)
+                | Self::Database(_)
         )
     }
 

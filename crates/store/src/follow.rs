@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const STEP: i64 = 10_000;
 
 /// How far memory has followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Followed {
     configuration: u64,
     revocations: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Followed {
 impl Followed {
     pub(crate) async fn read(engine: &dyn Engine) -> Result<Self, StoreError> {
         let select = sql("SELECT name, value FROM counters WHERE tenant = '*'");
-        let mut seen = Self { configuration: 0, revocations: 0, lifted: 0, seq: 0 };
+        let mut seen = Self::default();
         for mut row in engine.fetch(select).await? {
             let (name, value): (String, u64) = (row.take()?, row.take()?);
             match name.as_str() {

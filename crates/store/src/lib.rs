@@ -45,7 +45,7 @@ mod stops;
 mod url;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use base::{Clock, Rng, Tenant, Timestamp};
 use futures_util::future::BoxFuture;
@@ -60,7 +60,7 @@ pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
 pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
 pub use audit_subjects::{AuditSubject, AuditSubjects};
 pub use clients::{Client, ClientSecret, Clients, NewClient};
-pub use dump::{Dump, MAX_PIECE, Source};
+pub use dump::{Dump, MAX_PIECE, Source, schema_of};
 pub use error::StoreError;
 pub use grants::{Grant, GrantKind, Grants, Taken};
 pub use habits::{Habit, Habits};
@@ -83,6 +83,7 @@ pub use resources::{Expect, Resource, Resources};
 pub use revocations::{Entry as Revocation, NewRevocation, Revocations, Revoke};
 pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
 pub use secrets::{NewSecret, SecretVersion, Secrets};
+pub use shared::is_protected as shared_is_protected;
 pub use shared::{LimitWant, Limited, SharedError, SharedLimits, SharedPlace, SharedReplay, SharedState, Standing};
 pub use shown::StoredReplay;
 pub use signing_keys::{KeyState, NewSigningKey, SigningKey, SigningKeys};
@@ -147,6 +148,8 @@ struct Shared {
     stopped: Arc<stops::Stopped>,
     /// What this process goes by among the nodes of one database: random, new with each start.
     node: String,
+    /// Why the last write that did not do what it should did not.
+    failing: std::sync::Mutex<Option<StoreError>>,
     /// How far memory has followed what other nodes change.
     seen: Mutex<Followed>,
 }
@@ -164,19 +167,46 @@ impl Store {
         rng: Arc<dyn Rng>,
     ) -> Result<Self, StoreError> {
         let sink = RecordSink::new();
-        let engine: Box<dyn Engine> = match &url.0 {
-            Place::File(file) => Box::new(sqlite::open(&data_dir.join(file), data_dir, &clock, &sink).await?),
-            Place::Server(server) => Box::new(postgres::open(server, data_dir, &clock, &sink).await?),
-        };
+        let engine = engine((url, data_dir), &clock, &sink, None).await?;
         let seen = Followed::read(&*engine).await?;
         let in_force = engine.fetch(revocations::in_force(clock.now())).await?;
         let in_force: Vec<_> = in_force.into_iter().map(revocations::read_with_tenant).collect::<Result<_, _>>()?;
-        let mirror = Arc::new(Mirror::new(in_force));
-        let memory = Memory { version: watch::Sender::new(seen.configuration()), mirror, order: Order::default() };
+        Ok(Self::of(engine, sink, (clock, rng), (seen, Mirror::new(in_force))))
+    }
+
+    /// A store with the schema as it was at a version, to put a dump into: nothing of what is kept is in memory.
+    async fn open_at(
+        place: (&StoreUrl, &Path),
+        (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>),
+        schema: u64,
+    ) -> Result<Self, StoreError> {
+        let sink = RecordSink::new();
+        let engine = engine(place, &clock, &sink, Some(schema)).await?;
+        Ok(Self::of(engine, sink, (clock, rng), (Followed::default(), Mirror::new([]))))
+    }
+
+    fn of(
+        engine: Box<dyn Engine>,
+        sink: RecordSink,
+        (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>),
+        (seen, mirror): (Followed, Mirror),
+    ) -> Self {
+        let (version, mirror) = (watch::Sender::new(seen.configuration()), Arc::new(mirror));
+        let memory = Memory { version, mirror, order: Order::default() };
         let node = random_id(&*rng, "nd");
-        let (notices, stopped) = (Notices::default(), Arc::default());
-        let shared = Shared { engine, clock, rng, memory, sink, notices, stopped, node, seen: Mutex::new(seen) };
-        Ok(Self { shared: Arc::new(shared), tenant: Tenant::default() })
+        let shared = Shared {
+            engine,
+            clock,
+            rng,
+            memory,
+            sink,
+            notices: Notices::default(),
+            stopped: Arc::default(),
+            node,
+            failing: std::sync::Mutex::default(),
+            seen: Mutex::new(seen),
+        };
+        Self { shared: Arc::new(shared), tenant: Tenant::default() }
     }
 
     /// The same store as `tenant` sees it: nothing of any other tenant exists for it.
@@ -231,7 +261,15 @@ impl Store {
 
     /// Whether the writer runs and can open a transaction. Writes nothing.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.write(|tx| Box::pin(async move { tx.fetch(sql("SELECT 1")).await.map(drop) })).await
+        let run = self.run(Order::none(), |tx| {
+            Box::pin(async move { Ok((tx.fetch(sql("SELECT 1")).await.map(drop)?, Effects::default())) })
+        });
+        run.await
+    }
+
+    /// Why nothing can be written, as far as the last write tells: a full disk answers to [`Store::ping`].
+    pub fn failing(&self) -> Option<StoreError> {
+        self.shared.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The database's own check of its files (slow on a large one): its complaints, none when sound.
@@ -437,11 +475,43 @@ impl Store {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, engine::Outcome<T>> + Clone + Send + 'static,
     {
+        let outcome = self.run(order, body).await;
+        match &outcome {
+            Ok(_) => *self.shared.failing.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Err(error) if error.is_outage() => {
+                *self.shared.failing.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn run<T, F>(&self, order: engine::Held, body: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut dyn Connection) -> BoxFuture<'c, engine::Outcome<T>> + Clone + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let memory = self.shared.memory.clone();
         self.shared.engine.submit(Box::new(Task { body, outcome: None, reply, memory, order }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+/// Open the database, with the schema as it is now or as it was at a version.
+async fn engine(
+    (url, data_dir): (&StoreUrl, &Path),
+    clock: &Arc<dyn Clock>,
+    sink: &RecordSink,
+    schema: Option<u64>,
+) -> Result<Box<dyn Engine>, StoreError> {
+    Ok(match &url.0 {
+        Place::File(file) => {
+            let opened = sqlite::open(&data_dir.join(file), data_dir, (clock, sink), schema).await;
+            Box::new(opened?)
+        }
+        Place::Server(server) => Box::new(postgres::open(server, data_dir, (clock, sink), schema).await?),
+    })
 }
 
 fn random_id(rng: &dyn Rng, prefix: &str) -> String {

@@ -23,6 +23,19 @@ pub(crate) fn pending(
     Ok(all.iter().filter(move |migration| migration.version > found))
 }
 
+/// The steps up to a version, at which a backup is put in before the others follow. Refuses a version this program does not
+/// know, and none at all.
+pub(crate) fn up_to(version: u64, all: &'static [Migration]) -> Result<&'static [Migration], StoreError> {
+    let known = all.last().map_or(0, |newest| newest.version);
+    if version > known {
+        return Err(StoreError::NewerSchema { found: version, known });
+    }
+    match all.iter().position(|step| step.version == version) {
+        Some(index) => Ok(all.get(..=index).unwrap_or(all)),
+        None => Err(StoreError::Row("there is no such version of the schema")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +49,13 @@ mod tests {
         assert_eq!(versions(0).ok(), Some(vec![1, 2]));
         assert_eq!(versions(1).ok(), Some(vec![2]));
         assert_eq!(versions(2).ok(), Some(vec![]));
+    }
+
+    #[test]
+    fn steps_are_taken_up_to_a_version_that_is_known() {
+        let versions = |version| up_to(version, STEPS).map(|steps| steps.len()).map_err(|error| error.reason());
+        assert_eq!((versions(1), versions(2)), (Ok(1), Ok(2)));
+        assert_eq!((versions(0), versions(3)), (Err("store_row"), Err("store_newer_schema")));
     }
 
     #[test]

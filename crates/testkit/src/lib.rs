@@ -10,6 +10,8 @@
 //! - [`raw`]: an HTTP/1.1 client that sends exactly the bytes it is given
 //! - [`process`]: the real binary as a child process
 //! - [`proxy`]: a proxy that does nothing else, to measure against
+//! - [`wire`]: a wire to a server that can be stalled or cut
+//! - [`balancer`]: what stands before several nodes
 //!
 //! Nothing here sleeps: a test that needs something to be slow holds a [`mock::Gate`]. Everything that waits gives up
 //! after [`PATIENCE`] and fails the test.
@@ -25,6 +27,7 @@
     reason = "this is test code: what goes wrong here has to fail the test on the spot"
 )]
 
+pub mod balancer;
 pub mod certs;
 pub mod dpop;
 pub mod idp;
@@ -35,6 +38,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod signature;
+pub mod wire;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::service::{Service, new_directory, unprivileged};
+use crate::service::{Service, free_port, new_directory, private_file, unprivileged};
 use crate::{variable, workspace};
 
 /// What a server is for.
@@ -22,14 +22,47 @@ pub enum Disk {
 pub struct Cluster {
     service: Service,
     databases: AtomicU32,
+    /// What else than the usual it listens on.
+    port: Option<u16>,
 }
 
 impl Cluster {
     /// Start one; `None` where PostgreSQL is not installed.
     pub fn start(disk: Disk) -> Option<Self> {
+        Self::with(disk, &[])
+    }
+
+    /// The same with further settings (`name=value`).
+    pub fn with(disk: Disk, settings: &[&str]) -> Option<Self> {
+        let mut cluster = Self::in_directory(new_directory("pg")?, disk, settings)?;
+        cluster.restart().then_some(cluster)
+    }
+
+    /// The same, which also listens on a port of loopback and speaks TLS there with this certificate and key (PEM).
+    pub fn with_tls(certificate: &str, key: &str) -> Option<Self> {
+        // Somebody else may take the port first.
+        (0..5).find_map(|_| {
+            let dir = new_directory("pg-tls")?;
+            let (certificate, key) =
+                (private_file(&dir, "cert.pem", certificate)?, private_file(&dir, "key.pem", key)?);
+            let port = free_port()?;
+            let settings = [
+                "ssl=on".to_owned(),
+                format!("ssl_cert_file={}", certificate.display()),
+                format!("ssl_key_file={}", key.display()),
+                "listen_addresses=127.0.0.1".to_owned(),
+                format!("port={port}"),
+            ];
+            let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+            let mut cluster = Self::in_directory(dir, Disk::Careless, &settings)?;
+            cluster.port = Some(port);
+            cluster.restart().then_some(cluster)
+        })
+    }
+
+    fn in_directory(dir: PathBuf, disk: Disk, more: &[&str]) -> Option<Self> {
         let bin = programs()?;
         let template = template(bin)?;
-        let dir = new_directory("pg")?;
         let data = dir.join("data");
         let copied = Command::new("cp").arg("-r").arg(template).arg(&data).status();
         copied.ok().filter(std::process::ExitStatus::success)?;
@@ -39,11 +72,11 @@ impl Cluster {
         let (program, data, sockets) = (program.to_str()?, data.to_str()?, dir.to_str()?);
         let settings = [format!("fsync={durable}"), format!("full_page_writes={durable}")];
         let mut command = vec![program, "-D", data, "-k", sockets];
-        for setting in settings.iter().map(String::as_str).chain(SETTINGS) {
+        // Of a setting that is given twice the last counts.
+        for setting in settings.iter().map(String::as_str).chain(SETTINGS).chain(more.iter().copied()) {
             command.extend(["-c", setting]);
         }
-        let mut cluster = Self { service: Service::new(dir.clone(), &command)?, databases: AtomicU32::new(0) };
-        cluster.restart().then_some(cluster)
+        Some(Self { service: Service::new(dir.clone(), &command)?, databases: AtomicU32::new(0), port: None })
     }
 
     /// The URL of a new, empty database.
@@ -51,9 +84,27 @@ impl Cluster {
         let name = format!("db{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let sockets = self.service.dir().to_str()?;
         let mut create = Command::new(programs()?.join("createdb"));
-        create.args(["-h", sockets, "-U", USER, &name]).stdin(Stdio::null());
+        let port = self.port.unwrap_or(PORT).to_string();
+        create.args(["-h", sockets, "-p", &port, "-U", USER, &name]).stdin(Stdio::null());
         create.status().ok().filter(std::process::ExitStatus::success)?;
-        Some(format!("postgres:///{name}?host={sockets}&user={USER}"))
+        Some(match self.port {
+            None => format!("postgres:///{name}?host={sockets}&user={USER}"),
+            Some(port) => format!("postgres://{USER}@localhost:{port}/{name}"),
+        })
+    }
+
+    /// What a query gives, as `psql` writes it: rows as lines, columns with `|` between. As a user who may do everything.
+    pub fn query(&self, database: &str, sql: &str) -> Option<String> {
+        let port = self.port.unwrap_or(PORT).to_string();
+        let mut psql = Command::new(programs()?.join("psql"));
+        psql.args(["-h", self.service.dir().to_str()?, "-p", &port, "-U", USER, "-d", database, "-Atc", sql]);
+        let output = psql.stdin(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// The socket it listens on.
+    pub fn socket(&self) -> PathBuf {
+        self.service.dir().join(format!(".s.PGSQL.{}", self.port.unwrap_or(PORT)))
     }
 
     /// Start it again after [`Cluster::stop`] or [`Cluster::crash`].
@@ -90,6 +141,8 @@ pub fn database() -> Option<String> {
 }
 
 const USER: &str = "vouchgate";
+/// What sockets are named after, whether or not a port is listened on.
+const PORT: u16 = 5432;
 
 const SETTINGS: [&str; 6] = [
     "listen_addresses=",

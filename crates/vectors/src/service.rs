@@ -1,7 +1,7 @@
 //! A server that a test starts for itself in a directory of its own, gone with the test: also when it is killed.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -85,6 +85,24 @@ pub(crate) fn new_directory(name: &str) -> Option<PathBuf> {
         chown(&dir, Some(user), Some(group)).ok()?;
     }
     Some(dir)
+}
+
+/// A TCP port of loopback that nobody listens on just now. Servers that cannot be told to take any are given it; whoever
+/// starts them tries again with another if somebody was quicker.
+pub(crate) fn free_port() -> Option<u16> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).ok()?;
+    listener.local_addr().ok().map(|address| address.port())
+}
+
+/// Write a file into a service's directory, for the service's user only.
+pub(crate) fn private_file(dir: &Path, name: &str, text: &str) -> Option<PathBuf> {
+    let path = dir.join(name);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).ok()?;
+    file.write_all(text.as_bytes()).ok()?;
+    if let Some((user, group)) = other_user() {
+        chown(&path, Some(user), Some(group)).ok()?;
+    }
+    Some(path)
 }
 
 /// The same command, not as root: PostgreSQL refuses that.

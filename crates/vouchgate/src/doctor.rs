@@ -164,10 +164,8 @@ fn private(what: &str, path: &Path, command: &str, findings: &mut Findings) {
 
 /// How the way to a database server is protected.
 fn way_to_store(config: &Config, findings: &mut Findings) {
-    let Ok(url) = references::store_url(config) else { return };
-    if !url.is_protected() {
-        let todo = "use sslmode=verify-full, and sslrootcert for a CA of your own";
-        let seen = format!("{url}: the server's certificate is not verified");
+    for warning in crate::preflight::warnings(config) {
+        let (seen, todo) = warning.split_once("; ").unwrap_or((&warning, ""));
         findings.add("way to the store", Verdict::Warning, seen, Some(todo));
     }
     if let config::StoreAddress::Written(config::StoreUrl::Postgres(written)) = &config.store.url
@@ -181,9 +179,9 @@ fn way_to_store(config: &Config, findings: &mut Findings) {
 /// What nodes share beside the database.
 async fn shared(config: &Config, findings: &mut Findings) {
     let what = "shared state";
-    let opened = match references::shared_url(config) {
+    let opened = match references::shared_state(config, &SystemRng) {
         Ok(None) => return,
-        Ok(Some(url)) => SharedState::open(url.expose(), &SystemRng).map_err(|error| error.to_string()),
+        Ok(Some(shared)) => Ok(shared),
         Err(error) => Err(error.to_string()),
     };
     let checked = match opened {

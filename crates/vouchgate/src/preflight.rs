@@ -7,7 +7,7 @@ use net::WebhookKey;
 use policy::World;
 
 use crate::listen::{ServerTls, TlsFiles};
-use crate::references::{self, StoreUrlError};
+use crate::references::{self, SharedUrlError, StoreUrlError};
 use crate::wire::{self, issuers};
 
 /// Read a configuration and look at everything it refers to. Opens no store and no listener: secrets of the vault are
@@ -25,6 +25,28 @@ pub fn read(text: &str) -> Result<Config, Vec<Fault>> {
     Err(placed.collect())
 }
 
+/// What works and still deserves a second look: ways to databases on which others can read along.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(url) = references::store_url(config)
+        && !url.is_protected()
+    {
+        found.push(format!(
+            "[store] url: {url}: the server's certificate is not verified; use sslmode=verify-full, and sslrootcert for a CA of \
+             your own"
+        ));
+    }
+    if let Ok(Some(url)) = references::shared_url(config)
+        && !store::shared_is_protected(url.expose())
+    {
+        found.push(
+            "[store] shared: what nodes share crosses the network readable; use rediss://, and shared_ca for a CA of your own"
+                .to_owned(),
+        );
+    }
+    found
+}
+
 /// Every fault, each with its path.
 fn faults(config: &Config) -> Vec<Fault> {
     let mut found = Vec::new();
@@ -39,14 +61,13 @@ fn faults(config: &Config) -> Vec<Fault> {
         let code = if matches!(error, StoreUrlError::Reference(_)) { "missing_secret" } else { "unusable_store" };
         add("store.url".to_owned(), code, error.to_string());
     }
-    match references::shared_url(config) {
-        Err(error) => add("store.shared".to_owned(), "missing_secret", error.to_string()),
-        Ok(Some(url)) => {
-            if let Err(error) = store::SharedState::open(url.expose(), &base::SystemRng) {
-                add("store.shared".to_owned(), "unusable_store", error.to_string());
-            }
-        }
-        Ok(None) => {}
+    if let Err(error) = references::shared_state(config, &base::SystemRng) {
+        let (path, code) = match error {
+            SharedUrlError::Reference(_) => ("store.shared", "missing_secret"),
+            SharedUrlError::Ca(_) => ("store.shared_ca", "missing_secret"),
+            SharedUrlError::Url(_) => ("store.shared", "unusable_store"),
+        };
+        add(path.to_owned(), code, error.to_string());
     }
     for (index, issuer) in config.issuers.iter().enumerate() {
         let key = if issuer.hs256_secret.is_some() { "hs256_secret" } else { "jwks_file" };

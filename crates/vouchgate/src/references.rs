@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use base::{Name, Secret};
+use base::{Name, Rng, Secret};
 use config::{Config, SecretRef, SharedAddress, StoreAddress};
-use store::{StoreError, StoreUrl};
+use store::{SharedState, StoreError, StoreUrl};
 
 /// A secret in a file or variable has at most this many bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -71,6 +71,32 @@ pub fn shared_url(config: &Config) -> Result<Option<Secret<String>>, ReferenceEr
         Some(SharedAddress::Written(url)) => Some(Secret::new(url.url().expose().to_owned())),
         Some(SharedAddress::Referred(reference)) => Some(read(reference)?),
     })
+}
+
+/// The state nodes share beside the database, if the configuration names one. Connects to nothing yet.
+pub fn shared_state(config: &Config, rng: &dyn Rng) -> Result<Option<SharedState>, SharedUrlError> {
+    let Some(url) = shared_url(config)? else { return Ok(None) };
+    let ca = match &config.store.shared_ca {
+        None => None,
+        Some(path) => Some(
+            std::fs::read(path).map_err(|error| SharedUrlError::Ca(ReferenceError::File { path: path.clone(), error }))?,
+        ),
+    };
+    Ok(Some(SharedState::open(url.expose(), ca.as_deref(), rng)?))
+}
+
+/// Why what nodes share cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum SharedUrlError {
+    /// What `[store] shared` refers to cannot be read.
+    #[error("[store] shared: {0}")]
+    Reference(#[from] ReferenceError),
+    /// `[store] shared_ca` cannot be read.
+    #[error("[store] shared_ca: {0}")]
+    Ca(ReferenceError),
+    /// It is no URL of a server, or its certificates are none.
+    #[error("[store] shared: {0}")]
+    Url(#[from] StoreError),
 }
 
 /// Why it is not known where the store is.

@@ -25,7 +25,7 @@ use gateway::{Deps, Gateway, Metrics, Snapshot, States};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
 use prometheus_client::registry::Registry;
-use store::{Ledger, Store, StoreError};
+use store::{Ledger, SharedError, Store, StoreError};
 use tokio::sync::{Mutex, watch};
 use vault::{KeyFileError, MasterKey, Vault, VaultError};
 
@@ -33,7 +33,7 @@ use crate::listen::descriptor_limit;
 use crate::listen::{Caps, Drain, DrainTimes, Edge, ListenError, Listener, Pressure, ServerTls, TlsError, TlsFiles};
 use crate::preflight;
 use crate::public::{Private, Public};
-use crate::references::{self, ReferenceError, StoreUrlError};
+use crate::references::{self, SharedUrlError, StoreUrlError};
 use crate::tasks::{StopTasks, Tasks};
 use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
 use proofs::Proofs;
@@ -77,8 +77,11 @@ pub enum StartError {
     #[error(transparent)]
     StoreUrl(#[from] StoreUrlError),
     /// Where what nodes share is.
+    #[error(transparent)]
+    SharedUrl(#[from] SharedUrlError),
+    /// What is there.
     #[error("[store] shared: {0}")]
-    Shared(ReferenceError),
+    Shared(SharedError),
     /// A certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -173,6 +176,7 @@ impl Server {
         ensure_signing_key(&operations).await?;
         let egress = Egress::new(EgressConfig::default())?;
         let shared = proofs::shared_state(&config, &*rng)?;
+        proofs::look_at(shared.as_ref()).await?;
         let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
         let limits = proofs::fleet_limits(shared.as_ref(), &vault);
         let jwks = key_sets(&egress, &store, (&clock, &rng));
@@ -559,8 +563,9 @@ impl admin::Server for Running {
         Box::pin(async {
             let mut checks = Vec::new();
             let mut check = |name: String, ok: bool, detail: Option<String>| checks.push(Check { name, ok, detail });
-            let store = self.builder.operations.store().ping().await;
-            check("store".into(), store.is_ok(), store.err().map(|error| error.to_string()));
+            let store = self.builder.operations.store();
+            let error = store.ping().await.err().or_else(|| store.failing());
+            check("store".into(), error.is_none(), error.map(|error| error.to_string()));
             check("serving".into(), self.drain.is_ready(), None);
             if let Some(found) = record::check(self.builder.operations.audit()) {
                 check(found.name, found.ok, found.detail);

@@ -35,6 +35,15 @@ pub(super) struct Fleet {
     own: Buckets,
 }
 
+/// Where tokens of a request were counted besides this node's own buckets.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere {
+    /// With the other nodes.
+    shared: Vec<LimitWant>,
+    /// In this node's part, while nobody answered.
+    own: Vec<(super::Key, Quota)>,
+}
+
 impl Fleet {
     pub(super) fn new(fleet: FleetLimits) -> Self {
         Self { fleet, own: Buckets::new(MAX_KEYS) }
@@ -48,7 +57,7 @@ impl Fleet {
         concurrent: bool,
         standing: &mut Standing,
     ) -> Result<Option<SharedPlace>, AdmitError> {
-        // Tokens each node counts by itself.
+        // Tokens are counted once it is known how many there may be.
         let counted = |rate: &&Rate| match rate {
             Rate::Requests { .. } => true,
             Rate::Concurrent { .. } => concurrent,
@@ -58,7 +67,7 @@ impl Fleet {
         if rates.is_empty() {
             return Ok(None);
         }
-        let wants: Vec<LimitWant> = rates.iter().filter_map(|rate| self.want(rate, permit, caller)).collect();
+        let wants: Vec<LimitWant> = rates.iter().map(|rate| self.want(rate, (permit, caller), 1)).collect();
         let level = |told: &store::Standing| Level { remaining: told.remaining, reset: told.reset };
         match self.fleet.limits.take(&wants).await {
             Ok(Limited::Admitted(standings, place)) => {
@@ -80,10 +89,66 @@ impl Fleet {
         }
     }
 
+    /// Count so many tokens for all nodes too, against every rate of tokens or against none. Their lines of `standing` begin at
+    /// `first`.
+    pub(super) async fn take_tokens(
+        &self,
+        counting: &Counting<'_>,
+        most: u64,
+        (standing, first): (&mut Standing, usize),
+    ) -> Result<Elsewhere, AdmitError> {
+        let (permit, caller) = (counting.permit, counting.caller);
+        let rates: Vec<&Rate> = permit.rates().iter().filter(|rate| matches!(rate, Rate::Tokens { .. })).collect();
+        let wants: Vec<LimitWant> = rates.iter().map(|rate| self.want(rate, (permit, caller), most)).collect();
+        let level = |told: &store::Standing| Level { remaining: told.remaining, reset: told.reset };
+        match self.fleet.limits.take(&wants).await {
+            Ok(Limited::Admitted(standings, _)) => {
+                standings.iter().enumerate().for_each(|(line, told)| standing.change(first + line, level(told)));
+                Ok(Elsewhere { shared: wants, own: Vec::new() })
+            }
+            Ok(Limited::Refused { which, wait, standing: told }) => {
+                standing.change(first + which, level(&told));
+                Err(AdmitError::Rate(wait))
+            }
+            Err(_) => {
+                let mut own = Vec::new();
+                for rate in rates {
+                    let Rate::Tokens { tokens, per, window } = rate else { continue };
+                    let quota = Quota { limit: self.part(*tokens), window: window.duration() };
+                    let key = counting.key(*per).of(window.duration()).tokens();
+                    if let Err(full) = self.own.take(key, quota, most, counting.now) {
+                        own.iter().for_each(|(key, quota)| self.own.give_back(*key, *quota, most, counting.now));
+                        return Err(refusal(full));
+                    }
+                    own.push((key, quota));
+                }
+                Ok(Elsewhere { shared: Vec::new(), own })
+            }
+        }
+    }
+
+    /// Of so many tokens that were counted so many were taken.
+    pub(super) fn give_back_tokens(&self, counted: &Elsewhere, (most, taken): (u64, u64), now: u64) {
+        // More than fits into an empty bucket counted as much as does.
+        let back = |limit: u64| most.min(limit).saturating_sub(taken);
+        for (key, quota) in &counted.own {
+            self.own.give_back(*key, *quota, back(quota.limit), now);
+        }
+        let wants = counted.shared.iter().map(|want| LimitWant { amount: back(want.limit), ..want.clone() });
+        let wants: Vec<LimitWant> = wants.filter(|want| want.amount > 0).collect();
+        if !wants.is_empty() {
+            self.fleet.limits.give_back(wants);
+        }
+    }
+
+    /// This node's part of a limit while nobody answers: nothing of nothing, else at least one.
+    fn part(&self, limit: u64) -> u64 {
+        if limit == 0 { 0 } else { (limit / self.fleet.limits.nodes().max(1)).max(1) }
+    }
+
     /// While nobody answers: this node's part of each limit, which with the parts of the others makes the whole.
     fn alone(&self, rates: &[&Rate], counting: &Counting<'_>) -> Result<(), AdmitError> {
-        let nodes = self.fleet.limits.nodes().max(1);
-        let part = |limit: u32| if limit == 0 { 0 } else { (u64::from(limit) / nodes).max(1) };
+        let part = |limit: u32| self.part(u64::from(limit));
         let mut taken: Vec<(super::Key, Quota)> = Vec::new();
         for rate in rates {
             let outcome = match rate {
@@ -95,8 +160,7 @@ impl Fleet {
                             taken.push((key, quota));
                             Ok(())
                         }
-                        Err(Full::Bucket(wait, _)) => Err(AdmitError::Rate(wait)),
-                        Err(Full::Table) => Err(AdmitError::Table),
+                        Err(full) => Err(refusal(full)),
                     }
                 }
                 // The place of this request is counted already.
@@ -115,18 +179,18 @@ impl Fleet {
         Ok(())
     }
 
-    fn want(&self, rate: &Rate, permit: &Permit, caller: &Caller) -> Option<LimitWant> {
-        let (limit, per, window) = match rate {
-            Rate::Requests { requests, per, window } => (*requests, *per, Some(window.duration())),
-            Rate::Concurrent { concurrent, per } => (*concurrent, *per, None),
-            Rate::Tokens { .. } => return None,
+    fn want(&self, rate: &Rate, (permit, caller): (&Permit, &Caller), amount: u64) -> LimitWant {
+        let (limit, per, window, unit): (_, _, _, &[u8]) = match rate {
+            Rate::Requests { requests, per, window } => (u64::from(*requests), *per, Some(window.duration()), b""),
+            Rate::Concurrent { concurrent, per } => (u64::from(*concurrent), *per, None, b""),
+            Rate::Tokens { tokens, per, window } => (*tokens, *per, Some(window.duration()), b"tokens"),
         };
-        let id = self.id((permit.policy().as_str(), per, window), caller);
-        Some(LimitWant { id, limit: u64::from(limit), window, amount: 1 })
+        let id = self.id((permit.policy().as_str(), per, window), unit, caller);
+        LimitWant { id, limit, window, amount }
     }
 
     /// The same on every node. Each part with its length before it, so that no two are the same bytes.
-    fn id(&self, (policy, per, window): (&str, Per, Option<Duration>), caller: &Caller) -> [u8; 16] {
+    fn id(&self, (policy, per, window): (&str, Per, Option<Duration>), unit: &[u8], caller: &Caller) -> [u8; 16] {
         let mut context = hmac::Context::with_key(&self.fleet.key);
         let mut add = |part: &[u8]| {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -157,10 +221,20 @@ impl Fleet {
                 add(&text(caller.key().map(base::Name::as_str)));
             }
         }
+        if !unit.is_empty() {
+            add(unit);
+        }
         let mut id = [0; 16];
         for (to, from) in id.iter_mut().zip(context.sign().as_ref()) {
             *to = *from;
         }
         id
+    }
+}
+
+fn refusal(full: Full) -> AdmitError {
+    match full {
+        Full::Bucket(wait, _) => AdmitError::Rate(wait),
+        Full::Table => AdmitError::Table,
     }
 }

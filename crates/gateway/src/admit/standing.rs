@@ -35,6 +35,11 @@ impl Standing {
         self.0.push(Line { counted, per, quota, level });
     }
 
+    /// How many there are so far.
+    pub(super) fn lines(&self) -> usize {
+        self.0.len()
+    }
+
     /// All nodes together know better how full the line with this number is.
     pub(super) fn change(&mut self, line: usize, level: Level) {
         if let Some(line) = self.0.get_mut(line) {

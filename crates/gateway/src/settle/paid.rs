@@ -46,7 +46,7 @@ impl Receipt {
         // What has no bound counts as all there may be.
         let most = quotes.iter().map(|quote| quote.all_tokens().unwrap_or(u64::MAX)).max().unwrap_or(0);
         let now = self.shared.clock.monotonic();
-        let counted = self.shared.limiter.count_tokens(permit, &self.caller, (now, most), &mut self.standing);
+        let counted = self.shared.limiter.count_tokens(permit, &self.caller, (now, most), &mut self.standing).await;
         self.tokens = counted.map_err(|error| Refusal::from(error.problem()))?;
         self.hold(admitted, |_| quotes).await
     }

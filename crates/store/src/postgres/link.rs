@@ -228,6 +228,8 @@ pub(super) fn translate(error: sqlx::Error) -> StoreError {
                 // Waited too long for a lock or an answer; no more connections or memory.
                 "55P03" | "57014" | "53000" | "53200" | "53300" | "53400" => StoreError::Busy,
                 "53100" => StoreError::Full,
+                // Its disk fails.
+                "58030" => StoreError::Disk(Arc::new(error)),
                 "25006" => StoreError::ReadOnly,
                 "XX001" | "XX002" => StoreError::Corrupt,
                 // Stopping, crashed, starting; a connection ended from the other side.

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::dump::{self, Loading, Table};
 use crate::engine::{Connection, Engine, Job, Row, Statement, sql};
+use crate::migrate::up_to;
 use crate::{RecordSink, StoreError, dir};
 use link::{Link, Links};
 use migrate::{MIGRATIONS, migrate};
@@ -52,16 +53,18 @@ pub(crate) struct PgEngine {
     reads: mpsc::Sender<Read>,
     hints: Mutex<watch::Receiver<u64>>,
     server: Server,
+    schema: u64,
 }
 
-/// Connect to `server`, migrate its database, and start the thread that talks to it. The data directory, which holds what
+/// Connect to `server`, migrate its database (all the way, or up to a version), and start the thread that talks to it. The data directory, which holds what
 /// is this node's alone, is locked as with SQLite.
 pub(crate) async fn open(
     server: &Server,
     data_dir: &Path,
-    clock: &Arc<dyn Clock>,
-    sink: &RecordSink,
+    (clock, sink): (&Arc<dyn Clock>, &RecordSink),
+    version: Option<u64>,
 ) -> Result<PgEngine, StoreError> {
+    let steps = version.map_or(Ok(MIGRATIONS), |version| up_to(version, MIGRATIONS))?;
     dir::prepare(data_dir)?;
     let locks = dir::lock(data_dir, None)?;
     let (jobs, inbox) = mpsc::channel(QUEUE);
@@ -76,7 +79,7 @@ pub(crate) async fn open(
     let serve = move || async move {
         let prepared = async {
             let mut link = Link::open(&server).await?;
-            migrate(&mut link, &clock, MIGRATIONS).await?;
+            migrate(&mut link, &clock, steps).await?;
             Ok(link)
         };
         match prepared.await {
@@ -94,7 +97,8 @@ pub(crate) async fn open(
     let thread = std::thread::Builder::new().name("store-postgres".to_owned());
     thread.spawn(move || runtime.block_on(serve())).map_err(|error| StoreError::file(data_dir, error))?;
     opened.await.unwrap_or(Err(StoreError::Closed))?;
-    Ok(PgEngine { jobs, reads: questions, hints: Mutex::new(hinted), server: place })
+    let schema = steps.last().map_or(0, |newest| newest.version);
+    Ok(PgEngine { jobs, reads: questions, hints: Mutex::new(hinted), server: place, schema })
 }
 
 impl Engine for PgEngine {
@@ -164,7 +168,7 @@ impl Engine for PgEngine {
     }
 
     fn schema(&self) -> u64 {
-        MIGRATIONS.last().map_or(0, |newest| newest.version)
+        self.schema
     }
 
     fn tables(&self) -> BoxFuture<'_, Result<Vec<Table>, StoreError>> {

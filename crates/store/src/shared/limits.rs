@@ -20,6 +20,9 @@ const LEASE: Duration = Duration::from_mins(2);
 /// How often a node says that its places are still taken.
 const RENEW: Duration = Duration::from_secs(40);
 
+/// So much waits at most to be taken back; more empties by itself.
+const UNUSED: usize = 65_536;
+
 /// One of the limits a request counts against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitWant {
@@ -62,6 +65,9 @@ pub enum Limited {
 pub trait SharedLimits: Send + Sync + fmt::Debug {
     /// Count against all of these, or none.
     fn take<'a>(&'a self, wants: &'a [LimitWant]) -> BoxFuture<'a, Result<Limited, SharedError>>;
+    /// Take back what was counted and has not come to pass, soon and as far as the server answers: what cannot be given back now
+    /// empties by itself in its window. Places are given back by dropping them.
+    fn give_back(&self, wants: Vec<LimitWant>);
     /// Among how many nodes a limit is to be divided while the server does not answer.
     fn nodes(&self) -> u64;
 }
@@ -78,6 +84,8 @@ pub struct SharedPlace {
 struct Held {
     taken: Mutex<HashMap<u64, Vec<String>>>,
     freed: Mutex<Vec<(u64, Vec<String>)>>,
+    /// What is to be taken back from rates.
+    unused: Mutex<Vec<LimitWant>>,
     wake: Notify,
 }
 
@@ -97,6 +105,7 @@ pub struct SharedState(Arc<Inner>);
 struct Inner {
     link: Link,
     script: Script,
+    giving_back: Script,
     /// Before each member, so that no two nodes have the same.
     node: String,
     members: AtomicU64,
@@ -105,13 +114,15 @@ struct Inner {
 }
 
 impl SharedState {
-    /// At `redis://`, `rediss://` (TLS) or `redis+unix://`. Connects when first asked.
-    pub fn open(url: &str, rng: &dyn Rng) -> Result<Self, StoreError> {
-        let link = Link::open(url)?;
-        let script = Script::new(include_str!("limits.lua"));
+    /// At `redis://`, `rediss://` (TLS) or `redis+unix://`. With `ca` (PEM), its certificate is to come from there. Connects when
+    /// first asked.
+    pub fn open(url: &str, ca: Option<&[u8]>, rng: &dyn Rng) -> Result<Self, StoreError> {
+        let link = Link::open(url, ca)?;
+        let (script, giving_back) =
+            (Script::new(include_str!("limits.lua")), Script::new(include_str!("give_back.lua")));
         let node = crate::random_id(rng, "nd");
         let (members, nodes) = (AtomicU64::new(0), AtomicU64::new(1));
-        Ok(Self(Arc::new(Inner { link, script, node, members, held: Arc::default(), nodes })))
+        Ok(Self(Arc::new(Inner { link, script, giving_back, node, members, held: Arc::default(), nodes })))
     }
 
     /// Used proofs, remembered there. `renewed` is told the number of a memory that holds nothing of what was before; the
@@ -133,19 +144,22 @@ impl SharedState {
         self.0.nodes.store(nodes.max(1), Ordering::Relaxed);
     }
 
-    /// Whether it answers, and what about it is risky.
+    /// Whether it answers and is of a kind that can be used, and what about it is risky.
     pub async fn check(&self) -> Result<Vec<String>, SharedError> {
         let mut manager = self.0.link.manager.clone();
-        let call = async move { redis::cmd("INFO").arg("memory").query_async::<String>(&mut manager).await };
+        let call = async move { redis::cmd("INFO").query_async::<String>(&mut manager).await };
         let info = self.0.link.within(call).await?;
         let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if value("redis_mode:") == Some("cluster") {
+            return Err(SharedError::Cluster);
+        }
         let evicts = value("maxmemory_policy:").is_some_and(|policy| policy != "noeviction");
         let bounded = value("maxmemory:").is_some_and(|most| most != "0");
         let risk = "it forgets keys when its memory is full: a used proof could be used again; set maxmemory-policy noeviction";
         Ok(if evicts && bounded { vec![risk.to_owned()] } else { Vec::new() })
     }
 
-    /// Keep the places this node has, and give back those it has no more. Never ends.
+    /// Keep the places this node has, and give back those it has no more and what was counted too much. Never ends.
     pub async fn keep_places(&self) {
         let inner = &self.0;
         let mut renew = tokio::time::interval(RENEW);
@@ -163,6 +177,8 @@ impl SharedState {
                     let freed = std::mem::take(&mut *inner.held.freed.lock().unwrap_or_else(PoisonError::into_inner));
                     // What cannot be given back now lapses by itself.
                     let _ = self.free(&freed).await;
+                    let unused = std::mem::take(&mut *inner.held.unused.lock().unwrap_or_else(PoisonError::into_inner));
+                    let _ = self.take_back(&unused).await;
                 }
             }
         }
@@ -178,6 +194,19 @@ impl SharedState {
             }
             let mut manager = self.0.link.manager.clone();
             self.0.link.within(async move { pipe.query_async::<()>(&mut manager).await }).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_back(&self, unused: &[LimitWant]) -> Result<(), SharedError> {
+        let inner = &self.0;
+        for part in unused.chunks(256) {
+            let mut call = inner.giving_back.prepare_invoke();
+            for LimitWant { id, limit, window, amount } in part {
+                let Some(window) = window else { continue };
+                call.key(name_of(id, true)).arg(*limit).arg(micros(*window)).arg(*amount);
+            }
+            inner.link.invoke::<()>(&call).await?;
         }
         Ok(())
     }
@@ -215,15 +244,9 @@ impl SharedState {
         call.arg(self.member(member)).arg(lease);
         let mut places = Vec::new();
         for want in wants {
-            let mut id = String::with_capacity(56);
-            id.push_str(if want.window.is_some() { "vouchgate:1:rate:" } else { "vouchgate:1:place:" });
-            for byte in want.id {
-                // Writing to a String cannot fail.
-                let _ = write!(id, "{byte:02x}");
-            }
+            let id = name_of(&want.id, want.window.is_some());
             if let Some(window) = want.window {
-                let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
-                call.arg("rate").arg(want.limit).arg(window).arg(want.amount.max(1));
+                call.arg("rate").arg(want.limit).arg(micros(window)).arg(want.amount.max(1));
             } else {
                 call.arg("place").arg(want.limit).arg(0).arg(0);
                 places.push(id.clone());
@@ -254,9 +277,33 @@ impl SharedLimits for SharedState {
         Box::pin(self.count(wants))
     }
 
+    fn give_back(&self, wants: Vec<LimitWant>) {
+        let mut unused = self.0.held.unused.lock().unwrap_or_else(PoisonError::into_inner);
+        if unused.len() < UNUSED {
+            unused.extend(wants);
+            drop(unused);
+            self.0.held.wake.notify_one();
+        }
+    }
+
     fn nodes(&self) -> u64 {
         self.0.nodes.load(Ordering::Relaxed)
     }
+}
+
+/// The name of a limit there.
+fn name_of(id: &[u8; 16], is_rate: bool) -> String {
+    let mut name = String::with_capacity(56);
+    name.push_str(if is_rate { "vouchgate:1:rate:" } else { "vouchgate:1:place:" });
+    for byte in id {
+        // Writing to a String cannot fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+fn micros(window: Duration) -> u64 {
+    u64::try_from(window.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for SharedState {

@@ -12,7 +12,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ErrorKind, RedisError, ScriptInvocation};
+use redis::{Client, ErrorKind, RedisError, ScriptInvocation, ServerErrorKind, TlsCertificates};
 use tokio::time::{Instant, timeout};
 
 use crate::StoreError;
@@ -37,6 +37,9 @@ pub enum SharedError {
     /// It has no room for more.
     #[error("the shared state is full")]
     Full,
+    /// It is one node of a Redis Cluster.
+    #[error("it is a node of a Redis Cluster, which is not supported: the scripts need one server; name a primary by itself")]
+    Cluster,
 }
 
 impl SharedError {
@@ -45,6 +48,7 @@ impl SharedError {
         match self {
             Self::Down => "shared_down",
             Self::Full => "shared_full",
+            Self::Cluster => "shared_cluster",
         }
     }
 }
@@ -58,13 +62,24 @@ pub(crate) struct Link {
 
 impl Link {
     /// Connects when first asked: a server that is not there yet keeps no node from starting.
-    pub(crate) fn open(url: &str) -> Result<Self, StoreError> {
+    /// `ca` (PEM) in the place of the machine's own certificates.
+    pub(crate) fn open(url: &str, ca: Option<&[u8]>) -> Result<Self, StoreError> {
         let wrong = || StoreError::Url("redis://... (not a URL of a Redis server)".to_owned());
         if !["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(wrong());
         }
+        if url.ends_with("#insecure") {
+            return Err(StoreError::Url("rediss://...#insecure (the server's certificate is always verified)".to_owned()));
+        }
         // Its own words may repeat what it was given.
-        let client = Client::open(url).map_err(|_| wrong())?;
+        let client = match ca {
+            None => Client::open(url).map_err(|_| wrong())?,
+            Some(ca) => {
+                let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) };
+                let refused = |_| StoreError::Refused("no certificates that the shared state can be verified by".into());
+                Client::build_with_tls(url, certificates).map_err(refused)?
+            }
+        };
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(DEADLINE))
@@ -90,13 +105,13 @@ impl Link {
                 Ok(value)
             }
             Ok(Err(error))
-                if error.kind() == ErrorKind::Server(redis::ServerErrorKind::ResponseError) && is_full(&error) =>
+                if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) && is_full(&error) =>
             {
                 Err(SharedError::Full)
             }
             Ok(Err(error)) => {
                 self.breaker.failed(&error);
-                Err(SharedError::Down)
+                Err(if is_of_a_cluster(&error) { SharedError::Cluster } else { SharedError::Down })
             }
             Err(_) => {
                 self.breaker.failed(&"no answer within 50 ms");
@@ -114,6 +129,23 @@ impl fmt::Debug for Link {
 
 fn is_full(error: &RedisError) -> bool {
     error.to_string().contains("OOM")
+}
+
+fn is_of_a_cluster(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, CrossSlot, Moved};
+    matches!(error.kind(), ErrorKind::Server(Ask | ClusterDown | CrossSlot | Moved))
+}
+
+/// Whether what passes between us and the server at this URL cannot be read or changed on the way: by TLS, or because it
+/// stays on this machine.
+pub fn is_protected(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("redis://") else { return true };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
+    let host = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((host, _)) => host,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host.is_empty() || host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Leaves a server alone that does not answer.
@@ -157,5 +189,34 @@ impl Breaker {
             }
             state.until = Some(Instant::now() + ALONE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_that_others_can_read_is_known() {
+        for ours in [
+            "rediss://db.example.com:6380",
+            "redis://127.0.0.1:6379",
+            "redis://:password@localhost/1",
+            "redis://[::1]:6379/0",
+            "redis+unix:///run/redis.sock",
+        ] {
+            assert!(is_protected(ours), "{ours}");
+        }
+        for open in ["redis://db:6379", "redis://u:127.0.0.1@10.0.0.1", "redis://localhost.example.com", "redis://[2001:db8::1]:1"] {
+            assert!(!is_protected(open), "{open}");
+        }
+    }
+
+    #[test]
+    fn verification_cannot_be_turned_off() {
+        let error = Link::open("rediss://127.0.0.1:1#insecure", None).unwrap_err();
+        assert!(error.to_string().contains("always verified"), "{error}");
+        let error = Link::open("rediss://127.0.0.1:1", Some(b"not a certificate")).map(drop).unwrap_err();
+        assert_eq!(error.reason(), "store_refused");
     }
 }

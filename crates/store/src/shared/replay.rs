@@ -84,7 +84,7 @@ impl Replay for SharedReplay {
                 Ok(true) => Ok(Claim::First),
                 Ok(false) => Ok(Claim::Seen),
                 Err(SharedError::Full) => Err(ReplayError::Full),
-                Err(SharedError::Down) => Err(ReplayError::Down),
+                Err(SharedError::Down | SharedError::Cluster) => Err(ReplayError::Down),
             }
         })
     }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::dump::{self, Loading, Table};
 use crate::engine::{Cell, Connection, Engine, Job, Row, Statement, Value, first, sql};
-use crate::migrate::{Migration, pending};
+use crate::migrate::{Migration, pending, up_to};
 use crate::{RecordSink, StoreError, dir};
 use writer::{Message, Writer};
 
@@ -60,15 +60,17 @@ pub(crate) struct SqliteEngine {
     readers: SqlitePool,
     /// How to open another connection that only reads.
     reading: SqliteConnectOptions,
+    schema: u64,
 }
 
-/// Open `file`, creating it as needed, migrate it, and start its writer.
+/// Open `file`, creating it as needed, migrate it (all the way, or up to a version), and start its writer.
 pub(crate) async fn open(
     file: &Path,
     data_dir: &Path,
-    clock: &Arc<dyn Clock>,
-    sink: &RecordSink,
+    (clock, sink): (&Arc<dyn Clock>, &RecordSink),
+    version: Option<u64>,
 ) -> Result<SqliteEngine, StoreError> {
+    let steps = version.map_or(Ok(MIGRATIONS), |version| up_to(version, MIGRATIONS))?;
     dir::prepare(data_dir)?;
     let locks = dir::lock(data_dir, Some(file))?;
     dir::create_private(file)?;
@@ -87,7 +89,7 @@ pub(crate) async fn open(
         .pragma("journal_size_limit", "67108864")
         .statement_cache_capacity(256);
     let mut connection = writer_options.connect().await.map_err(translate)?;
-    migrate(&mut connection, clock, MIGRATIONS).await?;
+    migrate(&mut connection, clock, steps).await?;
 
     let reading = options.read_only(true);
     let readers = SqlitePoolOptions::new()
@@ -101,7 +103,8 @@ pub(crate) async fn open(
     Writer::new(connection, inbox, Arc::clone(clock), sink.clone())
         .start(locks)
         .map_err(|error| StoreError::file(file, error))?;
-    Ok(SqliteEngine { jobs, readers, reading })
+    let schema = steps.last().map_or(0, |newest| newest.version);
+    Ok(SqliteEngine { jobs, readers, reading, schema })
 }
 
 impl Engine for SqliteEngine {
@@ -166,7 +169,7 @@ impl Engine for SqliteEngine {
     }
 
     fn schema(&self) -> u64 {
-        MIGRATIONS.last().map_or(0, |newest| newest.version)
+        self.schema
     }
 
     fn tables(&self) -> BoxFuture<'_, Result<Vec<Table>, StoreError>> {
@@ -288,6 +291,7 @@ fn translate(error: sqlx::Error) -> StoreError {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     const READONLY: i32 = 8;
+    const IOERR: i32 = 10;
     const CORRUPT: i32 = 11;
     const FULL: i32 = 13;
     const NOTADB: i32 = 26;
@@ -299,6 +303,7 @@ fn translate(error: sqlx::Error) -> StoreError {
             match code & 0xff {
                 BUSY | LOCKED => StoreError::Busy,
                 READONLY => StoreError::ReadOnly,
+                IOERR => StoreError::Disk(Arc::new(error)),
                 CORRUPT | NOTADB => StoreError::Corrupt,
                 FULL => StoreError::Full,
                 _ => StoreError::Database(Arc::new(error)),

@@ -194,7 +194,7 @@ impl Writer {
         self.failing = inserted.is_err();
         if let Err(error) = inserted {
             let _ = self.connection.execute(sql("ROLLBACK")).await;
-            if matches!(error, StoreError::Full | StoreError::ReadOnly | StoreError::Busy) {
+            if matches!(error, StoreError::Full | StoreError::ReadOnly | StoreError::Disk(_) | StoreError::Busy) {
                 self.sink.put_back(batch);
             } else {
                 self.sink.lost();

@@ -63,6 +63,10 @@ impl Backend for Postgres {
     async fn open(&self) -> Store {
         self.node(0).await.unwrap()
     }
+
+    fn place(&self) -> (StoreUrl, PathBuf) {
+        (StoreUrl::parse(&self.url).unwrap().with_node_clock(), self.data(0))
+    }
 }
 
 conformance!(super::Postgres);

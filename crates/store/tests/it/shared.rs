@@ -18,7 +18,7 @@ fn server(test: &str) -> Option<Redis> {
 }
 
 fn state(redis: &Redis) -> SharedState {
-    SharedState::open(&redis.url(), &SystemRng).unwrap()
+    SharedState::open(&redis.url(), None, &SystemRng).unwrap()
 }
 
 /// A node's memory of proofs, and what it was told of new memories.
@@ -132,6 +132,36 @@ async fn a_rate_is_one_for_all_nodes_and_empties_evenly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_counted_and_not_used_is_taken_back_for_all_nodes() {
+    let Some(redis) = server("what was counted too much is taken back") else { return };
+    let nodes = [state(&redis), state(&redis)];
+    let keeping = nodes.clone().map(|node| {
+        #[allow(clippy::disallowed_methods)] // ends with its test
+        tokio::spawn(async move { node.keep_places().await })
+    });
+    let of = |amount| LimitWant { amount, ..rate(7, 1000, Duration::from_hours(1)) };
+    let remaining = async |node: usize| match nodes[node].take(&[of(1)]).await.unwrap() {
+        Limited::Admitted(standings, None) => standings[0].remaining,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(nodes[0].take(&[of(900)]).await.unwrap(), Limited::Admitted(..)));
+    assert!(matches!(nodes[1].take(&[of(200)]).await.unwrap(), Limited::Refused { .. }));
+    nodes[0].give_back(vec![of(800)]);
+    let told = async { while remaining(1).await < 800 {} };
+    tokio::time::timeout(Duration::from_secs(5), told).await.unwrap();
+    // Never more than there is, and nothing of what nobody counted.
+    nodes[1].give_back(vec![of(u64::MAX), LimitWant { amount: 5, ..rate(8, 10, Duration::from_hours(1)) }]);
+    let told = async { while remaining(0).await < 999 {} };
+    tokio::time::timeout(Duration::from_secs(5), told).await.unwrap();
+    let all = LimitWant { amount: 10, ..rate(8, 10, Duration::from_hours(1)) };
+    assert!(matches!(nodes[0].take(&[all]).await.unwrap(), Limited::Admitted(..)));
+    assert!(matches!(nodes[1].take(&[rate(8, 10, Duration::from_hours(1))]).await.unwrap(), Limited::Refused { .. }));
+    for task in keeping {
+        task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn places_are_for_all_nodes_and_free_again_when_dropped() {
     let Some(redis) = server("places are for all nodes") else { return };
     let nodes = [state(&redis), state(&redis)];
@@ -171,7 +201,7 @@ async fn a_server_that_forgets_when_full_is_a_risk() {
 #[test]
 fn a_url_is_of_redis_and_its_password_not_repeated() {
     for wrong in ["http://x", "redis://u:hunter2@host:port", "unix:/x", "", "rediss//x"] {
-        let error = SharedState::open(wrong, &SystemRng).unwrap_err();
+        let error = SharedState::open(wrong, None, &SystemRng).unwrap_err();
         assert_eq!(error.reason(), "store_url", "{wrong}");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }

@@ -10,7 +10,7 @@ use config::SecretRef;
 use control::admin::SOCKET_NAME;
 use control::backup::{Database, Found, Reader, RestoreError};
 use serde_json::{Value, json};
-use store::{Store, StoreUrl};
+use store::{Store, StoreError, StoreUrl};
 use vault::{MasterKey, Vault};
 
 use super::args::{BackupArgs, RestoreArgs};
@@ -95,16 +95,22 @@ pub(super) async fn restore(args: &RestoreArgs, io: &mut Io<'_>) -> Outcome {
 struct Sound {
     version: String,
     made_at: i64,
+    /// Of the database in it.
+    schema: u64,
     files: u64,
 }
 
 fn read_through(file: &mut File, vault: &Arc<Vault>) -> Result<Sound, RestoreError> {
     let reader = Reader::open(file, Arc::clone(vault))?;
     let manifest = reader.manifest().clone();
-    let mut sound = Sound { version: manifest.version, made_at: manifest.made_at, files: 0 };
+    let mut sound = Sound { version: manifest.version, made_at: manifest.made_at, schema: 0, files: 0 };
     let shared = Arc::new(Mutex::new(reader));
     let mut database = Database(Arc::clone(&shared));
-    while let Ok(Some(_)) = store::Source::next(&mut database) {}
+    let mut first = None;
+    while let Ok(Some(piece)) = store::Source::next(&mut database) {
+        first.get_or_insert_with(|| store::schema_of(&piece).unwrap_or_default());
+    }
+    sound.schema = first.unwrap_or_default();
     let mut reader = shared.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = reader.failed() {
         return Err(error);
@@ -129,20 +135,19 @@ async fn put_back(
         let message = format!("{} is there already: restore into a new data directory", log.display());
         return Err(Failure { exit: Exit::No, message });
     }
-    let store = open(url, data_dir, io).await?;
     let reader = Reader::open(file, Arc::clone(vault)).map_err(|error| no(&error))?;
     let shared = Arc::new(Mutex::new(reader));
-    let loaded = store.load(Box::new(Database(Arc::clone(&shared)))).await;
-    store.close().await;
+    let by = (Arc::clone(&io.clock), Arc::clone(&io.rng));
+    let loaded = Store::restore((url, data_dir), by, sound.schema, Box::new(Database(Arc::clone(&shared)))).await;
     let rows = loaded.map_err(|error| {
         let mut reader = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.failed().map_or_else(|| Failure { exit: Exit::No, message: error.to_string() }, |error| no(&error))
+        reader.failed().map_or_else(|| not_loaded(&error), |error| no(&error))
     })?;
     {
         let mut reader = shared.lock().unwrap_or_else(PoisonError::into_inner);
         files(&mut *reader, &log, sound.files > 0)?;
     }
-    // As the server will find it.
+    // As the server will find it, and brought up to date where it is of an older version.
     let store = open(url, data_dir, io).await?;
     let complaints = store.check().await;
     store.close().await;
@@ -215,6 +220,15 @@ impl Drop for Drill {
 /// The backup is not one that can be restored here.
 fn no(error: &RestoreError) -> Failure {
     Failure { exit: Exit::No, message: error.to_string() }
+}
+
+/// Of the backup and where it was to go, or of a database that cannot be used at all.
+fn not_loaded(error: &StoreError) -> Failure {
+    let exit = match error {
+        StoreError::Row(_) | StoreError::NotNew(_) | StoreError::NewerSchema { .. } => Exit::No,
+        _ => return failure(error),
+    };
+    Failure { exit, message: error.to_string() }
 }
 
 fn failure(error: impl std::fmt::Display) -> Failure {

@@ -7,15 +7,19 @@ use super::place::read_text;
 /// Print `FILE:LINE:COL: message` for every fault.
 pub(super) fn run(args: &CheckArgs, io: &mut Io<'_>) -> Outcome {
     let text = read_text(&args.config)?;
-    let faults = crate::preflight::read(&text).err().unwrap_or_default();
+    let (warnings, faults) = match crate::preflight::read(&text) {
+        Ok(config) => (crate::preflight::warnings(&config), Vec::new()),
+        Err(faults) => (Vec::new(), faults),
+    };
     let exit = if faults.is_empty() { Exit::Done } else { Exit::No };
     if args.json {
-        io.json(&serde_json::json!({ "valid": faults.is_empty(), "faults": faults }))?;
+        io.json(&serde_json::json!({ "valid": faults.is_empty(), "faults": faults, "warnings": warnings }))?;
         return Ok(exit);
     }
     for fault in &faults {
         io.line(&format!("{}:{fault}", args.config.display()))?;
     }
+    warnings.iter().for_each(|warning| io.note(&format!("warning: {warning}")));
     match faults.len() {
         0 => io.note(&format!("{} is valid", args.config.display())),
         1 => io.note("1 fault"),

@@ -7,7 +7,7 @@ use base::{Clock, Rng, Secret};
 use config::Config;
 use gateway::FleetLimits;
 use proof::dpop::{DEFAULT_NONCE_SLOT, Nonces};
-use store::{MemoryReplay, Replay, SharedState, Store, StoredReplay};
+use store::{MemoryReplay, Replay, SharedError, SharedState, Store, StoredReplay};
 use vault::{HashPurpose, Vault};
 
 use super::StartError;
@@ -22,8 +22,20 @@ pub(super) struct Proofs {
 
 /// The state nodes share beside the database, if the configuration names one.
 pub(super) fn shared_state(config: &Config, rng: &dyn Rng) -> Result<Option<SharedState>, StartError> {
-    let Some(url) = references::shared_url(config).map_err(StartError::Shared)? else { return Ok(None) };
-    Ok(Some(SharedState::open(url.expose(), rng)?))
+    Ok(references::shared_state(config, rng)?)
+}
+
+/// One that does not answer is waited for while requests go on without; one that never will is no place to start at.
+pub(super) async fn look_at(shared: Option<&SharedState>) -> Result<(), StartError> {
+    let Some(shared) = shared else { return Ok(()) };
+    match shared.check().await {
+        Err(error @ SharedError::Cluster) => Err(StartError::Shared(error)),
+        Err(_) => Ok(()),
+        Ok(risks) => {
+            risks.iter().for_each(|risk| tracing::warn!(risk, "the shared state is risky"));
+            Ok(())
+        }
+    }
 }
 
 /// Limits that are counted there.

@@ -1,5 +1,7 @@
 //! Everything out of one store and into another.
 
+use std::sync::Arc;
+
 use base::{RequestId, SeededRng};
 use futures_util::StreamExt;
 use store::{Expect, Owner, Page, RecordFilter, Source, Store, StoreError};
@@ -124,7 +126,44 @@ pub(crate) async fn a_store_with_data_takes_no_dump<B: Backend>() {
     let dump = dumped(&store).await;
     let other = to.open().await;
     other.meta().set("mine", "x").await.unwrap();
-    assert_eq!(other.load(Pieces::of(&dump, 777)).await.unwrap_err().reason(), "already_exists");
+    assert_eq!(other.load(Pieces::of(&dump, 777)).await.unwrap_err().reason(), "store_not_new");
     assert_eq!(other.meta().get("mine").await.unwrap().as_deref(), Some("x"));
     assert_eq!(other.meta().get("odd").await.unwrap(), None);
+}
+
+/// What a version of the program with the schema `schema` would have dumped, were there nothing but one fact.
+fn old(schema: u64) -> Vec<u8> {
+    let text = |text: &str| [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
+    let cell = |text: &str| [b"T", &u32::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
+    let columns = ["tenant", "key", "value"].map(|column| [text(column), b"T".to_vec()].concat()).concat();
+    let mut bytes = [b"V", &schema.to_be_bytes()[..], b"T", &text("meta"), &3u16.to_be_bytes(), &columns].concat();
+    bytes.extend([b"R".to_vec(), cell("default"), cell("kept"), cell("since then")].concat());
+    bytes.extend([b"E", &1u64.to_be_bytes()[..]].concat());
+    bytes
+}
+
+pub(crate) async fn a_dump_of_an_older_schema_is_put_in_and_brought_up_to_date<B: Backend>() {
+    for schema in 1..=3 {
+        let Some(to) = B::fresh() else { return };
+        let dump = old(schema);
+        assert_eq!(store::schema_of(&dump), Some(schema));
+        let (url, dir) = to.place();
+        let restore = async |dump: &[u8], schema| {
+            let by = (Arc::new(to.clock().clone()) as _, Arc::new(SeededRng::new(3)) as _);
+            Store::restore((&url, &dir), by, schema, Pieces::of(dump, 11)).await
+        };
+        // Cut short, nothing is in it, and it can be tried again.
+        assert_eq!(restore(&dump[..dump.len() - 1], schema).await.unwrap_err().reason(), "store_row");
+        assert_eq!(restore(&dump, schema).await.unwrap(), 1);
+        assert_eq!(restore(&dump, schema).await.unwrap_err().reason(), "store_not_new");
+        let store = to.open().await;
+        assert_eq!(store.meta().get("kept").await.unwrap().as_deref(), Some("since then"));
+        store.clients().create(new_client("batch")).await.unwrap();
+        assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+        store.close().await;
+        // Up to date already, and neither old nor from the future.
+        assert_eq!(restore(&dump, schema).await.unwrap_err().reason(), "store_not_new");
+        assert_eq!(restore(&old(1000), 1000).await.unwrap_err().reason(), "store_newer_schema");
+        assert_eq!(restore(&old(0), 0).await.unwrap_err().reason(), "store_row");
+    }
 }

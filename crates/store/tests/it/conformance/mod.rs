@@ -13,10 +13,11 @@ pub(crate) mod revocations;
 pub(crate) mod secrets;
 pub(crate) mod small;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::{FakeClock, Name, SeededRng, Timestamp};
-use store::{Page, Store};
+use store::{Page, Store, StoreUrl};
 use vault::{MasterKey, Vault};
 
 /// A place for one database.
@@ -27,6 +28,8 @@ pub(crate) trait Backend: Sized {
     fn clock(&self) -> &FakeClock;
     /// Open what is there. Each opening draws other random ids.
     async fn open(&self) -> Store;
+    /// Where its database is, and the data directory.
+    fn place(&self) -> (StoreUrl, PathBuf);
 }
 
 /// Run every case on a backend, each as a test of its own.
@@ -72,7 +75,8 @@ macro_rules! conformance {
             what_a_rolling_window_used_leaves_it_by_and_by, a_budget_in_shadow_mode_counts_and_refuses_nobody,
             a_lowered_limit_holds_at_once_and_keeps_what_is_committed, accounts_are_listed_with_what_they_used);
         conformance!($backend, dump: a_dump_loads_into_a_new_store_and_dumps_the_same,
-            a_dump_is_of_one_moment_while_writes_go_on, a_damaged_dump_loads_nothing, a_store_with_data_takes_no_dump);
+            a_dump_is_of_one_moment_while_writes_go_on, a_damaged_dump_loads_nothing, a_store_with_data_takes_no_dump,
+            a_dump_of_an_older_schema_is_put_in_and_brought_up_to_date);
         conformance!($backend, ledger_cycles: ten_thousand_random_cycles_balance,
             a_window_boundary_under_load_grants_each_period_once, whoever_asks_and_goes_loses_nothing,
             a_silent_node_is_charged_in_full_until_its_journal_turns_up, an_estimate_is_corrected_once,
