@@ -276,7 +276,12 @@ pub struct StoreSection {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: StoreAddress::Written(StoreUrl::Sqlite(None)), shared: None, shared_ca: None, retention: Span::secs(30 * 86_400) }
+        Self {
+            url: StoreAddress::Written(StoreUrl::Sqlite(None)),
+            shared: None,
+            shared_ca: None,
+            retention: Span::secs(30 * 86_400),
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use policy::Permit;
 use store::SharedPlace;
 
 use self::gcra::{Buckets, Full, Quota};
-use self::shared::{Elsewhere, Fleet};
 pub use self::shared::FleetLimits;
+use self::shared::{Elsewhere, Fleet};
 use self::slots::{Slot, Slots};
 use self::standing::Counted;
 pub(crate) use self::standing::Standing;

@@ -93,6 +93,11 @@ impl Cluster {
         })
     }
 
+    /// One of the programs that come with it.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        Some(programs()?.join(name)).filter(|program| program.is_file())
+    }
+
     /// What a query gives, as `psql` writes it: rows as lines, columns with `|` between. As a user who may do everything.
     pub fn query(&self, database: &str, sql: &str) -> Option<String> {
         let port = self.port.unwrap_or(PORT).to_string();

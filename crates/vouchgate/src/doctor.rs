@@ -16,7 +16,7 @@ use http::{Method, Request, header};
 use net::jwks::{Forget, Jwks, Refreshed, Timing};
 use net::{Deadlines, Egress, EgressConfig, OutBody, Reach, Target};
 use serde::Serialize;
-use store::{Ledger, LedgerSettings, SharedState, Store};
+use store::{Ledger, LedgerSettings, Store};
 use tokio::net::UnixStream;
 use vault::MasterKey;
 

@@ -79,7 +79,8 @@ pub fn shared_state(config: &Config, rng: &dyn Rng) -> Result<Option<SharedState
     let ca = match &config.store.shared_ca {
         None => None,
         Some(path) => Some(
-            std::fs::read(path).map_err(|error| SharedUrlError::Ca(ReferenceError::File { path: path.clone(), error }))?,
+            std::fs::read(path)
+                .map_err(|error| SharedUrlError::Ca(ReferenceError::File { path: path.clone(), error }))?,
         ),
     };
     Ok(Some(SharedState::open(url.expose(), ca.as_deref(), rng)?))

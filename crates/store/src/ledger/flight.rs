@@ -50,6 +50,8 @@ struct Plan {
     /// All leases that memory knows.
     known: Vec<i64>,
     ask: Option<Asked>,
+    /// The block that is no longer taken from because nobody uses it.
+    retired: Option<i64>,
 }
 
 /// A block as it was when the flight began.
@@ -57,6 +59,8 @@ struct Part {
     lease: i64,
     spent: i64,
     held: i64,
+    /// Kept from requests while it is given back.
+    kept: i64,
     task: Task,
 }
 
@@ -148,7 +152,7 @@ pub(crate) fn launch(inner: &Arc<Inner>, account: &Arc<Account>, purpose: Purpos
 /// Take down what is to be done. Nothing, if there is nothing.
 fn capture(inner: &Inner, account: &Account, state: &mut State, (now, purpose): (Timestamp, Purpose)) -> Option<Plan> {
     let mut span = account.key.window.at(now);
-    let mut ask = None;
+    let (mut ask, mut retired) = (None, None);
     if let Some(block) = &state.current {
         // Periods only follow one another, whatever clocks say.
         if span.start < block.span.start {
@@ -160,7 +164,9 @@ fn capture(inner: &Inner, account: &Account, state: &mut State, (now, purpose): 
             // What is held of it needs no other block afterwards.
             Purpose::GiveBack => block.held > 0,
         };
-        if !keep || block.until <= now.as_millis() || block.is_old(inner.time.elapsed()) {
+        let over = block.until <= now.as_millis() || block.is_old(inner.time.elapsed());
+        retired = Some(block.lease).filter(|_| matches!(purpose, Purpose::GiveBack) && !keep && !over);
+        if !keep || over {
             state.retire();
         }
     }
@@ -169,25 +175,26 @@ fn capture(inner: &Inner, account: &Account, state: &mut State, (now, purpose): 
         let appetite = state.current.as_ref().map_or(0, |block| fast(block.grant));
         ask = Some(Asked { terms, demand: state.waiting, appetite });
     }
-    let part = |block: &Block, task| Part { lease: block.lease, spent: block.spent, held: block.held, task };
+    let part =
+        |block: &Block, kept, task| Part { lease: block.lease, spent: block.spent, held: block.held, kept, task };
     let mut blocks = Vec::new();
     for block in state.retired.iter_mut().filter(|block| block.is_due()).take(BLOCKS) {
         // Nobody takes from it meanwhile, and what is still held of it changes only what is free of it.
-        block.free = 0;
-        blocks.push(part(block, Task::Close));
+        let kept = std::mem::take(&mut block.free);
+        blocks.push(part(block, kept, Task::Close));
     }
     if let Some(block) = &mut state.current {
         match purpose {
-            Purpose::Ask(_) => blocks.push(part(block, Task::Look)),
+            Purpose::Ask(_) => blocks.push(part(block, 0, Task::Look)),
             Purpose::GiveBack if block.is_due() => {
-                block.free = 0;
-                blocks.push(part(block, Task::Shrink));
+                let kept = std::mem::take(&mut block.free);
+                blocks.push(part(block, kept, Task::Shrink));
             }
-            Purpose::Tell if block.spent > block.charged => blocks.push(part(block, Task::Charge)),
+            Purpose::Tell if block.spent > block.charged => blocks.push(part(block, 0, Task::Charge)),
             Purpose::GiveBack | Purpose::Tell => {}
         }
     }
-    let plan = Plan { number: state.flown, now, span, blocks, known: state.known(), ask };
+    let plan = Plan { number: state.flown, now, span, blocks, known: state.known(), ask, retired };
     (plan.ask.is_some() || !plan.blocks.is_empty()).then_some(plan)
 }
 
@@ -338,11 +345,27 @@ impl Flight {
                     budget = &*self.account.key.budget,
                     "the ledger could not write"
                 );
+                if error.is_outage() || matches!(error, StoreError::Collided) {
+                    self.undo(&mut state);
+                }
                 state.failure = Some((self.plan.number, error));
             }
         }
         drop(state);
         self.account.landed.notify_waiters();
+    }
+
+    /// Nothing was written: what was to be given back is still leased, and may be taken meanwhile.
+    fn undo(&self, state: &mut State) {
+        for part in &self.plan.blocks {
+            if let Some(block) = state.find(part.lease) {
+                block.free = block.free.saturating_add(part.kept);
+            }
+        }
+        let retired = state.retired.iter().position(|block| Some(block.lease) == self.plan.retired);
+        if let (None, Some(at)) = (&state.current, retired) {
+            state.current = Some(state.retired.remove(at));
+        }
     }
 
     fn apply(&self, state: &mut State, landing: Landing) {

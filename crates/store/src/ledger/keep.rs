@@ -98,7 +98,7 @@ impl Ledger {
             .store
             .sql(
                 "SELECT wanted_at, budget, whom, unit, span FROM ledger_accounts
-                 WHERE tenant = $1 AND wanted_at >= $2 AND wanted_by <> $3 ORDER BY wanted_at LIMIT $4",
+                 WHERE tenant = $1 AND wanted_at >= $2 AND wanted_at > 0 AND wanted_by <> $3 ORDER BY wanted_at LIMIT $4",
             )
             .bind(inner.wanted_seen.load(Ordering::Relaxed))
             .bind(&*inner.settings.node)

@@ -44,6 +44,10 @@ impl Link {
         let connected = timeout(CONNECT, server.options().clone().disable_statement_logging().connect()).await;
         let connection = connected.map_err(|_| StoreError::Unreachable)?.map_err(|error| match error {
             sqlx::Error::Tls(error) => StoreError::Refused(format!("TLS: {error}").into()),
+            // What was said is not what the protocol of TLS allows, a certificate that is not believed among it.
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                StoreError::Refused(format!("TLS: {error}").into())
+            }
             error => translate(error),
         })?;
         let mut link = Self { connection, spoiled: None, own_clock: server.has_own_clock() };

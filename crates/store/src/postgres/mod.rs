@@ -14,6 +14,7 @@ use std::sync::Arc;
 use base::Clock;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::dump::{self, Loading, Table};
 use crate::engine::{Connection, Engine, Job, Row, Statement, sql};
@@ -108,13 +109,13 @@ impl Engine for PgEngine {
                 return Err(StoreError::Closed);
             }
             let (answer, answered) = oneshot::channel();
-            self.reads.try_send((statement, answer)).map_err(|error| refused(&error))?;
+            self.reads.try_send((statement, answer, Instant::now())).map_err(|error| refused(&error))?;
             answered.await.unwrap_or(Err(StoreError::Closed))
         })
     }
 
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
-        self.jobs.try_send(Message::Job(job)).map_err(|error| refused(&error))
+        self.jobs.try_send(Message::Job(job, Instant::now())).map_err(|error| refused(&error))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), StoreError>> {

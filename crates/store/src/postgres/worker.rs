@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::link::{Link, Links};
 use super::listen;
@@ -28,20 +28,22 @@ const READERS: usize = 4;
 const ATTEMPTS: u32 = 8;
 /// How long an attempt may take. The server has given up before: see `link::SETUP`.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// What has waited for longer is not begun any more: while the server stalls, nobody waits for all who were before.
+const WAIT: Duration = ATTEMPT;
 /// How long the last request records may take to be written.
 const LAST: Duration = Duration::from_secs(5);
 
 /// What is asked of the thread.
 pub(super) enum Message {
-    Job(Box<dyn Job>),
+    Job(Box<dyn Job>, Instant),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     /// Tell [`super::PgEngine::hint`] from now on.
     Listen,
     Close(oneshot::Sender<()>),
 }
 
-/// A read, and who waits for it.
-pub(super) type Read = (Statement, oneshot::Sender<Result<Vec<Row>, StoreError>>);
+/// A read, who waits for it, and since when.
+pub(super) type Read = (Statement, oneshot::Sender<Result<Vec<Row>, StoreError>>, Instant);
 
 pub(super) struct Worker {
     pub(super) links: Links,
@@ -104,7 +106,8 @@ async fn serve_jobs(
         tokio::select! {
             message = jobs.recv(), if open && running.len() < WRITERS => match message {
                 None => open = false,
-                Some(Message::Job(job)) => running.push(Box::pin(transact(links, job))),
+                Some(Message::Job(job, since)) if since.elapsed() > WAIT => job.finish(Err(StoreError::Busy)),
+                Some(Message::Job(job, _)) => running.push(Box::pin(transact(links, job))),
                 Some(Message::Flush(done)) => running.push(Box::pin(async move {
                     let _ = done.send(records.flush().await);
                 })),
@@ -137,8 +140,9 @@ async fn serve_reads(links: &Links, mut reads: mpsc::Receiver<Read>) {
             read = reads.recv(), if open && running.len() < READERS => match read {
                 None => open = false,
                 // Whoever asked may have gone while it waited.
-                Some((_, answer)) if answer.is_closed() => {}
-                Some((statement, answer)) => running.push(Box::pin(async move {
+                Some((_, answer, _)) if answer.is_closed() => {}
+                Some((_, answer, since)) if since.elapsed() > WAIT => drop(answer.send(Err(StoreError::Busy))),
+                Some((statement, answer, _)) => running.push(Box::pin(async move {
                     let _ = answer.send(fetch(links, statement).await);
                 })),
             },

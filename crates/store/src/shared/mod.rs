@@ -23,6 +23,8 @@ pub use replay::SharedReplay;
 const DEADLINE: Duration = Duration::from_millis(50);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(1);
+/// What a certificate in PEM begins with.
+const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// After so many failures in a row the server is left alone.
 const FAILURES: u32 = 5;
 /// For so long.
@@ -38,7 +40,9 @@ pub enum SharedError {
     #[error("the shared state is full")]
     Full,
     /// It is one node of a Redis Cluster.
-    #[error("it is a node of a Redis Cluster, which is not supported: the scripts need one server; name a primary by itself")]
+    #[error(
+        "it is a node of a Redis Cluster, which is not supported: the scripts need one server; name a primary by itself"
+    )]
     Cluster,
 }
 
@@ -69,15 +73,20 @@ impl Link {
             return Err(wrong());
         }
         if url.ends_with("#insecure") {
-            return Err(StoreError::Url("rediss://...#insecure (the server's certificate is always verified)".to_owned()));
+            return Err(StoreError::Url(
+                "rediss://...#insecure (the server's certificate is always verified)".to_owned(),
+            ));
         }
         // Its own words may repeat what it was given.
         let client = match ca {
             None => Client::open(url).map_err(|_| wrong())?,
             Some(ca) => {
                 let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) };
-                let refused = |_| StoreError::Refused("no certificates that the shared state can be verified by".into());
-                Client::build_with_tls(url, certificates).map_err(refused)?
+                let refused = || StoreError::Refused("no certificates that the shared state can be verified by".into());
+                if !ca.windows(CERTIFICATE.len()).any(|part| part == CERTIFICATE) {
+                    return Err(refused());
+                }
+                Client::build_with_tls(url, certificates).map_err(|_| refused())?
             }
         };
         let config = ConnectionManagerConfig::new()
@@ -104,9 +113,7 @@ impl Link {
                 self.breaker.succeeded();
                 Ok(value)
             }
-            Ok(Err(error))
-                if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) && is_full(&error) =>
-            {
+            Ok(Err(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) && is_full(&error) => {
                 Err(SharedError::Full)
             }
             Ok(Err(error)) => {
@@ -207,13 +214,18 @@ mod tests {
         ] {
             assert!(is_protected(ours), "{ours}");
         }
-        for open in ["redis://db:6379", "redis://u:127.0.0.1@10.0.0.1", "redis://localhost.example.com", "redis://[2001:db8::1]:1"] {
+        for open in [
+            "redis://db:6379",
+            "redis://u:127.0.0.1@10.0.0.1",
+            "redis://localhost.example.com",
+            "redis://[2001:db8::1]:1",
+        ] {
             assert!(!is_protected(open), "{open}");
         }
     }
 
-    #[test]
-    fn verification_cannot_be_turned_off() {
+    #[tokio::test]
+    async fn verification_cannot_be_turned_off() {
         let error = Link::open("rediss://127.0.0.1:1#insecure", None).unwrap_err();
         assert!(error.to_string().contains("always verified"), "{error}");
         let error = Link::open("rediss://127.0.0.1:1", Some(b"not a certificate")).map(drop).unwrap_err();

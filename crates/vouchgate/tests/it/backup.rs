@@ -130,3 +130,92 @@ async fn check_62_what_cannot_be_restored_is_told_and_changes_nothing() {
     assert_eq!(exit, 1, "{said}");
     assert!(said.contains("was sealed with master key"), "{said}");
 }
+
+/// What one installation is configured with, wherever its state lies.
+fn configure_at(dir: &Path, mock: &Mock, store: &str) {
+    let key = secret_file(dir, "provider.key", "fake-provider-key");
+    let openai = provider("prov", "openai-compatible", &format!("{}/v1", mock.url()), &key);
+    let budgets = "[[budget]]\nname = \"few\"\nover = { issuer = \"vouchgate\", subject = \"bob\" }\nrequests = 5\nwindow = \"total\"\n\
+        [[budget]]\nname = \"all\"\nper = \"subject\"\ntokens = 100000\nwindow = \"day\"\n";
+    let limits = "[limits]\npre_stop = \"0s\"\ndrain_timeout = \"1s\"\n";
+    write_config(dir, "external_url = \"https://ai.example.com\"", &format!("{limits}{store}{APP}{openai}{budgets}"));
+}
+
+/// Take a backup while requests come, stop, and put it back elsewhere.
+async fn move_house(from: &Path, to: &Path, token: &str, store: &str, mock: &Mock) {
+    let mut program = Program::serve(from, &[]).await;
+    let work = join_all((0..40).map(|_| async { program.post("/v1/chat/completions", token, &ask()).await.status() }));
+    let here = from.to_owned();
+    let backup = tokio::task::spawn_blocking(move || try_command(&here, &["backup", "all.backup"]));
+    let (statuses, backup) = tokio::join!(work, backup);
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let (exit, _, said) = backup.unwrap();
+    assert_eq!(exit, 0, "{said}");
+    // The data directory is one process's.
+    let (exit, _, said) = try_command(from, &["serve"]);
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains("in use by another vouchgate process"), "{said}");
+    program.process.signal("TERM");
+    assert!(program.process.ended().await.success());
+
+    configure_at(to, mock, store);
+    std::fs::create_dir_all(to.join("data")).unwrap();
+    let backup = from.join("all.backup");
+    // Another master key first.
+    let other = tempfile::tempdir().unwrap();
+    configure_at(other.path(), mock, "");
+    command(other.path(), &["key", "list"], b"");
+    std::fs::copy(other.path().join("data/master.key"), to.join("data/master.key")).unwrap();
+    let (exit, _, said) = try_command(to, &["restore", backup.to_str().unwrap()]);
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains("was sealed with master key"), "{said}");
+    std::fs::copy(from.join("data/master.key"), to.join("data/master.key")).unwrap();
+    command(to, &["restore", "--drill", backup.to_str().unwrap()], b"");
+    command(to, &["restore", backup.to_str().unwrap()], b"");
+    command(to, &["audit", "verify"], b"");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_62_from_postgresql_to_sqlite_and_back_under_load_everything_comes_along() {
+    let (Some(first), Some(last)) = (vectors::postgres::database(), vectors::postgres::database()) else {
+        return vectors::skip("backups between databases", "PostgreSQL is not installed");
+    };
+    let mock = Mock::start_with(|_| crate::attacks::chat_answer()).await;
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [large, small, again] = dirs.each_ref().map(tempfile::TempDir::path);
+    configure_at(large, &mock, &format!("[store]\nurl = {first:?}\n"));
+    command(large, &["key", "list"], b"");
+    secret(large, "kept", "value");
+    command(large, &["apikey", "create", "ops"], b"");
+    let token =
+        |dir: &Path, subject: &str| command(dir, &["token", "mint", "--client", "app", "--subject", subject], b"");
+    let (alice, bob, mallory) = (token(large, "alice"), token(large, "bob"), token(large, "mallory"));
+    {
+        let mut program = Program::serve(large, &[]).await;
+        for _ in 0..5 {
+            assert_eq!(program.post("/v1/chat/completions", &bob, &ask()).await.status(), 200);
+        }
+        let over = program.post("/v1/chat/completions", &bob, &ask()).await;
+        assert_eq!(over.status(), 429, "{}", over.text());
+        let revoked = async {
+            while program.post("/v1/chat/completions", &mallory, &ask()).await.status() != 401 {
+                command(large, &["token", "revoke", "--subject", "mallory"], b"");
+            }
+        };
+        testkit::patiently("what was issued before this second to be revoked", revoked).await;
+        program.process.signal("TERM");
+        assert!(program.process.ended().await.success());
+    }
+    for (from, to, store) in [(large, small, String::new()), (small, again, format!("[store]\nurl = {last:?}\n"))] {
+        move_house(from, to, &alice, &store, &mock).await;
+        assert_eq!(names(to, &["secret", "list"]), ["kept"]);
+        assert_eq!(names(to, &["apikey", "list"]), ["ops"]);
+        let mut program = Program::serve(to, &[]).await;
+        let status = async |token: &str| program.post("/v1/chat/completions", token, &ask()).await.status();
+        assert_eq!(status(&alice).await, 200, "the signing keys came along");
+        assert_eq!(status(&bob).await, 429, "and what was spent");
+        assert_eq!(status(&mallory).await, 401, "and what is revoked");
+        program.process.signal("TERM");
+        assert!(program.process.ended().await.success());
+    }
+}

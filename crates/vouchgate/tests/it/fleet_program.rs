@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -82,7 +81,8 @@ impl Fleet {
             let here = node_dir(dir.path(), node);
             std::fs::create_dir(&here).unwrap();
             let store = format!("[store]\nurl = {url:?}\nshared = {:?}\n", redis.url());
-            let vault = format!("[vault]\nkey = {{ file = {:?} }}\n", dir.path().join("fleet.key").display().to_string());
+            let vault =
+                format!("[vault]\nkey = {{ file = {:?} }}\n", dir.path().join("fleet.key").display().to_string());
             let base = format!("base_url = \"{}/v1\"\n", provider.url());
             let server = "external_url = \"https://ai.example.com\"";
             write_config(&here, server, &format!("{store}{vault}{CONFIG}{base}"));
@@ -270,7 +270,8 @@ async fn a_revocation_a_policy_and_a_new_secret_are_in_force_everywhere_within_f
         raw::request(fleet.nodes[node].public, "POST", CHAT, &headers, other.as_bytes()).await.status()
     };
     assert_eq!(ask(2).await, 403);
-    let policy = json!({"who": {"issuer": "vouchgate", "scope": ["chat"]}, "may": {"models": ["prov/other"]}}).to_string();
+    let policy =
+        json!({"who": {"issuer": "vouchgate", "scope": ["chat"]}, "may": {"models": ["prov/other"]}}).to_string();
     let put = raw::request(fleet.nodes[0].admin, "PUT", "/admin/v1/policies/more", &headers, policy.as_bytes()).await;
     assert!([200, 201].contains(&put.status()), "{}", put.text());
     for node in 0..NODES {

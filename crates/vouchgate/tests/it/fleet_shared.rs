@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
+use serde_json::json;
+use testkit::mock::Answer as Reply;
 use tokio::sync::RwLock;
 use vectors::redis::Redis;
 
 use crate::attacks::question;
 use crate::caller::PATH;
 use crate::fleet::{Fleet, one_proof_a_hundred_times, one_proof_refused};
+use crate::support::Answer;
 
 const RATE: &str = "rate = [{ requests = 12, per = \"subject\", window = \"1h\" }]";
 
@@ -59,8 +62,18 @@ async fn a_rate_is_one_for_the_fleet_and_each_node_s_part_while_redis_does_not_a
     for _ in 0..3 {
         fleet.join().await;
     }
-    let token = fleet.nodes[0].token("app").await;
-    assert_eq!(let_in(&fleet, &token, 45).await, 12);
+    // Where Redis is not asked in vain, exactly as many; each node adds at most its part when this machine is too slow for it.
+    let counted = async {
+        for round in 0.. {
+            let token = fleet.created(&format!("subject-{round}")).await;
+            let let_in = let_in(&fleet, &token, 45).await;
+            assert!((12..=48).contains(&let_in), "{let_in}");
+            if let_in == 12 {
+                break;
+            }
+        }
+    };
+    testkit::patiently("a rate to be counted for all", counted).await;
     assert!(redis.pause());
     // Each its part of it, as soon as each knows how many they are.
     let parts = async {
@@ -73,6 +86,68 @@ async fn a_rate_is_one_for_the_fleet_and_each_node_s_part_while_redis_does_not_a
     };
     testkit::patiently("every node to count its part", parts).await;
     assert!(redis.resume());
+    fleet.stop().await;
+}
+
+/// Tokens that may still be counted, as an answer's header says.
+fn left(answer: &Answer) -> u64 {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap()
+}
+
+/// Whether all nodes count a subject's tokens together, as far as can be seen from outside.
+async fn tokens_are_counted(fleet: &Fleet, token: &str, limit: u64) -> bool {
+    let mut body = question();
+    body["max_tokens"] = 20.into();
+    let body = &body;
+    let ask = async |node: usize| fleet.nodes[node].post(PATH, token, body).await;
+    // As many as there may be are counted first, and all but the two that were taken given back.
+    let most = limit - left(&ask(0).await);
+    for n in 0..30 {
+        assert_eq!(ask(n % 3).await.status, 200, "more than fit if nothing were given back");
+    }
+    let mut after = 31;
+    let mut seen = left(&ask(1).await);
+    while seen + 2 * most < limit - 2 * after {
+        after += 1;
+        assert!(after < 200, "what was not taken is given back");
+        seen = left(&ask(1).await);
+    }
+    let together = left(&ask(2).await) + most <= limit - 2 * after;
+
+    // Of answers that do not say what they took, all stays counted: of any number at once on all nodes, as many as fit.
+    let silent = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m1",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]});
+    (0..60).for_each(|_| fleet.provider.push(Reply::json(200, &silent)));
+    let statuses = join_all((0..60).map(|n| ask(n % 3))).await;
+    fleet.provider.forget();
+    assert!(statuses.iter().all(|answer| answer.status == 200 || answer.status == 429));
+    let let_in = statuses.iter().filter(|answer| answer.status == 200).count() as u64;
+    let fit = limit / most;
+    assert!(let_in <= 4 * fit, "{let_in} of {fit}");
+    together && (fit / 2..=fit).contains(&let_in)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_counted_for_the_fleet_and_given_back_when_they_were_not_taken() {
+    const LIMIT: u64 = 2000;
+    let Some((redis, mut fleet)) = start(0, "a rate of tokens is one for the fleet").await else { return };
+    let rate = format!("rate = [{{ tokens = {LIMIT}, per = \"subject\", window = \"1d\" }}]");
+    fleet.config = fleet.config.replace("may = { models = [\"*\"] }", &format!("may = {{ models = [\"*\"] }}\n{rate}"));
+    for _ in 0..3 {
+        fleet.join().await;
+    }
+    // Redis is given 50 ms: where this machine is too slow for it, each node counts its part. One round without that is enough.
+    let counted = async {
+        for round in 0.. {
+            let token = fleet.created(&format!("tokens-{round}")).await;
+            if tokens_are_counted(&fleet, &token, LIMIT).await {
+                break;
+            }
+        }
+    };
+    testkit::patiently("tokens to be counted for all", counted).await;
+    drop(redis);
     fleet.stop().await;
 }
 

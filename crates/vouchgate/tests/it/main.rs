@@ -22,6 +22,7 @@ mod browser;
 mod caller;
 mod canary;
 mod database_tls;
+mod failures;
 mod fleet;
 mod fleet_program;
 mod fleet_shared;

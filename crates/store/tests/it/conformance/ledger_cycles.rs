@@ -499,6 +499,22 @@ pub(crate) async fn what_lies_idle_is_given_to_those_who_ask<B: Backend>() {
     books(&one, &cap, (7, 0, 0)).await;
 }
 
+pub(crate) async fn what_nobody_else_wants_is_kept<B: Backend>() {
+    let Some(backend) = B::fresh() else { return };
+    let store = backend.open().await;
+    let (one, two) = (open(&store, "a").await, open(&store, "b").await);
+    let (ours, theirs) = (day("ours"), day("theirs"));
+    drop(one.reserve(&[want(&one, &ours, 1000, 5)]).await.unwrap().release());
+    drop(two.reserve(&[want(&two, &theirs, 1000, 5)]).await.unwrap().release());
+    for _ in 0..3 {
+        one.tick().await.unwrap();
+        two.tick().await.unwrap();
+        drop(one.reserve(&[want(&one, &ours, 1000, 5)]).await.unwrap().release());
+        backend.clock().advance(Duration::from_secs(1));
+    }
+    assert_eq!(one.counters().leases, 1, "the first block served them all");
+}
+
 pub(crate) async fn memory_is_bounded_and_full_memory_refuses<B: Backend>() {
     let Some(backend) = B::fresh() else { return };
     let store = backend.open().await;

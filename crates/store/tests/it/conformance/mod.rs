@@ -83,7 +83,7 @@ macro_rules! conformance {
             what_is_released_and_used_after_all_is_charged_as_far_as_there_is_room,
             what_was_charged_and_not_written_into_the_journal_is_not_charged_twice,
             a_lost_journal_charges_all_that_was_leased, a_raise_lets_more_in_until_it_ends,
-            what_lies_idle_is_given_to_those_who_ask, memory_is_bounded_and_full_memory_refuses,
+            what_lies_idle_is_given_to_those_who_ask, what_nobody_else_wants_is_kept, memory_is_bounded_and_full_memory_refuses,
             periods_long_past_are_forgotten_and_all_time_is_not);
         conformance!($backend, concurrency: of_many_who_change_one_version_one_succeeds,
             of_many_with_one_idempotency_key_one_proceeds, every_acknowledged_write_is_there,
