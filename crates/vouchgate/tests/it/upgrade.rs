@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use vectors::postgres::{Cluster, Disk};
 
 use crate::support::{Program, command, run, write_config};
 
@@ -95,4 +96,19 @@ async fn a_backup_of_an_older_schema_is_restored_into_postgresql() {
         return vectors::skip("an old backup goes into PostgreSQL", "PostgreSQL is not installed");
     };
     an_old_backup_is_restored_and_goes_on(&format!("[store]\nurl = \"{url}\"\n")).await;
+}
+
+#[test]
+fn check_63_a_database_that_a_newer_version_brought_up_to_date_is_refused_with_a_sentence() {
+    let Some(cluster) = Cluster::start(Disk::Careless) else {
+        return vectors::skip("a newer schema is refused", "PostgreSQL is not installed");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    place(dir.path(), &format!("[store]\nurl = {:?}\n", cluster.database().unwrap()));
+    command(dir.path(), &["key", "list"], b"");
+    assert!(cluster.query("db0", "INSERT INTO schema_version VALUES (1000, 'from the future', 0)").is_some());
+    let (exit, _, said) = run(&["serve", "--config", "vouchgate.toml"], dir.path(), b"");
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains("schema version 1000") && said.contains("run the newer version"), "{said}");
+    assert_eq!(cluster.query("db0", "SELECT MAX(version) FROM schema_version").as_deref(), Some("1000"));
 }

@@ -20,6 +20,7 @@ const ORIGIN: &str = "https://ai.example.com";
 
 const CONFIG: &str = r#"
 [limits]
+connections_per_address = 1000
 pre_stop = "0s"
 drain_timeout = "1s"
 
@@ -59,7 +60,7 @@ impl Told {
     /// The answer is a refusal with this status and a code that the manual names for this failure.
     fn refusal(&self, answer: &Response, status: u16) {
         assert_eq!(answer.status(), status, "{}", answer.text());
-        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error} in {answer:?}"));
         let code = body.pointer("/error/code").or_else(|| body.get("code")).or_else(|| body.get("error"));
         let code = code.and_then(Value::as_str).unwrap_or_else(|| panic!("{body}"));
         assert!(self.0.contains(&format!("`{code}`")), "{code} is not in {}", self.0);
