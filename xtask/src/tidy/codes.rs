@@ -8,7 +8,7 @@ const PAGE: &str = "docs/errors.md";
 const GIVEN: [&str; 4] = ["Problem::client(", "Problem::us(", "Problem::provider(", "near(rule,"];
 
 /// Where the codes of `reason()` go out too, or into the metric of refused requests.
-const REASONS: [&str; 21] = [
+const REASONS: [&str; 33] = [
     "crates/gateway/src/",
     "crates/control/src/oauth/",
     "crates/control/src/operations/error.rs",
@@ -17,7 +17,19 @@ const REASONS: [&str; 21] = [
     "crates/net/src/error.rs",
     "crates/net/src/body.rs",
     "crates/proof/src/assertion.rs",
-    "crates/proof/src/attest",
+    "crates/proof/src/attest/altcha.rs",
+    "crates/proof/src/attest/android.rs",
+    "crates/proof/src/attest/appcheck.rs",
+    "crates/proof/src/attest/apple.rs",
+    "crates/proof/src/attest/apple/receipt.rs",
+    "crates/proof/src/attest/approov",
+    "crates/proof/src/attest/cbor.rs",
+    "crates/proof/src/attest/chain.rs",
+    "crates/proof/src/attest/jwe.rs",
+    "crates/proof/src/attest/online.rs",
+    "crates/proof/src/attest/play.rs",
+    "crates/proof/src/attest/status.rs",
+    "crates/proof/src/attest/webauthn.rs",
     "crates/proof/src/dpop/error.rs",
     "crates/proof/src/jose/compact.rs",
     "crates/proof/src/jose/json.rs",
