@@ -1,4 +1,4 @@
-//! What the targets of App Attest, WebAuthn and ALTCHA do with their input. Included by the targets and by a test of the
+//! What the targets of App Attest, `WebAuthn` and ALTCHA do with their input. Included by the targets and by a test of the
 //! `proof` crate.
 
 use base::Timestamp;
@@ -106,7 +106,7 @@ fn altcha(data: &[u8]) {
     }
     // The same bytes as what is in the base64.
     let rng = base::SeededRng::new(u64::try_from(data.len()).unwrap_or_default());
-    let lifetime = std::time::Duration::from_secs(60);
+    let lifetime = std::time::Duration::from_mins(1);
     let made = key.challenge(Work::Search { most: 1_000 }, data, &rng, (now(), lifetime));
     assert!(made.is_ok());
 }

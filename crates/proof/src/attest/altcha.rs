@@ -14,7 +14,7 @@ use aws_lc_rs::{hmac, pbkdf2};
 use base::{Rng, Timestamp, Who};
 use serde_json::{Value, json};
 
-use super::{Evidence, Level, Summary};
+use super::{Evidence, Level, Summary, hex};
 use crate::jose::{JsonError, JsonObject, base64url_encode, sha256};
 use payload::{Payload, V1, V2};
 
@@ -245,10 +245,6 @@ fn check_v2(challenge: &V2, counter: u32, key: &str) -> Result<(), AltchaError> 
 /// What a challenge is for, in a form that fits in a salt.
 fn bound(context: &[u8]) -> String {
     base64url_encode(sha256(context))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Lower-case hex of 16 bytes.

@@ -204,7 +204,6 @@ impl AppleError {
     /// A stable code.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Cbor(error) => error.reason(),
             Self::Members => "unexpected_members",
             Self::Format => "wrong_format",
             Self::Chain(error) => error.reason(),
@@ -222,7 +221,7 @@ impl AppleError {
             Self::UnknownEnvironment => "unknown_environment",
             Self::Environment => "environment_not_allowed",
             Self::ExtensionCbor(CborError::Trailing) => "auth_data_trailing",
-            Self::ExtensionCbor(error) => error.reason(),
+            Self::Cbor(error) | Self::ExtensionCbor(error) => error.reason(),
             Self::ExtensionType | Self::Extension(_) => "malformed_extensions",
             Self::AccessControl => "access_control",
             Self::SignatureEncoding => "signature_not_der",
@@ -346,7 +345,7 @@ pub fn look_at(auth_data: &[u8], attested: bool) -> Result<(u32, Extensions), Ap
 /// Compare two values of `CFBundleVersion`: up to eight numbers with points between. `None` where one is not that.
 pub fn compare_bundle_versions(one: &str, other: &str) -> Option<std::cmp::Ordering> {
     let numbers = |text: &str| {
-        let mut parts = text.split('.').map(|part| part.parse::<u64>()).collect::<Result<Vec<_>, _>>().ok()?;
+        let mut parts = text.split('.').map(str::parse::<u64>).collect::<Result<Vec<_>, _>>().ok()?;
         while parts.last() == Some(&0) {
             parts.pop();
         }

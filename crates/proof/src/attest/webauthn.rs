@@ -87,7 +87,7 @@ pub enum WebAuthnError {
     /// Backed up, but not to be backed up (section 6.1.3).
     #[error("the flags contradict each other")]
     Flags,
-    /// The key is not ES256, EdDSA or RS256 in COSE, or is one that must not be used.
+    /// The key is not ES256, `EdDSA` or RS256 in COSE, or is one that must not be used.
     #[error("the credential's key is refused")]
     Key,
     /// The signature does not hold.

@@ -80,7 +80,9 @@ fn every_file_of_the_shared_data_has_the_outcome_its_description_says() {
             judged(&path, &Options::default()).unwrap_or_else(|error| panic!("{name}: {error}"))
         };
         judged_cases += verdicts.len();
-        if name.ends_with(".pem") || real_android.iter().any(|dir| name.starts_with(dir)) {
+        if path.extension().is_some_and(|ending| ending == "pem")
+            || real_android.iter().any(|dir| name.starts_with(dir))
+        {
             continue;
         }
         let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

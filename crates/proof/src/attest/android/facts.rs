@@ -7,7 +7,7 @@ use super::{
     level_of,
 };
 use crate::attest::flag::Flags as _;
-use crate::attest::{Evidence, Flag, Summary, cbor};
+use crate::attest::{Evidence, Flag, Summary, cbor, hex};
 use crate::jose::{JsonObject, base64url_encode};
 
 const DAY_SECS: i64 = 86_400;
@@ -101,12 +101,4 @@ fn first_of_month(level: u64) -> Option<base::Timestamp> {
     let month = if level > 999_999 { level / 100 } else { level };
     let text = format!("{:04}-{:02}-01T00:00:00Z", month / 100, month % 100);
     base::Timestamp::parse_rfc3339(&text).filter(|_| month >= 201_401)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,8 +1,9 @@
-//! Authenticator data as App Attest writes it: the fixed fields of WebAuthn (section 6.1 of that specification), then, in
+//! Authenticator data as App Attest writes it: the fixed fields of `WebAuthn` (section 6.1 of that specification), then, in
 //! an attestation, the attested key, then since iOS 27 and macOS 27 a map of facts.
 
 use super::{AppleError, Environment};
 use crate::attest::cbor::{self, CborError, Limits, Map, Value};
+use crate::attest::hex;
 use crate::jose::JsonObject;
 
 const PRODUCTION: [u8; 16] = *b"appattest\0\0\0\0\0\0\0";
@@ -123,7 +124,6 @@ impl Extensions {
             |name: &str, value: Option<serde_json::Value>| value.and_then(|value| facts.insert(name.to_owned(), value));
         add("category", self.category.map(Into::into));
         add("bundle_version", self.bundle_version.clone().map(Into::into));
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         add("code_directory_hash", self.code_directory.as_ref().map(|code| hex(&code.hash).into()));
     }
 }

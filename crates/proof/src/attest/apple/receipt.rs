@@ -34,7 +34,7 @@ const MAX_FIELDS: usize = 64;
 const SIGNER: &str = "Application Attestation Fraud Receipt Signing";
 
 /// How far the maker's clock may be ahead of ours.
-const SKEW: Duration = Duration::from_secs(60);
+const SKEW: Duration = Duration::from_mins(1);
 
 const SIGNED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
@@ -191,11 +191,11 @@ pub fn verify_receipt(receipt: &[u8], rules: &ReceiptRules<'_>) -> Result<Receip
     let signed = SignedData::parse(receipt)?;
     let chain = signed.chain()?;
     chain.verify_below_root(rules.anchors)?;
-    let signer = chain.leaf().ok_or(ReceiptError::Signer)?;
-    if signer.common_name().as_deref() != Some(SIGNER) {
+    let leaf = chain.leaf().ok_or(ReceiptError::Signer)?;
+    if leaf.common_name().as_deref() != Some(SIGNER) {
         return Err(ReceiptError::Signer);
     }
-    let key = signer.p256_point().ok_or(ReceiptError::Algorithm)?;
+    let key = leaf.p256_point().ok_or(ReceiptError::Algorithm)?;
     UnparsedPublicKey::new(&sig::ECDSA_P256_SHA256_ASN1, key)
         .verify(&signed.message()?, &signed.signature)
         .map_err(|_| ReceiptError::Signature)?;
@@ -249,14 +249,14 @@ impl<'a> SignedData<'a> {
         }
         let mut wrapped = info.inside(0xa0)?;
         info.finish()?;
-        let mut signed = wrapped.inside(0x30)?;
+        let mut data = wrapped.inside(0x30)?;
         wrapped.finish()?;
-        signed.next()?.expect(0x02)?;
-        signed.inside(0x31)?;
-        let content = Self::content(&mut signed)?;
+        data.next()?.expect(0x02)?;
+        data.inside(0x31)?;
+        let content = Self::content(&mut data)?;
         let mut certificates = Vec::new();
-        if signed.peek() == Some(0xa0) {
-            let mut set = signed.inside(0xa0)?;
+        if data.peek() == Some(0xa0) {
+            let mut set = data.inside(0xa0)?;
             while !set.is_empty() {
                 if certificates.len() >= MAX_CERTIFICATES {
                     return Err(ReceiptError::Malformed);
@@ -264,11 +264,11 @@ impl<'a> SignedData<'a> {
                 certificates.push(set.next()?.whole);
             }
         }
-        if signed.peek() == Some(0xa1) {
-            signed.next()?;
+        if data.peek() == Some(0xa1) {
+            data.next()?;
         }
-        let mut signers = signed.inside(0x31)?;
-        signed.finish()?;
+        let mut signers = data.inside(0x31)?;
+        data.finish()?;
         let mut signer = signers.inside(0x30)?;
         signers.finish()?;
         signer.next()?.expect(0x02)?;

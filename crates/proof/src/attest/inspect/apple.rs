@@ -137,10 +137,9 @@ fn client_data(case: &Case<'_>) -> Result<Data, InspectError> {
         let value = hash.and_then(|hash| hash.get(name)).filter(|value| !value.is_null());
         value.map(|value| decode(value).ok_or(InspectError::Malformed(name))).transpose()
     };
-    for data in [of_hash("challenge_b64")?, case.bytes("challenge_b64")?, case.bytes("client_data_b64")?] {
-        if let Some(data) = data {
-            return Ok(known(data));
-        }
+    let plain = [of_hash("challenge_b64")?, case.bytes("challenge_b64")?, case.bytes("client_data_b64")?];
+    if let Some(data) = plain.into_iter().flatten().next() {
+        return Ok(known(data));
     }
     let hashes = [of_hash("value_b64")?, case.bytes("client_data_hash_b64")?];
     hashes.into_iter().flatten().next().map(Data::AsHash).ok_or(InspectError::Missing("the challenge", "--challenge"))

@@ -1,4 +1,4 @@
-//! The key of a credential: ES256, EdDSA or RS256 (RFC 9053, RFC 8812), and no other.
+//! The key of a credential: ES256, `EdDSA` or RS256 (RFC 9053, RFC 8812), and no other.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub struct CredentialKey {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    /// A point on P-256, uncompressed. WebAuthn's ES256 signatures are in DER, those of JOSE are not.
+    /// A point on P-256, uncompressed. `WebAuthn`'s ES256 signatures are in DER, those of JOSE are not.
     Es256([u8; 65]),
     EdDsa,
     Rs256,

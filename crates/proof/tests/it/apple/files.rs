@@ -103,7 +103,7 @@ fn each_thing_that_is_not_as_asked_is_refused_for_its_own_reason() {
     let test = "each_thing_that_is_not_as_asked_is_refused_for_its_own_reason";
     let Some(all) = attestations(test) else { return };
     let google = Anchors::google().unwrap();
-    let year = Duration::from_secs(400 * 86_400);
+    let year = Duration::from_hours(400 * 24);
     for one in &all {
         let other = ["ABCDE12345.com.example.other"];
         let upper = one.app_id.to_ascii_uppercase();

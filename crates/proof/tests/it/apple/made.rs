@@ -28,8 +28,8 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
 fn head(major: u8, length: usize) -> Vec<u8> {
     match length {
         0..=23 => vec![major << 5 | u8::try_from(length).unwrap()],
-        24..=255 => vec![major << 5 | 24, u8::try_from(length).unwrap()],
-        _ => [&[major << 5 | 25][..], &u16::try_from(length).unwrap().to_be_bytes()].concat(),
+        24..=255 => vec![major << 5 | 0x18, u8::try_from(length).unwrap()],
+        _ => [&[major << 5 | 0x19][..], &u16::try_from(length).unwrap().to_be_bytes()].concat(),
     }
 }
 
