@@ -1,4 +1,5 @@
-//! The last good key set of each issuer, so that a restart does not depend on the issuer being up.
+//! The last good key set of each issuer, so that a restart does not depend on the issuer being up; other lists that are
+//! fetched, such as that of revoked attestation certificates, are kept in the same way.
 
 use base::{Name, Timestamp};
 
@@ -6,8 +7,8 @@ use crate::engine::Row;
 use crate::error::at_most;
 use crate::{Store, StoreError};
 
-/// The longest key set, in bytes.
-const MAX_BODY: usize = 256 * 1024;
+/// The longest document, in bytes. Key sets are shorter; the list of revoked attestation certificates grows.
+const MAX_BODY: usize = 8 << 20;
 
 /// A key set as it was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -209,7 +209,7 @@ pub(crate) async fn values_over_their_limits_are_refused<B: Backend>() {
         store.meta().set("k", &long(4097)).await.unwrap_err(),
         store.idempotency().begin("a", &long(256), [0; 32]).await.unwrap_err(),
         store.stored_objects().claim(&openai, &long(513), &owner("i", "s", None)).await.unwrap_err(),
-        store.jwks_last_good().save(&set(vec![0; 256 * 1024 + 1])).await.unwrap_err(),
+        store.jwks_last_good().save(&set(vec![0; (8 << 20) + 1])).await.unwrap_err(),
     ];
     assert!(refused.iter().all(|error| error.reason() == "too_long"), "{refused:?}");
 }
