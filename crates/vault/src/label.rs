@@ -145,7 +145,8 @@ impl<'a> Label<'a> {
 
     /// Each field with its length before it, so that no two labels give the same bytes.
     fn associated_data(&self, domain: &[u8], key: KeyId) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
+        // Eight lengths, and what usually stands between them.
+        let mut out = Vec::with_capacity(256);
         let mut field = |bytes: &[u8]| {
             out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
             out.extend_from_slice(bytes);

@@ -111,7 +111,8 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str, limits: &Limits) -> Self {
-        Self { text, at: 0, nodes: 0, limits: *limits, names: Vec::new() }
+        let names = if limits.unique_members { Vec::with_capacity(16) } else { Vec::new() };
+        Self { text, at: 0, nodes: 0, limits: *limits, names }
     }
 
     fn peek(&self) -> Option<u8> {
