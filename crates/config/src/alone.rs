@@ -9,11 +9,12 @@ use base::{ByteSize, Span};
 use crate::fault::{Code, Faults};
 use crate::resource::Alone;
 use crate::template::{Template, is_variable};
-use crate::values::HttpUrl;
+use crate::values::{HeaderName, HttpUrl};
 use crate::{
-    Algorithm, AuditSection, Bound, CacheSection, ClientCertificates, Issuer, KeySource, Limits, Model, OWN_NAME,
-    Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, SharedAddress, Spend,
-    StoreAddress, StoreSection, StoreUrl, Timeout, Upstream, VariableKind, VaultSection, routes,
+    Algorithm, AuditSection, Bound, CacheSection, ClientCertificates, FieldValue, Issuer, KeySource, Limits, Model,
+    OWN_NAME, Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, SharedAddress,
+    Spend, StoreAddress, StoreSection, StoreUrl, TelemetrySection, Timeout, Upstream, VariableKind, VaultSection,
+    routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -472,6 +473,24 @@ impl Alone for StoreSection {
             faults.add("shared_ca", Code::Conflict, "nothing is verified by it").hint("shared = \"rediss://...\"");
         }
         between(self.retention, Span::secs(3600), Span::secs(3650 * 86_400), "retention", faults);
+        between(self.usage_retention, Span::secs(86_400), Span::secs(36_500 * 86_400), "usage_retention", faults);
+    }
+}
+
+impl Alone for TelemetrySection {
+    fn alone(&self, faults: &mut Faults) {
+        let Some(otlp) = &self.otlp else { return };
+        destination(&otlp.url, otlp.allow_private, "otlp.url", faults);
+        between(otlp.interval, Span::secs(1), Span::secs(3600), "otlp.interval", faults);
+        for (name, value) in &otlp.headers {
+            let key = format!("otlp.headers.{name}");
+            if let Err(error) = name.parse::<HeaderName>() {
+                faults.add(&key, Code::BadValue, error.to_string());
+            }
+            if matches!(value, FieldValue::Secret(SecretRef::Secret(_))) {
+                faults.add(&key, Code::Conflict, "secrets of the vault go to providers only").hint("use file or env");
+            }
+        }
     }
 }
 

@@ -32,6 +32,7 @@ mod secret_ref;
 mod sections;
 mod service;
 mod suggest;
+mod telemetry;
 mod template;
 mod text;
 mod time_window;
@@ -71,6 +72,7 @@ pub use sections::{
     VaultSection,
 };
 pub use service::{ResponseFormat, Scalar, Service, Variable, VariableKind};
+pub use telemetry::{OtlpExport, TelemetrySection};
 pub use template::{Piece, Template};
 pub use text::ValueError;
 pub use time_window::TimeWindow;
@@ -115,6 +117,8 @@ pub struct Config {
     pub log: Log,
     /// The audit log.
     pub audit: AuditSection,
+    /// Metrics for a collector.
+    pub telemetry: TelemetrySection,
     /// How long what we issue lives, and our signing keys.
     pub token: TokenSection,
     /// Proofs of possession.
@@ -187,6 +191,8 @@ impl Config {
             let place = |key: &str| format!("{}.{}.{key}", Provider::KIND, provider.name);
             refs.extend(provider.secrets().map(|(key, secret)| (place(&key), secret)));
         }
+        let telemetry = self.telemetry.otlp.iter().flat_map(|otlp| otlp.secrets());
+        refs.extend(telemetry.map(|(key, secret)| (format!("telemetry.otlp.{key}"), secret)));
         let webhooks = self.webhooks.iter().map(|w| (Webhook::KIND, &w.name, "secret", Some(&w.secret)));
         for (kind, name, key, secret) in issuers.chain(upstreams).chain(transmitters).chain(webhooks) {
             if let Some(secret) = secret {

@@ -85,6 +85,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         vault: section(root, "vault", faults),
         log: plain(root, "log", faults),
         audit: section(root, "audit", faults),
+        telemetry: section(root, "telemetry", faults),
         token: section(root, "token", faults),
         dpop: section(root, "dpop", faults),
         signin: optional(root, "signin", faults),

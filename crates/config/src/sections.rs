@@ -272,6 +272,9 @@ pub struct StoreSection {
     /// How long request records (never contents) are kept.
     #[schemars(with = "SpanText")]
     pub retention: Span,
+    /// How long the sums of usage and cost by day are kept; those by hour at most 92 days of it.
+    #[schemars(with = "SpanText")]
+    pub usage_retention: Span,
 }
 
 impl Default for StoreSection {
@@ -281,6 +284,7 @@ impl Default for StoreSection {
             shared: None,
             shared_ca: None,
             retention: Span::secs(30 * 86_400),
+            usage_retention: Span::secs(800 * 86_400),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Fixture {
         let clock_of = Arc::new(clock.clone()) as Arc<dyn Clock>;
         let ledger = store::Ledger::open(&store, store::LedgerSettings::new("test")).await.unwrap();
         let operations = Operations::new(Parts { store, vault, clock: clock_of, rng, file, external_url });
-        let operations = Arc::new(operations.with_ledger(ledger));
+        let operations = Arc::new(operations.with_ledger(ledger).priced_by(figures));
         operations.signing_key_ensure().await.unwrap();
         let api = Admin::new(Arc::clone(&operations), None, Hosts::default(), 64 * 1024);
         let mut nonce_key = [0; 32];
@@ -242,6 +242,16 @@ impl Fixture {
     pub(crate) fn stores(&self, text: &str) -> bool {
         self.stored().windows(text.len()).any(|window| window == text.as_bytes())
     }
+}
+
+/// One provider's one model costs 2 USD a million tokens read.
+fn figures(_: &config::Config, provider: &base::Name, model: &str) -> Option<llm::catalogue::Figures> {
+    use base::Money;
+    use llm::catalogue::{Charges, Figures, Own, Price, TokenLimits};
+    let price = Price::flat(Money::parse("2 USD").unwrap(), Money::ZERO);
+    let (limits, charges) = (TokenLimits::default(), Charges::default());
+    let own = Own { model: "gpt-5-mini".to_owned(), price: Some(price), limits, charges };
+    (provider.as_str() == "openai").then(|| Figures::of("vllm", model, &[own]))
 }
 
 fn from(mut request: Request<Body>, address: &str) -> Request<Body> {

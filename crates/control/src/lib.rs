@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod backup;
 pub mod credential;
+pub mod csv;
 pub mod explain;
 #[cfg(test)]
 mod fixture;

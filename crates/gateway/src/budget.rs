@@ -9,6 +9,7 @@ mod funding;
 mod quote;
 mod shares;
 mod stake;
+mod tally;
 mod told;
 mod whom;
 
@@ -21,6 +22,7 @@ pub(crate) use self::funding::{Funding, Spending};
 pub(crate) use self::quote::{Load, Place, Quote, Tokens};
 pub(crate) use self::shares::Shares;
 pub(crate) use self::stake::{Spent, Stake};
+pub(crate) use self::tally::Tally;
 pub(crate) use self::whom::Membership;
 use crate::admit::Admitted;
 
@@ -57,7 +59,7 @@ impl Reservation {
         Self { admitted: self.admitted.mirrored(), funding: None }
     }
 
-    /// What pays for it; `None`: no budget counts it.
+    /// What pays for it, and knows what it costs; `None`: it is nobody's.
     pub(crate) fn funding(&self) -> Option<&Arc<Funding>> {
         self.funding.as_ref()
     }
@@ -70,19 +72,15 @@ impl Reservation {
     }
 }
 
-/// Hold what the request may take of every budget that counts it, or say which has not enough. `quotes` are asked for only where
-/// one does.
+/// Hold what the request may take of every budget that counts it, or say which has not enough.
 pub(crate) async fn reserve(
     spending: &Spending<'_>,
     admitted: Admitted,
     quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
 ) -> Result<Reservation, BudgetError> {
     let permit = admitted.permit();
-    if permit.funds().is_empty() {
-        return Ok(Reservation { admitted, funding: None });
-    }
     let funding = Box::pin(Funding::open(spending, permit, quotes(permit.max_output_tokens()))).await?;
-    Ok(Reservation { admitted, funding })
+    Ok(Reservation { admitted, funding: Some(funding) })
 }
 
 /// The same for what the gateway asks for by itself. No entry of the request's beginning says it, so one of its own does.

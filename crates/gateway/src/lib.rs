@@ -47,7 +47,7 @@ pub use body::{BodyError, GatewayBody, Tunnel};
 pub use budget::Reservation;
 pub use edge::{Authorities, Cors, Peer};
 pub use health::States;
-pub use metrics::Metrics;
+pub use metrics::{GenAi, Metrics};
 pub use objects::Objects;
 pub use policy::Permit;
 pub use problem::Surface;

@@ -1,16 +1,23 @@
 //! What `/metrics` tells of the data plane. Labels are bounded: names from the configuration and fixed codes, never a
 //! subject, a key or anything else a caller chooses.
 
+mod genai;
+
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use base::Name;
+use llm::Usage;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+pub use self::genai::GenAi;
+pub(crate) use self::genai::Operation;
 
 /// A label value from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -119,6 +126,26 @@ struct BudgetLabels {
     event: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CostLabels {
+    provider: Label,
+    model: Label,
+    policy: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabels {
+    kind: &'static str,
+    provider: Label,
+    model: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyTokenLabels {
+    direction: &'static str,
+    policy: Label,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The data plane's metrics.
@@ -140,6 +167,10 @@ pub struct Metrics {
     shadow_time: Histograms<ShadowTimeLabels>,
     shadow_tokens: Family<ShadowTokenLabels, Counter>,
     budgets: Family<BudgetLabels, Counter>,
+    cost: Family<CostLabels, Counter<f64, AtomicU64>>,
+    token_parts: Family<PartLabels, Counter>,
+    policy_tokens: Family<PolicyTokenLabels, Counter>,
+    genai: GenAi,
 }
 
 /// One open stream; counts down when dropped.
@@ -167,6 +198,10 @@ impl Metrics {
             shadow_time: Family::new_with_constructor(long),
             shadow_tokens: Family::default(),
             budgets: Family::default(),
+            cost: Family::default(),
+            token_parts: Family::default(),
+            policy_tokens: Family::default(),
+            genai: GenAi::default(),
         };
         registry.register(
             "requests",
@@ -201,7 +236,48 @@ impl Metrics {
         registry.register("shadow_tokens", help, metrics.shadow_tokens.clone());
         let help = "What happens with budgets, by budget and event (refused, estimated, clamped, over, threshold)";
         registry.register("budget_events", help, metrics.budgets.clone());
+        let help = "What requests cost in USD as charged, by provider, model and policy";
+        registry.register("cost_usd", help, metrics.cost.clone());
+        let help = "Of the tokens, those of a kind (cached, cache_write, reasoning, audio_input, audio_output), by provider and model";
+        registry.register("token_parts", help, metrics.token_parts.clone());
+        let help = "Tokens used, by direction and policy";
+        registry.register("policy_tokens", help, metrics.policy_tokens.clone());
         Arc::new(metrics)
+    }
+
+    /// What `OpenTelemetry` counts of generative AI.
+    pub fn genai(&self) -> &GenAi {
+        &self.genai
+    }
+
+    /// Count what a request took and cost.
+    pub(crate) fn paid(&self, (provider, model, policy): (&Label, &Label, &Label), usage: &Usage, cost: Option<i64>) {
+        for (direction, count) in [("input", usage.input_tokens), ("output", usage.generated())] {
+            let count = count.unwrap_or(0);
+            self.tokens(direction, provider, model, count);
+            if count > 0 {
+                let labels = PolicyTokenLabels { direction, policy: policy.clone() };
+                self.policy_tokens.get_or_create(&labels).inc_by(count);
+            }
+        }
+        let parts = [
+            ("cached", usage.cache_read_tokens),
+            ("cache_write", usage.cache_write_tokens),
+            ("reasoning", usage.reasoning_tokens),
+            ("audio_input", usage.audio_input_tokens),
+            ("audio_output", usage.audio_output_tokens),
+        ];
+        for (kind, count) in parts {
+            if let Some(count) = count.filter(|count| *count > 0) {
+                let labels = PartLabels { kind, provider: provider.clone(), model: model.clone() };
+                self.token_parts.get_or_create(&labels).inc_by(count);
+            }
+        }
+        if let Some(cost) = cost.filter(|cost| *cost > 0) {
+            let (provider, model, policy) = (provider.clone(), model.clone(), policy.clone());
+            #[allow(clippy::cast_precision_loss)] // Prometheus has floats only
+            self.cost.get_or_create(&CostLabels { provider, model, policy }).inc_by(cost as f64 / 1e9);
+        }
     }
 
     pub(crate) fn request(&self, labels: &RequestLabels) {
@@ -318,7 +394,8 @@ mod tests {
         metrics.overhead(Duration::from_micros(20));
         metrics.attempt(&named, "ok", Duration::from_millis(20));
         metrics.first_token(&named, Duration::from_millis(20));
-        metrics.tokens("input", &named, &named, 7);
+        let usage = Usage { input_tokens: Some(7), cache_read_tokens: Some(3), ..Usage::default() };
+        metrics.paid((&named, &named, &Label::Fixed("none")), &usage, Some(1_500_000_000));
         let stream = metrics.stream_opened();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("encode");
@@ -331,6 +408,9 @@ mod tests {
             "vouchgate_upstream_attempts_total{provider=\"openai\",result=\"ok\"} 1",
             "vouchgate_ttft_seconds_count{provider=\"openai\"} 1",
             "vouchgate_tokens_total{direction=\"input\",provider=\"openai\",model=\"openai\"} 7",
+            "vouchgate_policy_tokens_total{direction=\"input\",policy=\"none\"} 7",
+            "vouchgate_token_parts_total{kind=\"cached\",provider=\"openai\",model=\"openai\"} 3",
+            "vouchgate_cost_usd_total{provider=\"openai\",model=\"openai\",policy=\"none\"} 1.5",
             "vouchgate_streams_open 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");

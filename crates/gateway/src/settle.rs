@@ -11,13 +11,13 @@ use audit::{HoldLine, Whom};
 use base::{Name, RequestId, Timestamp};
 use http::StatusCode;
 use llm::Usage;
-use store::RequestRecord;
+use store::{Charge, RequestRecord};
 
 pub(crate) use self::leg::Leg;
 use crate::admit::{CountedTokens, Standing};
 use crate::authenticate::Caller;
-use crate::budget::{Funding, Stake};
-use crate::metrics::{Label, OpenStream, RequestLabels};
+use crate::budget::{Funding, Stake, Tally};
+use crate::metrics::{Label, OpenStream, Operation, RequestLabels};
 use crate::problem::Refusal;
 use crate::recorded::{self, Entry};
 use crate::trace::{self, TraceParent};
@@ -110,6 +110,12 @@ pub(crate) struct Receipt {
     stake: Option<Stake>,
     /// What was counted against rates of tokens.
     tokens: Option<CountedTokens>,
+    /// Where the answer comes from, where it is settled part by part.
+    place: Option<Charge>,
+    /// What its calls have cost.
+    tally: Arc<Tally>,
+    /// What its policy says it is for.
+    tags: Vec<Arc<str>>,
 }
 
 /// What is known of a request from the start.
@@ -155,6 +161,9 @@ impl Receipt {
             standing: Standing::default(),
             stake: None,
             tokens: None,
+            place: None,
+            tally: Arc::default(),
+            tags: Vec::new(),
         }
     }
 
@@ -329,13 +338,12 @@ impl Drop for Receipt {
             model: self.model.clone(),
             outcome: self.outcome.map_or("client_gone", Outcome::label),
         });
-        metrics.tokens("input", &self.provider, &self.model, self.usage.input_tokens.unwrap_or(0));
-        metrics.tokens("output", &self.provider, &self.model, self.usage.generated().unwrap_or(0));
         let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
-        let cost = self.settle(now);
-        self.log((took, first_byte), cost);
+        let charge = self.settle(now);
+        self.count((took, first_byte), &charge);
+        self.log((took, first_byte), &charge);
         self.audit(took);
-        let record = self.record(took, first_byte);
+        let record = self.record((took, first_byte), charge);
         self.shared.records.push(record);
     }
 }
@@ -350,6 +358,25 @@ impl Receipt {
 
     fn final_error(&self) -> Option<&'static str> {
         self.outcome.map_or(Some("client_gone"), Outcome::error)
+    }
+
+    /// What it took and cost, in metrics.
+    fn count(&self, (took, first_byte): (Duration, Option<Duration>), charge: &Charge) {
+        let metrics = &self.shared.metrics;
+        let policy = self.policy.clone().map_or(Label::Fixed("none"), Label::Named);
+        metrics.paid((&self.provider, &self.model, &policy), &self.usage, charge.cost);
+        if metrics.genai().is_wanted() && self.provider.as_str() != "none" {
+            metrics.genai().add(&Operation {
+                operation: operation(self.route),
+                provider: self.provider.clone(),
+                model: self.model.clone(),
+                error: self.final_error(),
+                tokens: (self.usage.input_tokens, self.usage.generated()),
+                seconds: took.as_secs_f64(),
+                first: first_byte.map(|first| first.as_secs_f64()),
+                cost: charge.cost,
+            });
+        }
     }
 
     /// The audit log's entry of its end.
@@ -376,7 +403,7 @@ impl Receipt {
     }
 
     /// One line for people, one event for whoever exports spans.
-    fn log(&self, (took, first_byte): (Duration, Option<Duration>), cost: Option<(i64, bool)>) {
+    fn log(&self, (took, first_byte): (Duration, Option<Duration>), charge: &Charge) {
         let (status, error) = (self.final_status(), self.final_error());
         let duration_ms = millis(took);
         tracing::info!(
@@ -395,11 +422,12 @@ impl Receipt {
             cache = self.cache.map(|(how, _)| how),
             cache_similarity = self.cache.and_then(|(_, similarity)| similarity),
             input_tokens = self.usage.input_tokens,
-            output_tokens = self.usage.output_tokens,
+            output_tokens = self.usage.generated(),
             audio_ms = self.usage.audio_ms,
             images = self.usage.images,
-            cost_nano_usd = cost.map(|(amount, _)| amount),
-            cost_estimated = cost.map(|(_, estimated)| estimated).filter(|estimated| *estimated),
+            cost_nano_usd = charge.cost,
+            cost_estimated = charge.estimated.then_some(true),
+            cost_clamped = charge.clamped.then_some(true),
             duration_ms,
             trace_id = self.trace.as_ref().map(TraceParent::trace_id),
             "request"
@@ -427,7 +455,7 @@ impl Receipt {
         );
     }
 
-    fn record(&self, took: Duration, first_byte: Option<Duration>) -> RequestRecord {
+    fn record(&self, (took, first_byte): (Duration, Option<Duration>), charge: Charge) -> RequestRecord {
         let (subject, client) = self.caller.kept();
         RequestRecord {
             at: self.at,
@@ -443,7 +471,7 @@ impl Receipt {
             status: self.final_status(),
             error: self.final_error().map(Into::into),
             input_tokens: self.usage.input_tokens,
-            output_tokens: self.usage.output_tokens,
+            output_tokens: self.usage.generated(),
             cached_tokens: self.usage.cache_read_tokens,
             duration_ms: millis(took),
             ttft_ms: first_byte.map(millis),
@@ -452,6 +480,7 @@ impl Receipt {
             response_bytes: self.response_bytes,
             cache: self.cache.map(|(how, _)| how.into()),
             cache_similarity: self.cache.and_then(|(_, similarity)| similarity),
+            charge,
         }
     }
 }

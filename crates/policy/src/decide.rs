@@ -101,6 +101,11 @@ impl Permit {
         &self.rule.funds
     }
 
+    /// What the policy says its requests are for.
+    pub fn tags(&self) -> &[String] {
+        &self.rule.source.tags
+    }
+
     /// Whether the token this request came with must be remembered and never taken again.
     pub fn single_use(&self) -> bool {
         self.rule.source.single_use

@@ -43,6 +43,7 @@ mod sink;
 mod sqlite;
 mod stops;
 mod url;
+mod usage;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -90,6 +91,10 @@ pub use signing_keys::{KeyState, NewSigningKey, SigningKey, SigningKeys};
 pub use sink::RecordSink;
 pub use stops::{NewStop, Stop, StopAction, Stopped, Stops};
 pub use url::StoreUrl;
+pub use usage::{
+    Basis, Bucket, Charge, Correction, CorrectionEntry, Dimension, Ratable, Usage, UsageFilter, UsageRow, UsageSums,
+    UsageTable,
+};
 
 /// Which part of a list to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,6 +316,11 @@ impl Store {
     /// What each request was: metadata only.
     pub fn records(&self) -> Records<'_> {
         Records(self)
+    }
+
+    /// What requests took and cost, in sums.
+    pub fn usage(&self) -> Usage<'_> {
+        Usage(self)
     }
 
     /// Resources made through the admin API.

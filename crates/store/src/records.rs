@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::{Name, RequestId, Tenant, Timestamp};
 
 use crate::engine::{Row, Statement, Value, sql};
-use crate::{Page, Paged, Store, StoreError};
+use crate::{Charge, Page, Paged, Store, StoreError};
 
 /// The longest text of a record, in bytes; what a caller chose may be longer and is cut.
 const MAX_TEXT: usize = 256;
@@ -43,7 +43,7 @@ pub struct RequestRecord {
     pub error: Option<Cow<'static, str>>,
     /// Tokens in, as the provider counted them.
     pub input_tokens: Option<u64>,
-    /// Tokens out.
+    /// Tokens out, those of reasoning included.
     pub output_tokens: Option<u64>,
     /// Of the tokens in, those read from a cache.
     pub cached_tokens: Option<u64>,
@@ -61,6 +61,8 @@ pub struct RequestRecord {
     pub cache: Option<Cow<'static, str>>,
     /// With `semantic`: how alike the questions are, in thousandths.
     pub cache_similarity: Option<u16>,
+    /// What else it took, and what it cost.
+    pub charge: Charge,
 }
 
 /// Which records to list; absent fields match everything.
@@ -103,11 +105,12 @@ impl Records<'_> {
         };
         let select = self
             .0
-            .sql(
-                "SELECT seq, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, provider, status,
-                        error, input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, request_bytes,
-                        response_bytes, cache, cache_similarity
-                 FROM request_records
+            .sql(concat!(
+                "SELECT ",
+                records_columns!(),
+                ", (SELECT c.cost_after FROM usage_corrections c WHERE c.tenant = r.tenant AND c.record = r.seq
+                        ORDER BY c.number DESC LIMIT 1)
+                 FROM request_records r
                  WHERE tenant = $1 AND seq < $2
                    AND ($3 IS NULL OR at >= $3) AND ($4 IS NULL OR at < $4)
                    AND ($5 IS NULL OR request_id = $5) AND ($6 IS NULL OR client = $6)
@@ -115,8 +118,8 @@ impl Records<'_> {
                    AND ($9 IS NULL OR model = $9) AND ($10 IS NULL OR provider = $10)
                    AND ($11 IS NULL OR policy = $11) AND ($12 IS NULL OR error = $12)
                    AND ($13 IS NULL OR status >= $13)
-                 ORDER BY seq DESC LIMIT $14",
-            )
+                 ORDER BY seq DESC LIMIT $14"
+            ))
             .bind(before)
             .bind(filter.since)
             .bind(filter.until)
@@ -130,7 +133,7 @@ impl Records<'_> {
             .bind(filter.error.as_deref())
             .bind(filter.min_status)
             .bind(page.rows() + 1);
-        let paged = Paged::cut(self.0.read(select, read).await?, page, |(seq, _)| seq.to_string());
+        let paged = Paged::cut(self.0.read(select, read_corrected).await?, page, |(seq, _)| seq.to_string());
         Ok(Paged { items: paged.items.into_iter().map(|(_, record)| record).collect(), next: paged.next })
     }
 
@@ -149,10 +152,21 @@ impl Records<'_> {
     }
 }
 
+/// The columns of a record, in the order [`read`] takes them.
+macro_rules! records_columns {
+    () => {
+        "seq, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, provider, status, error,
+         input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, request_bytes, response_bytes,
+         cache, cache_similarity, provider_model, service, tags, cache_write_tokens, reasoning_tokens, audio_input_tokens,
+         audio_output_tokens, audio_ms, images, cost, cost_flags, rated, basis, price"
+    };
+}
+pub(crate) use records_columns;
+
 /// A record on its way to the database, and whose it is.
 pub(crate) type Entry = (Tenant, RequestRecord);
 
-const COLUMNS: usize = 23;
+const COLUMNS: usize = 37;
 
 /// One statement that inserts all `records`: few enough for an engine's limit on placeholders. The engine says how it
 /// writes the n-th of them, counted from 1.
@@ -160,7 +174,8 @@ pub(crate) fn insert(records: &[Entry], placeholder: impl Fn(&mut String, usize)
     let mut text = String::from(
         "INSERT INTO request_records (tenant, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, \
          provider, status, error, input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, \
-         request_bytes, response_bytes, cache, cache_similarity) VALUES ",
+         request_bytes, response_bytes, cache, cache_similarity, provider_model, service, tags, cache_write_tokens, reasoning_tokens, \
+         audio_input_tokens, audio_output_tokens, audio_ms, images, cost, cost_flags, rated, basis, price) VALUES ",
     );
     for row in 0..records.len() {
         text.push_str(if row == 0 { "(" } else { ", (" });
@@ -203,6 +218,7 @@ fn values(tenant: &Tenant, record: &RequestRecord) -> [Value; COLUMNS] {
         Some(text) if text.len() <= MAX_TEXT => Value::Shared(Arc::clone(text)),
         text => Value::from(text.as_deref().map(cut)),
     };
+    let charge = &record.charge;
     [
         Value::Shared(tenant.to_shared()),
         Value::from(record.at),
@@ -227,11 +243,25 @@ fn values(tenant: &Tenant, record: &RequestRecord) -> [Value; COLUMNS] {
         Value::from(record.response_bytes),
         Value::from(record.cache.as_deref().map(cut)),
         Value::from(record.cache_similarity),
+        text(&charge.provider_model),
+        text(&charge.service),
+        Value::from(charge.tags_text()),
+        Value::from(charge.cache_write_tokens),
+        Value::from(charge.reasoning_tokens),
+        Value::from(charge.audio_input_tokens),
+        Value::from(charge.audio_output_tokens),
+        Value::from(charge.audio_ms),
+        Value::from(charge.images),
+        Value::from(charge.cost),
+        Value::from(charge.flags()),
+        Value::from(charge.rated),
+        Value::from(charge.basis_text()),
+        text(&charge.price),
     ]
 }
 
 /// At most [`MAX_TEXT`] bytes, whole characters.
-fn cut(text: &str) -> &str {
+pub(crate) fn cut(text: &str) -> &str {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -239,7 +269,14 @@ fn cut(text: &str) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-fn read(mut row: Row) -> Result<(i64, RequestRecord), StoreError> {
+fn read_corrected(mut row: Row) -> Result<(i64, RequestRecord), StoreError> {
+    let (seq, mut record) = read(&mut row)?;
+    record.charge.corrected = row.take()?;
+    Ok((seq, record))
+}
+
+/// A record and its number.
+pub(crate) fn read(row: &mut Row) -> Result<(i64, RequestRecord), StoreError> {
     let seq = row.take()?;
     let record = RequestRecord {
         at: row.take()?,
@@ -264,6 +301,28 @@ fn read(mut row: Row) -> Result<(i64, RequestRecord), StoreError> {
         response_bytes: row.take()?,
         cache: row.take()?,
         cache_similarity: row.take()?,
+        charge: read_charge(row)?,
     };
     Ok((seq, record))
+}
+
+fn read_charge(row: &mut Row) -> Result<Charge, StoreError> {
+    let mut charge = Charge {
+        provider_model: row.take()?,
+        service: row.take()?,
+        tags: Charge::read_tags(row.take()?)?,
+        cache_write_tokens: row.take()?,
+        reasoning_tokens: row.take()?,
+        audio_input_tokens: row.take()?,
+        audio_output_tokens: row.take()?,
+        audio_ms: row.take()?,
+        images: row.take()?,
+        cost: row.take()?,
+        ..Charge::default()
+    };
+    charge.set_flags(row.take()?);
+    charge.rated = row.take()?;
+    charge.basis = Charge::read_basis(row.take::<Option<String>>()?.as_deref())?;
+    charge.price = row.take()?;
+    Ok(charge)
 }

@@ -15,4 +15,5 @@ pub mod serve;
 pub mod server;
 pub mod spans;
 pub mod tasks;
+pub mod telemetry;
 pub mod wire;

@@ -21,7 +21,7 @@ use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
 use control::recording::{self, Recording, RecordingError};
 use control::route::{RouteExplanation, RouteQuestion};
 use control::{OperationError, Operations};
-use gateway::{Deps, Gateway, Metrics, Snapshot, States};
+use gateway::{Deps, Gateway, Snapshot, States};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
 use prometheus_client::registry::Registry;
@@ -35,6 +35,7 @@ use crate::preflight;
 use crate::public::{Private, Public};
 use crate::references::{self, SharedUrlError, StoreUrlError};
 use crate::tasks::{StopTasks, Tasks};
+use crate::telemetry;
 use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
 use proofs::Proofs;
 
@@ -97,6 +98,9 @@ pub enum StartError {
     /// The configuration, seen together with state.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// Where metrics are to be sent.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] RecordingError),
@@ -210,7 +214,7 @@ impl Server {
             notices: store.notices().clone(),
             nonces: Arc::clone(&proofs.nonces),
             limits,
-            metrics: Metrics::register(&mut registry),
+            metrics: telemetry::metrics(&mut registry, &config, (&egress, &clock), (ledger.node(), &tasks))?,
             drain: drain.ending(),
             background: Arc::new(tasks.clone()),
         };
@@ -250,7 +254,8 @@ impl Server {
         budgets::keep(&tasks, (&ledger, recorder), (&store, &clock));
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
-        tasks.spawn(upkeep::forget(store, Arc::clone(&clock), config.store.retention.duration()));
+        let keep = (config.store.retention.duration(), config.store.usage_retention.duration());
+        tasks.spawn(upkeep::forget(store, Arc::clone(&clock), keep));
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
         let times = DrainTimes::from(limits);
         Ok(Self { running, public: public_address, admin: admin_address, admin_drain, tasks, stop, times })
@@ -337,6 +342,7 @@ fn operations(
         file: Arc::clone(config),
         external_url: url.to_owned(),
     })
+    .priced_by(wire::figures)
 }
 
 /// Answer on the admin listener and on `admin.sock`.

@@ -47,7 +47,7 @@ pub(super) struct Reply {
     pub(super) etag: Option<String>,
     pub(super) replayed: bool,
     /// What the body is instead, where it is too long to be in memory.
-    pub(super) stream: Option<Backup>,
+    pub(super) stream: Option<Body>,
 }
 
 /// Check and make a call. `operation` is absent where the path leads nowhere: still nobody learns that without a token.
@@ -246,8 +246,17 @@ impl Reply {
 
     /// A backup, as it is made.
     pub(super) fn backup(backup: Backup) -> Self {
-        let content_type = "application/octet-stream";
-        Self { status: StatusCode::OK, content_type, stream: Some(backup), ..Self::empty() }
+        Self::stream("application/octet-stream", Body::from_stream(backup))
+    }
+
+    /// What is made as it is taken.
+    pub(super) fn stream(content_type: &'static str, body: Body) -> Self {
+        Self { status: StatusCode::OK, content_type, stream: Some(body), ..Self::empty() }
+    }
+
+    /// A text.
+    pub(super) fn text(content_type: &'static str, text: String) -> Self {
+        Self { status: StatusCode::OK, content_type, body: Bytes::from(text), ..Self::empty() }
     }
 
     /// A page of items.
@@ -274,7 +283,7 @@ impl Reply {
     }
 
     fn response(self, request: &HeaderMap) -> Response {
-        let body = self.stream.map_or_else(|| Body::from(self.body), Body::from_stream);
+        let body = self.stream.unwrap_or_else(|| Body::from(self.body));
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         if let Some(etag) = self.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {

@@ -99,6 +99,11 @@ fn parameters(operation: &Operation) -> Vec<Value> {
             "cursor" => "The `next_cursor` of the page before.",
             "since" | "until" => "How long ago (`24h`), or seconds since 1970.",
             "min_status" => "The lowest HTTP status.",
+            "by" => {
+                "What it is counted by: one or more of client, subject, api_key, model, provider, policy, service, tag, issuer, with commas between."
+            }
+            "bucket" => "Also by the `hour` or the `day` (UTC).",
+            "format" => "`json`, `csv`, or where records are listed `jsonl`; `csv` and `jsonl` are of all that match.",
             _ => "Exactly this.",
         };
         parameters.push(json!({ "name": name, "in": "query", "schema": schema, "description": description }));
@@ -230,6 +235,9 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::BudgetAccount>(&mut all, "BudgetAccount");
     add::<ops::RaiseBudget>(&mut all, "RaiseBudget");
     add::<ops::RaiseView>(&mut all, "RaiseView");
+    add::<ops::UsageList>(&mut all, "UsageList");
+    add::<ops::RerateUsage>(&mut all, "RerateUsage");
+    add::<ops::RerateView>(&mut all, "RerateView");
     add::<RequestView>(&mut all, "RequestView");
     add::<ExplainRequest>(&mut all, "ExplainRequest");
     add::<RouteQuestion>(&mut all, "RouteQuestion");

@@ -94,6 +94,11 @@ const RECORDS: &[&str] = &[
     "policy",
     "error",
     "min_status",
+    "format",
+];
+const USAGE: &[&str] = &[
+    "by", "bucket", "since", "until", "limit", "cursor", "client", "subject", "api_key", "model", "provider", "policy",
+    "service", "tag", "issuer", "format",
 ];
 
 /// Every operation of the admin API.
@@ -109,6 +114,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(admin_tokens());
     table.extend(audit_log());
     table.extend(budgets());
+    table.extend(usage());
     table.extend(installation());
     table
 });
@@ -418,15 +424,29 @@ fn budgets() -> [Operation; 4] {
     ]
 }
 
-fn installation() -> [Operation; 9] {
-    let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
-        Box::pin(handlers::installation::requests(call))
+fn usage() -> [Operation; 3] {
+    let mut list =
+        operation(Method::GET, "/admin/v1/usage", "listUsage", READERS, |call| Box::pin(handlers::usage::list(call)))
+            .summary("Sum up what requests took and cost, by what is asked for, the dearest first; as JSON or CSV")
+            .one("UsageList");
+    list.query = USAGE;
+    let rerate = operation(Method::POST, "/admin/v1/usage/rerate", "rerateUsage", WRITERS, |call| {
+        Box::pin(handlers::usage::rerate(call))
     })
-    .summary("List what requests there were, newest first: who, what, when, with what outcome; never contents")
+    .summary("Compute costs anew by the prices in force, as corrections beside what was charged; a part at a time")
+    .takes("RerateUsage")
+    .one("RerateView");
+    let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
+        Box::pin(handlers::usage::requests(call))
+    })
+    .summary("List what requests there were, newest first: who, what, when, with what outcome and cost; never contents")
     .page("RequestView");
     requests.query = RECORDS;
+    [list, rerate, requests]
+}
+
+fn installation() -> [Operation; 8] {
     [
-        requests,
         operation(Method::POST, "/admin/v1/explain", "explain", EVERYBODY, |call| {
             Box::pin(handlers::installation::explain(call))
         })

@@ -14,6 +14,7 @@ mod revocations;
 mod secrets;
 mod signing;
 mod tokens;
+mod usage;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -40,6 +41,7 @@ pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys, RotateKey};
 pub use tokens::{Binding, MintToken, MintedToken};
 pub(crate) use tokens::{NewIdToken, NewToken, granted};
+pub use usage::{FiguresOf, RerateModel, RerateUsage, RerateView, USAGE_COLUMNS, UsageList, UsageQuestion, UsageView};
 
 /// What [`Operations`] work on.
 #[derive(Debug)]
@@ -73,6 +75,7 @@ pub struct Operations {
     trial: Trial,
     audit: audit::Recorder,
     ledger: Option<Ledger>,
+    figures: FiguresOf,
 }
 
 /// The configuration file, and what the files hold that it names for its clients: read once, not for every request.
@@ -138,7 +141,14 @@ impl Operations {
             trial: Trial::default(),
             audit: audit::Recorder::off(),
             ledger: None,
+            figures: |_, _, _| None,
         }
+    }
+
+    /// Have models' prices found so. Without it none is known.
+    #[must_use]
+    pub fn priced_by(self, figures: FiguresOf) -> Self {
+        Self { figures, ..self }
     }
 
     /// Have every changed configuration tried before it is kept: one that is kept and cannot be put in force would keep all

@@ -12,6 +12,7 @@ use store::{AccountKey, AccountRef, Hold, HoldLine, Ledger, Period, Unit, Want, 
 use super::error::BudgetError;
 use super::quote::Quote;
 use super::stake::{Spent, Stake};
+use super::tally::{Cost, Tally};
 use super::told;
 use super::whom::whom;
 use crate::Shared;
@@ -28,6 +29,8 @@ pub(crate) struct Spending<'a> {
     pub(crate) caller: &'a Caller,
     /// Whether it counts as a request of the caller's: what the gateway asks for by itself does not.
     pub(crate) is_request: bool,
+    /// Where what it costs is added up.
+    pub(crate) tally: &'a Arc<Tally>,
 }
 
 /// One account a request is counted in.
@@ -40,11 +43,12 @@ struct Line {
     counts: Vec<bool>,
 }
 
-/// What the budgets of one request hold for it.
+/// What the calls of one request may take, what its budgets hold for it, and where what they took is added up.
 pub(crate) struct Funding {
     shared: Arc<Shared>,
     id: RequestId,
-    ledger: Ledger,
+    /// Needed where a budget counts the request.
+    ledger: Option<Ledger>,
     quotes: Vec<Quote>,
     /// Why a target cannot be paid for.
     barred: Vec<Option<BudgetError>>,
@@ -53,6 +57,7 @@ pub(crate) struct Funding {
     /// Whether a call has been made.
     called: AtomicBool,
     enforced: bool,
+    tally: Arc<Tally>,
 }
 
 /// What is told of a request's money. The audit log has what is held before it may be spent, and what was settled in the entry
@@ -68,12 +73,15 @@ struct Book {
 }
 
 impl Funding {
-    /// Hold what a request may take of every budget that counts it: all or nothing. `None`: none does.
+    /// Hold what a request may take of every budget that counts it: all or nothing.
     pub(super) async fn open(
         spending: &Spending<'_>,
         permit: &Permit,
         quotes: Vec<Quote>,
-    ) -> Result<Option<Arc<Self>>, BudgetError> {
+    ) -> Result<Arc<Self>, BudgetError> {
+        if permit.funds().is_empty() {
+            return Ok(Arc::new(Self::nobodys(spending, quotes)));
+        }
         let snapshot = spending.shared.snapshot.load();
         let (organisation, project) = snapshot.membership.find(spending.caller);
         let device = spending.caller.device();
@@ -93,20 +101,13 @@ impl Funding {
             .filter(|fund| quotes.iter().any(|quote| fund.counts_at(&quote.place.aim())))
             .collect();
         if counting.is_empty() {
-            return Ok(None);
+            return Ok(Arc::new(Self::nobodys(spending, quotes)));
         }
         let Some(ledger) = spending.shared.ledger.clone() else { return Err(BudgetError::Unavailable("no_ledger")) };
-        let mut funding = Self {
-            shared: Arc::clone(spending.shared),
-            id: spending.id,
-            ledger,
-            barred: quotes.iter().map(|quote| barred(quote, &counting)).collect(),
-            enforced: counting.iter().any(|fund| fund.is_enforced()),
-            quotes,
-            lines: Vec::new(),
-            book: Mutex::default(),
-            called: AtomicBool::new(false),
-        };
+        let mut funding = Self::nobodys(spending, quotes);
+        funding.ledger = Some(ledger);
+        funding.barred = funding.quotes.iter().map(|quote| barred(quote, &counting)).collect();
+        funding.enforced = counting.iter().any(|fund| fund.is_enforced());
         if let Some(first) = funding.barred.first().cloned().flatten()
             && funding.barred.iter().zip(&funding.quotes).all(|(barred, quote)| barred.is_some() || quote.aside)
         {
@@ -118,7 +119,23 @@ impl Funding {
         let first = funding.first_hold(spending.is_request).await;
         let first = first.map_err(|error| funding.refused(error))?;
         funding.book().free = Some(first);
-        Ok(Some(Arc::new(funding)))
+        Ok(Arc::new(funding))
+    }
+
+    /// Of a request that no budget counts.
+    fn nobodys(spending: &Spending<'_>, quotes: Vec<Quote>) -> Self {
+        Self {
+            shared: Arc::clone(spending.shared),
+            id: spending.id,
+            ledger: None,
+            barred: Vec::new(),
+            enforced: false,
+            quotes,
+            lines: Vec::new(),
+            book: Mutex::default(),
+            called: AtomicBool::new(false),
+            tally: Arc::clone(spending.tally),
+        }
     }
 
     /// The accounts of one budget: one for each of those it counts apart.
@@ -146,7 +163,8 @@ impl Funding {
                     unit: ledger_unit(*unit),
                     window: ledger_window(fund.window()),
                 };
-                let account = self.ledger.account(&key);
+                let ledger = self.ledger.as_ref().ok_or(BudgetError::Unavailable("no_ledger"))?;
+                let account = ledger.account(&key);
                 let account = account.map_err(|error| BudgetError::Unavailable(error.reason()))?;
                 let (fund, counts) = (Arc::clone(fund), counts.clone());
                 self.lines.push(Line { fund, account, unit: *unit, limit: *limit, counts });
@@ -181,7 +199,8 @@ impl Funding {
         };
         let wants: Vec<Want> = self.lines.iter().map(want).collect();
         let now = self.shared.clock.now();
-        self.ledger.reserve(&wants).await.map_err(|error| BudgetError::of(error, budget_unit, now))
+        let ledger = self.ledger.as_ref().ok_or(BudgetError::Unavailable("no_ledger"))?;
+        ledger.reserve(&wants).await.map_err(|error| BudgetError::of(error, budget_unit, now))
     }
 
     /// The dearest of the targets it counts.
@@ -198,6 +217,9 @@ impl Funding {
         if let Some(Some(error)) = self.barred.get(target) {
             return Err(error.clone());
         }
+        if self.lines.is_empty() {
+            return Ok(Stake::new(Arc::clone(self), None, (target, false)));
+        }
         let aside = self.quotes.get(target).is_some_and(|quote| quote.aside);
         let free = if aside { None } else { self.book().free.take() };
         let general = free.is_some();
@@ -206,12 +228,12 @@ impl Funding {
             None => self.hold_more(false, target).await?,
         };
         self.called.store(true, Ordering::Relaxed);
-        Ok(Stake::new(Arc::clone(self), hold, (target, general)))
+        Ok(Stake::new(Arc::clone(self), Some(hold), (target, general)))
     }
 
     /// The same for a part of a session, that counts as a request.
     pub(crate) async fn next(self: &Arc<Self>, target: usize) -> Result<Stake, BudgetError> {
-        let hold = self.hold_more(true, target).await?;
+        let hold = if self.lines.is_empty() { None } else { Some(self.hold_more(true, target).await?) };
         let mut stake = Stake::new(Arc::clone(self), hold, (target, false));
         stake.sent();
         Ok(stake)
@@ -268,7 +290,10 @@ impl Funding {
 
     /// Put in what is free, for an answer that is made here: nothing is asked for anew.
     pub(crate) fn stake_here(self: &Arc<Self>, target: usize) -> Option<Stake> {
-        let hold = self.book().free.take()?;
+        let hold = self.book().free.take();
+        if hold.is_none() && !self.lines.is_empty() {
+            return None;
+        }
         self.called.store(true, Ordering::Relaxed);
         let mut stake = Stake::new(Arc::clone(self), hold, (target, true));
         stake.sent();
@@ -321,7 +346,9 @@ impl Funding {
     }
 
     /// Charge what a call of this target has taken.
-    pub(super) fn settle(&self, hold: Hold, target: usize, spent: &Spent) {
+    pub(super) fn settle(&self, hold: Option<Hold>, target: usize, spent: &Spent) {
+        self.add_up(hold.as_ref(), target, spent);
+        let Some(hold) = hold else { return };
         let mut estimated = Vec::new();
         for line in hold.lines() {
             let taken = self.taken(line, target, spent);
@@ -371,16 +398,34 @@ impl Funding {
         }
     }
 
-    /// What a call of this target cost, in nano-USD, and whether that is an estimate; nothing where its price is not known.
-    pub(crate) fn cost(&self, target: usize, spent: &Spent) -> Option<(i64, bool)> {
-        let quote = self.quotes.get(target)?;
-        quote.most(BudgetUnit::Money)?;
-        let taken = quote.taken(BudgetUnit::Money, &spent.usage, spent.ended);
-        Some((taken.amount, taken.estimated))
+    /// Add what a call of this target cost to what the request cost: no more than was held for it, or where nothing was, than was
+    /// possible.
+    fn add_up(&self, hold: Option<&Hold>, target: usize, spent: &Spent) {
+        let Some(quote) = self.quotes.get(target) else { return };
+        let Some(taken) = quote.cost(&spent.usage, spent.ended) else { return self.tally.add_unknown() };
+        let counts = |held: &&HoldLine| {
+            let line = self.lines.iter().find(|line| line.account.key() == held.key());
+            held.unit == Unit::NanoUsd && line.is_some_and(|line| line.counts.get(target).copied().unwrap_or(true))
+        };
+        let held = hold.and_then(|hold| hold.lines().iter().filter(counts).map(|line| line.amount).max());
+        let most = held.or_else(|| quote.most(BudgetUnit::Money)).unwrap_or(i64::MAX);
+        self.tally.add(&Cost {
+            amount: taken.amount.min(most),
+            estimated: taken.estimated,
+            clamped: taken.amount > most && !taken.estimated,
+        });
+    }
+
+    /// What is known of a target before it is called.
+    pub(super) fn quote(&self, target: usize) -> Option<&Quote> {
+        self.quotes.get(target)
     }
 
     /// The bound that was set for a model in a request that has none.
     pub(super) fn set_for(&self, provider: &str, model: &str) -> Option<u64> {
+        if self.lines.is_empty() {
+            return None;
+        }
         let is = |quote: &&Quote| {
             quote.place.provider.as_deref() == Some(provider) && quote.place.model.as_deref() == Some(model)
         };

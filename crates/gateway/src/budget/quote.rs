@@ -8,6 +8,7 @@ use llm::Usage;
 use llm::bound::Brought;
 use llm::catalogue::{Charges, Figures, Price};
 use policy::Aim;
+use store::Basis;
 
 use crate::snapshot::{ModelTarget, Provider};
 
@@ -105,6 +106,11 @@ pub(crate) struct Quote {
     answers: u64,
     audio_ms: u64,
     tariff: Tariff,
+    /// How its cost follows from what is counted, where it can be computed again.
+    basis: Option<Basis>,
+    /// Where its price is from.
+    origin: &'static str,
+    charges: Charges,
 }
 
 /// How it is priced.
@@ -138,7 +144,7 @@ impl Quote {
                 // It says back what it was told.
                 quote.output = quote.output.max(quote.input);
                 quote.set = None;
-                quote.tariff = Tariff::Fixed(Money::ZERO);
+                (quote.tariff, quote.basis) = (Tariff::Fixed(Money::ZERO), None);
                 quote
             }
             ModelTarget::Remote(provider, model) => Self::remote(load, provider, model, (place, policy)),
@@ -149,7 +155,7 @@ impl Quote {
     pub(crate) fn remote(load: &Load, provider: &Provider, model: &str, (place, policy): (Place, Option<u64>)) -> Self {
         let mut quote = Self::figured(load, model, &provider.figures(model), (place, policy));
         if is_free(provider.kind.as_str(), model) {
-            quote.tariff = Tariff::Fixed(Money::ZERO);
+            (quote.tariff, quote.basis) = (Tariff::Fixed(Money::ZERO), None);
         }
         quote
     }
@@ -165,25 +171,29 @@ impl Quote {
             answers: 1,
             audio_ms: 0,
             tariff: Tariff::Fixed(price),
+            basis: None,
+            origin: "",
+            charges: Charges::default(),
         }
     }
 
     fn figured(load: &Load, model: &str, figures: &Figures, (place, policy): (Place, Option<u64>)) -> Self {
         let besides = figures.charges.request.unwrap_or(Money::ZERO);
         let mut quote = Self::fixed(besides, place);
+        (quote.origin, quote.charges) = (figures.origin(), figures.charges.clone());
         match load {
             Load::Free => quote.tariff = Tariff::Fixed(Money::ZERO),
             Load::Tokens(tokens) => quote.tokens(tokens, model, figures, policy),
             Load::Pictures { count, size, quality, tokens } => {
                 quote.tokens(tokens, model, figures, None);
                 if let Some(each) = figures.charges.image(size.as_deref(), quality.as_deref()) {
-                    quote.tariff = fixed(besides, each, *count);
+                    (quote.tariff, quote.basis) = (fixed(besides, each, *count), None);
                 }
             }
             Load::Speech { characters, tokens } => {
                 quote.tokens(tokens, model, figures, None);
                 if let Some(spoken) = figures.charges.spoken(*characters) {
-                    quote.tariff = fixed(besides, spoken, 1);
+                    (quote.tariff, quote.basis) = (fixed(besides, spoken, 1), None);
                 }
             }
             Load::Sound { bytes, millis } => {
@@ -196,12 +206,14 @@ impl Quote {
                 quote.output = figures.limits.max_output.or(figures.limits.context);
                 if figures.charges.minute.is_some() {
                     quote.tariff = Tariff::Heard { charges: figures.charges.clone(), besides };
+                    quote.basis = Some(Basis::Heard);
                 } else if quote.output.is_none() {
                     quote.tariff = Tariff::Unknown;
                 }
             }
             Load::Opaque => {
                 (quote.input, quote.output) = (None, None);
+                quote.basis = Some(Basis::Request);
                 if figures.charges.request.is_none() {
                     quote.tariff = Tariff::Unknown;
                 }
@@ -230,11 +242,13 @@ impl Quote {
         if tokens.unbounded {
             self.output = figures.limits.max_output;
         }
+        let factor = brought.factor.max(1);
+        self.basis = Some(Basis::Tokens { factor, long_cache: brought.long_cache });
         self.tariff = match &figures.price {
             Some(price) => Tariff::Tokens {
                 price: if brought.long_cache { price.long_cache() } else { price.clone() },
                 besides,
-                factor: brought.factor.max(1),
+                factor,
             },
             None if figures.charges.request.is_some() => Tariff::Fixed(besides),
             None => Tariff::Unknown,
@@ -248,6 +262,30 @@ impl Quote {
         self.output = self.output.map(|output| output.saturating_sub(less));
         self.set = Some(most);
         true
+    }
+
+    /// How its cost follows from what is counted, where it can be computed again.
+    pub(crate) fn basis(&self) -> Option<Basis> {
+        self.basis
+    }
+
+    /// Which price it has: where it is from, and a digest of it. `None` where there is none.
+    pub(crate) fn price_version(&self) -> Option<String> {
+        let price = match &self.tariff {
+            Tariff::Tokens { price, .. } => Some(price),
+            Tariff::Fixed(_) | Tariff::Heard { .. } => None,
+            Tariff::Unknown => return None,
+        };
+        (!self.origin.is_empty()).then(|| llm::catalogue::price_version(self.origin, price, &self.charges))
+    }
+
+    /// What it cost by what its provider counted, in nano-USD. `None` where its price is not known.
+    pub(crate) fn cost(&self, usage: &Usage, ended: bool) -> Option<Taken> {
+        if matches!(self.tariff, Tariff::Unknown) {
+            return None;
+        }
+        let taken = self.taken(BudgetUnit::Money, usage, ended);
+        (!taken.estimated || self.most_money().is_some()).then_some(taken)
     }
 
     /// Whether its price is known, if not what it takes.

@@ -7,6 +7,7 @@ use store::Hold;
 
 use super::error::BudgetError;
 use super::funding::Funding;
+use super::quote::Quote;
 
 /// What has come of a call.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,10 @@ impl Spent {
 #[must_use = "a stake that is dropped is taken to be spent"]
 pub(crate) struct Stake {
     funding: Arc<Funding>,
+    /// What the budgets hold; `None` where none counts the call.
     hold: Option<Hold>,
+    /// Whether it is still to be seen to.
+    open: bool,
     target: usize,
     /// Whether it would do for any of the targets.
     general: bool,
@@ -39,8 +43,8 @@ pub(crate) struct Stake {
 }
 
 impl Stake {
-    pub(super) fn new(funding: Arc<Funding>, hold: Hold, (target, general): (usize, bool)) -> Self {
-        Self { funding, hold: Some(hold), target, general, sent: false, spent: Spent::unknown() }
+    pub(super) fn new(funding: Arc<Funding>, hold: Option<Hold>, (target, general): (usize, bool)) -> Self {
+        Self { funding, hold, open: true, target, general, sent: false, spent: Spent::unknown() }
     }
 
     /// The call certainly cost nothing: what was held is there for another one.
@@ -60,6 +64,7 @@ impl Stake {
 
     /// Nothing of it is needed.
     pub(crate) fn release(mut self) {
+        self.open = false;
         if let Some(hold) = self.hold.take() {
             self.funding.release(hold);
         }
@@ -68,10 +73,8 @@ impl Stake {
     /// This is what it cost.
     pub(crate) fn settle(mut self, spent: Spent) {
         self.spent = spent;
-        self.sent = true;
-        if let Some(hold) = self.hold.take() {
-            self.funding.settle(hold, self.target, &self.spent);
-        }
+        self.open = false;
+        self.funding.settle(self.hold.take(), self.target, &self.spent);
     }
 
     /// The most that may be generated for it, where something has to keep to it.
@@ -79,9 +82,9 @@ impl Stake {
         self.funding.output(self.target)
     }
 
-    /// What it cost, in nano-USD, and whether that is an estimate; nothing where its price is not known.
-    pub(crate) fn cost(&self, spent: &Spent) -> Option<(i64, bool)> {
-        self.funding.cost(self.target, spent)
+    /// What is known of the target that is called.
+    pub(crate) fn quote(&self) -> Option<&Quote> {
+        self.funding.quote(self.target)
     }
 
     /// Settle it for a part of a session, and hold as much for the next.
@@ -95,7 +98,8 @@ impl Stake {
 impl Drop for Stake {
     fn drop(&mut self) {
         match self.hold.take() {
-            Some(hold) if self.sent => self.funding.settle(hold, self.target, &self.spent),
+            _ if !self.open => {}
+            hold if self.sent => self.funding.settle(hold, self.target, &self.spent),
             Some(hold) if self.general => self.funding.take_back(hold),
             Some(hold) => self.funding.release(hold),
             None => {}

@@ -6,11 +6,13 @@ use std::time::Instant;
 use audit::SettledLine;
 use config::Rate;
 use policy::Permit;
+use store::Charge;
 
 use super::{Outcome, Receipt};
 use crate::Reservation;
 use crate::admit::Admitted;
 use crate::budget::{self, Quote, Spending, Spent, Stake};
+use crate::metrics::Label;
 use crate::problem::Refusal;
 use crate::single_use;
 
@@ -56,7 +58,9 @@ impl Receipt {
         admitted: Admitted,
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
     ) -> Result<Reservation, Refusal> {
-        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: true };
+        self.tags = admitted.permit().tags().iter().map(|tag| Arc::from(tag.as_str())).collect();
+        let tally = &self.tally;
+        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: true, tally };
         let reserved = budget::reserve(&spending, admitted, quotes).await;
         let reservation = reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))?;
         self.funding = reservation.funding().map(Arc::clone);
@@ -70,7 +74,8 @@ impl Receipt {
         admitted: &Admitted,
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
     ) -> Result<Reservation, Refusal> {
-        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: false };
+        let tally = &self.tally;
+        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: false, tally };
         let reserved = budget::reserve_apart(&spending, admitted.clone(), quotes).await;
         reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))
     }
@@ -89,12 +94,13 @@ impl Receipt {
 
     /// What is held for the answer, for whoever settles it part by part.
     pub(crate) fn take_stake(&mut self) -> Option<Stake> {
-        self.stake.take()
+        let stake = self.stake.take();
+        self.place = stake.as_ref().and_then(Stake::quote).map(|quote| rated(quote, &Spent::unknown()));
+        stake
     }
 
-    /// Charge what it took, and give back what it did not. Gives what it cost (nano-USD), where that is known, and whether that is an
-    /// estimate.
-    pub(super) fn settle(&mut self, now: Instant) -> Option<(i64, bool)> {
+    /// Charge what it took, and give back what it did not. Gives what it took besides, and what it cost.
+    pub(super) fn settle(&mut self, now: Instant) -> Charge {
         let spent = Spent { usage: self.usage, ended: self.outcome == Some(Outcome::Ok) };
         if let Some(counted) = self.tokens.take() {
             let told = spent.usage.input_tokens.zip(spent.usage.generated()).filter(|_| !spent.usage.suspect);
@@ -107,10 +113,20 @@ impl Receipt {
                 self.shared.limiter.settle_tokens(&counted, taken, now);
             }
         }
-        let stake = self.stake.take()?;
-        let cost = stake.cost(&spent);
-        stake.settle(spent);
-        cost
+        let stake = self.stake.take();
+        let here = stake.as_ref().and_then(Stake::quote).map(|quote| rated(quote, &spent));
+        let mut charge = here.or_else(|| self.place.take()).unwrap_or_default();
+        if let Some(stake) = stake {
+            stake.settle(spent);
+        }
+        if let Some(cost) = self.tally.sum() {
+            (charge.cost, charge.estimated, charge.clamped) = (Some(cost.amount), cost.estimated, cost.clamped);
+        }
+        if charge.clamped || charge.rated > charge.cost {
+            // It is not what the usage says.
+            (charge.rated, charge.basis) = (None, None);
+        }
+        self.fill_in(charge)
     }
 
     /// What was settled of what was held, as the entry of its end says. Of what no entry says was held, only what was used.
@@ -121,5 +137,37 @@ impl Receipt {
             lines.iter_mut().for_each(|line| line.of = 0);
         }
         lines
+    }
+
+    /// What is counted of it whatever it cost.
+    fn fill_in(&mut self, charge: Charge) -> Charge {
+        let usage = &self.usage;
+        Charge {
+            tags: std::mem::take(&mut self.tags),
+            is_named: matches!(self.model, Label::Named(_)),
+            cache_write_tokens: usage.cache_write_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+            audio_input_tokens: usage.audio_input_tokens,
+            audio_output_tokens: usage.audio_output_tokens,
+            audio_ms: usage.audio_ms,
+            images: usage.images,
+            ..charge
+        }
+    }
+}
+
+/// What follows from where an answer came from, and from its usage.
+fn rated(quote: &Quote, spent: &Spent) -> Charge {
+    let place = &quote.place;
+    let taken = quote.cost(&spent.usage, spent.ended);
+    let told = taken.filter(|taken| !taken.estimated);
+    let is_told = spent.ended && !spent.usage.suspect && taken.is_none_or(|taken| !taken.estimated);
+    Charge {
+        provider_model: place.provider.as_ref().and(place.model.clone()).filter(|model| !model.is_empty()),
+        service: place.service.clone().or_else(|| place.upstream.clone()),
+        rated: told.map(|taken| taken.amount),
+        basis: quote.basis().filter(|_| is_told),
+        price: quote.price_version().map(Arc::from),
+        ..Charge::default()
     }
 }

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 
 pub use charges::{Charges, ImageCharge};
 pub use fits::{Overflow, overflow};
-pub use own::{Figures, Own};
+pub use own::{Figures, Own, price_version};
 pub use price::{Price, Tier, Tiers};
 
 /// A model as its provider publishes it.

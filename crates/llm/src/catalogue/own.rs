@@ -1,6 +1,8 @@
 //! What a deployment says of its models itself, before what the table says.
 
-use super::{Catalogue, Charges, Entry, Price, TokenLimits};
+use base::Money;
+
+use super::{Catalogue, Charges, Entry, Price, Tiers, TokenLimits};
 
 /// What a deployment says of one model of one provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +52,61 @@ impl Figures {
             entry,
         }
     }
+
+    /// Where its price is from: `configuration`, or the day the table's row was gathered on; empty where there is none.
+    pub fn origin(&self) -> &'static str {
+        match self.entry {
+            _ if self.own_price || self.charges != Charges::default() => "configuration",
+            Some(entry) if self.price.is_some() => entry.as_of,
+            _ => "",
+        }
+    }
+
+    /// Which price it has. `None`: none is known.
+    pub fn price_version(&self) -> Option<String> {
+        let origin = self.origin();
+        (!origin.is_empty()).then(|| price_version(origin, self.price.as_ref(), &self.charges))
+    }
+}
+
+/// A name for a price by which it is known again: where it is from, and a digest of its figures.
+pub fn price_version(origin: &str, price: Option<&Price>, charges: &Charges) -> String {
+    // FNV-1a: nothing is decided by it.
+    let mut digest: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut take = |amount: i128| {
+        for byte in amount.to_be_bytes() {
+            digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    let mut money = |amount: Option<Money>| take(amount.map_or(-1, Money::nano_usd));
+    if let Some(price) = price {
+        for amount in [Some(price.input), Some(price.output), price.cache_read, price.cache_write] {
+            money(amount);
+        }
+        for amount in [price.reasoning, price.audio_input, price.audio_output] {
+            money(amount);
+        }
+        if let Tiers::Stated(tiers) = &price.tiers {
+            for tier in tiers {
+                money(Some(Money::from_nano_usd(i128::from(tier.above))));
+                for amount in [Some(tier.input), Some(tier.output), tier.cache_read, tier.cache_write] {
+                    money(amount);
+                }
+            }
+        }
+    }
+    for amount in [charges.request, charges.image, charges.minute, charges.characters] {
+        money(amount);
+    }
+    for image in &charges.images {
+        money(Some(image.price));
+    }
+    format!("{origin}#{digest:016x}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::Money;
 
     fn own(model: &str, price: Option<i128>, context: Option<u64>) -> Own {
         let price = price.map(|nano| Price::flat(Money::from_nano_usd(nano), Money::ZERO));
@@ -77,6 +128,16 @@ mod tests {
         let other = Figures::of("openai", "unheard-of", &rules);
         assert_eq!((other.price.map(|price| price.input.nano_usd()), other.own_price), (Some(7), true));
         assert_eq!((other.limits, other.entry), (TokenLimits::default(), None));
+    }
+
+    #[test]
+    fn a_price_is_known_again_by_its_name_and_another_has_another() {
+        let of = |nano| Figures::of("openai", "m", &[own("m", Some(nano), None)]).price_version();
+        assert_eq!(of(7), of(7));
+        assert!(of(7).is_some_and(|name| name.starts_with("configuration#")) && of(7) != of(8));
+        let table = Figures::of("openai", "gpt-5-mini", &[]).price_version();
+        assert!(table.is_some_and(|name| name.starts_with("20") && name.contains('#')));
+        assert_eq!(Figures::of("openai", "unheard-of", &[]).price_version(), None);
     }
 
     #[test]

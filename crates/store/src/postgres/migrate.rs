@@ -21,6 +21,7 @@ pub(super) static MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "fleet", sql: include_str!("../../migrations/postgres/0004_fleet.sql") },
     Migration { version: 5, name: "audit", sql: include_str!("../../migrations/postgres/0005_audit.sql") },
     Migration { version: 6, name: "cache_use", sql: include_str!("../../migrations/postgres/0006_cache_use.sql") },
+    Migration { version: 7, name: "usage", sql: include_str!("../../migrations/postgres/0007_usage.sql") },
     Migration { version: 8, name: "money", sql: include_str!("../../migrations/postgres/0008_money.sql") },
 ];
 

@@ -9,6 +9,7 @@ use super::link::{Link, Links};
 use crate::engine::Connection;
 use crate::records;
 use crate::sink::BATCH;
+use crate::usage;
 use crate::{RecordSink, StoreError};
 
 /// How long records gather before they are written.
@@ -97,16 +98,19 @@ impl<'a> Records<'a> {
 
 async fn insert(link: &mut Link, batch: &[records::Entry]) -> Result<(), StoreError> {
     link.begin().await?;
+    let numbered = |text: &mut String, n: usize| {
+        text.push('$');
+        text.push_str(&n.to_string());
+    };
     let mut rest = batch;
     for size in RECORDS_PER_INSERT {
         while let Some((part, more)) = rest.split_at_checked(size) {
-            let numbered = |text: &mut String, n: usize| {
-                text.push('$');
-                text.push_str(&n.to_string());
-            };
             link.execute(records::insert(part, numbered)).await?;
             rest = more;
         }
+    }
+    for statement in usage::upserts(batch, numbered) {
+        link.execute(statement).await?;
     }
     for statement in records::last_used(batch) {
         link.execute(statement).await?;

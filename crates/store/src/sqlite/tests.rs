@@ -83,6 +83,7 @@ fn record(n: u64) -> RequestRecord {
         response_bytes: 0,
         cache: None,
         cache_similarity: None,
+        charge: crate::Charge::default(),
     }
 }
 

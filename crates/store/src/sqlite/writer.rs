@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::engine::{Connection, Job, Ran, sql};
 use crate::records;
 use crate::sink::BATCH;
+use crate::usage;
 use crate::{RecordSink, StoreError};
 
 /// The most jobs of one commit.
@@ -216,6 +217,9 @@ impl Writer {
                 self.connection.execute(statement).await?;
                 rest = more;
             }
+        }
+        for statement in usage::upserts(batch, |text, _| text.push('?')) {
+            self.connection.execute(statement).await?;
         }
         for statement in records::last_used(batch) {
             self.connection.execute(statement).await?;

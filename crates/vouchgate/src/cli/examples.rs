@@ -245,6 +245,28 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("audit checkpoint", &["vouchgate audit checkpoint > kept-elsewhere"]),
     ("audit proof", &["vouchgate audit proof 1234"]),
     ("audit erase-subject", &["vouchgate audit erase-subject alice --issuer corp"]),
+    (
+        "usage",
+        &[
+            "vouchgate usage                                             by model, of the last 24 hours",
+            "vouchgate usage --by client,model --since 30d --bucket day --csv",
+            "vouchgate usage --by subject --only client=batch-jobs --since 7d",
+        ],
+    ),
+    (
+        "usage requests",
+        &[
+            "vouchgate usage requests --since 1h                         one JSON object a line",
+            "vouchgate usage requests --since 30d --only policy=ios-app --csv",
+        ],
+    ),
+    (
+        "usage rerate",
+        &[
+            "vouchgate usage rerate --since 30d --dry-run                what would change?",
+            "vouchgate usage rerate --since 30d --provider openai",
+        ],
+    ),
     ("openapi", &["vouchgate openapi > openapi-admin.json"]),
     ("schema", &["vouchgate schema > vouchgate.schema.json"]),
     (

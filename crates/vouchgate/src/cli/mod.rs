@@ -23,6 +23,7 @@ mod route;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Backup(args) => backup::backup(&args, io).await,
         Command::Restore(args) => backup::restore(&args, io).await,
         Command::Audit(command) => audit::run(command, io).await,
+        Command::Usage(args) => usage::run(&args, io).await,
         Command::Openapi => io.json(&control::admin::openapi_document()).map(|()| Exit::Done),
         Command::Schema => io.json(&config::schema()).map(|()| Exit::Done),
         Command::Completions { shell } => completions(shell, io),

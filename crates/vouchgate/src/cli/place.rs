@@ -97,6 +97,7 @@ impl Place {
         })
         .recorded_by(recorder.clone())
         .with_ledger(Ledger::open(&store, LedgerSettings::new(COMMAND_LINE)).await.map_err(failure)?)
+        .priced_by(crate::wire::figures)
         .tried_by(move |config| wire::obstacle(config, &url));
         operations.signing_key_ensure().await.map_err(failure)?;
         let limit = self.config.limits.admin_body.as_usize();

@@ -97,10 +97,13 @@ pub(super) fn share(tasks: &Tasks, store: &Store, shared: Option<SharedState>) {
     });
 }
 
-/// Forget what is past its time: request records after `[store] retention`, answers kept for their idempotency key, signing
-/// keys nothing valid was signed with, proofs nobody accepts, revocations of what has ended by itself, what webhooks were told, and
-/// what could be used once or later and can be no more.
-pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) {
+/// The longest that usage by the hour is kept.
+const HOURS: Duration = Duration::from_hours(92 * 24);
+
+/// Forget what is past its time: request records and sums of usage after `[store] retention` and `usage_retention`, answers kept for their idempotency key, signing
+/// keys nothing valid was signed with, proofs nobody accepts, revocations of what has ended by itself, what webhooks were told, and what could be used once or later and
+/// can be no more.
+pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usage): (Duration, Duration)) {
     loop {
         if !leads(&store, "sweep", SWEEP_TERM).await {
             // In memory each node forgets for itself.
@@ -110,8 +113,10 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, keep: Duration) 
         }
         let mut more = false;
         let old = clock.now().minus(keep);
+        let (hours, days) = (clock.now().minus(keep_usage.min(HOURS)), clock.now().minus(keep_usage));
         for deleted in [
             store.records().delete_before(old, STEP).await,
+            store.usage().delete_before(hours, days, STEP).await,
             store.used_once().delete_expired(STEP).await,
             store.codes().delete_expired(STEP).await,
             store.refresh().delete_expired(STEP).await,

@@ -32,6 +32,13 @@ pub use refresh::Refresh;
 pub use signin::{InForce as SigninInForce, Provider as SigninProvider};
 pub use token_service::{DataPlaneTokens, Referred, WayOut};
 
+/// What is known of a model of a provider under a configuration.
+pub fn figures(config: &Config, provider: &base::Name, model: &str) -> Option<llm::catalogue::Figures> {
+    let known = config.providers.iter().find(|known| known.name == *provider)?;
+    let own = gateway::own_figures(&config.prices, provider.as_str());
+    Some(llm::catalogue::Figures::of(known.kind.as_str(), model, &own))
+}
+
 /// Why no snapshot can be built: what was in force stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {

@@ -45,4 +45,5 @@ mod sdk;
 mod services;
 mod token_service;
 mod upgrade;
+mod usage;
 mod webhooks;

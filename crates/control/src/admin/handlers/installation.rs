@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use base::{Problem, Span, Timestamp};
+use base::{Money, Problem};
 use bytes::Bytes;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::{RecordFilter, RequestRecord};
+use store::RequestRecord;
 
 use crate::admin::call::{Call, Reply};
 use crate::admin::{Refusal, Server, openapi};
 use crate::explain::ExplainRequest;
-use crate::operations::{Listed, OperationError};
+use crate::operations::OperationError;
 use crate::route::RouteQuestion;
 
 /// What one request was.
@@ -44,7 +44,7 @@ pub(in crate::admin) struct RequestView {
     error: Option<String>,
     /// Tokens in, as the provider counted them.
     input_tokens: Option<u64>,
-    /// Tokens out.
+    /// Tokens out, those of reasoning included.
     output_tokens: Option<u64>,
     /// Of the tokens in, those read from a cache.
     cached_tokens: Option<u64>,
@@ -62,12 +62,79 @@ pub(in crate::admin) struct RequestView {
     cache: Option<String>,
     /// With `semantic`: how alike the questions are, from 0 to 1, in thousandths.
     cache_similarity: Option<f64>,
+    /// The model as the provider that answered calls it.
+    provider_model: Option<String>,
+    /// The service or upstream that was asked for.
+    service: Option<String>,
+    /// What the policy that decided says it is for.
+    tags: Vec<String>,
+    /// Of the tokens in, those written into a cache.
+    cache_write_tokens: Option<u64>,
+    /// Tokens of reasoning.
+    reasoning_tokens: Option<u64>,
+    /// Of the tokens in, those of sound.
+    audio_input_tokens: Option<u64>,
+    /// Of the tokens out, those of sound.
+    audio_output_tokens: Option<u64>,
+    /// Sound heard, in milliseconds.
+    audio_ms: Option<u64>,
+    /// Pictures made.
+    images: Option<u64>,
+    /// What it cost, corrections included; absent: its price is not known.
+    cost: Option<String>,
+    /// The same in nano-USD.
+    cost_nano_usd: Option<i64>,
+    /// What was charged when it was made, in nano-USD.
+    charged_nano_usd: Option<i64>,
+    /// Whether the cost is an estimate: the provider did not say all it took.
+    estimated: bool,
+    /// Whether the provider counted more than was possible.
+    clamped: bool,
+    /// Which price it was charged by: where it is from, and a digest of it.
+    price: Option<String>,
 }
 
-pub(in crate::admin) async fn requests(call: &Call) -> Result<Reply, Refusal> {
-    let (filter, page) = (filter(call)?, call.page()?);
-    let found = call.operations().store().records().list(&filter, &page).await.map_err(OperationError::from)?;
-    Reply::page(&Listed { items: found.items.into_iter().map(view).collect(), next: found.next })
+impl RequestView {
+    /// Its members in order, as columns.
+    pub(super) const COLUMNS: &[&str] = &[
+        "at",
+        "request_id",
+        "endpoint",
+        "policy",
+        "issuer",
+        "client",
+        "subject",
+        "api_key",
+        "model",
+        "provider",
+        "provider_model",
+        "service",
+        "tags",
+        "status",
+        "error",
+        "input_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "audio_input_tokens",
+        "audio_output_tokens",
+        "audio_ms",
+        "images",
+        "cost",
+        "cost_nano_usd",
+        "charged_nano_usd",
+        "estimated",
+        "clamped",
+        "price",
+        "duration_ms",
+        "ttft_ms",
+        "stream",
+        "request_bytes",
+        "response_bytes",
+        "cache",
+        "cache_similarity",
+    ];
 }
 
 pub(in crate::admin) async fn explain(call: &Call) -> Result<Reply, Refusal> {
@@ -135,41 +202,10 @@ fn server(call: &Call) -> Result<&Arc<dyn Server>, Refusal> {
     })
 }
 
-fn filter(call: &Call) -> Result<RecordFilter, Refusal> {
-    let text = |name: &str| call.query(name).map(str::to_owned);
-    let min_status = call.query("min_status").map(str::parse::<u16>).transpose().map_err(|_| {
-        Problem::client(StatusCode::BAD_REQUEST, "invalid_query", "min_status is an HTTP status, such as 400")
-    })?;
-    Ok(RecordFilter {
-        since: moment(call, "since")?,
-        until: moment(call, "until")?,
-        request_id: text("request_id"),
-        client: text("client"),
-        subject: text("subject"),
-        api_key: text("api_key"),
-        model: text("model"),
-        provider: text("provider"),
-        policy: text("policy"),
-        error: text("error"),
-        min_status,
-    })
-}
-
-/// `24h`: that long ago; or seconds since 1970.
-fn moment(call: &Call, name: &str) -> Result<Option<Timestamp>, Refusal> {
-    let Some(text) = call.query(name) else { return Ok(None) };
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(Some(Timestamp::from_secs(seconds)));
-    }
-    let Ok(ago) = text.parse::<Span>() else {
-        let message = format!("{name} is how long ago (24h) or seconds since 1970");
-        return Err(Problem::client(StatusCode::BAD_REQUEST, "invalid_query", message).into());
-    };
-    Ok(Some(call.operations().clock().now().minus(ago.duration())))
-}
-
-fn view(record: RequestRecord) -> RequestView {
+pub(super) fn view(record: RequestRecord) -> RequestView {
     let text = |text: Option<Arc<str>>| text.map(|text| text.to_string());
+    let charge = record.charge;
+    let cost = charge.corrected.or(charge.cost);
     RequestView {
         at: record.at.rfc3339(),
         request_id: record.request_id.to_string(),
@@ -193,5 +229,20 @@ fn view(record: RequestRecord) -> RequestView {
         response_bytes: record.response_bytes,
         cache: record.cache.map(std::borrow::Cow::into_owned),
         cache_similarity: record.cache_similarity.map(|thousandths| f64::from(thousandths) / 1000.0),
+        provider_model: text(charge.provider_model),
+        service: text(charge.service),
+        tags: charge.tags.iter().map(ToString::to_string).collect(),
+        cache_write_tokens: charge.cache_write_tokens,
+        reasoning_tokens: charge.reasoning_tokens,
+        audio_input_tokens: charge.audio_input_tokens,
+        audio_output_tokens: charge.audio_output_tokens,
+        audio_ms: charge.audio_ms,
+        images: charge.images,
+        cost: cost.map(|cost| Money::from_nano_usd(i128::from(cost)).to_string()),
+        cost_nano_usd: cost,
+        charged_nano_usd: charge.cost,
+        estimated: charge.estimated,
+        clamped: charge.clamped,
+        price: text(charge.price),
     }
 }

@@ -10,3 +10,4 @@ pub(super) mod keys;
 pub(super) mod resources;
 pub(super) mod revocations;
 pub(super) mod secrets;
+pub(super) mod usage;

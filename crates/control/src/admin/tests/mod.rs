@@ -7,3 +7,4 @@ mod idempotency;
 mod matrix;
 mod resources;
 mod revocations;
+mod usage;

@@ -58,3 +58,50 @@ async fn what_is_not_told_is_given_back_where_the_budget_says_so() {
     assert_eq!((cost, counted), (0, 0));
     assert!(metrics.contains("event=\"estimated\""));
 }
+
+#[tokio::test]
+async fn a_record_says_what_its_request_cost_whether_a_budget_counts_it_or_not() {
+    for budget in ["", BUDGET] {
+        let mock = Mock::start().await;
+        let world = World::with_budgets(&config(&mock, &format!("tags = [\"batch\"]\n{budget}"))).await;
+        let exact = (DIME / 2, false, false);
+        for (usage, expected) in [
+            (tokens(json!(7), json!(50)), exact),
+            (json!({"prompt_tokens": 7, "completion_tokens": 40, "total_tokens": 57}), exact),
+            (Value::Null, (DIME, true, false)),
+            (tokens(json!(7), json!(101)), (DIME, false, true)),
+            (tokens(json!(u64::MAX), json!(u64::MAX)), (DIME, false, true)),
+        ] {
+            let mut told = answer(1);
+            match usage.clone() {
+                Value::Null => drop(told.as_object_mut().unwrap().remove("usage")),
+                usage => told["usage"] = usage,
+            }
+            mock.push(Answer::json(200, &told));
+            assert_eq!(world.post(CHAT, &ask(100)).await.status, 200);
+            let charge = world.record().charge;
+            assert_eq!((charge.cost.unwrap(), charge.estimated, charge.clamped), expected, "{budget} {usage}");
+            assert_eq!(charge.basis.is_some(), expected == exact, "{usage}");
+            assert_eq!(charge.rated, (expected == exact).then_some(expected.0), "{usage}");
+            assert_eq!((charge.provider_model.as_deref(), charge.tags.len()), (Some("m"), 1));
+            assert!(charge.price.unwrap().starts_with("configuration#"));
+        }
+        mock.push(Answer::json(400, &json!({"error": {"message": "no", "type": "invalid_request_error"}})));
+        assert_eq!(world.post(CHAT, &ask(100)).await.status, 400);
+        assert_eq!(world.record().charge.cost, None, "a call that failed cost nothing");
+        let cost = "vouchgate_cost_usd_total{provider=\"p\",model=";
+        assert!(world.metrics().contains(cost), "{}", world.metrics());
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_unknown_price_has_no_cost_and_can_be_priced_later() {
+    let mock = Mock::start().await;
+    let unpriced = config(&mock, "").replace("input = \"0 USD\"\noutput = \"1000 USD\"\n", "");
+    let world = World::with_budgets(&unpriced).await;
+    mock.push(Answer::json(200, &answer(50)));
+    assert_eq!(world.post(CHAT, &ask(100)).await.status, 200);
+    let charge = world.record().charge;
+    assert_eq!((charge.cost, charge.rated, charge.price), (None, None, None));
+    assert_eq!(charge.basis, Some(store::Basis::Tokens { factor: 1, long_cache: false }));
+}

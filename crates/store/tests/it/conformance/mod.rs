@@ -12,6 +12,7 @@ pub(crate) mod resources;
 pub(crate) mod revocations;
 pub(crate) mod secrets;
 pub(crate) mod small;
+pub(crate) mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +48,11 @@ macro_rules! conformance {
             any_resource_reads_back);
         conformance!($backend, records: records_are_listed_newest_first_and_filtered, records_page_by_cursor,
             old_records_are_deleted_in_steps, long_texts_are_cut_at_a_character, any_record_reads_back);
+        conformance!($backend, usage: records_and_their_sums_agree_however_they_are_counted,
+            sums_outlive_their_records_and_are_forgotten_in_their_own_time, tags_count_under_each_of_them_and_once_in_all,
+            a_correction_changes_the_sums_and_no_record, a_correction_of_what_was_corrected_meanwhile_is_refused_whole,
+            names_made_up_by_callers_make_no_rows, hostile_counts_do_not_spoil_the_sums, usage_pages_dearest_first,
+            tenants_count_for_themselves);
         conformance!($backend, small: a_key_set_is_kept_unless_a_later_one_is, an_object_is_its_makers_alone,
             an_idempotency_key_does_its_request_once, an_abandoned_or_expired_key_is_free_again,
             a_fact_is_set_and_set_once, tenants_do_not_see_one_another, everything_survives_reopening,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use base::{Name, RequestId, SeededRng, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use store::{Page, RecordFilter, RequestRecord, Store};
+use store::{Basis, Charge, Page, RecordFilter, RequestRecord, Store};
 
 use super::{Backend, START, all, name, secs};
 
@@ -31,6 +31,7 @@ pub(crate) fn record(request_id: RequestId, at: i64) -> RequestRecord {
         response_bytes: 0,
         cache: None,
         cache_similarity: None,
+        charge: Charge::default(),
     }
 }
 
@@ -137,8 +138,9 @@ fn any_record() -> impl Strategy<Value = RequestRecord> {
         (any::<i64>(), any::<u64>(), ".{0,60}", name(), name(), text(), text()),
         (text(), text(), name(), any::<u16>(), proptest::option::of("[a-z_]{0,30}")),
         (count(), count(), count(), 0..=i64::MAX as u64, count(), any::<bool>(), 0..1u64 << 40, 0..1u64 << 40),
+        any_charge(),
     )
-        .prop_map(|(who, what, how)| RequestRecord {
+        .prop_map(|(who, what, how, charge)| RequestRecord {
             at: Timestamp::from_millis(who.0),
             request_id: RequestId::new(&SeededRng::new(who.1)),
             endpoint: who.2.into(),
@@ -161,6 +163,42 @@ fn any_record() -> impl Strategy<Value = RequestRecord> {
             response_bytes: how.7,
             cache_similarity: what.4.as_ref().map(|_| what.3 % 1001),
             cache: what.4.as_ref().map(|_| "semantic".into()),
+            charge,
+        })
+}
+
+pub(crate) fn any_charge() -> impl Strategy<Value = Charge> {
+    let text = || proptest::option::of(".{0,60}".prop_map(|text| Arc::<str>::from(text.as_str())));
+    let count = || proptest::option::of(0..=i64::MAX as u64);
+    let amount = || proptest::option::of(0..=i64::MAX);
+    let basis = prop_oneof![
+        (any::<u32>(), any::<bool>()).prop_map(|(factor, long_cache)| Basis::Tokens { factor, long_cache }),
+        Just(Basis::Heard),
+        Just(Basis::Request)
+    ];
+    (
+        (text(), text(), proptest::collection::vec(".{0,20}".prop_map(|tag| Arc::<str>::from(tag.as_str())), 0..3)),
+        (count(), count(), count(), count(), count(), count()),
+        (amount(), any::<[bool; 3]>(), amount(), proptest::option::of(basis), text()),
+    )
+        .prop_map(|(place, taken, cost)| Charge {
+            provider_model: place.0,
+            service: place.1,
+            tags: place.2,
+            cache_write_tokens: taken.0,
+            reasoning_tokens: taken.1,
+            audio_input_tokens: taken.2,
+            audio_output_tokens: taken.3,
+            audio_ms: taken.4,
+            images: taken.5,
+            cost: cost.0,
+            estimated: cost.1[0],
+            clamped: cost.1[1],
+            is_named: cost.1[2],
+            rated: cost.2,
+            basis: cost.3,
+            price: cost.4,
+            corrected: None,
         })
 }
 

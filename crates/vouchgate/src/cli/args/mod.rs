@@ -8,6 +8,7 @@ mod audit;
 mod budget;
 mod client;
 mod token;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
 pub use budget::{BudgetCommand, RaiseArgs};
 pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
 pub use token::{KeyCommand, MintArgs, RevokeArgs, RotateArgs, TokenCommand};
+pub use usage::{BucketArg, UsageArgs, UsageCommand, UsageRequestsArgs, UsageRerateArgs, UsageTableArgs};
 
 /// A security gateway for AI APIs: nothing reaches a provider unless it was vouched for.
 #[derive(Debug, Parser)]
@@ -93,6 +95,8 @@ pub enum Command {
     /// The audit log: verify it, export it, prove what it says
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What requests took and cost
+    Usage(Box<UsageArgs>),
     /// Print the OpenAPI document of the admin API
     Openapi,
     /// Print the JSON Schema of the configuration file
