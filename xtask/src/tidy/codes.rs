@@ -8,7 +8,7 @@ const PAGE: &str = "docs/errors.md";
 const GIVEN: [&str; 4] = ["Problem::client(", "Problem::us(", "Problem::provider(", "near(rule,"];
 
 /// Where the codes of `reason()` go out too, or into the metric of refused requests.
-const REASONS: [&str; 33] = [
+const REASONS: [&str; 34] = [
     "crates/gateway/src/",
     "crates/control/src/oauth/",
     "crates/control/src/operations/error.rs",
@@ -25,6 +25,7 @@ const REASONS: [&str; 33] = [
     "crates/proof/src/attest/approov",
     "crates/proof/src/attest/cbor.rs",
     "crates/proof/src/attest/chain.rs",
+    "crates/proof/src/attest/inspect.rs",
     "crates/proof/src/attest/jwe.rs",
     "crates/proof/src/attest/online.rs",
     "crates/proof/src/attest/play.rs",

@@ -77,6 +77,18 @@ pub enum InspectError {
     Beside(String),
 }
 
+impl InspectError {
+    /// A stable code, for a case among others that can be judged.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLong | Self::Form | Self::Unknown | Self::TooMany => "no_evidence",
+            Self::Missing(..) => "expectation_missing",
+            Self::Malformed(_) => "expectation_malformed",
+            Self::Beside(_) => "file_missing",
+        }
+    }
+}
+
 /// The verdict on one case, in the form it is printed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
@@ -107,6 +119,12 @@ impl Verdict {
         Self { valid: false, reason, case, evidence, level, flags: Vec::new(), facts: JsonObject::new() }
     }
 
+    /// Nothing to go by: not valid, since nothing was shown.
+    fn not_judged(members: Option<&JsonObject>, error: &InspectError) -> Self {
+        let (reason, case) = (error.reason(), members.and_then(name_of));
+        Self { valid: false, reason, case, evidence: None, level: None, flags: Vec::new(), facts: JsonObject::new() }
+    }
+
     fn holds(summary: Summary) -> Self {
         let Summary { evidence, level, flags, facts } = summary;
         Self { valid: true, reason: "ok", case: None, evidence: Some(evidence), level: Some(level), flags, facts }
@@ -130,7 +148,7 @@ pub struct File<'f> {
 }
 
 /// Judge every case of a file, in its order, `now` being the moment to judge by where neither the file nor the options
-/// name one.
+/// name one. A case that cannot be judged is not valid; it is an error if none can.
 pub fn inspect(file: File<'_>, options: &Options, now: Timestamp) -> Result<Vec<Verdict>, InspectError> {
     if file.bytes.len() > MAX_FILE_LEN {
         return Err(InspectError::TooLong);
@@ -156,12 +174,26 @@ pub fn inspect(file: File<'_>, options: &Options, now: Timestamp) -> Result<Vec<
     if listed.len() > MAX_CASES {
         return Err(InspectError::TooMany);
     }
-    let mut verdicts = Vec::new();
+    let (mut verdicts, mut first, mut judged) = (Vec::new(), None, listed.is_empty());
     for case in listed {
-        let members = case.as_object().ok_or(InspectError::Unknown)?;
-        verdicts.push(judge(&Case { members, common, file, options, now })?);
+        let members = case.as_object();
+        let verdict =
+            members.map_or(Err(InspectError::Unknown), |members| judge(&Case { members, common, file, options, now }));
+        judged |= verdict.is_ok();
+        verdicts.push(verdict.unwrap_or_else(|error| {
+            let verdict = Verdict::not_judged(members, &error);
+            first.get_or_insert(error);
+            verdict
+        }));
     }
-    Ok(verdicts)
+    match first {
+        Some(error) if !judged => Err(error),
+        _ => Ok(verdicts),
+    }
+}
+
+fn name_of(members: &JsonObject) -> Option<String> {
+    members.get("name").and_then(Value::as_str).map(str::to_owned)
 }
 
 /// Judge one case by what evidence it holds.
@@ -182,6 +214,5 @@ fn judge(case: &Case<'_>) -> Result<Verdict, InspectError> {
     } else {
         return Err(InspectError::Unknown);
     };
-    let name = case.members.get("name").and_then(Value::as_str).map(str::to_owned);
-    Ok(Verdict { case: name, ..verdict })
+    Ok(Verdict { case: name_of(case.members), ..verdict })
 }

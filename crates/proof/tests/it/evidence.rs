@@ -158,6 +158,20 @@ fn what_is_no_evidence_is_neither_valid_nor_invalid() {
 }
 
 #[test]
+fn a_case_that_cannot_be_judged_does_not_keep_the_others_from_it() {
+    let options = Options { app: Some("A.b".into()), challenge: Some(vec![1]), ..Options::default() };
+    let good = json!({"name": "good", "attestation_b64": "oA=="});
+    let no_key = json!({"name": "no-key", "assertion_b64": "oA==", "public_key_pem": "x"});
+    let cases = json!({"cases": [no_key, 1, {}, good, {"chain": "missing.pem"}]}).to_string();
+    let verdicts = text_judged(&cases, &options).unwrap();
+    let reasons: Vec<_> = verdicts.iter().map(|verdict| (verdict.valid, verdict.reason)).collect();
+    let expected = ["expectation_malformed", "no_evidence", "no_evidence", "unexpected_members", "file_missing"]
+        .map(|one| (false, one));
+    assert_eq!(reasons, expected);
+    assert_eq!(verdicts[0].case.as_deref(), Some("no-key"));
+}
+
+#[test]
 fn a_file_leads_to_no_other_directory() {
     let asked = std::cell::RefCell::new(Vec::new());
     let beside = |name: &str| {
