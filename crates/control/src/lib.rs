@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod backup;
+pub mod catalogue;
 pub mod credential;
 pub mod csv;
 pub mod explain;

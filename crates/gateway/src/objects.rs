@@ -165,7 +165,11 @@ const REFERENCES: [&str; 20] = [
 ];
 
 /// What stands in `type` where a member `id`, or nothing at all, says which.
-const SPOKEN_OF: [&str; 3] = ["item_reference", "stored_completions", "responses"];
+const SPOKEN_OF: [&str; 5] = ["item_reference", "stored_completions", "responses", MANAGED[0], MANAGED[1]];
+
+/// How Azure is told to read a search index or database with its own identity, for a place that the caller names
+/// (learn.microsoft.com/azure/ai-foundry/openai/references/on-your-data).
+const MANAGED: [&str; 2] = ["system_assigned_managed_identity", "user_assigned_managed_identity"];
 
 /// In the place of an id where a request asks for what everybody has stored: nobody ever owns it.
 const OF_EVERYBODY: &str = "*";
@@ -347,6 +351,7 @@ fn collect(value: &Value, place: Place, found: &mut Vec<String>) {
                     found.extend(members.get("id").and_then(Value::as_str).map(str::to_owned));
                 }
                 Some("stored_completions") => found.push(OF_EVERYBODY.to_owned()),
+                Some(kind) if MANAGED.contains(&kind) => found.push(OF_EVERYBODY.to_owned()),
                 _ => {}
             }
             if members.get("source").and_then(|source| source.get("type")?.as_str()) == Some("responses") {
@@ -497,6 +502,16 @@ mod tests {
         ] {
             assert!(seen(body).is_empty(), "{body}");
         }
+        // Azure's own identity, shown to whomever the caller names.
+        let search = |kind: &str| {
+            let at = r#""endpoint":"https://evil.search.windows.net""#;
+            seen(&format!(
+                r#"{{"data_sources":[{{"type":"azure_search","parameters":{{{at},"authentication":{{"type":"{kind}"}}}}}}]}}"#
+            ))
+        };
+        assert_eq!(search("system_assigned_managed_identity"), [OF_EVERYBODY]);
+        assert_eq!(search("user_assigned_managed_identity"), [OF_EVERYBODY]);
+        assert!(search("api_key").is_empty(), "the caller's own");
         // What tools of Google's would read of the operator's.
         for tool in [
             r#"{"retrieval":{"vertexAiSearch":{"datastore":"projects/p/d"}}}"#,

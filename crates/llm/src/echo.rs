@@ -60,7 +60,7 @@ pub fn complete(dialect: Dialect, body: &[u8], id: &str, now: u64) -> Result<Ans
         Dialect::AnthropicMessages => crate::dialect::anthropic::response(&response),
         Dialect::Gemini => Ok(crate::dialect::gemini::response(&response)),
         Dialect::OpenAiResponses => openai_responses::response(&response, &Asked::of(body), now),
-        _ => Ok(crate::dialect::openai_chat::response(&response, now)),
+        _ => Ok(crate::dialect::openai_chat::response(&response, &Asked::default(), now)),
     };
     // One answer always fits.
     let body = text.unwrap_or_default().into_bytes();

@@ -4,6 +4,7 @@ mod responses;
 
 use proptest::prelude::*;
 
+use crate::dialect::openai_responses::Asked;
 use crate::dialect::{anthropic, gemini, openai_chat};
 use crate::json::{Limits, node};
 use crate::model::{
@@ -244,7 +245,7 @@ proptest! {
         for dialect in CHAT {
             let written = match dialect {
                 Dialect::AnthropicMessages => anthropic::response(&original).unwrap(),
-                _ => openai_chat::response(&original, 0),
+                _ => openai_chat::response(&original, &Asked::default(), 0),
             };
             let mut read = provider::decode(dialect, written.as_bytes()).unwrap();
             prop_assert_eq!(read.dialect, dialect);

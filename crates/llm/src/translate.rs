@@ -59,7 +59,7 @@ pub struct Translation {
     provider: Dialect,
     options: Options,
     model: String,
-    /// What of a Responses client's request its answer repeats.
+    /// What of an OpenAI client's request its answer repeats or depends on.
     asked: Asked,
 }
 
@@ -90,10 +90,15 @@ impl Translation {
         Self { model: model.to_owned(), ..self }
     }
 
-    /// The same, for the answer to this request: a response of OpenAI's repeats what it answers.
+    /// The same, for the answer to this request: a response of OpenAI's repeats what it answers, and calls of custom tools are told as
+    /// such.
     #[must_use]
     pub fn answering(self, body: &[u8]) -> Self {
-        if self.client == Dialect::OpenAiResponses { Self { asked: Asked::of(body), ..self } } else { self }
+        match self.client {
+            Dialect::OpenAiResponses => Self { asked: Asked::of(body), ..self },
+            Dialect::OpenAiChat => Self { asked: Asked::of_chat(body), ..self },
+            _ => self,
+        }
     }
 
     /// What the client speaks.
@@ -150,7 +155,7 @@ impl Translation {
             Dialect::AnthropicMessages => anthropic::response(response),
             Dialect::Gemini => Ok(gemini::response(response)),
             Dialect::OpenAiResponses => openai_responses::response(response, &self.asked, self.options.now),
-            _ => Ok(openai_chat::response(response, self.options.now)),
+            _ => Ok(openai_chat::response(response, &self.asked, self.options.now)),
         }
         .map(String::into_bytes)
     }
@@ -179,6 +184,9 @@ impl Translation {
             decoder: Decoder::framed(self.provider, framing),
             encoder: match self.client {
                 Dialect::OpenAiResponses => Encoder::responses(self.asked.clone(), self.options.now),
+                Dialect::OpenAiChat => Encoder::OpenAi(
+                    openai_chat::StreamWriter::new(include_usage, self.options.now).answering(self.asked.clone()),
+                ),
                 client => Encoder::new(client, include_usage, self.options.now),
             },
             client: self.client,
@@ -239,7 +247,7 @@ impl Encoder {
     /// Whether the writer had to give up; see [`anthropic::StreamWriter::overflowed`].
     fn overflowed(&self) -> bool {
         match self {
-            Self::OpenAi(_) => false,
+            Self::OpenAi(writer) => writer.overflowed(),
             Self::Anthropic(writer) => writer.overflowed(),
             Self::Gemini(writer) => writer.overflowed(),
             Self::Responses(writer) => writer.overflowed(),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::handlers::installation::RequestView;
 use super::server::Readiness;
 use super::table::{Access, Answer, Operation, TABLE};
+use crate::catalogue::CatalogueEntry;
 use crate::explain::ExplainRequest;
 use crate::operations as ops;
 use crate::route::{RouteExplanation, RouteQuestion};
@@ -238,6 +239,7 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::UsageList>(&mut all, "UsageList");
     add::<ops::RerateUsage>(&mut all, "RerateUsage");
     add::<ops::RerateView>(&mut all, "RerateView");
+    add::<CatalogueEntry>(&mut all, "CatalogueEntry");
     add::<RequestView>(&mut all, "RequestView");
     add::<ExplainRequest>(&mut all, "ExplainRequest");
     add::<RouteQuestion>(&mut all, "RouteQuestion");

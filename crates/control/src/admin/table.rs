@@ -116,6 +116,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(budgets());
     table.extend(usage());
     table.extend(installation());
+    table.push(catalogue());
     table
 });
 
@@ -422,6 +423,16 @@ fn budgets() -> [Operation; 4] {
         .summary("End a raise now, by its number")
         .deletes(),
     ]
+}
+
+fn catalogue() -> Operation {
+    let list = operation(Method::GET, "/admin/v1/catalogue", "listCatalogue", EVERYBODY, |call| {
+        Box::pin(handlers::catalogue::list(call))
+    });
+    let list = list.summary(
+        "List the models that the built-in table knows: prices, limits, abilities, each with its source and date",
+    );
+    Operation { query: &["limit", "cursor", "kind", "provider", "model"], ..list.page("CatalogueEntry") }
 }
 
 fn usage() -> [Operation; 3] {

@@ -9,7 +9,7 @@ mod request;
 mod response;
 mod stream;
 
-pub(crate) use request::request;
+pub(crate) use request::{free_input, request};
 pub(crate) use response::response;
 pub(crate) use stream::StreamWriter;
 
@@ -76,18 +76,33 @@ impl Asked {
         }
     }
 
+    /// What a request for a chat completion asks that its answer depends on: which tools are called with free text.
+    pub(crate) fn of_chat(body: &[u8]) -> Self {
+        // Almost no request has one, and an escape could hide it.
+        if memchr::memmem::find(body, b"custom").is_none() && memchr::memmem::find(body, b"\\u").is_none() {
+            return Self::default();
+        }
+        let Some(root) = std::str::from_utf8(body).ok().and_then(|text| node(text, &Limits::REQUEST).ok()) else {
+            return Self::default();
+        };
+        let tools = root.get("tools").map(Node::items).unwrap_or_default().iter();
+        let custom = tools.filter(|tool| tool.text_of("type").as_deref() == Some("custom"));
+        let named = custom.filter_map(|tool| Some(tool.get("custom")?.text_of("name")?.into_owned()));
+        Self { members: Vec::new(), custom: named.collect() }
+    }
+
     fn member(&self, name: &str, without: &'static str) -> &str {
         self.members.iter().find(|(known, _)| *known == name).map_or(without, |(_, value)| value)
     }
 
     /// Whether a tool is called with free text.
-    fn is_custom(&self, tool: &str) -> bool {
+    pub(crate) fn is_custom(&self, tool: &str) -> bool {
         self.custom.iter().any(|name| name == tool)
     }
 }
 
 /// The free text of a custom tool's call, which other providers gave as an object.
-fn free_text(arguments: &str) -> String {
+pub(crate) fn free_text(arguments: &str) -> String {
     let input = node(arguments, &Limits::RESPONSE).ok().and_then(|root| Some(root.text_of("input")?.into_owned()));
     input.unwrap_or_else(|| arguments.to_owned())
 }

@@ -14,7 +14,7 @@ pub use bedrock::is_familiar;
 
 /// Members that tell other gateways and SDKs where to send a request, with which key, or which other model to use.
 /// Destinations, keys and fallbacks come from this gateway's configuration only.
-const STEERING: [&str; 27] = [
+const STEERING: [&str; 28] = [
     "api_base",
     "base_url",
     "api_key",
@@ -33,6 +33,8 @@ const STEERING: [&str; 27] = [
     "endpoint_url",
     "extra_headers",
     "fallbacks",
+    // vLLM: from which host another request's keys and values are taken.
+    "kv_transfer_params",
     "litellm_params",
     "mock_response",
     "model_list",
@@ -218,7 +220,16 @@ fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestE
                 seen.spans.max_completion_tokens = span;
                 seen.bound(member, limits)?;
             }
-            "n" if !null && dialect == Dialect::OpenAiChat => seen.answers = whole(member, limits)?,
+            "n" if !null && dialect == Dialect::OpenAiChat => seen.answers = seen.answers.max(whole(member, limits)?),
+            // vLLM generates so many, whatever `n` says.
+            "best_of" if !null && dialect == Dialect::OpenAiChat => {
+                seen.answers = seen.answers.max(whole(member, limits)?);
+            }
+            // llama.cpp's server believes it more than `max_tokens`, and others have the second.
+            "n_predict" | "max_new_tokens" if !null && dialect == Dialect::OpenAiChat => {
+                let (param, why) = (member.name.to_string(), "the output is bounded by max_tokens");
+                return Err(RequestError::Forbidden { param, why });
+            }
             "tools" | "functions" if !null => seen.tools(member, limits)?,
             // Vercel's gateway takes fallback models here.
             "providerOptions" if !null => {
@@ -226,6 +237,13 @@ fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestE
                 let models = options.get("gateway").and_then(|gateway| gateway.get("models"));
                 let models = models.map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
                 seen.other_models.extend(models.map(Cow::into_owned));
+            }
+            // Groq's systems of several models take which here (console.groq.com/docs/compound).
+            "compound_custom" if !null => {
+                let custom = node(member.raw, limits)?;
+                let models = custom.get("models").map(Node::members).unwrap_or_default().iter();
+                seen.other_models.extend(models.filter_map(|(_, model)| model.text().map(Cow::into_owned)));
+                seen.has_tools |= custom.get("tools").is_some();
             }
             "mcp_servers" | "plugins" | "connectors" | "search_parameters" | "web_search_options" if !null => {
                 seen.has_tools = true;

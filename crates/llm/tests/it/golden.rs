@@ -122,7 +122,7 @@ fn what_anthropic_cannot_express_is_refused_by_name() {
         ask(json!({"service_tier": "flex"})),
         ask(json!({"web_search_options": {}})),
         ask(json!({"something_new": {"a": 1}})),
-        ask(json!({"tools": [{"type": "custom", "custom": {"name": "x"}}]})),
+        ask(json!({"tools": [{"type": "custom", "custom": {"name": "x", "format": {"type": "grammar"}}}]})),
         ask(json!({"messages": [{"role": "user", "content": "x", "name": "bob"}]})),
         ask(json!({"messages": [{"role": "function", "name": "f", "content": "x"}]})),
         ask(json!({"response_format": {"type": "grammar"}})),

@@ -7,6 +7,7 @@ mod common {
 }
 mod bedrock;
 mod cassettes;
+mod custom_tools;
 mod fuzz;
 mod gemini;
 mod golden;
@@ -15,6 +16,7 @@ mod golden_gemini;
 mod golden_responses;
 mod mutated;
 mod natives;
+mod own_members;
 mod passthrough;
 mod prices;
 mod responses;

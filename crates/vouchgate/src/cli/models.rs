@@ -3,7 +3,8 @@
 
 use config::{Config, OWN_NAME, Provider};
 use control::admin::SOCKET_NAME;
-use llm::catalogue::{Catalogue, Entry, Figures, Own, Price, Tiers};
+use control::catalogue::{CataloguePrice, catalogue};
+use llm::catalogue::{Figures, Own};
 use serde_json::{Map, Value, json};
 
 use super::args::ModelsArgs;
@@ -129,7 +130,7 @@ fn known(row: &mut Map<String, Value>, provider: &Provider, model: &str, own: &[
         (Some(_), false) => json!("table"),
     };
     row.insert("price_from".to_owned(), from);
-    row.insert("price".to_owned(), figures.price.as_ref().map_or(Value::Null, price));
+    row.insert("price".to_owned(), json!(figures.price.as_ref().map(CataloguePrice::from)));
     row.insert("context".to_owned(), json!(figures.limits.context));
     row.insert("max_input".to_owned(), json!(figures.limits.max_input));
     row.insert("max_output".to_owned(), json!(figures.limits.max_output));
@@ -146,57 +147,7 @@ fn every(config: &Config, wanted: Option<&str>) -> Vec<Value> {
         let named = config.providers.iter().find(|provider| provider.name.as_str() == wanted);
         named.map_or(wanted, |provider| provider.kind.as_str())
     });
-    let entries = Catalogue::builtin().entries().iter();
-    entries.filter(|entry| kind.is_none_or(|kind| entry.kind == kind)).map(row).collect()
-}
-
-fn row(entry: &Entry) -> Value {
-    json!({
-        "kind": entry.kind,
-        "model": entry.name,
-        "price": entry.price.as_ref().map(price),
-        "context": entry.limits.context,
-        "max_input": entry.limits.max_input,
-        "max_output": entry.limits.max_output,
-        "takes": entry.takes,
-        "gives": entry.gives,
-        "tools": entry.tools,
-        "reasoning": entry.reasoning,
-        "released": entry.released,
-        "status": entry.status,
-        "source": entry.source,
-        "as_of": entry.as_of,
-    })
-}
-
-/// A price per million tokens, as texts: no float says money.
-fn price(price: &Price) -> Value {
-    let mut all = Map::new();
-    let parts = [
-        ("input", Some(price.input)),
-        ("output", Some(price.output)),
-        ("cache_read", price.cache_read),
-        ("cache_write", price.cache_write),
-        ("reasoning", price.reasoning),
-        ("audio_input", price.audio_input),
-        ("audio_output", price.audio_output),
-    ];
-    for (name, amount) in parts {
-        if let Some(amount) = amount {
-            all.insert(name.to_owned(), json!(amount.to_string()));
-        }
-    }
-    match &price.tiers {
-        Tiers::None => {}
-        Tiers::Unstated => {
-            all.insert("tiers".to_owned(), json!("unstated"));
-        }
-        Tiers::Stated(tiers) => {
-            let tier = |tier: &llm::catalogue::Tier| json!({ "above": tier.above, "input": tier.input.to_string(), "output": tier.output.to_string() });
-            all.insert("tiers".to_owned(), tiers.iter().map(tier).collect());
-        }
-    }
-    Value::Object(all)
+    catalogue(kind, None).filter_map(|entry| serde_json::to_value(entry).ok()).collect()
 }
 
 /// An amount of a row's price for a column: without its unit, and with a mark where long inputs cost more.

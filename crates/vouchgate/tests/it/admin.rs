@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use testkit::mock::Mock;
+use testkit::mock::{Answer, Mock};
 use testkit::raw::{self, Connection};
 
 use crate::support::{APP, Program, command, provider, run, secret_file, write_config};
@@ -154,6 +154,41 @@ async fn commands_go_through_the_server_that_runs_and_take_effect_at_once() {
     assert_eq!(ask().await.status(), 401, "the old secret");
     command(installed.at(), &["client", "disable", "made"], b"");
     assert_eq!(installed.mock.requests().iter().filter(|request| request.method == "POST").count(), 2);
+    program.process.signal("TERM");
+    assert!(program.process.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_runs_is_asked_how_its_providers_are_doing_and_what_models_there_are() {
+    let installed = Installed::new().await;
+    let failing = Mock::start_with(|_| Answer::json(500, &json!({"error": {"message": "no"}}))).await;
+    let key = secret_file(installed.at(), "bad.key", "fake-provider-key");
+    let bad = provider("bad", "openai-compatible", &format!("{}/v1", failing.url()), &key);
+    let file = installed.at().join("vouchgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let model = "breaker = { consecutive = 1 }\n[[model]]\nname = \"fast\"\n\
+                 targets = [{ provider = \"bad\", model = \"m\" }, { provider = \"prov\", model = \"m\" }]\n";
+    std::fs::write(&file, format!("{text}{bad}{model}")).unwrap();
+    let mut program = Program::serve(installed.at(), &[]).await;
+    let explain = || installed.json(&["route", "explain", "--model", "fast"], b"");
+    let states = |told: &Value| -> Vec<(String, String)> {
+        let one = |target: &Value| {
+            (target["target"].as_str().unwrap().to_owned(), target["keys"][0]["breaker"].as_str().unwrap().to_owned())
+        };
+        told["targets"].as_array().unwrap().iter().map(one).collect()
+    };
+    let state = |target: &str, breaker: &str| (target.to_owned(), breaker.to_owned());
+    assert_eq!(states(&explain()), [state("bad/m", "closed"), state("prov/m", "closed")]);
+    let key = command(installed.at(), &["apikey", "create", "laptop"], b"");
+    let mut body = chat();
+    body["model"] = "fast".into();
+    let answer = program.post("/v1/chat/completions", &key, &body).await;
+    assert_eq!((answer.status(), answer.header("x-vouchgate-target")), (200, Some("prov/m")), "{}", answer.text());
+    assert!(states(&explain()).contains(&state("bad/m", "open")), "{}", explain());
+    let models = installed.json(&["models"], b"");
+    assert_eq!(models.as_array().map(Vec::len), Some(2), "a row for each target: {models}");
+    let all = installed.json(&["models", "--all", "--provider", "anthropic"], b"");
+    assert!(all[0]["source"].is_string() && all[0]["kind"] == "anthropic", "{}", all[0]);
     program.process.signal("TERM");
     assert!(program.process.ended().await.success());
 }

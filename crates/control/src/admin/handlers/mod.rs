@@ -4,6 +4,7 @@ pub(super) mod admin_tokens;
 pub(super) mod apikeys;
 pub(super) mod audit;
 pub(super) mod budgets;
+pub(super) mod catalogue;
 pub(super) mod clients;
 pub(super) mod installation;
 pub(super) mod keys;

@@ -1,6 +1,7 @@
 //! The admin API from outside.
 
 mod budgets;
+mod catalogue;
 mod clients;
 mod credentials;
 mod idempotency;

@@ -1,5 +1,6 @@
 //! Reading a request.
 
+use crate::dialect::openai_responses::free_input;
 use crate::dialect::read::{an_object, boolean, extras, json, list, needed, number, text, whole};
 use crate::json::Node;
 use crate::model::{
@@ -153,7 +154,7 @@ fn tool_choice(choice: &Node<'_>) -> ToolChoice {
         Some("required" | "any") => return ToolChoice::Required,
         _ => {}
     }
-    match choice.get("function").and_then(|function| function.text_of("name")) {
+    match choice.get("function").or_else(|| choice.get("custom")).and_then(|function| function.text_of("name")) {
         Some(name) => ToolChoice::Tool(name.into_owned()),
         None => ToolChoice::Other(Json::trusted(choice.raw)),
     }
@@ -170,6 +171,9 @@ fn tool(node: &Node<'_>, path: &str) -> Result<Tool, RequestError> {
         native: Some((kind, Json::trusted(node.raw))),
         extra: Vec::new(),
     };
+    if kind == "custom" {
+        return custom(node, path).map(|tool| tool.unwrap_or_else(|| native(kind)));
+    }
     if kind != "function" {
         return Ok(native(kind));
     }
@@ -186,6 +190,28 @@ fn tool(node: &Node<'_>, path: &str) -> Result<Tool, RequestError> {
         native: None,
         extra,
     })
+}
+
+/// A tool that is called with free text: a function of one text, `input`. `None`: the text has to follow a grammar, which no other
+/// provider's function can promise.
+fn custom(node: &Node<'_>, path: &str) -> Result<Option<Tool>, RequestError> {
+    let inner = format!("{path}custom.");
+    let custom = node.get("custom").ok_or_else(|| RequestError::missing(format!("{path}custom")))?;
+    let name = needed(an_object(custom, &inner)?, "name", &inner)?;
+    if custom.get("format").is_some_and(|format| format.text_of("type").as_deref() != Some("text")) {
+        return Ok(None);
+    }
+    let mut extra = extras(node.members(), &["type", "custom", "cache_control"]);
+    extra.extend(extras(custom.members(), &["name", "description", "format"]));
+    Ok(Some(Tool {
+        name,
+        description: text(custom, "description", &inner)?,
+        schema: Some(free_input()),
+        strict: None,
+        cache_control: json(node, "cache_control"),
+        native: None,
+        extra,
+    }))
 }
 
 /// Members of a message read here.
@@ -246,9 +272,6 @@ fn message(node: &Node<'_>, path: &str) -> Result<Message, RequestError> {
 }
 
 fn tool_call(node: &Node<'_>, path: &str) -> Result<Part, RequestError> {
-    if node.get("custom").is_some() {
-        return Err(RequestError::unsupported(path, "only functions can be translated"));
-    }
     let call = crate::provider::openai::tool_call(an_object(node, path)?);
     let call = call.ok_or_else(|| RequestError::missing(format!("{path}.function.name")))?;
     if call.id.is_empty() {

@@ -1,11 +1,12 @@
 //! Writing a complete answer.
 
 use super::{annotation, extra_content, finish_reason, logprobs, reasoning_detail, sealed_detail, usage};
+use crate::dialect::openai_responses::{Asked, free_text};
 use crate::json::{Object, object};
 use crate::model::{Body, Choice, Json, Part, Response, Stop, ToolCall};
 
-/// `response` as the body of a chat completion; `now` dates it where its provider did not (seconds).
-pub(crate) fn response(response: &Response, now: u64) -> String {
+/// `response` to what was `asked` as the body of a chat completion; `now` dates it where its provider did not (seconds).
+pub(crate) fn response(response: &Response, asked: &Asked, now: u64) -> String {
     object(|o| {
         o.text("id", response.id.as_deref().unwrap_or("chatcmpl-vouchgate"));
         o.text("object", "chat.completion");
@@ -15,7 +16,7 @@ pub(crate) fn response(response: &Response, now: u64) -> String {
             for choice in &response.choices {
                 a.object(|o| {
                     o.number("index", u64::from(choice.index));
-                    o.object("message", |o| message(o, choice));
+                    o.object("message", |o| message(o, choice, asked));
                     logprobs(o, &choice.logprobs);
                     o.text("finish_reason", finish_reason(&choice.stop));
                 });
@@ -38,7 +39,7 @@ struct Said<'a> {
     any_text: bool,
 }
 
-fn message(o: &mut Object<'_>, choice: &Choice) {
+fn message(o: &mut Object<'_>, choice: &Choice, asked: &Asked) {
     let mut said = Said::default();
     for part in &choice.parts {
         match &part.body {
@@ -69,11 +70,19 @@ fn message(o: &mut Object<'_>, choice: &Choice) {
             for call in &said.calls {
                 a.object(|o| {
                     o.text("id", &call.id);
-                    o.text("type", "function");
-                    o.object("function", |o| {
-                        o.text("name", &call.name);
-                        o.text("arguments", &call.arguments);
-                    });
+                    if asked.is_custom(&call.name) {
+                        o.text("type", "custom");
+                        o.object("custom", |o| {
+                            o.text("name", &call.name);
+                            o.text("input", &free_text(&call.arguments));
+                        });
+                    } else {
+                        o.text("type", "function");
+                        o.object("function", |o| {
+                            o.text("name", &call.name);
+                            o.text("arguments", &call.arguments);
+                        });
+                    }
                     extra_content(o, call.signature.as_deref());
                 });
             }

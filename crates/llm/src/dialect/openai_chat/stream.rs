@@ -1,6 +1,7 @@
 //! Writing a streamed answer.
 
 use super::{annotation, extra_content, finish_reason, logprobs, reasoning_detail, sealed_detail, usage};
+use crate::dialect::openai_responses::{Asked, free_text};
 use crate::json::{Limits, Object, line, node, object};
 use crate::model::{Event, Stop, TokenLogprob, Usage};
 
@@ -22,7 +23,15 @@ pub(crate) struct StreamWriter {
     cited: u64,
     /// Parts of other kinds so far.
     others: u64,
+    asked: Asked,
+    /// Calls with free text that are not whole yet: of which answer, which, and the object they come in.
+    free: Vec<(u32, u32, String)>,
+    /// Bytes of these, of all of the answer.
+    held: usize,
 }
+
+/// The most free text of an answer.
+const MOST_HELD: usize = 4 << 20;
 
 impl StreamWriter {
     /// `include_usage`: a last chunk with the usage; `now` dates the answer where its provider does not.
@@ -38,7 +47,20 @@ impl StreamWriter {
             thought: 0,
             cited: 0,
             others: 0,
+            asked: Asked::default(),
+            free: Vec::new(),
+            held: 0,
         }
+    }
+
+    /// The same, for the answer to this.
+    pub(crate) fn answering(self, asked: Asked) -> Self {
+        Self { asked, ..self }
+    }
+
+    /// Whether there was more free text than is held.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.held > MOST_HELD
     }
 
     /// Append what `event` is in chunks.
@@ -74,6 +96,27 @@ impl StreamWriter {
                 self.delta(*choice, out, |o| o.array("reasoning_details", |a| sealed_detail(a, data, index)));
             }
             Event::Refusal { choice, text } => self.delta(*choice, out, |o| o.text("refusal", text)),
+            Event::ToolCall { choice, call, id, name, signature } if self.asked.is_custom(name) => {
+                self.free.push((*choice, *call, String::new()));
+                self.delta(*choice, out, |o| {
+                    o.array("tool_calls", |a| {
+                        a.object(|o| {
+                            o.number("index", u64::from(*call));
+                            o.text("id", id);
+                            o.text("type", "custom");
+                            o.object("custom", |o| {
+                                o.text("name", name);
+                                o.text("input", "");
+                            });
+                            extra_content(o, signature.as_deref());
+                        });
+                    });
+                });
+            }
+            // Free text is told when it is whole: it comes inside an object.
+            Event::Arguments { choice, call, json } if self.is_free(*choice, *call) => {
+                self.hold((*choice, *call), json)
+            }
             Event::ToolCall { choice, call, id, name, signature } => self.delta(*choice, out, |o| {
                 o.array("tool_calls", |a| {
                     a.object(|o| {
@@ -135,7 +178,34 @@ impl StreamWriter {
         index
     }
 
+    fn is_free(&self, choice: u32, call: u32) -> bool {
+        self.free.iter().any(|(of, which, _)| (*of, *which) == (choice, call))
+    }
+
+    fn hold(&mut self, (choice, call): (u32, u32), json: &str) {
+        self.held += json.len();
+        if self.overflowed() {
+            return;
+        }
+        let call = self.free.iter_mut().find(|(of, which, _)| (*of, *which) == (choice, call));
+        if let Some((.., arguments)) = call {
+            arguments.push_str(json);
+        }
+    }
+
     fn stop(&mut self, choice: u32, stop: &Stop, out: &mut String) {
+        let (whole, others) = std::mem::take(&mut self.free).into_iter().partition(|(of, ..)| *of == choice);
+        self.free = others;
+        for (_, call, arguments) in whole {
+            self.delta(choice, out, |o| {
+                o.array("tool_calls", |a| {
+                    a.object(|o| {
+                        o.number("index", u64::from(call));
+                        o.object("custom", |o| o.text("input", &free_text(&arguments)));
+                    });
+                });
+            });
+        }
         if let Stop::Refusal(Some(explanation)) = stop {
             self.delta(choice, out, |o| o.text("refusal", explanation));
         }

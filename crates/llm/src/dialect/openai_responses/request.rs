@@ -180,6 +180,16 @@ fn tool_choice(choice: &Node<'_>) -> ToolChoice {
     }
 }
 
+/// What a custom tool is called with, for providers whose tools are functions: one text.
+pub(crate) fn free_input() -> Json {
+    Json::trusted(&object(|o| {
+        o.text("type", "object");
+        o.object("properties", |o| o.object("input", |o| o.text("type", "string")));
+        o.array("required", |a| a.text("input"));
+        o.boolean("additionalProperties", false);
+    }))
+}
+
 fn tool(node: &Node<'_>, path: &str) -> Result<Tool, RequestError> {
     let kind = needed(an_object(node, path)?, "type", path)?;
     let own = |schema, native, extra| -> Result<Tool, RequestError> {
@@ -202,14 +212,8 @@ fn tool(node: &Node<'_>, path: &str) -> Result<Tool, RequestError> {
         }
         "custom" if free => {
             needed(node, "name", path)?;
-            let schema = object(|o| {
-                o.text("type", "object");
-                o.object("properties", |o| o.object("input", |o| o.text("type", "string")));
-                o.array("required", |a| a.text("input"));
-                o.boolean("additionalProperties", false);
-            });
             let extra = extras(node.members(), &["type", "name", "description", "format"]);
-            own(Some(Json::trusted(&schema)), None, extra)
+            own(Some(free_input()), None, extra)
         }
         _ => own(None, Some((kind, Json::trusted(node.raw))), Vec::new()),
     }
