@@ -28,6 +28,9 @@ const METADATA: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254)
 const LONGEST: usize = 16 * 1024;
 /// How long a service account's token is asked for, seconds: Google's own default.
 const LIFETIME: u64 = 3600;
+/// What Google gives (cloud.google.com/iam/docs/reference/credentials/rest).
+const SHORTEST_LIFETIME: u64 = 600;
+const LONGEST_LIFETIME: u64 = 12 * 3600;
 
 /// What of an `external_account` file counts.
 #[derive(Deserialize)]
@@ -129,6 +132,7 @@ impl External {
             return Err(GrantError::Endpoint);
         }
         let lifetime = self.service_account_impersonation.token_lifetime_seconds.unwrap_or(LIFETIME);
+        let lifetime = lifetime.clamp(SHORTEST_LIFETIME, LONGEST_LIFETIME);
         let json = json!({"scope": [GOOGLE_SCOPE], "lifetime": format!("{lifetime}s")}).to_string();
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, exchanged.shown()?)]);
         let question = Question { headers, json: Some(Secret::new(json)) };

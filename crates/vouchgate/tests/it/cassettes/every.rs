@@ -67,11 +67,13 @@ impl World {
         let mut lists = Vec::new();
         for (name, home) in &named {
             config.push_str(&support::provider(name, home.kind, &format!("{}{}", mock.url(), home.base), &key));
-            if home.kind == "vertex" {
-                // As an operator would who lets callers name what is in them.
+            // As an operator would who lets callers name what is in them.
+            if name.starts_with("vertex") {
                 config.push_str(
                     "buckets = [\"gs://pydantic-ai-test-files-vertex/test-files\", \"gs://pydantic-ai-dev\"]\n",
                 );
+            } else if home.kind == "bedrock" {
+                config.push_str("buckets = [\"s3://pydantic-ai-test-files/test-files\"]\n");
             }
             if let Some(api) = home.api {
                 config.extend(["api = \"", api, "\"\n"]);
