@@ -2,14 +2,14 @@
 
 use crate::run::{Failure, cargo, fail, must, step};
 
-/// The engines, each with its test and how many kills are usual.
+/// The engines, each with the test of the program and how many kills are usual.
 const ENGINES: [(&str, &str, &str); 2] = [
-    ("sqlite", "ledger::the_books_balance_when_the_process_is_killed", "1000"),
-    ("postgres", "ledger::the_books_balance_on_postgresql_when_process_or_server_are_killed", "200"),
+    ("sqlite", "recovery::what_a_killed_program_had_set_aside_is_settled_by_its_log", "1000"),
+    ("postgres", "recovery::what_a_killed_program_had_set_aside_is_settled_by_its_log_on_postgresql", "200"),
 ];
 
-/// Kill a process that writes, leases and settles at so many random moments, on one engine or on both, and look after each
-/// at the database, at every write that was acknowledged, and at the books.
+/// Kill the program under load at so many random moments, on one engine or on both, and look after each at the audit log, and
+/// after every few at the database, at every write that was acknowledged, and at the books.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let (rounds, named) = match args {
         [flag, rounds, named @ ..] if flag == "--rounds" => (Some(rounds.as_str()), named),
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         if named.is_empty() || named.iter().any(|name| name == engine) {
             let rounds = rounds.unwrap_or(usual);
             step(&format!("{rounds} kills on {engine}"));
-            let test = ["test", "-q", "-p", "store", "--test", "crash", "--", "--exact", test, "--nocapture"];
+            let test = ["test", "-q", "-p", "vouchgate", "--test", "it", "--", "--exact", test, "--nocapture"];
             must(cargo(&test).env("VOUCHGATE_TEST_TORTURE", rounds).env("VOUCHGATE_NO_SKIP", "1"))?;
         }
     }

@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) took: Duration,
     /// How many writes there were.
     pub(crate) writes: u64,
+    /// How many bytes they were together.
+    pub(crate) bytes: u64,
 }
 
 impl Progress {
@@ -184,6 +186,7 @@ impl Journal {
             }
             state.took = self.stopwatch.monotonic().saturating_duration_since(begun);
             state.writes += 1;
+            state.bytes += self.buffer.len() as u64;
             end >= state.wake_at
         };
         if wake {

@@ -63,6 +63,8 @@ pub struct Status {
     pub failures: u64,
     /// How many writes there were since the start: each is one fsync.
     pub writes: u64,
+    /// How many bytes they were together.
+    pub bytes: u64,
     /// What the last write took.
     pub took: Duration,
     /// The newest checkpoint.
@@ -269,6 +271,7 @@ impl Log {
             failing: state.failing,
             failures: state.failures,
             writes: state.writes,
+            bytes: state.bytes,
             took: state.took,
             checkpoint: latest.checkpoint.map(|(checkpoint, _)| checkpoint),
             signed_at: latest.at,

@@ -18,6 +18,34 @@ const ED25519_TYPE: u8 = 1;
 /// What a signature line begins with.
 const DASH: &str = "\u{2014} ";
 
+/// The notes in a file that they were appended to, one after the other. What is none, since whoever wrote it was killed while
+/// writing, is passed over; where there is no note at all, everything is given, for whoever says what is wrong with it.
+pub fn split(bytes: &[u8]) -> Vec<&[u8]> {
+    let (mut notes, mut start, mut at) = (Vec::new(), 0, 0);
+    // Whether the line before was empty, and whether this one's note has a signature.
+    let (mut empty, mut signed) = (false, false);
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let is_signature = line.starts_with(DASH.as_bytes());
+        if is_signature && (empty || signed) {
+            signed = true;
+        } else if signed || empty {
+            if signed {
+                notes.extend(bytes.get(start..at));
+            }
+            (start, signed) = (at, false);
+        }
+        empty = line == b"\n";
+        at += line.len();
+        if empty && start + line.len() == at {
+            start = at;
+        }
+    }
+    if signed || notes.is_empty() {
+        notes.extend(bytes.get(start..));
+    }
+    notes
+}
+
 /// Why a note or a key is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
@@ -247,6 +275,31 @@ mod tests {
 
     fn signer() -> Signer {
         Signer::generate("example.com/audit", &SeededRng::new(1)).unwrap()
+    }
+
+    #[test]
+    fn notes_that_were_appended_are_told_apart() {
+        let note = |size: &str| format!("o\n{size}\nroot\n\n\u{2014} o AAAA\n\u{2014} w BBBB\n");
+        let (first, second) = (note("1"), note("22"));
+        let told = |text: &str| {
+            split(text.as_bytes()).into_iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&first), [&*first]);
+        assert_eq!(told(&format!("{first}{second}{first}")), [&*first, &*second, &*first]);
+        assert_eq!(told(&format!("\n\n{first}\n{second}")), [&*first, &*second]);
+        // Cut off in the middle of its text, and ended by the next start.
+        assert_eq!(told(&format!("{first}o\n2\n\n{second}")), [&*first, &*second]);
+        assert_eq!(told(&format!("{first}o\n2")), [&*first]);
+        assert_eq!(told("no note"), ["no note"]);
+        assert_eq!(told(""), [""]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_split_into_more_than_there_are(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let notes = split(&bytes);
+            prop_assert!(!notes.is_empty() && notes.iter().map(|note| note.len()).sum::<usize>() <= bytes.len());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether a log says what it said: where it lies, or in an export. Reads only, and needs nothing but the key and, for what a
 //! log cannot know of itself, a checkpoint that was kept elsewhere.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -103,7 +104,7 @@ pub struct Trusted {
 /// Roots a log must have had, by its size then.
 struct Expected {
     /// From elsewhere first, so that what they show is said before what follows from it.
-    roots: Vec<(u64, Hash, &'static str)>,
+    roots: VecDeque<(u64, Hash, &'static str)>,
 }
 
 impl Expected {
@@ -126,12 +127,12 @@ impl Expected {
         }
         roots.push((own.size, own.root, "root_mismatch"));
         roots.sort_by_key(|(size, ..)| *size);
-        Ok(Self { roots })
+        Ok(Self { roots: roots.into() })
     }
 
     /// Look at the tree as it is now.
     fn check(&mut self, tree: &Frontier, sound: &mut u64) -> Result<(), Finding> {
-        while let Some((size, root, reason)) = self.roots.first().copied().filter(|(size, ..)| *size <= tree.size()) {
+        while let Some((size, root, reason)) = self.roots.front().copied().filter(|(size, ..)| *size <= tree.size()) {
             if size < tree.size() && reason == "log_rewritten" {
                 let detail = format!(
                     "the export leaves out what the checkpoint of {size} entries is about: export from the start"
@@ -148,7 +149,7 @@ impl Expected {
             if size == tree.size() {
                 *sound = size;
             }
-            self.roots.remove(0);
+            self.roots.pop_front();
         }
         Ok(())
     }

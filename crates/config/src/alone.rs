@@ -1,5 +1,6 @@
 //! What can be wrong with a resource or section on its own, beyond what the schema says.
 
+mod audit;
 mod oauth;
 mod resilience;
 mod routing;
@@ -11,10 +12,9 @@ use crate::resource::Alone;
 use crate::template::{Template, is_variable};
 use crate::values::{HeaderName, HttpUrl};
 use crate::{
-    Algorithm, AuditSection, Bound, CacheSection, ClientCertificates, FieldValue, Issuer, KeySource, Limits, Model,
-    OWN_NAME, Policy, Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, SharedAddress,
-    Spend, StoreAddress, StoreSection, StoreUrl, TelemetrySection, Timeout, Upstream, VariableKind, VaultSection,
-    routes,
+    Algorithm, Bound, CacheSection, ClientCertificates, FieldValue, Issuer, KeySource, Limits, Model, OWN_NAME, Policy,
+    Provider, ProviderDialect, ProviderKind, Rate, Scalar, SecretRef, Server, Service, SharedAddress, Spend,
+    StoreAddress, StoreSection, StoreUrl, TelemetrySection, Timeout, Upstream, VariableKind, VaultSection, routes,
 };
 
 /// An address requests are sent to: HTTPS on the public internet, anything else only if it was asked for.
@@ -491,12 +491,6 @@ impl Alone for TelemetrySection {
                 faults.add(&key, Code::Conflict, "secrets of the vault go to providers only").hint("use file or env");
             }
         }
-    }
-}
-
-impl Alone for AuditSection {
-    fn alone(&self, faults: &mut Faults) {
-        between(self.retention, Span::secs(86_400), Span::secs(36_500 * 86_400), "retention", faults);
     }
 }
 

@@ -46,7 +46,7 @@ mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use audit::{AuditSection, OnAuditFailure};
+pub use audit::{AuditPublish, AuditSection, OnAuditFailure};
 pub use bucket::Bucket;
 pub use budget::{Budget, BudgetMode, BudgetPer, BudgetUnit, BudgetWindow, OnUnknown, Over, Spend, Threshold};
 pub use cache::{CacheScope, CacheSection, ModelCache, SemanticCache, Similarity};

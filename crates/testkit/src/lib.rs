@@ -37,6 +37,7 @@ pub mod op;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod s3;
 pub mod signature;
 pub mod wire;
 

@@ -1,6 +1,7 @@
 //! `vouchgate doctor`: looks at what runs and what it depends on, and says what to do. Changes nothing, and makes no
 //! call that costs money.
 
+mod audit_log;
 mod budgets;
 mod clouds;
 
@@ -124,6 +125,7 @@ async fn look(config: &Config, findings: &mut Findings) {
     }
     risks(config, findings);
     budgets::look(config, findings);
+    audit_log::look(config, findings).await;
 }
 
 /// Who may read what only Vouchgate should.

@@ -87,6 +87,11 @@ fn faults(config: &Config) -> Vec<Fault> {
             add(format!("upstream[{index}].inject.value"), "missing_secret", message);
         }
     }
+    for (index, place) in config.audit.publish.iter().enumerate() {
+        if let Some(message) = place.key.as_ref().and_then(missing) {
+            add(format!("audit.publish[{index}].key"), "missing_secret", message);
+        }
+    }
     if let Some(message) = config.signin.as_ref().and_then(|signin| signin.client_secret.as_ref()).and_then(missing) {
         add("signin.client_secret".to_owned(), "missing_secret", message);
     }

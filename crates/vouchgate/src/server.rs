@@ -1,9 +1,11 @@
 //! The running product: state opened, listeners bound, everything wired together, and taken down in order.
 
 mod accounts;
+mod audit_gauges;
 mod budgets;
 mod gauges;
 mod proofs;
+mod publish;
 mod record;
 mod upkeep;
 mod webhooks;
@@ -14,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use audit::Recorder;
 use base::{Clock, Rng};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
@@ -38,6 +41,7 @@ use crate::tasks::{StopTasks, Tasks};
 use crate::telemetry;
 use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
 use proofs::Proofs;
+use publish::{Publisher, Ways};
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -137,6 +141,7 @@ struct Running {
     registry: Registry,
     jwks: Arc<Jwks>,
     ledger: Ledger,
+    publisher: Publisher,
     /// The store's version that is in force.
     in_force: watch::Sender<u64>,
 }
@@ -172,7 +177,8 @@ impl Server {
         let url = external_url(&config, public_address);
         let operations = operations(&config, (&store, &vault), (&clock, &rng), &url);
         let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
-        let recorder = recording::open(recording, None).await?;
+        let publisher = Publisher::new(&config.audit.publish, store.notices().clone(), Arc::clone(&clock));
+        let recorder = recording::open(recording, Some(publisher.announce())).await?;
         record::started(&recorder, &config).await;
         let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
         let operations = operations.recorded_by(recorder.clone()).with_ledger(ledger.clone());
@@ -193,11 +199,8 @@ impl Server {
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
         let (drain, admin_drain) = (Drain::new(), Drain::new());
-        let mut registry = Registry::default();
         let heard = Arc::<EventCounts>::default();
-        builder.states.register(&mut registry);
-        builder.states.tell(store.notices().clone());
-        gauges::register(&mut registry, (&store, &ledger), &proofs.replay, &heard);
+        let mut registry = registry(&builder, ((&store, &ledger), (&recorder, &publisher, &clock)), (&proofs, &heard));
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
         let deps = Deps {
             clock: Arc::clone(&clock),
@@ -232,6 +235,7 @@ impl Server {
             registry,
             jwks: Arc::clone(&jwks),
             ledger: ledger.clone(),
+            publisher: publisher.clone(),
             in_force: watch::Sender::new(before),
         });
 
@@ -248,8 +252,7 @@ impl Server {
 
         let admin_api = admin_api(&config, operations, &running);
         serve_admin(&tasks, &server.data_dir, (admin, edge(&admin_drain, admin_caps())), &admin_api)?;
-
-        record::begin(&tasks, &recorder, store.watch());
+        running.record(&tasks, (&recorder, &egress), (&store, &clock));
         webhooks.begin(&tasks, &running, &egress);
         budgets::keep(&tasks, (&ledger, recorder), (&store, &clock));
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
@@ -312,6 +315,7 @@ impl Server {
         }
         self.running.ledger.close().await;
         record::finish(self.operations().audit()).await;
+        self.running.publisher.finish().await;
         let store = self.operations().store();
         if let Err(error) = store.resign().await {
             tracing::warn!(%error, "what this node leads is another's only after its term");
@@ -325,6 +329,34 @@ impl Server {
 fn key_sets(egress: &Egress, store: &Store, (clock, rng): (&Arc<dyn Clock>, &Arc<dyn Rng>)) -> Arc<Jwks> {
     let (documents, kept) = (Arc::new(egress.clone()), Arc::new(Kept(store.clone())));
     Arc::new(Jwks::new(documents, kept, Arc::clone(clock), Arc::clone(rng), Timing::default()))
+}
+
+/// What `/metrics` shows, with everything that counts for itself in it.
+fn registry(
+    builder: &Builder,
+    (books, (recorder, publisher, clock)): ((&Store, &Ledger), (&Recorder, &Publisher, &Arc<dyn Clock>)),
+    (proofs, heard): (&Proofs, &Arc<EventCounts>),
+) -> Registry {
+    let mut registry = Registry::default();
+    builder.states.register(&mut registry);
+    builder.states.tell(books.0.notices().clone());
+    gauges::register(&mut registry, books, &proofs.replay, heard);
+    audit_gauges::register(&mut registry, recorder, publisher, clock);
+    registry
+}
+
+impl Running {
+    /// Begin what goes on beside the audit log: its checkpoints are sent elsewhere.
+    fn record(
+        &self,
+        tasks: &Tasks,
+        (recorder, egress): (&Recorder, &Egress),
+        (store, clock): (&Store, &Arc<dyn Clock>),
+    ) {
+        record::begin(tasks, recorder, store.watch());
+        let secrets = Referred { store: store.clone(), vault: Arc::clone(&self.builder.vault) };
+        self.publisher.begin(tasks, Ways { egress: egress.clone(), secrets, clock: Arc::clone(clock) });
+    }
 }
 
 /// What changes state.
@@ -574,6 +606,9 @@ impl admin::Server for Running {
             check("store".into(), error.is_none(), error.map(|error| error.to_string()));
             check("serving".into(), self.drain.is_ready(), None);
             if let Some(found) = record::check(self.builder.operations.audit()) {
+                check(found.name, found.ok, found.detail);
+            }
+            for found in self.publisher.checks() {
                 check(found.name, found.ok, found.detail);
             }
             for status in self.jwks.status() {

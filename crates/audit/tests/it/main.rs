@@ -3,5 +3,6 @@
 
 mod disk;
 mod failures;
+mod fuzz;
 mod journal;
 mod tampered;

@@ -102,6 +102,12 @@ pub fn uses(config: &Config) -> Vec<Use<'_>> {
     for webhook in &config.webhooks {
         uses.push(Use { kind: "webhook", by: &webhook.name, reference: &webhook.secret, origin: None });
     }
+    for place in &config.audit.publish {
+        if let Some(reference) = &place.key {
+            // It signs, and is sent nowhere.
+            uses.push(Use { kind: "audit publish", by: &place.name, reference, origin: None });
+        }
+    }
     if let Some(signin) = &config.signin
         && let Some(reference) = &signin.client_secret
     {

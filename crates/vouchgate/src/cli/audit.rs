@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use audit::disk::{Disk, RealDisk};
-use audit::note::{MAX_NOTE, Verifier};
+use audit::note::{self, MAX_NOTE, Verifier};
 use audit::verify::{self, Trusted};
 use audit::{Reader, export};
 use base::Timestamp;
@@ -19,6 +19,9 @@ use super::io::{Exit, Failure, Io, Outcome};
 use super::manage::{ask, done};
 use super::place::Place;
 use super::table::text;
+
+/// The largest file of checkpoints that is read: some months of them.
+const MAX_KEPT: usize = 256 << 20;
 
 /// Run one of the commands.
 pub(super) async fn run(command: AuditCommand, io: &mut Io<'_>) -> Outcome {
@@ -59,7 +62,11 @@ pub(super) async fn run(command: AuditCommand, io: &mut Io<'_>) -> Outcome {
 
 fn verify(args: &AuditVerifyArgs, io: &mut Io<'_>) -> Outcome {
     let verifier = args.verifier.as_deref().map(key).transpose()?;
-    let checkpoints = args.checkpoint.iter().map(|path| small(path)).collect::<Result<_, _>>()?;
+    let mut checkpoints = Vec::new();
+    for path in &args.checkpoint {
+        let bytes = read(path, MAX_KEPT)?;
+        checkpoints.extend(note::split(&bytes).into_iter().map(<[u8]>::to_vec));
+    }
     let trusted = Trusted { verifier, checkpoints };
     let report = if let Some(path) = &args.export {
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
@@ -157,10 +164,14 @@ fn key(text: &str) -> Result<Verifier, Failure> {
 }
 
 fn small(path: &Path) -> Result<Vec<u8>, Failure> {
+    read(path, MAX_NOTE)
+}
+
+fn read(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_NOTE as u64 + 1).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|error| unreadable(path, &error))?;
-    if bytes.len() > MAX_NOTE {
+    if bytes.len() > most {
         return Err(Failure::new(format!("{} is too long", path.display())));
     }
     Ok(bytes)

@@ -79,6 +79,11 @@ pub async fn newest_revocations(socket: std::path::PathBuf) -> Result<(usize, bo
     Ok((in_force, newest.get("next_cursor").is_none_or(serde_json::Value::is_null)))
 }
 
+/// How the server at a socket is, ready or not.
+pub async fn readiness(socket: &std::path::Path) -> Result<serde_json::Value, Failure> {
+    remote::readiness(socket).await
+}
+
 fn completions(shell: clap_complete::Shell, io: &mut Io<'_>) -> Outcome {
     // Written to memory first: a closed pipe is an error to report, not one to panic about.
     let mut script = Vec::new();

@@ -127,6 +127,13 @@ fn refusal(status: StatusCode, answer: &Value) -> Failure {
     Failure { exit, message }
 }
 
+/// What `/readyz` says in detail: also of a server that is not ready.
+pub(super) async fn readiness(socket: &std::path::Path) -> Result<Value, Failure> {
+    let request = Request::builder().uri("/readyz").header(header::HOST, "localhost").body(Full::new(Bytes::new()));
+    let (_, bytes) = over_socket(socket, request.map_err(|e| Failure::new(e.to_string()))?).await?;
+    serde_json::from_slice(&bytes).map_err(|e| Failure::new(format!("the server's answer is not JSON: {e}")))
+}
+
 async fn over_socket(socket: &std::path::Path, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
     let lost = |what: &str| Failure::new(format!("the server at {}: {what}", socket.display()));
     let exchange = async {

@@ -16,6 +16,8 @@ mod cassettes;
 
 mod admin;
 mod attacks;
+mod audit_disk;
+mod audited;
 mod backup;
 mod bound;
 mod browser;

@@ -273,7 +273,7 @@ async fn torture(name: &str, url: &str, rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_program_had_set_aside_is_settled_by_its_log() {
-    torture("SQLite", "sqlite:", rounds(10)).await;
+    torture("SQLite", "sqlite:", rounds(25)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,7 +281,7 @@ async fn what_a_killed_program_had_set_aside_is_settled_by_its_log_on_postgresql
     let Some(url) = vectors::postgres::database() else {
         return vectors::skip("kill -9 of the program on PostgreSQL", "PostgreSQL is not installed");
     };
-    torture("PostgreSQL", &url, rounds(5)).await;
+    torture("PostgreSQL", &url, rounds(10)).await;
 }
 
 /// One request ended, one under way, and a kill.

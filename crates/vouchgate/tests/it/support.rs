@@ -282,7 +282,11 @@ impl Program {
             assert_eq!(exit, 0, "{said}");
         }
         let args = ["serve", "--config", "vouchgate.toml"];
-        let mut process = testkit::process::Process::start(program(), &args, dir, env);
+        Self::listening(testkit::process::Process::start(program(), &args, dir, env)).await
+    }
+
+    /// Of a process that has just been started.
+    pub(crate) async fn listening(mut process: testkit::process::Process) -> Self {
         let line = process.line("listening").await;
         let address = |name: &str| {
             let (_, rest) =
