@@ -34,7 +34,7 @@ impl Cluster {
 
     /// The same with further settings (`name=value`).
     pub fn with(disk: Disk, settings: &[&str]) -> Option<Self> {
-        let mut cluster = Self::in_directory(new_directory("pg")?, disk, settings)?;
+        let mut cluster = Self::in_directory(&new_directory("pg")?, disk, settings)?;
         cluster.restart().then_some(cluster)
     }
 
@@ -54,13 +54,13 @@ impl Cluster {
                 format!("port={port}"),
             ];
             let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-            let mut cluster = Self::in_directory(dir, Disk::Careless, &settings)?;
+            let mut cluster = Self::in_directory(&dir, Disk::Careless, &settings)?;
             cluster.port = Some(port);
             cluster.restart().then_some(cluster)
         })
     }
 
-    fn in_directory(dir: PathBuf, disk: Disk, more: &[&str]) -> Option<Self> {
+    fn in_directory(dir: &Path, disk: Disk, more: &[&str]) -> Option<Self> {
         let bin = programs()?;
         let template = template(bin)?;
         let data = dir.join("data");
@@ -76,7 +76,7 @@ impl Cluster {
         for setting in settings.iter().map(String::as_str).chain(SETTINGS).chain(more.iter().copied()) {
             command.extend(["-c", setting]);
         }
-        Some(Self { service: Service::new(dir.clone(), &command)?, databases: AtomicU32::new(0), port: None })
+        Some(Self { service: Service::new(dir.to_owned(), &command)?, databases: AtomicU32::new(0), port: None })
     }
 
     /// The URL of a new, empty database.

@@ -1,6 +1,6 @@
 //! Redis servers for tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::service::{Service, free_port, new_directory, private_file};
 use crate::variable;
@@ -35,23 +35,23 @@ impl Redis {
             let text = port.to_string();
             let (certificate, key) = (certificate.to_str()?.to_owned(), key.to_str()?.to_owned());
             let tls = ["--tls-port", &text, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-            let mut redis = Self::in_directory(dir, &[&tls[..], &["--tls-auth-clients", "no"]].concat())?;
+            let mut redis = Self::in_directory(&dir, &[&tls[..], &["--tls-auth-clients", "no"]].concat())?;
             redis.tls_port = Some(port);
             redis.restart().then_some(redis)
         })
     }
 
     fn with(more: &[&str]) -> Option<Self> {
-        let mut redis = Self::in_directory(new_directory("redis")?, more)?;
+        let mut redis = Self::in_directory(&new_directory("redis")?, more)?;
         redis.restart().then_some(redis)
     }
 
-    fn in_directory(dir: PathBuf, more: &[&str]) -> Option<Self> {
+    fn in_directory(dir: &Path, more: &[&str]) -> Option<Self> {
         let program = program()?;
         let socket = dir.join("s");
         let command = [program.to_str()?, "--port", "0", "--unixsocket", socket.to_str()?, "--unixsocketperm", "777"];
         let quiet = ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--dir", dir.to_str()?];
-        let service = Service::new(dir.clone(), &[&command[..], &quiet[..], more].concat())?;
+        let service = Service::new(dir.to_owned(), &[&command[..], &quiet[..], more].concat())?;
         Some(Self { service, tls_port: None })
     }
 

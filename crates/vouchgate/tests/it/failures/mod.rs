@@ -160,9 +160,19 @@ impl Node {
         assert!([200, 201].contains(&changed.status()), "{what}: {}", changed.text());
     }
 
-    /// Every request that reached the provider has its record, but for those whose commit was cut: they are counted.
+    /// Every request that reached the provider has its record and no second one, but for those whose commit was cut: they are
+    /// counted as dropped, whether or not they were written.
     async fn all_are_recorded(&self) {
-        let all = async { while self.recorded().await + self.dropped().await != self.provider.count() {} };
+        let served = self.provider.count();
+        let all = async {
+            loop {
+                let recorded = self.recorded().await;
+                assert!(recorded <= served, "{recorded} records of {served} requests");
+                if recorded + self.dropped().await >= served {
+                    break;
+                }
+            }
+        };
         testkit::patiently("every request to have its record", all).await;
     }
 
