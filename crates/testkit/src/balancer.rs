@@ -60,7 +60,10 @@ async fn serve(listener: TcpListener, nodes: Arc<Nodes>) {
                 let node = {
                     let all = nodes.all.read().unwrap();
                     let turn = nodes.turn.fetch_add(1, Ordering::Relaxed);
-                    if all.is_empty() { continue } else { all[turn % all.len()] }
+                    if all.is_empty() {
+                        continue;
+                    }
+                    all[turn % all.len()]
                 };
                 connections.spawn(async move {
                     let Ok(mut far) = TcpStream::connect(node).await else { return };

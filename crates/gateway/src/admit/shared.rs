@@ -103,7 +103,9 @@ impl Fleet {
         let level = |told: &store::Standing| Level { remaining: told.remaining, reset: told.reset };
         match self.fleet.limits.take(&wants).await {
             Ok(Limited::Admitted(standings, _)) => {
-                standings.iter().enumerate().for_each(|(line, told)| standing.change(first + line, level(told)));
+                for (line, told) in standings.iter().enumerate() {
+                    standing.change(first + line, level(told));
+                }
                 Ok(Elsewhere { shared: wants, own: Vec::new() })
             }
             Ok(Limited::Refused { which, wait, standing: told }) => {
@@ -117,7 +119,9 @@ impl Fleet {
                     let quota = Quota { limit: self.part(*tokens), window: window.duration() };
                     let key = counting.key(*per).of(window.duration()).tokens();
                     if let Err(full) = self.own.take(key, quota, most, counting.now) {
-                        own.iter().for_each(|(key, quota)| self.own.give_back(*key, *quota, most, counting.now));
+                        for (key, quota) in own {
+                            self.own.give_back(key, quota, most, counting.now);
+                        }
                         return Err(refusal(full));
                     }
                     own.push((key, quota));

@@ -19,7 +19,9 @@ pub(super) fn run(args: &CheckArgs, io: &mut Io<'_>) -> Outcome {
     for fault in &faults {
         io.line(&format!("{}:{fault}", args.config.display()))?;
     }
-    warnings.iter().for_each(|warning| io.note(&format!("warning: {warning}")));
+    for warning in &warnings {
+        io.note(&format!("warning: {warning}"));
+    }
     match faults.len() {
         0 => io.note(&format!("{} is valid", args.config.display())),
         1 => io.note("1 fault"),

@@ -32,7 +32,9 @@ pub(super) async fn look_at(shared: Option<&SharedState>) -> Result<(), StartErr
         Err(error @ SharedError::Cluster) => Err(StartError::Shared(error)),
         Err(_) => Ok(()),
         Ok(risks) => {
-            risks.iter().for_each(|risk| tracing::warn!(risk, "the shared state is risky"));
+            for risk in risks {
+                tracing::warn!(risk, "the shared state is risky");
+            }
             Ok(())
         }
     }

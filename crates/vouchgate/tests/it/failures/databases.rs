@@ -63,7 +63,9 @@ async fn postgresql_stalls() {
     without_a_database(&node, &told, &bound, &stranger).await;
     // However many ask, nobody waits for all who asked before.
     let answers = futures_util::future::join_all((0..40).map(|_| bound.ask(&node))).await;
-    answers.iter().for_each(|answer| told.refusal(answer, 503));
+    for answer in &answers {
+        told.refusal(answer, 503);
+    }
     node.goes_on(&told.0).await;
     assert!(cluster.resume());
     bound.until_taken(&node).await;
