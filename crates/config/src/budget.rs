@@ -188,6 +188,8 @@ pub enum BudgetPer {
     Service,
     /// The upstream.
     Upstream,
+    /// The tag a caller gives its request (`x-vouchgate-tag`), of those its policy allows (`caller_tags`).
+    Tag,
 }
 
 impl BudgetPer {
@@ -205,6 +207,7 @@ impl BudgetPer {
             Self::Provider => "provider",
             Self::Service => "service",
             Self::Upstream => "upstream",
+            Self::Tag => "tag",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! or environment variable that is named exists is found out by whoever opens it, not here.
 
 mod alone;
+mod anomaly;
 mod audit;
 mod aws;
 mod bucket;
@@ -46,6 +47,7 @@ mod webhook;
 #[cfg(test)]
 mod tests;
 
+pub use anomaly::{AnomalySection, OnAnomaly};
 pub use audit::{AuditPublish, AuditSection, OnAuditFailure};
 pub use bucket::Bucket;
 pub use budget::{Budget, BudgetMode, BudgetPer, BudgetUnit, BudgetWindow, OnUnknown, Over, Spend, Threshold};
@@ -119,6 +121,8 @@ pub struct Config {
     pub audit: AuditSection,
     /// Metrics for a collector.
     pub telemetry: TelemetrySection,
+    /// What becomes of a caller that behaves quite unlike itself.
+    pub anomaly: AnomalySection,
     /// How long what we issue lives, and our signing keys.
     pub token: TokenSection,
     /// Proofs of possession.

@@ -86,6 +86,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         log: plain(root, "log", faults),
         audit: section(root, "audit", faults),
         telemetry: section(root, "telemetry", faults),
+        anomaly: section(root, "anomaly", faults),
         token: section(root, "token", faults),
         dpop: section(root, "dpop", faults),
         signin: optional(root, "signin", faults),

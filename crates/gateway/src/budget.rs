@@ -23,7 +23,7 @@ pub(crate) use self::quote::{Load, Place, Quote, Tokens};
 pub(crate) use self::shares::Shares;
 pub(crate) use self::stake::{Spent, Stake};
 pub(crate) use self::tally::Tally;
-pub(crate) use self::whom::Membership;
+pub(crate) use self::whom::{Membership, account_text};
 use crate::admit::Admitted;
 
 /// Leave to spend: of a request that was permitted, is within its rates, and of whose cost every budget holds the most. Only the

@@ -5,6 +5,7 @@
 //! `Answer`, and a `Receipt` that settles when it is dropped, also if the client has gone.
 
 mod admit;
+mod anomaly;
 mod authenticate;
 mod authorize;
 mod body;
@@ -42,6 +43,7 @@ use store::{Ledger, Replay};
 use tokio::sync::watch;
 
 pub use admit::{Admitted, FleetLimits};
+pub use anomaly::Watch;
 pub use authenticate::{Caller, KEY_PREFIX, KeyRefresh, NoRefresh, Revocations};
 pub use body::{BodyError, GatewayBody, Tunnel};
 pub use budget::Reservation;
@@ -92,6 +94,8 @@ pub struct Deps {
     pub ledger: Option<Ledger>,
     /// Where it is told what somebody outside may want to know.
     pub notices: store::Notices,
+    /// Watches callers for what is quite unlike them.
+    pub watch: Arc<Watch>,
     /// Nonces for proofs: the same for every endpoint of this origin, made anew at every start.
     pub nonces: Arc<Nonces>,
     /// Counts limits for all nodes, where there are several.
@@ -122,6 +126,7 @@ struct Shared {
     /// Which parts of budgets have been told of.
     shares: budget::Shares,
     notices: store::Notices,
+    watch: Arc<Watch>,
     nonces: Arc<Nonces>,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<bool>,
@@ -184,6 +189,7 @@ impl Gateway {
             ledger: deps.ledger,
             shares: budget::Shares::default(),
             notices: deps.notices,
+            watch: deps.watch,
             nonces: deps.nonces,
             metrics: deps.metrics,
             drain: deps.drain,
@@ -399,9 +405,12 @@ impl Gateway {
         receipt.waited(waited);
         let (head, endpoint, body) = read.map_err(|error| Refusal::from(error.problem()))?;
         receipt.request_bytes(body.len());
+        receipt.tagged(head.headers.get("x-vouchgate-tag"));
         let (caller, revoked) = (receipt.caller(), receipt.shared().revoked.as_ref());
         let again = caller.check_again(revoked, receipt.at().plus(waited));
         again.map_err(|error| error.refusal(caller.scheme()))?;
+        let suspended = receipt.shared().watch.check(caller, receipt.at());
+        suspended.map_err(|error| Refusal::from(error.problem()))?;
         if let Some(signed) = signed {
             let settled = signed.settle(receipt.shared(), &body).await;
             let outcome = settled.as_ref().map_or_else(AuthenticateError::reason, |()| "ok");

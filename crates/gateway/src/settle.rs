@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use audit::{HoldLine, Whom};
 use base::{Name, RequestId, Timestamp};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use llm::Usage;
 use store::{Charge, RequestRecord};
 
@@ -67,6 +67,9 @@ impl Outcome {
     }
 }
 
+/// The longest tag.
+const MAX_TAG: usize = 64;
+
 /// What nginx made the custom: the client closed the connection before it was answered.
 const CLIENT_GONE: u16 = 499;
 
@@ -88,6 +91,8 @@ pub(crate) struct Receipt {
     at: Timestamp,
     started: Instant,
     policy: Option<Name>,
+    /// The tag its caller gives it, allowed or not.
+    tag: Option<Arc<str>>,
     requested: Option<Arc<str>>,
     model: Label,
     provider: Label,
@@ -143,6 +148,7 @@ impl Receipt {
             at,
             started,
             policy: None,
+            tag: None,
             requested: None,
             model: Label::Fixed("none"),
             provider: Label::Fixed("none"),
@@ -190,6 +196,12 @@ impl Receipt {
 
     pub(crate) fn permitted(&mut self, policy: &Name) {
         self.policy = Some(policy.clone());
+    }
+
+    /// The caller gives its request a tag.
+    pub(crate) fn tagged(&mut self, tag: Option<&HeaderValue>) {
+        let tag = tag.and_then(|tag| tag.to_str().ok()).filter(|tag| (1..=MAX_TAG).contains(&tag.len()));
+        self.tag = tag.map(Arc::from);
     }
 
     pub(crate) fn request_bytes(&mut self, bytes: usize) {

@@ -93,6 +93,8 @@ pub struct Unusable {
 pub struct Snapshot {
     pub(crate) authorities: Authorities,
     pub(crate) cors: Cors,
+    /// When a caller is quite unlike itself, and what becomes of it then.
+    pub(crate) anomaly: config::AnomalySection,
     pub(crate) trusted: Vec<Cidr>,
     /// The origins under which clients reach us (`https://host[:port]`): what proofs name, never what a request says.
     pub(crate) origins: Vec<String>,
@@ -292,6 +294,7 @@ impl Snapshot {
                 max_age: config.dpop.max_age.duration(),
                 skew: config.dpop.skew.duration(),
             },
+            anomaly: config.anomaly.clone(),
             cors: Cors::new(config.cors.origins.iter().map(config::Origin::as_str), config.cors.max_age.duration()),
             trusted: config.server.trusted_proxies.clone(),
             origins,

@@ -8,7 +8,7 @@ use config::{Bound, OnRevocation, Policy, Rate};
 
 use crate::ask::{Ask, Caller, Target};
 use crate::fund::Fund;
-use crate::rule::{Condition, Rule};
+use crate::rule::{Condition, Rule, any};
 use crate::world::World;
 
 /// All policies, compiled. Immutable.
@@ -104,6 +104,11 @@ impl Permit {
     /// What the policy says its requests are for.
     pub fn tags(&self) -> &[String] {
         &self.rule.source.tags
+    }
+
+    /// The tag its caller gives the request, if it may give this one.
+    pub fn caller_tag<'t>(&self, given: &'t str) -> Option<&'t str> {
+        any(&self.rule.caller_tags, given).then_some(given)
     }
 
     /// Whether the token this request came with must be remembered and never taken again.

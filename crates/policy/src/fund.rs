@@ -53,6 +53,8 @@ pub struct Spender<'a> {
     pub organisation: Option<&'a str>,
     /// The caller's project.
     pub project: Option<&'a str>,
+    /// The tag the caller gives the request.
+    pub tag: Option<&'a str>,
 }
 
 /// What it is spent on: one place where a request may be answered.
@@ -211,6 +213,7 @@ mod tests {
         device: None,
         organisation: Some("acme"),
         project: None,
+        tag: None,
     };
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) struct Rule {
     pub(crate) funds: Box<[Arc<Fund>]>,
     /// As written, for explanations.
     pub(crate) source: Policy,
+    pub(crate) caller_tags: Box<[Glob]>,
     issuer: Box<[Glob]>,
     client: Box<[Glob]>,
     subject: Box<[Glob]>,
@@ -121,6 +122,7 @@ impl Rule {
                 config::Tools::Named(names) => ToolRule::Named(names.iter().map(Glob::new).collect()),
             },
             source: policy.clone(),
+            caller_tags: globs(&policy.caller_tags),
         })
     }
 

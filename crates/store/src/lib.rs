@@ -408,7 +408,8 @@ impl Store {
         Meta(self)
     }
 
-    fn now(&self) -> Timestamp {
+    /// The moment, by the clock it was opened with.
+    pub fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
 

@@ -1,6 +1,8 @@
 //! The running product: state opened, listeners bound, everything wired together, and taken down in order.
 
 mod accounts;
+mod ages;
+mod anomalies;
 mod audit_gauges;
 mod budgets;
 mod gauges;
@@ -24,7 +26,7 @@ use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
 use control::recording::{self, Recording, RecordingError};
 use control::route::{RouteExplanation, RouteQuestion};
 use control::{OperationError, Operations};
-use gateway::{Deps, Gateway, Snapshot, States};
+use gateway::{Deps, Gateway, Snapshot, States, Watch};
 use net::jwks::{Jwks, Timing};
 use net::{Egress, EgressConfig, EgressError};
 use prometheus_client::registry::Registry;
@@ -201,6 +203,7 @@ impl Server {
         let (drain, admin_drain) = (Drain::new(), Drain::new());
         let heard = Arc::<EventCounts>::default();
         let mut registry = registry(&builder, ((&store, &ledger), (&recorder, &publisher, &clock)), (&proofs, &heard));
+        let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
         let deps = Deps {
             clock: Arc::clone(&clock),
@@ -215,6 +218,7 @@ impl Server {
             single_use: Arc::new(store.clone()),
             ledger: Some(ledger.clone()),
             notices: store.notices().clone(),
+            watch: Arc::clone(&watch),
             nonces: Arc::clone(&proofs.nonces),
             limits,
             metrics: telemetry::metrics(&mut registry, &config, (&egress, &clock), (ledger.node(), &tasks))?,
@@ -249,19 +253,17 @@ impl Server {
         };
         let surfaces = Arc::new(Public::new(gateway, oauth::router(Arc::new(token_service)), drain.clone()));
         tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(&config)), tasks.clone()));
-
         let admin_api = admin_api(&config, operations, &running);
         serve_admin(&tasks, &server.data_dir, (admin, edge(&admin_drain, admin_caps())), &admin_api)?;
         running.record(&tasks, (&recorder, &egress), (&store, &clock));
-        webhooks.begin(&tasks, &running, &egress);
-        budgets::keep(&tasks, (&ledger, recorder), (&store, &clock));
+        beside(&tasks, &running, (recorder, webhooks, watch), (&egress, &clock));
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
         let keep = (config.store.retention.duration(), config.store.usage_retention.duration());
         tasks.spawn(upkeep::forget(store, Arc::clone(&clock), keep));
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
-        let times = DrainTimes::from(limits);
-        Ok(Self { running, public: public_address, admin: admin_address, admin_drain, tasks, stop, times })
+        let (public, admin, times) = (public_address, admin_address, DrainTimes::from(limits));
+        Ok(Self { running, public, admin, admin_drain, tasks, stop, times })
     }
 
     /// The public listener's address.
@@ -323,6 +325,19 @@ impl Server {
         store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// What goes on beside requests with what they leave behind: notices, habits, books.
+fn beside(
+    tasks: &Tasks,
+    running: &Arc<Running>,
+    (recorder, webhooks, watch): (audit::Recorder, webhooks::Webhooks, Arc<Watch>),
+    (egress, clock): (&Egress, &Arc<dyn Clock>),
+) {
+    let store = running.builder.operations.store();
+    webhooks.begin(tasks, running, egress);
+    anomalies::begin(tasks, running, watch);
+    budgets::keep(tasks, (&running.ledger, recorder), (store, clock));
 }
 
 /// Who fetches the keys of issuers.

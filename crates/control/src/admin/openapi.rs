@@ -235,6 +235,7 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::ErasedView>(&mut all, "ErasedView");
     add::<ops::BudgetAccount>(&mut all, "BudgetAccount");
     add::<ops::RaiseBudget>(&mut all, "RaiseBudget");
+    add::<ops::AnomalyView>(&mut all, "AnomalyView");
     add::<ops::RaiseView>(&mut all, "RaiseView");
     add::<ops::UsageList>(&mut all, "UsageList");
     add::<ops::RerateUsage>(&mut all, "RerateUsage");

@@ -115,6 +115,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(audit_log());
     table.extend(budgets());
     table.extend(usage());
+    table.extend(anomalies());
     table.extend(installation());
     table.push(catalogue());
     table
@@ -433,6 +434,21 @@ fn catalogue() -> Operation {
         "List the models that the built-in table knows: prices, limits, abilities, each with its source and date",
     );
     Operation { query: &["limit", "cursor", "kind", "provider", "model"], ..list.page("CatalogueEntry") }
+}
+
+fn anomalies() -> [Operation; 2] {
+    [
+        operation(Method::GET, "/admin/v1/anomalies", "listAnomalies", READERS, |call| {
+            Box::pin(handlers::anomalies::list(call))
+        })
+        .summary("List callers that are or were stopped because they behaved quite unlike themselves, newest first")
+        .page("AnomalyView"),
+        operation(Method::POST, "/admin/v1/anomalies/{name}/restore", "restoreAnomaly", WRITERS, |call| {
+            Box::pin(handlers::anomalies::restore(call))
+        })
+        .summary("Let a caller in again, by the number of what stopped it or by whom; on all nodes within 5 seconds")
+        .one("AnomalyView"),
+    ]
 }
 
 fn usage() -> [Operation; 3] {

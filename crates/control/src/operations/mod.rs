@@ -1,6 +1,7 @@
 //! The one home of every change of state: what the admin API offers, and the command line through it.
 
 mod admin_tokens;
+mod anomalies;
 mod apikeys;
 mod audit_log;
 mod budgets;
@@ -27,6 +28,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use vault::Vault;
 
 pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
+pub use anomalies::AnomalyView;
 pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
 pub use audit_log::{AuditCheckpointView, AuditEntryView, AuditFilter, AuditProofView, EraseSubject, ErasedView};
 pub use budgets::{Amount, BudgetAccount, RaiseBudget, RaiseView};

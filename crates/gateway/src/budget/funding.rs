@@ -27,6 +27,8 @@ pub(crate) struct Spending<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) id: RequestId,
     pub(crate) caller: &'a Caller,
+    /// The tag it gives its request, allowed or not.
+    pub(crate) tag: Option<&'a str>,
     /// Whether it counts as a request of the caller's: what the gateway asks for by itself does not.
     pub(crate) is_request: bool,
     /// Where what it costs is added up.
@@ -93,6 +95,7 @@ impl Funding {
             device: device.as_deref(),
             organisation: organisation.as_deref(),
             project: project.as_deref(),
+            tag: spending.tag.and_then(|given| permit.caller_tag(given)),
         };
         let counting: Vec<&Arc<Fund>> = permit
             .funds()

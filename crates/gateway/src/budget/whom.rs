@@ -68,6 +68,7 @@ pub(super) fn whom(fund: &Fund, policy: &str, spender: &Spender<'_>, place: &Pla
             BudgetPer::Provider => place.provider.as_deref(),
             BudgetPer::Service => place.service.as_deref(),
             BudgetPer::Upstream => place.upstream.as_deref(),
+            BudgetPer::Tag => spender.tag,
         };
         if !text.is_empty() {
             text.push(';');
@@ -81,6 +82,23 @@ pub(super) fn whom(fund: &Fund, policy: &str, spender: &Spender<'_>, place: &Pla
         }
         escaped(&mut text, part.unwrap_or_default());
     }
+    bounded(text)
+}
+
+/// The text for one caller, as accounts have it: `subject=corp/alice`.
+pub(crate) fn account_text(kind: &str, issuer: Option<&str>, name: &str) -> String {
+    let mut text = String::with_capacity(kind.len() + issuer.map_or(0, str::len) + name.len() + 2);
+    text.push_str(kind);
+    text.push('=');
+    if let Some(issuer) = issuer {
+        escaped(&mut text, issuer);
+        text.push('/');
+    }
+    escaped(&mut text, name);
+    bounded(text)
+}
+
+fn bounded(text: String) -> String {
     if text.len() <= LONGEST {
         return text;
     }

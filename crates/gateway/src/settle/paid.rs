@@ -21,6 +21,10 @@ impl Receipt {
     /// up.
     pub(crate) async fn admit(&mut self, permit: Permit) -> Result<Admitted, Refusal> {
         let single_use = permit.single_use();
+        let snapshot = self.shared.snapshot.load();
+        let unlike = self.shared.watch.asks(&snapshot.anomaly, &self.caller, (self.requested.as_deref(), self.at));
+        unlike.map_err(|error| Refusal::from(error.problem()))?;
+        drop(snapshot);
         let admitted = self
             .shared
             .limiter
@@ -60,7 +64,14 @@ impl Receipt {
     ) -> Result<Reservation, Refusal> {
         self.tags = admitted.permit().tags().iter().map(|tag| Arc::from(tag.as_str())).collect();
         let tally = &self.tally;
-        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: true, tally };
+        let spending = Spending {
+            shared: &self.shared,
+            id: self.id,
+            caller: &self.caller,
+            tag: self.tag.as_deref(),
+            is_request: true,
+            tally,
+        };
         let reserved = budget::reserve(&spending, admitted, quotes).await;
         let reservation = reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))?;
         self.funding = reservation.funding().map(Arc::clone);
@@ -75,7 +86,14 @@ impl Receipt {
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
     ) -> Result<Reservation, Refusal> {
         let tally = &self.tally;
-        let spending = Spending { shared: &self.shared, id: self.id, caller: &self.caller, is_request: false, tally };
+        let spending = Spending {
+            shared: &self.shared,
+            id: self.id,
+            caller: &self.caller,
+            tag: self.tag.as_deref(),
+            is_request: false,
+            tally,
+        };
         let reserved = budget::reserve_apart(&spending, admitted.clone(), quotes).await;
         reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))
     }
@@ -126,7 +144,12 @@ impl Receipt {
             // It is not what the usage says.
             (charge.rated, charge.basis) = (None, None);
         }
-        self.fill_in(charge)
+        let charge = self.fill_in(charge);
+        if let Some(nano) = charge.cost {
+            let rules = &self.shared.snapshot.load().anomaly;
+            self.shared.watch.spent(rules, &self.caller, (nano, self.shared.clock.now()));
+        }
+        charge
     }
 
     /// What was settled of what was held, as the entry of its end says. Of what no entry says was held, only what was used.

@@ -345,6 +345,50 @@ async fn a_part_that_is_reached_is_told_of_and_a_budget_that_only_counts_refuses
 }
 
 #[tokio::test]
+async fn each_tag_a_policy_allows_has_a_budget_of_its_own_and_all_others_share_one() {
+    let mock = Mock::start_with(|_| Answer::json(200, &answer(1))).await;
+    let more = "caller_tags = [\"search\", \"ads-*\"]\n[[budget]]\nname = \"teams\"\nper = \"tag\"\nrequests = 1\nwindow = \"total\"\n";
+    let world = World::with_budgets(&config(&mock, more)).await;
+    let tagged = async |tag: &str| {
+        let token = format!("Bearer {}", world.token_with(&json!({})));
+        let headers =
+            [("authorization", token.as_str()), ("content-type", "application/json"), ("x-vouchgate-tag", tag)];
+        world.send("POST", CHAT, &headers, ask(1).to_string()).await.status.as_u16()
+    };
+    for tag in ["search", "ads-1", "ads-2", "invented"] {
+        assert_eq!(tagged(tag).await, 200, "{tag}");
+    }
+    for tag in ["search", "ads-1", "another", "", &"x".repeat(65)] {
+        assert_eq!(tagged(tag).await, 429, "{tag}");
+    }
+    for whom in ["tag=search", "tag=ads-1", "tag=ads-2", "tag="] {
+        assert_eq!(world.books.used("teams", whom, Unit::Requests, Window::Total), 1, "{whom}");
+    }
+    let told = mock.requests();
+    assert!(told.iter().all(|request| request.header("x-vouchgate-tag").is_none()), "no provider hears of it");
+}
+
+#[tokio::test]
+async fn organisations_and_projects_have_budgets_of_their_own() {
+    let mock = Mock::start_with(|_| Answer::json(200, &answer(1))).await;
+    let budgets = "[[budget]]\nname = \"orgs\"\nper = \"organisation\"\nrequests = 2\nwindow = \"total\"\n\
+                   [[budget]]\nname = \"projects\"\nper = [\"organisation\", \"project\"]\nrequests = 1\nwindow = \"total\"\n";
+    let corp = "[[issuer]]\nname = \"corp\"\nissuer = \"https://id.example.com/\"\naudience = [\"a\"]\n\
+                jwks_url = \"https://id.example.com/jwks\"\nclaims = { organisation = \"org\", project = \"proj\" }\n";
+    let world = World::with_budgets(&config(&mock, &format!("{budgets}{corp}"))).await;
+    let ask_as = async |claims: Value| {
+        let token = format!("Bearer {}", world.token_with(&claims));
+        let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+        world.send("POST", CHAT, &headers, ask(1).to_string()).await.status.as_u16()
+    };
+    assert_eq!(ask_as(json!({"org": "a", "proj": "x"})).await, 200);
+    assert_eq!(ask_as(json!({"org": "a", "proj": "x"})).await, 429, "the project has had its own");
+    assert_eq!(ask_as(json!({"org": "a", "proj": "y"})).await, 200);
+    assert_eq!(ask_as(json!({"org": "a", "proj": "z"})).await, 429, "the organisation has had its two");
+    assert_eq!(ask_as(json!({"org": "b", "proj": "x"})).await, 200, "another's project of that name is another");
+}
+
+#[tokio::test]
 async fn a_device_and_an_organisation_have_budgets_of_their_own() {
     let mock = Mock::start_with(|_| Answer::json(200, &answer(1))).await;
     let budget = "[[budget]]\nname = \"org\"\nover = { client = \"app\" }\nper = [\"client\", \"device\"]\nrequests = 1\nwindow = \"total\"\n";

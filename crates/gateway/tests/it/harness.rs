@@ -302,6 +302,7 @@ impl World {
             audit: books.audit.clone(),
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
             notices: notices.clone(),
+            watch: Arc::new(gateway::Watch::new(Arc::default())),
             limits: None,
             metrics: Metrics::register(&mut registry),
             drain: draining,

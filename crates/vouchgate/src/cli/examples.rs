@@ -172,7 +172,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "budget",
         &[
             "vouchgate budget list --config vouchgate.toml",
-            "vouchgate budget raise team --by \"5 USD\" --for 2h --reason \"end of the quarter\"",
+            "vouchgate budget raise team --by \"5 USD\" --for 2h --reason launch",
         ],
     ),
     ("budget list", &["vouchgate budget list", "vouchgate budget list --config vouchgate.toml --json"]),
@@ -186,6 +186,9 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("budget raises", &["vouchgate budget raises", "vouchgate budget raises --config vouchgate.toml --json"]),
     ("budget end-raise", &["vouchgate budget end-raise 3"]),
+    ("anomaly", &["vouchgate anomaly list --config vouchgate.toml", "vouchgate anomaly restore 3"]),
+    ("anomaly list", &["vouchgate anomaly list", "vouchgate anomaly list --config vouchgate.toml --json"]),
+    ("anomaly restore", &["vouchgate anomaly restore 3", "vouchgate anomaly restore key=ci-bot"]),
     ("policy", &["vouchgate policy explain --config vouchgate.toml --claims claims.json --model fast"]),
     (
         "policy explain",
@@ -308,6 +311,7 @@ mod tests {
     fn every_example_is_understood() {
         for line in EXAMPLES.iter().flat_map(|(_, lines)| lines.iter()) {
             let line = line.split("   ").next().unwrap().trim_end_matches(')').replace("\"chat embed\"", "chat");
+            let line = line.replace("\"5 USD\"", "5USD");
             let typed = line.split("vouchgate ").skip(1).collect::<Vec<_>>().join("vouchgate ");
             let typed = typed.split(['<', '>']).next().unwrap();
             if let Err(error) = parse(std::iter::once("vouchgate").chain(typed.split_whitespace())) {

@@ -3,6 +3,7 @@
 //! A command is a function from its arguments and an [`Io`] to an exit status. Data goes to standard output, messages
 //! to standard error; 0 done, 1 the answer is no, 2 wrong usage or could not run.
 
+mod anomaly;
 pub mod args;
 mod attest;
 mod audit;
@@ -49,6 +50,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Apikey(command) => manage::apikey(command, io).await,
         Command::Admin(command) => manage::admin(command, io).await,
         Command::Budget(command) => budget::run(command, io).await,
+        Command::Anomaly(command) => anomaly::run(command, io).await,
         Command::Policy(command) => policy::run(command, io).await,
         Command::Route(command) => route::run(command, io).await,
         Command::Models(args) => models::run(&args, io).await,

@@ -32,6 +32,10 @@ const TOLD: Duration = Duration::from_hours(48);
 const FORGET: Duration = Duration::from_hours(1);
 const BOOKS: Duration = Duration::from_hours(400 * 24);
 
+/// For how long it is remembered whom an anomaly stopped, and what callers did before.
+const STOPS: Duration = Duration::from_hours(400 * 24);
+const HABITS: Duration = Duration::from_hours(30 * 24);
+
 /// How often a node says that it lives.
 const LIVE: Duration = Duration::from_secs(5);
 
@@ -123,6 +127,8 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.revocations().delete_expired(STEP).await,
             store.forget_shown(STEP).await,
             store.outbox().delete_before(clock.now().minus(TOLD), STEP).await,
+            store.stops().delete_before(clock.now().minus(STOPS), STEP).await,
+            store.habits().delete_before(clock.now().minus(HABITS), STEP).await,
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));
         }

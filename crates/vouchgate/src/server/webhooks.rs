@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use store::{Message, Notice, Sent, Store};
 use tokio::sync::Notify;
 
-use super::Running;
+use super::{Running, ages};
 use crate::tasks::Tasks;
 use crate::wire::Referred;
 
@@ -70,6 +70,7 @@ impl Webhooks {
 
     /// Begin to send.
     pub(super) fn begin(self, tasks: &Tasks, running: &Arc<Running>, egress: &Egress) {
+        ages::begin(tasks, running, Arc::clone(&self.clock));
         let this = Arc::new(self);
         let (keeping, builder, stopped) = (Arc::clone(&this), Arc::clone(running), tasks.stopped());
         tasks.spawn_to_completion(async move {
@@ -115,8 +116,9 @@ impl Webhooks {
     }
 
     async fn record(&self, notice: &Notice) {
-        // Of the log itself it says nothing new.
-        if notice.event == WebhookEvent::AuditCheckpoint.as_str() {
+        // Of the log itself it says nothing new, and what somebody did is there already.
+        let known = [WebhookEvent::AuditCheckpoint, WebhookEvent::AnomalyRestored];
+        if known.iter().any(|event| event.as_str() == notice.event) {
             return;
         }
         let mut event = Event { members: notice.data.clone(), ..Event::new(notice.event) };

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base::Secret;
-use config::{Config, Fault, Webhook};
+use config::{AnomalySection, Config, Fault, Webhook};
 use control::{OperationError, Operations};
 use gateway::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, States};
 use net::jwks::{Jwks, KeyIssuer};
@@ -121,6 +121,8 @@ pub struct Builder {
     pub signin: Arc<ArcSwapOption<SigninInForce>>,
     /// Whom to tell of what happens, as of the snapshot in force.
     pub webhooks: Arc<ArcSwap<Vec<Webhook>>>,
+    /// When a caller is quite unlike itself, as of the snapshot in force.
+    pub anomaly: Arc<ArcSwap<AnomalySection>>,
 }
 
 impl Builder {
@@ -142,16 +144,18 @@ impl Builder {
             issuers,
             signin: Arc::default(),
             webhooks: Arc::default(),
+            anomaly: Arc::default(),
         }
     }
 
     /// The first snapshot.
     pub async fn first(&self, file: &Arc<Config>) -> Result<ArcSwap<Snapshot>, BuildError> {
         let mut issuers = self.issuers.lock().await;
-        let Built { snapshot, issuers: wanted, signin, webhooks } = self.build(file).await?;
+        let Built { snapshot, issuers: wanted, signin, webhooks, anomaly } = self.build(file).await?;
         *issuers = wanted;
         self.signin.store(signin);
         self.webhooks.store(Arc::new(webhooks));
+        self.anomaly.store(Arc::new(anomaly));
         Ok(ArcSwap::from_pointee(snapshot))
     }
 
@@ -161,10 +165,11 @@ impl Builder {
         let mut issuers = self.issuers.lock().await;
         let version = self.operations.store().version();
         match self.build(file).await {
-            Ok(Built { snapshot, issuers: wanted, signin, webhooks }) => {
+            Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly }) => {
                 *issuers = wanted;
                 self.signin.store(signin);
                 self.webhooks.store(Arc::new(webhooks));
+                self.anomaly.store(Arc::new(anomaly));
                 current.store(Arc::new(snapshot));
                 self.operations.set_file(Arc::clone(file));
                 Ok(version)
@@ -203,7 +208,7 @@ impl Builder {
         let keys = KeyRing::new(Arc::clone(&self.vault), keys);
         let Credentials { providers, fields, upstreams } = Credentials::collect(&config, store, &self.vault).await?;
         let signin = SigninInForce::of(&config);
-        let webhooks = config.webhooks.clone();
+        let (webhooks, anomaly) = (config.webhooks.clone(), config.anomaly.clone());
         let parts = Parts {
             config,
             listening: self.listening.clone(),
@@ -220,7 +225,7 @@ impl Builder {
         for gateway::Unusable { kind, name, error } in snapshot.unusable() {
             tracing::error!(kind, %name, reason = error.reason(), %error, "out of service");
         }
-        Ok(Built { snapshot, issuers: wanted, signin, webhooks })
+        Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly })
     }
 }
 
@@ -230,6 +235,7 @@ struct Built {
     issuers: Vec<KeyIssuer>,
     signin: Option<Arc<SigninInForce>>,
     webhooks: Vec<Webhook>,
+    anomaly: AnomalySection,
 }
 
 impl std::fmt::Debug for Builder {

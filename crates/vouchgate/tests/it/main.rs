@@ -15,6 +15,7 @@ mod support;
 mod cassettes;
 
 mod admin;
+mod anomaly;
 mod attacks;
 mod audit_disk;
 mod audited;
@@ -31,6 +32,7 @@ mod fleet_shared;
 mod hardening;
 mod jose_vectors;
 mod lifecycle;
+mod money;
 mod newcomer;
 mod node_tokens;
 mod oauth;

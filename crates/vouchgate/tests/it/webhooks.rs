@@ -7,6 +7,7 @@ use std::time::Duration;
 use base::{FakeClock, SystemClock, Timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use control::operations::SetSecret;
 use net::WebhookKey;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -127,5 +128,27 @@ async fn a_redirect_is_no_delivery_and_is_not_followed() {
     })
     .await;
     assert_eq!(elsewhere.count(), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_not_replaced_for_long_is_told() {
+    let told = Mock::start_with(|_| Answer::json(204, &Value::Null)).await;
+    let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), now());
+    let hook = hook(dir.path(), &told, "[\"secret.old\"]");
+    let provider = "[[provider]]\nname = \"prov\"\nkind = \"openai\"\napi_key = { secret = \"prov-key\" }\n";
+    let gateway = start(&dir, &format!("{APP}{hook}"), &clock).await;
+    let set = json!({"value": "a-key-made-for-this-test", "origin": "https://api.openai.com"});
+    let set: SetSecret = serde_json::from_value(set).unwrap();
+    gateway.server().operations().secret_set("prov-key", &set, "test").await.unwrap();
+    gateway.stop().await;
+    assert_eq!(told.count(), 0);
+
+    clock.advance(Duration::from_hours(190 * 24));
+    let gateway = start(&dir, &format!("{APP}{provider}{hook}"), &clock).await;
+    let message = told.request(0).await;
+    let said = verified(&message);
+    assert_eq!((&said["type"], &said["data"]["secret"]), (&json!("secret.old"), &json!("prov-key")), "{said}");
+    assert_eq!(said["data"]["days"], 190);
     gateway.stop().await;
 }

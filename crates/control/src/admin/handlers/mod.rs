@@ -1,6 +1,7 @@
 //! What the operations of the table do: take a call apart, do the operation, put the reply together.
 
 pub(super) mod admin_tokens;
+pub(super) mod anomalies;
 pub(super) mod apikeys;
 pub(super) mod audit;
 pub(super) mod budgets;

@@ -12,6 +12,7 @@ pub(crate) mod resources;
 pub(crate) mod revocations;
 pub(crate) mod secrets;
 pub(crate) mod small;
+pub(crate) mod told;
 pub(crate) mod usage;
 
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ macro_rules! conformance {
         conformance!($backend, once: what_is_used_once_stays_used_after_a_restart,
             of_many_who_use_one_thing_one_is_first, a_code_is_taken_once_and_its_second_use_noticed,
             what_a_code_stands_for_changes_only_from_what_was_read, tenants_do_not_share_what_is_used);
+        conformance!($backend, told: a_message_is_due_until_it_was_taken, who_is_stopped_is_so_until_it_is_let_in_again,
+            habits_are_kept_for_each_node);
         conformance!($backend, revocations: each_kind_of_revocation_reaches_its_tokens_and_survives_a_restart,
             what_another_issuer_vouches_for_ends_with_it, up_to_now_reaches_the_whole_second,
             the_later_of_two_revocations_counts_and_lifting_gives_the_other_back,

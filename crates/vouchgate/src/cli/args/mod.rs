@@ -3,6 +3,7 @@
 
 #![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
 
+mod anomaly;
 mod attest;
 mod audit;
 mod budget;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use anomaly::AnomalyCommand;
 pub use attest::{AttestCommand, AttestVerifyArgs};
 pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
 pub use budget::{BudgetCommand, RaiseArgs};
@@ -77,6 +79,9 @@ pub enum Command {
     /// What budgets have spent, and raising them for a while
     #[command(subcommand)]
     Budget(BudgetCommand),
+    /// Callers that were stopped because they behaved quite unlike themselves
+    #[command(subcommand)]
+    Anomaly(AnomalyCommand),
     /// Why a request would be allowed or refused
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -1,0 +1,120 @@
+//! What grows old while nobody looks: certificates that end soon, providers' keys that were not replaced for long.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, Timestamp};
+use config::{Config, SecretRef, WebhookEvent};
+use control::OperationError;
+use proof::mtls::ClientCertificate;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use store::{Notice, Store};
+
+use super::Running;
+use crate::tasks::Tasks;
+
+/// How often it is looked, the first time at the start.
+const LOOK: Duration = Duration::from_hours(1);
+/// A certificate that ends sooner ends soon.
+const SOON: Duration = Duration::from_hours(14 * 24);
+/// A key that was not replaced for longer is old.
+const OLD: Duration = Duration::from_hours(180 * 24);
+/// Each is told of once in so many seconds.
+const DAY: i64 = 86_400;
+
+/// Look from time to time, as long as the server runs.
+pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, clock: Arc<dyn Clock>) {
+    let running = Arc::clone(running);
+    tasks.spawn(async move {
+        loop {
+            let operations = &running.builder.operations;
+            let config = operations.merged_config(&running.config()).await;
+            if let Ok(Ok(config)) = config {
+                look(&config, operations.store(), clock.now()).await;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+}
+
+async fn look(config: &Config, store: &Store, now: Timestamp) {
+    let server = &config.server;
+    for (key, tls) in [("server.tls", &server.tls), ("server.admin_tls", &server.admin_tls)] {
+        let Some(end) = tls.as_ref().and_then(|tls| end_of(&tls.cert)) else { continue };
+        if end < now.plus(SOON) {
+            let path = tls.as_ref().map(|tls| tls.cert.display().to_string()).unwrap_or_default();
+            tracing::warn!(target: "audit", path, ends = end.rfc3339(), "a certificate of this server ends soon");
+            let notice = Notice::new(WebhookEvent::CertificateExpiring.as_str(), now);
+            let about = format!("{path}\n{}\n{}", end.as_secs(), now.as_secs().div_euclid(DAY));
+            store.notices().send(notice.about(about).with("key", key).with("path", path).with("ends", end.rfc3339()));
+        }
+    }
+    for provider in &config.providers {
+        for (_, reference) in provider.secrets() {
+            let SecretRef::Secret(name) = reference else { continue };
+            let set = match store.secrets().current(name).await.map_err(OperationError::from) {
+                Ok(found) => found.map(|secret| secret.created_at),
+                Err(error) => {
+                    tracing::warn!(reason = error.reason(), "the age of a key cannot be read");
+                    return;
+                }
+            };
+            let Some(set) = set.filter(|set| set.plus(OLD) < now) else { continue };
+            let days = now.since(set).as_secs() / 86_400;
+            // Once a week: it is no emergency.
+            let week = now.as_secs().div_euclid(7 * DAY);
+            let notice = Notice::new(WebhookEvent::SecretOld.as_str(), now).about(format!("{name}\n{week}"));
+            let notice = notice.with("provider", provider.name.as_str()).with("secret", name.as_str());
+            store.notices().send(notice.with("set", set.rfc3339()).with("days", days));
+        }
+    }
+}
+
+/// When the first certificate of a file ends.
+fn end_of(path: &Path) -> Option<Timestamp> {
+    let der = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
+    Some(ClientCertificate::parse(&der).ok()?.not_after())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{FakeClock, SystemRng};
+    use store::StoreUrl;
+
+    #[tokio::test]
+    async fn a_certificate_that_ends_soon_is_told_of_once_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["ai.example.com".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2026, 12, 1);
+        std::fs::write(&cert, params.self_signed(&pair).unwrap().pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        let text = format!(
+            "[server]\ntls = {{ cert = {:?}, key = {:?} }}\n",
+            cert.display().to_string(),
+            key.display().to_string()
+        );
+        let config = config::parse(&text).unwrap();
+        let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+        let clock = Arc::new(FakeClock::at(at("2026-11-01T00:00:00Z")));
+        let store =
+            Store::open(&StoreUrl::default(), &dir.path().join("data"), clock, Arc::new(SystemRng)).await.unwrap();
+        look(&config, &store, at("2026-11-01T00:00:00Z")).await;
+        assert_eq!(store.notices().take(), []);
+        for moment in ["2026-11-20T00:00:00Z", "2026-11-20T12:00:00Z", "2026-11-21T00:00:00Z"] {
+            look(&config, &store, at(moment)).await;
+        }
+        let told = store.notices().take();
+        assert_eq!(told.len(), 3);
+        assert_eq!(
+            (told[0].event, &told[0].data["ends"]),
+            ("certificate.expiring", &serde_json::json!("2026-12-01T00:00:00.000Z"))
+        );
+        assert!(told[0].about == told[1].about && told[1].about != told[2].about, "one message a day");
+        store.close().await;
+    }
+}
