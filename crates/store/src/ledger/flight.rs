@@ -50,7 +50,7 @@ struct Plan {
     /// All leases that memory knows.
     known: Vec<i64>,
     ask: Option<Asked>,
-    /// The block that is no longer taken from because nobody uses it.
+    /// The block that is no longer taken from because nobody uses it, or because it is old.
     retired: Option<i64>,
 }
 
@@ -164,9 +164,10 @@ fn capture(inner: &Inner, account: &Account, state: &mut State, (now, purpose): 
             // What is held of it needs no other block afterwards.
             Purpose::GiveBack => block.held > 0,
         };
-        let over = block.until <= now.as_millis() || block.is_old(inner.time.elapsed());
-        retired = Some(block.lease).filter(|_| matches!(purpose, Purpose::GiveBack) && !keep && !over);
-        if !keep || over {
+        let ended = block.until <= now.as_millis();
+        // One that is only old goes on being taken from where the database cannot be asked for another.
+        retired = Some(block.lease).filter(|_| !ended && (keep || matches!(purpose, Purpose::GiveBack)));
+        if !keep || ended || block.is_old(inner.time.elapsed()) {
             state.retire();
         }
     }
