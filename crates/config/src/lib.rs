@@ -195,8 +195,10 @@ impl Config {
             let place = |key: &str| format!("{}.{}.{key}", Provider::KIND, provider.name);
             refs.extend(provider.secrets().map(|(key, secret)| (place(&key), secret)));
         }
-        let telemetry = self.telemetry.otlp.iter().flat_map(|otlp| otlp.secrets());
+        let telemetry = self.telemetry.otlp.iter().flat_map(telemetry::OtlpExport::secrets);
         refs.extend(telemetry.map(|(key, secret)| (format!("telemetry.otlp.{key}"), secret)));
+        let published = self.audit.publish.iter().filter_map(|to| to.key.as_ref().map(|key| (&to.name, key)));
+        refs.extend(published.map(|(name, key)| (format!("audit.publish.{name}.key"), key)));
         let webhooks = self.webhooks.iter().map(|w| (Webhook::KIND, &w.name, "secret", Some(&w.secret)));
         for (kind, name, key, secret) in issuers.chain(upstreams).chain(transmitters).chain(webhooks) {
             if let Some(secret) = secret {

@@ -211,6 +211,9 @@ impl<'a> Walk<'a> {
                 return self.word(&[word], text, &join(path, tag));
             }
         }
+        if let Some(most) = number(schema, "maxProperties").filter(|most| node.entries().len() as u64 > *most) {
+            self.faults.add(path, Code::BadValue, format!("a table of more than {most} keys"));
+        }
         for entry in node.entries() {
             let at = join(path, &entry.key);
             match (property(schema, &entry.key), schema.get("additionalProperties")) {

@@ -379,7 +379,7 @@ impl Receipt {
         metrics.paid((&self.provider, &self.model, &policy), &self.usage, charge.cost);
         if metrics.genai().is_wanted() && self.provider.as_str() != "none" {
             metrics.genai().add(&Operation {
-                operation: operation(self.route),
+                name: operation(self.route),
                 provider: self.provider.clone(),
                 model: self.model.clone(),
                 error: self.final_error(),

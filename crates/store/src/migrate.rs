@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn steps_are_taken_up_to_a_version_that_is_known() {
-        let versions = |version| up_to(version, STEPS).map(|steps| steps.len()).map_err(|error| error.reason());
+        let versions = |version| up_to(version, STEPS).map(<[_]>::len).map_err(|error| error.reason());
         assert_eq!((versions(1), versions(2)), (Ok(1), Ok(2)));
         assert_eq!((versions(0), versions(3)), (Err("store_row"), Err("store_newer_schema")));
     }

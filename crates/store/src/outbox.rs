@@ -1,5 +1,6 @@
 //! Messages for webhooks, kept until they are taken: at least once each, under an id that stays.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -157,7 +158,7 @@ fn id_of(event: &str, about: &str) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{event}\0{about}").as_bytes());
     let mut id = String::from("msg_");
     for byte in hash.as_ref().iter().take(16) {
-        id.push_str(&format!("{byte:02x}"));
+        let _ = write!(id, "{byte:02x}");
     }
     id
 }

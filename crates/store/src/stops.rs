@@ -87,11 +87,14 @@ impl Stop {
     }
 }
 
+/// What is done to somebody, and until when if it ends by itself.
+type Stopping = (StopAction, Option<Timestamp>);
+
 /// Who is stopped, in memory.
 #[derive(Debug, Default)]
 pub struct Stopped {
     any: AtomicBool,
-    of: RwLock<HashMap<Arc<str>, (StopAction, Option<Timestamp>)>>,
+    of: RwLock<HashMap<Arc<str>, Stopping>>,
 }
 
 impl Stopped {

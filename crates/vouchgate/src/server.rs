@@ -202,7 +202,7 @@ impl Server {
         let snapshot = Arc::new(builder.first(&config).await?);
         let (drain, admin_drain) = (Drain::new(), Drain::new());
         let heard = Arc::<EventCounts>::default();
-        let mut registry = registry(&builder, ((&store, &ledger), (&recorder, &publisher, &clock)), (&proofs, &heard));
+        let mut registry = registry(&builder, (&store, &ledger), (&recorder, &publisher, &clock), (&proofs, &heard));
         let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
         let deps = Deps {
@@ -349,7 +349,8 @@ fn key_sets(egress: &Egress, store: &Store, (clock, rng): (&Arc<dyn Clock>, &Arc
 /// What `/metrics` shows, with everything that counts for itself in it.
 fn registry(
     builder: &Builder,
-    (books, (recorder, publisher, clock)): ((&Store, &Ledger), (&Recorder, &Publisher, &Arc<dyn Clock>)),
+    books: (&Store, &Ledger),
+    (recorder, publisher, clock): (&Recorder, &Publisher, &Arc<dyn Clock>),
     (proofs, heard): (&Proofs, &Arc<EventCounts>),
 ) -> Registry {
     let mut registry = Registry::default();

@@ -84,7 +84,7 @@ impl Exporter {
                 FieldValue::Text(text) => Secret::new(text.to_string()),
                 FieldValue::Secret(reference) => references::read(reference)?,
             };
-            let wrong = || TelemetryError::Field(name.to_string());
+            let wrong = || TelemetryError::Field(name.clone());
             let name = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
             let mut value = HeaderValue::try_from(value.expose().as_str()).map_err(|_| wrong())?;
             value.set_sensitive(true);

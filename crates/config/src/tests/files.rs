@@ -128,6 +128,7 @@ fn the_schema_describes_every_key_and_uses_only_words_the_checker_knows() {
         "items",
         "maxItems",
         "maxLength",
+        "maxProperties",
         "maximum",
         "minItems",
         "minLength",

@@ -1,6 +1,7 @@
 //! Callers that were stopped because they behaved quite unlike themselves, and letting them in again.
 
 use audit::Event;
+use base::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -75,8 +76,8 @@ impl Operations {
             in_force: stop.is_in_force(self.clock.now()),
             why: serde_json::from_str(&stop.why).unwrap_or_default(),
             since: stop.made_at.rfc3339(),
-            until: stop.ends_at.map(|at| at.rfc3339()),
-            restored_at: stop.restored_at.map(|at| at.rfc3339()),
+            until: stop.ends_at.map(Timestamp::rfc3339),
+            restored_at: stop.restored_at.map(Timestamp::rfc3339),
             restored_by: stop.restored_by.clone(),
         }
     }

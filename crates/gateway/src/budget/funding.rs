@@ -245,8 +245,8 @@ impl Funding {
     /// Hold for another call than the first, and see to it that the audit log says so before it is made.
     async fn hold_more(&self, is_request: bool, target: usize) -> Result<Hold, BudgetError> {
         let hold = self.hold(is_request, Some(target)).await.map_err(|error| self.refused(error))?;
-        let held: Vec<_> = hold.lines().iter().map(journalled).collect();
-        match self.record(&held).await {
+        let lines: Vec<_> = hold.lines().iter().map(journalled).collect();
+        match self.record(&lines).await {
             Ok(()) => Ok(hold),
             Err(error) => {
                 self.settle_by(hold, |_| 0);
@@ -264,7 +264,11 @@ impl Funding {
         let moved = audit::Moved { at: self.shared.clock.now(), id: self.id.as_str(), holds, settled: &settled };
         let written = recorded::held(&self.shared, &moved).await;
         written.map_err(|error| {
-            settled.into_iter().for_each(|line| self.book().add(line));
+            let mut book = self.book();
+            for line in settled {
+                book.add(line);
+            }
+            drop(book);
             BudgetError::Unrecorded(error)
         })
     }
@@ -410,8 +414,8 @@ impl Funding {
             let line = self.lines.iter().find(|line| line.account.key() == held.key());
             held.unit == Unit::NanoUsd && line.is_some_and(|line| line.counts.get(target).copied().unwrap_or(true))
         };
-        let held = hold.and_then(|hold| hold.lines().iter().filter(counts).map(|line| line.amount).max());
-        let most = held.or_else(|| quote.most(BudgetUnit::Money)).unwrap_or(i64::MAX);
+        let largest = hold.and_then(|hold| hold.lines().iter().filter(counts).map(|line| line.amount).max());
+        let most = largest.or_else(|| quote.most(BudgetUnit::Money)).unwrap_or(i64::MAX);
         self.tally.add(&Cost {
             amount: taken.amount.min(most),
             estimated: taken.estimated,

@@ -167,12 +167,12 @@ async fn pass_on(
     };
     let mut leg = receipt.leg();
     let asked_of = upstream::ask(&reservation, &mut leg, asking).await;
-    let maker = leg.maker();
+    let owner = leg.maker();
     receipt.takes(leg);
     let response = asked_of.map_err(|error| error.problem())?;
     upstream::check_head(&response).map_err(|error| error.problem())?;
-    let told = upload::told(asked, (provider, rest), response.headers(), &maker)?;
-    let mut answer = native.finish(response, (stripped, &maker), &asked.body, receipt).await?;
+    let told = upload::told(asked, (provider, rest), response.headers(), &owner)?;
+    let mut answer = native.finish(response, (stripped, &owner), &asked.body, receipt).await?;
     answer.headers.extend(told);
     if let Content::Whole(body, _) = &answer.content
         && !answer.status.is_success()
@@ -380,7 +380,7 @@ impl Native<'_> {
     async fn finish(
         &self,
         response: Response<UpstreamBody>,
-        (strip, maker): (bool, &StoredObject),
+        (strip, owner): (bool, &StoredObject),
         sent: &[u8],
         receipt: &mut Receipt,
     ) -> Result<Answer, Refusal> {
@@ -424,12 +424,12 @@ impl Native<'_> {
                 _ => Box::new(Opaque::new(true)),
             };
             let (first, body) = if makes {
-                created::claim_streamed(body, (self.provider, self.below), (maker, receipt)).await?
+                created::claim_streamed(body, (self.provider, self.below), (owner, receipt)).await?
             } else {
                 (ready, body)
             };
             let answer = Answer { status, ..Answer::events(headers, Content::Stream(first, body, pipe)) };
-            return self.told(answer, tells, (maker, receipt)).await;
+            return self.told(answer, tells, (owner, receipt)).await;
         }
         if status.is_success()
             && self.method == Method::DELETE
@@ -444,7 +444,7 @@ impl Native<'_> {
         }
         let mut bytes = upstream::read(ready.pop_front(), body, self.limit).await.map_err(|error| error.problem())?;
         if makes {
-            created::claim(&bytes, (self.provider, self.below), (maker, receipt)).await?;
+            created::claim(&bytes, (self.provider, self.below), (owner, receipt)).await?;
         }
         if lists {
             bytes = created::filter(&bytes, (self.provider, self.below), receipt).await?;
@@ -461,7 +461,7 @@ impl Native<'_> {
             within::count_late(&bytes, self.provider, receipt).await?;
         }
         let answer = Answer { status, headers, content: Content::Whole(bytes, outcome) };
-        self.told(answer, tells, (maker, receipt)).await
+        self.told(answer, tells, (owner, receipt)).await
     }
 
     /// Whether what is asked about is a response that was made before.
@@ -473,11 +473,11 @@ impl Native<'_> {
         &self,
         answer: Answer,
         tells: Option<Makes>,
-        (maker, receipt): (&StoredObject, &Receipt),
+        (owner, receipt): (&StoredObject, &Receipt),
     ) -> Result<Answer, Refusal> {
         let Some(makes) = tells else { return Ok(answer) };
         let mut leg = receipt.leg();
-        leg.with_key(maker.key.as_deref().map(Arc::from));
+        leg.with_key(owner.key.as_deref().map(Arc::from));
         Ok(within::claimed(answer, makes, self.provider, &leg).await?)
     }
 }

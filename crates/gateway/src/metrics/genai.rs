@@ -38,7 +38,7 @@ const SECONDS: &[f64] = &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 
 #[derive(Debug)]
 pub(crate) struct Operation {
     /// `gen_ai.operation.name`.
-    pub(crate) operation: &'static str,
+    pub(crate) name: &'static str,
     /// `gen_ai.provider.name`: as the configuration calls it.
     pub(crate) provider: Label,
     /// `gen_ai.request.model`: as the configuration calls it.
@@ -133,8 +133,7 @@ impl GenAi {
     pub(crate) fn add(&self, done: &Operation) {
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut take = |metric: usize, more: &'static str, value: f64| {
-            let key =
-                Key { operation: done.operation, provider: done.provider.clone(), model: done.model.clone(), more };
+            let key = Key { operation: done.name, provider: done.provider.clone(), model: done.model.clone(), more };
             if let (Some(series), Some(metric)) = (all.get_mut(metric), METRICS.get(metric)) {
                 observe(series, metric.bounds, key, value);
             }
@@ -244,7 +243,7 @@ mod tests {
 
     fn operation(model: &str, tokens: u64) -> Operation {
         Operation {
-            operation: "chat",
+            name: "chat",
             provider: Label::Named(base::Name::new("openai").expect("name")),
             model: Label::Named(base::Name::new(model).expect("name")),
             error: None,

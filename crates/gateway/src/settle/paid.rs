@@ -157,7 +157,9 @@ impl Receipt {
         let mut lines = self.funding.as_ref().map(|funding| funding.close()).unwrap_or_default();
         if !begun {
             lines.retain(|line| line.amount > 0);
-            lines.iter_mut().for_each(|line| line.of = 0);
+            for line in &mut lines {
+                line.of = 0;
+            }
         }
         lines
     }

@@ -1,6 +1,8 @@
 //! Tools that are called with free text, for clients of chat completions in front of providers that have functions only.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::fmt::Write;
+
 use llm::passthrough::Edits;
 use llm::{Dialect, Options, Translation};
 use serde_json::{Value, json};
@@ -95,8 +97,10 @@ fn streamed_the_text_comes_when_it_is_whole_however_it_is_cut() {
         json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}}),
         json!({"type": "message_stop"}),
     ];
-    let stream: String =
-        events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())).collect();
+    let mut stream = String::new();
+    for event in &events {
+        write!(stream, "event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()).unwrap();
+    }
     let mut wholes = Vec::new();
     for size in [1, 7, stream.len()] {
         let mut translation = translation(Dialect::AnthropicMessages, &ask()).stream(false);

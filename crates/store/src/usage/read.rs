@@ -1,6 +1,7 @@
 //! Sums as they are asked for.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 
 use base::Timestamp;
@@ -287,7 +288,7 @@ impl Usage<'_> {
             (all, Some(_)) => format!(" GROUP BY {0} ORDER BY start, {by_cost}, {0}", all.join(", ")),
         };
         let at = bounds.len();
-        select.push_str(&format!("{order} LIMIT ${} OFFSET ${}", at + 1, at + 2));
+        let _ = write!(select, "{order} LIMIT ${} OFFSET ${}", at + 1, at + 2);
         bounds.extend([Value::from(i64::from(limit) + 1), Value::from(i64::from(from))]);
         let read = |mut row: Row| {
             let start = if bucket.is_some() { Some(row.take()?) } else { None };
@@ -356,7 +357,7 @@ impl Usage<'_> {
         }
         for (index, column) in SUMS.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            text.push_str(&format!("{comma}CAST(SUM({column}) AS BIGINT)"));
+            let _ = write!(text, "{comma}CAST(SUM({column}) AS BIGINT)");
         }
         text.push_str(" FROM usage_rollups WHERE tenant = $1 AND span = $2 AND start >= $3 AND start < $4");
         text.push_str(if tagged { " AND tag <> ''" } else { " AND tag = ''" });
@@ -367,7 +368,7 @@ impl Usage<'_> {
         for (dimension, value) in &filter.only {
             values.push(Value::from(value.as_str()));
             let column = if *dimension == Dimension::Subject { "subject" } else { dimension.as_str() };
-            text.push_str(&format!(" AND {column} = ${}", values.len()));
+            let _ = write!(text, " AND {column} = ${}", values.len());
         }
         (text, values)
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use aws_lc_rs::digest;
 use base::{Tenant, Timestamp};
@@ -171,7 +172,7 @@ fn upsert(rows: &[(Key, UsageSums)], placeholder: impl Fn(&mut String, usize)) -
     text.push_str(" ON CONFLICT (tenant, span, start, key) DO UPDATE SET ");
     for (index, column) in SUMS.iter().enumerate() {
         let comma = if index == 0 { "" } else { ", " };
-        text.push_str(&format!("{comma}{column} = usage_rollups.{column} + excluded.{column}"));
+        let _ = write!(text, "{comma}{column} = usage_rollups.{column} + excluded.{column}");
     }
     let values = rows.iter().flat_map(|(key, sums)| {
         let own =

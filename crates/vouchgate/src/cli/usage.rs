@@ -1,6 +1,7 @@
 //! `usage ...`: what requests took and cost, and prices that were corrected.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -207,7 +208,7 @@ fn add_model(models: &mut BTreeMap<(String, String), Value>, model: &Value) {
 
 fn add(query: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value {
-        query.push_str(&format!("&{name}={}", segment(value)));
+        let _ = write!(query, "&{name}={}", segment(value));
     }
 }
 

@@ -47,10 +47,10 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, watch: Arc<Watch>) {
                 tokio::time::sleep(TICK).await;
                 ticks = ticks.wrapping_add(1);
                 let rules = running.builder.anomaly.load_full();
-                told(tick(&watch, &store, &rules).await);
+                told(&tick(&watch, &store, &rules).await);
                 if ticks.is_multiple_of(SAVE) {
                     let began = store.now();
-                    if told(watch.save(&store, &node, since).await) {
+                    if told(&watch.save(&store, &node, since).await) {
                         since = began;
                     }
                 }
@@ -60,8 +60,8 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, watch: Arc<Watch>) {
             () = ticking => {}
             () = stopped => {}
         }
-        told(watch.keep(&store, &running.builder.anomaly.load_full()).await);
-        told(watch.save(&store, &node, store.now()).await);
+        told(&watch.keep(&store, &running.builder.anomaly.load_full()).await);
+        told(&watch.save(&store, &node, store.now()).await);
     });
 }
 
@@ -70,8 +70,8 @@ async fn tick(watch: &Watch, store: &Store, rules: &AnomalySection) -> Result<()
     watch.refresh(store, rules).await
 }
 
-fn told(done: Result<(), StoreError>) -> bool {
-    if let Err(error) = &done {
+fn told(done: &Result<(), StoreError>) -> bool {
+    if let Err(error) = done {
         tracing::warn!(reason = error.reason(), %error, "what is known of callers cannot be kept");
     }
     done.is_ok()

@@ -94,8 +94,9 @@ async fn whatever_decides_or_changes_something_is_in_the_log() {
     let listed = command(at, &["token", "revocations", "--json"], b"");
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let items = listed.as_array().or_else(|| listed["items"].as_array()).unwrap();
-    let lifted = items.iter().find(|item| item.to_string().contains("somebody")).unwrap();
-    let number = lifted["id"].as_i64().map_or_else(|| lifted["id"].as_str().unwrap().to_owned(), |id| id.to_string());
+    let somebodys = items.iter().find(|item| item.to_string().contains("somebody")).unwrap();
+    let number =
+        somebodys["id"].as_i64().map_or_else(|| somebodys["id"].as_str().unwrap().to_owned(), |id| id.to_string());
     command(at, &["token", "lift", &number], b"");
     // Known, and turned away.
     let minted = command(at, &["token", "mint", "--client", "app"], b"");
@@ -136,10 +137,10 @@ async fn whatever_decides_or_changes_something_is_in_the_log() {
     assert!(operation("client") >= 3 && operation("secret") >= 1 && operation("revo") >= 2, "{changes:#?}");
     assert_eq!(changes.len(), of("admin.ended").len(), "each has its end");
     let ended = of("admin.ended");
-    let changed =
+    let disabled =
         ended.iter().find(|entry| entry["after"]["disabled"] == true || entry["after"]["state"] == "disabled");
     let before = changes.iter().any(|entry| entry["before"]["name"] == "made");
-    assert!(before && (changed.is_some() || ended.iter().any(|entry| entry["after"]["name"] == "made")), "{ended:#?}");
+    assert!(before && (disabled.is_some() || ended.iter().any(|entry| entry["after"]["name"] == "made")), "{ended:#?}");
     let text: String = entries.iter().map(Value::to_string).collect();
     for canary in ["canary", &secret, &token, "fake-provider-key"] {
         assert!(!text.contains(canary), "{canary}");

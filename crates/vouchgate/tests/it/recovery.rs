@@ -185,7 +185,9 @@ fn logged(dir: &Path) -> BTreeMap<String, BTreeMap<String, [i64; 3]>> {
             for (name, columns) in [("holds", &[(2, 0)][..]), ("settled", &[(2, 1), (3, 2)][..])] {
                 for line in entry[name].as_array().into_iter().flatten() {
                     let sums = request.entry(line[1].as_str().unwrap().to_owned()).or_default();
-                    columns.iter().for_each(|(from, to)| sums[*to] += line[*from].as_i64().unwrap());
+                    for (from, to) in columns {
+                        sums[*to] += line[*from].as_i64().unwrap();
+                    }
                 }
             }
         }

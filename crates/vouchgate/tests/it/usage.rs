@@ -32,7 +32,8 @@ fn answer(received: &Received, counted: &Counted) -> Answer {
     if text.contains("fail") {
         return Answer::json(400, &json!({"error": {"message": "no", "type": "invalid_request_error"}}));
     }
-    let (read, made) = (text.len() as i64 % 17 + 1, text.len() as i64 % 5 + 1);
+    let long = i64::try_from(text.len()).unwrap();
+    let (read, made) = (long % 17 + 1, long % 5 + 1);
     counted.requests.fetch_add(1, Ordering::Relaxed);
     counted.cost.fetch_add(read * READ + made * MADE, Ordering::Relaxed);
     let usage = json!({"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made});

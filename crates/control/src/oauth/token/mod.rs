@@ -26,7 +26,8 @@ use crate::operations::{Binding, Registration};
 
 pub(super) async fn endpoint(State(oauth): State<Arc<Oauth>>, request: Request<Body>) -> Response {
     let visit = Visit::new(&oauth, "token", &request);
-    visit.answer(oauth.token(request)).await
+    // What a grant keeps between its steps is large.
+    visit.answer(Box::pin(oauth.token(request))).await
 }
 
 /// Who asks for a token: an authenticated client that may use the grant, and what it proved to hold.

@@ -52,13 +52,16 @@ pub(crate) fn sealed_credential(
     begun.get("credential").and_then(Value::as_str).map(|text| Secret::new(text.to_owned()))
 }
 
+/// The provider's address for a piece, and the name of the key it goes with, where the provider has several.
+type Continued = (PathAndQuery, Option<Arc<str>>);
+
 /// Where a piece goes: to the address its upload was given by the provider, if it is this caller's; with the key it was begun with,
 /// where the provider has several.
 pub(super) fn continued(
     asked: &Asked<'_>,
     (provider, rest): (&Provider, &str),
     receipt: &Receipt,
-) -> Result<Option<(PathAndQuery, Option<Arc<str>>)>, Problem> {
+) -> Result<Option<Continued>, Problem> {
     let query = asked.head.uri.query();
     if !provider.takes_uploads() || !edge::query_names(query, UPLOAD_ID) {
         return Ok(None);

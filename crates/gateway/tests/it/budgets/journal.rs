@@ -58,7 +58,7 @@ async fn what_is_held_is_said_before_the_provider_is_asked_and_what_was_used_whe
     let (logged, recorder) = logged(false);
     let world = World::with_recorded_budgets(&config(&mock, CAP), recorder).await;
     let body = ask(100);
-    let (_, answered) = tokio::join!(
+    let ((), answered) = tokio::join!(
         async {
             mock.request(0).await;
             let (settled, open) = told(&logged, "nano_usd").await;
@@ -83,7 +83,7 @@ async fn a_second_call_is_said_before_it_is_made() {
     mock.push(Answer::json(200, &answer(50)).hold_head(&held));
     mock.push(Answer::json(200, &answer(50)).hold_head(&gate));
     let body = ask_fast();
-    let (_, answered) = tokio::join!(
+    let ((), answered) = tokio::join!(
         async {
             mock.request(1).await;
             let (_, open) = told(&logged, "nano_usd").await;
@@ -108,7 +108,7 @@ async fn without_a_record_no_second_call_is_made() {
     let world = World::with_recorded_budgets(&config(&mock, &model), recorder).await;
     mock.push(Answer::json(200, &answer(50)).hold_head(&held));
     let body = ask_fast();
-    let (_, answered) = tokio::join!(
+    let ((), answered) = tokio::join!(
         async {
             mock.request(0).await;
             logged.disk.0.store(true, Ordering::SeqCst);

@@ -97,25 +97,11 @@ impl StreamWriter {
             }
             Event::Refusal { choice, text } => self.delta(*choice, out, |o| o.text("refusal", text)),
             Event::ToolCall { choice, call, id, name, signature } if self.asked.is_custom(name) => {
-                self.free.push((*choice, *call, String::new()));
-                self.delta(*choice, out, |o| {
-                    o.array("tool_calls", |a| {
-                        a.object(|o| {
-                            o.number("index", u64::from(*call));
-                            o.text("id", id);
-                            o.text("type", "custom");
-                            o.object("custom", |o| {
-                                o.text("name", name);
-                                o.text("input", "");
-                            });
-                            extra_content(o, signature.as_deref());
-                        });
-                    });
-                });
+                self.begin_free((*choice, *call), (id, name), signature.as_deref(), out);
             }
             // Free text is told when it is whole: it comes inside an object.
             Event::Arguments { choice, call, json } if self.is_free(*choice, *call) => {
-                self.hold((*choice, *call), json)
+                self.hold((*choice, *call), json);
             }
             Event::ToolCall { choice, call, id, name, signature } => self.delta(*choice, out, |o| {
                 o.array("tool_calls", |a| {
@@ -176,6 +162,31 @@ impl StreamWriter {
         let index = self.thought;
         self.thought += 1;
         index
+    }
+
+    /// A call with free text begins.
+    fn begin_free(
+        &mut self,
+        (choice, call): (u32, u32),
+        (id, name): (&str, &str),
+        signature: Option<&str>,
+        out: &mut String,
+    ) {
+        self.free.push((choice, call, String::new()));
+        self.delta(choice, out, |o| {
+            o.array("tool_calls", |a| {
+                a.object(|o| {
+                    o.number("index", u64::from(call));
+                    o.text("id", id);
+                    o.text("type", "custom");
+                    o.object("custom", |o| {
+                        o.text("name", name);
+                        o.text("input", "");
+                    });
+                    extra_content(o, signature);
+                });
+            });
+        });
     }
 
     fn is_free(&self, choice: u32, call: u32) -> bool {

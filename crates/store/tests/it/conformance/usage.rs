@@ -74,6 +74,9 @@ async fn total(store: &Store, filter: &UsageFilter) -> UsageSums {
     store.usage().table(filter, (&[], None), (0, 1)).await.unwrap().total
 }
 
+/// What a record says of one dimension.
+type Of = Box<dyn Fn(&RequestRecord) -> String>;
+
 pub(crate) async fn records_and_their_sums_agree_however_they_are_counted<B: Backend>() {
     let Some(backend) = B::fresh() else { return };
     let store = backend.open().await;
@@ -89,7 +92,6 @@ pub(crate) async fn records_and_their_sums_agree_however_they_are_counted<B: Bac
     let listed = store.records().list(&RecordFilter::default(), &all()).await.unwrap().items;
     assert_eq!(listed.len(), 600);
     let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
-    type Of = Box<dyn Fn(&RequestRecord) -> String>;
     let cases: Vec<(Vec<Dimension>, Option<Bucket>, Of)> = vec![
         (vec![Dimension::Client], None, Box::new(move |r| text(&r.client))),
         (vec![Dimension::Model], None, Box::new(move |r| text(&r.model))),
