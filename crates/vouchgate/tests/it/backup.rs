@@ -136,7 +136,7 @@ fn configure_at(dir: &Path, mock: &Mock, store: &str) {
     let key = secret_file(dir, "provider.key", "fake-provider-key");
     let openai = provider("prov", "openai-compatible", &format!("{}/v1", mock.url()), &key);
     let budgets = "[[budget]]\nname = \"few\"\nover = { issuer = \"vouchgate\", subject = \"bob\" }\nrequests = 5\nwindow = \"total\"\n\
-        [[budget]]\nname = \"all\"\nper = \"subject\"\ntokens = 100000\nwindow = \"day\"\n";
+        [[budget]]\nname = \"all\"\nper = \"subject\"\ntokens = 100000000\nwindow = \"day\"\n";
     let limits = "[limits]\npre_stop = \"0s\"\ndrain_timeout = \"1s\"\n";
     write_config(dir, "external_url = \"https://ai.example.com\"", &format!("{limits}{store}{APP}{openai}{budgets}"));
 }
