@@ -9,7 +9,7 @@ use crate::support::run;
 /// Writing to the database fails as this file says.
 struct Faults {
     dir: tempfile::TempDir,
-    library: PathBuf,
+    shim: PathBuf,
 }
 
 impl Faults {
@@ -17,14 +17,14 @@ impl Faults {
     fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/failures/faults.c");
-        let library = dir.path().join("faults.so");
+        let shim = dir.path().join("faults.so");
         let made =
-            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
         if !made.is_ok_and(|made| made.success()) {
             vectors::skip("failures of the disk", "there is no C compiler");
             return None;
         }
-        let faults = Self { dir, library };
+        let faults = Self { dir, shim };
         faults.order("none");
         Some(faults)
     }
@@ -42,11 +42,11 @@ impl Faults {
     }
 
     async fn node(&self) -> Node {
-        let (orders, library) = (self.orders(), &self.library);
+        let (orders, shim) = (self.orders(), &self.shim);
         let variables = [
             ("FAULT_ORDERS", orders.to_str().unwrap()),
             ("FAULT_FILES", "vouchgate.db"),
-            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("LD_PRELOAD", shim.to_str().unwrap()),
         ];
         Node::start("", &variables).await
     }
