@@ -1,5 +1,6 @@
 //! What the targets of the `proof` crate do with their input. Included by the targets and by a test of the crate.
 
+use proof::app_config::Rules;
 use proof::assertion::Assertion;
 use proof::attest::android::{self, AndroidRules, KeyDescription};
 use proof::attest::approov::{self, ApproovKeys, ApproovRules};
@@ -43,7 +44,23 @@ pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("play_token", play_token),
     ("approov_claims", approov_claims),
     ("siteverify_answer", siteverify_answer),
+    ("app_config", app_config),
 ];
+
+/// A signed configuration, its payload, and a file with a key to be pinned.
+fn app_config(data: &[u8]) {
+    let roots = KeySet::of([]);
+    on_text(data, |text| {
+        let _ = proof::app_config::verify(text, &Rules { roots: &roots, app: "app", now: now(), seen: None });
+        let _ = proof::app_config::verify_delegation(text, &roots);
+    });
+    let _ = proof::app_config::pin_of_pem(data);
+    let _ = proof::app_config::pin_of_certificate(data);
+    if let Ok(config) = proof::app_config::read(data) {
+        let again = serde_json::to_vec(&config).unwrap_or_default();
+        assert_eq!(proof::app_config::read(&again).as_ref(), Ok(&config));
+    }
+}
 
 fn on_text(data: &[u8], then: impl FnOnce(&str)) {
     if let Ok(text) = std::str::from_utf8(data) {

@@ -6,8 +6,9 @@
 //! the presenter of a token holds the key it is bound to, [`signature`] verifies signatures over whole requests by that
 //! key, [`mtls`] reads client certificates. [`assertion`] verifies how clients authenticate with a key of their own,
 //! [`secevent`] the security events of other parties. [`attest`] says what is calling: evidence from platforms that an app
-//! and its device are genuine.
+//! and its device are genuine. [`app_config`] is what such apps are told: pins and switches, signed.
 
+pub mod app_config;
 pub mod assertion;
 pub mod attest;
 pub mod dpop;

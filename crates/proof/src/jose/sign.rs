@@ -130,7 +130,21 @@ impl SigningKey {
     /// Sign a claims set as a compact token whose header is `alg`, `kid` and `typ` (for an access token `at+jwt`,
     /// RFC 9068 section 2.1).
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String, SignError> {
-        let header = json!({"alg": self.alg().name(), "kid": self.kid, "typ": typ}).to_string();
+        self.sign_with(typ, &[], claims)
+    }
+
+    /// [`SigningKey::sign`] with further members in the header.
+    pub fn sign_with(
+        &self,
+        typ: &str,
+        members: &[(&str, Value)],
+        claims: &impl Serialize,
+    ) -> Result<String, SignError> {
+        let mut header = json!({"alg": self.alg().name(), "kid": self.kid, "typ": typ});
+        if let Some(header) = header.as_object_mut() {
+            header.extend(members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        }
+        let header = header.to_string();
         let claims = serde_json::to_vec(claims).map_err(|_| SignError::Claims)?;
         let input = format!("{}.{}", base64url::encode(header), base64url::encode(claims));
         let signature = match &self.pair {
