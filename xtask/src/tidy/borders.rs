@@ -15,6 +15,9 @@ const APART: [(&str, &str); 1] = [("control", "gateway")];
 /// Crates that only tests may use.
 const TESTS_ONLY: [&str; 2] = ["testkit", "vectors"];
 
+/// What apps link: it uses none of the product's crates, and of those only the program uses it.
+const CLIENT: &str = "vouchgate-client";
+
 /// Each with the reason, for whoever adds one.
 const BANNED: [(&str, &str); 11] = [
     ("openssl", "TLS and cryptography are rustls and aws-lc-rs"),
@@ -45,7 +48,7 @@ fn direction(metadata: &Value) -> Findings {
     for package in packages {
         let name = text(package, "name");
         let rank = ORDER.iter().position(|known| *known == name);
-        if rank.is_none() && !TESTS_ONLY.contains(&name) && name != "xtask" {
+        if rank.is_none() && !TESTS_ONLY.contains(&name) && ![CLIENT, "xtask"].contains(&name) {
             found.breach(format!("crate `{name}` has no place in the order of crates (xtask/src/tidy/borders.rs)"));
         }
         let dependencies = package.get("dependencies").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -53,7 +56,7 @@ fn direction(metadata: &Value) -> Findings {
             let used = text(dependency, "name");
             let built = dependency.get("kind").is_none_or(|kind| kind.as_str() != Some("dev"));
             let own = dependency.get("path").is_some_and(Value::is_string);
-            if !own || !built || TESTS_ONLY.contains(&name) {
+            if !own || !built || TESTS_ONLY.contains(&name) || (name, used) == ("vouchgate", CLIENT) {
                 continue;
             }
             let below = ORDER.iter().position(|known| *known == used);
@@ -106,6 +109,14 @@ mod tests {
         assert_eq!(direction(&workspace("proof", "testkit", None)).breaches.len(), 1);
         assert!(direction(&workspace("proof", "testkit", Some("dev"))).breaches.is_empty());
         assert!(direction(&workspace("testkit", "vouchgate", None)).breaches.is_empty());
+    }
+
+    #[test]
+    fn the_client_uses_no_crate_of_ours_and_only_the_program_uses_it() {
+        assert_eq!(direction(&workspace(CLIENT, "base", None)).breaches.len(), 1);
+        assert_eq!(direction(&workspace("control", CLIENT, None)).breaches.len(), 1);
+        assert!(direction(&workspace("vouchgate", CLIENT, None)).breaches.is_empty());
+        assert!(direction(&workspace("proof", CLIENT, Some("dev"))).breaches.is_empty());
     }
 
     #[test]

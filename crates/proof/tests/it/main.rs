@@ -24,6 +24,7 @@ mod properties;
 mod requirements;
 mod secevent;
 mod signature;
+mod simulated;
 mod support;
 mod vectors;
 mod web;
