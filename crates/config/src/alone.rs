@@ -3,6 +3,7 @@
 mod audit;
 mod oauth;
 mod resilience;
+mod risk;
 mod routing;
 
 use base::{ByteSize, Span};

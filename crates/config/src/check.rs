@@ -9,7 +9,7 @@ use crate::fault::{Code, Faults};
 use crate::resource::Resource;
 use crate::values::Pattern;
 use crate::{
-    Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Server, Service,
+    Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Risk, Server, Service,
     Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
 };
 
@@ -21,6 +21,7 @@ pub(crate) struct World<'a> {
     pub(crate) providers: Placed<'a, Provider>,
     pub(crate) models: Placed<'a, Model>,
     pub(crate) policies: Placed<'a, Policy>,
+    pub(crate) risks: Placed<'a, Risk>,
     pub(crate) budgets: Placed<'a, Budget>,
     pub(crate) services: Placed<'a, Service>,
     pub(crate) upstreams: Placed<'a, Upstream>,
@@ -116,6 +117,7 @@ impl<'a> World<'a> {
             providers: Placed::all(&config.providers),
             models: Placed::all(&config.models),
             policies: Placed::all(&config.policies),
+            risks: Placed::all(&config.risks),
             budgets: Placed::all(&config.budgets),
             services: Placed::all(&config.services),
             upstreams: Placed::all(&config.upstreams),
@@ -134,6 +136,7 @@ impl<'a> World<'a> {
         self.providers.duplicates(faults);
         self.models.duplicates(faults);
         self.policies.duplicates(faults);
+        self.risks.duplicates(faults);
         self.budgets.duplicates(faults);
         self.services.duplicates(faults);
         self.upstreams.duplicates(faults);

@@ -17,6 +17,7 @@ mod cloud;
 mod fault;
 mod hedge;
 mod issuer;
+mod level;
 mod model;
 mod not_built;
 mod oauth;
@@ -27,6 +28,7 @@ mod provider;
 mod redirect;
 mod resilience;
 mod resource;
+mod risk;
 mod routes;
 mod routing;
 mod secret_ref;
@@ -58,6 +60,7 @@ pub use cloud::{CloudIdentity, Entra, FieldText, FieldValue, PathName};
 pub use fault::{Code, Fault};
 pub use hedge::{Hedge, HedgeAfter, Share};
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
+pub use level::{AttestationLevel, Platform};
 pub use model::{Model, OnUnsupported, Retry, Target, Timeout};
 pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
@@ -67,6 +70,10 @@ pub use provider::{KeyRef, Provider, ProviderApi, ProviderDialect, ProviderKind}
 pub use redirect::RedirectUri;
 pub use resilience::{Breaker, ProviderKey, Queue};
 pub use resource::{Resource, read};
+pub use risk::{
+    Annotation, BootKey, FORCED_PASS, FlagKind, FlagName, FlagWord, ForcedPass, Grace, OnUnavailable, Risk, RiskAction,
+    RiskMode, RiskRule, RiskThrottle, RiskUnless, RiskWhen, STEP_UP_LASTS, StepUp,
+};
 pub use routing::{Sticky, Strategy, When};
 pub use secret_ref::SecretRef;
 pub use sections::{
@@ -148,6 +155,9 @@ pub struct Config {
     /// Who may do what.
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
+    /// What becomes of instances of apps, by what is known about them.
+    #[serde(rename = "risk", skip_serializing_if = "Vec::is_empty")]
+    pub risks: Vec<Risk>,
     /// What may be spent.
     #[serde(rename = "budget", skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Budget>,

@@ -6,7 +6,6 @@ const KEYS: &[(&str, &str)] = &[
     ("guard", "guards"),
     ("policy.guard", "guards"),
     ("policy.who.attested", "attested apps"),
-    ("risk", "risk signals"),
 ];
 
 /// Values, by the path of their key.

@@ -97,6 +97,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     let providers = resources(root, faults);
     let models = resources(root, faults);
     let policies = resources(root, faults);
+    let risks = resources(root, faults);
     let budgets = resources(root, faults);
     let services = resources(root, faults);
     let upstreams = resources(root, faults);
@@ -109,6 +110,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         providers: placed(root, &providers),
         models: placed(root, &models),
         policies: placed(root, &policies),
+        risks: placed(root, &risks),
         budgets: placed(root, &budgets),
         services: placed(root, &services),
         upstreams: placed(root, &upstreams),
@@ -129,6 +131,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         providers: values(providers),
         models: values(models),
         policies: values(policies),
+        risks: values(risks),
         budgets: values(budgets),
         services: values(services),
         upstreams: values(upstreams),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fault::{Fault, Faults};
-use crate::{Budget, Client, Issuer, Model, Policy, Provider, Service, Transmitter, Upstream, Webhook};
+use crate::{Budget, Client, Issuer, Model, Policy, Provider, Risk, Service, Transmitter, Upstream, Webhook};
 
 /// A resource: one type for the file, the database and the admin API.
 pub trait Resource: Serialize + DeserializeOwned + JsonSchema + Alone {
@@ -58,6 +58,7 @@ resources! {
     Provider, "provider";
     Model, "model";
     Policy, "policy";
+    Risk, "risk";
     Budget, "budget";
     Service, "service";
     Upstream, "upstream";

@@ -85,6 +85,9 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         crate::cloud::FieldText,
         crate::redirect::RedirectUri,
         crate::hedge::HedgeAfter,
+        crate::risk::Annotation,
+        crate::risk::BootKey,
+        crate::risk::FlagName,
         crate::routing::Sticky,
         crate::time_window::TimeWindow,
     )

@@ -10,6 +10,7 @@ mod explain;
 mod fund;
 mod glob;
 mod passthrough;
+pub mod risk;
 mod rule;
 mod world;
 

@@ -111,7 +111,6 @@ fn what_later_versions_will_have_is_refused_by_name() {
     for (text, place) in [
         ("[[guard]]\n", "guard"),
         ("[[app]]\n", "app"),
-        ("[[risk]]\n", "risk"),
         ("[[client]]\nname = \"c\"\nauth = { method = \"attestation\" }\n", "client[0].auth.method"),
         (
             "[[policy]]\nname = \"p\"\nwho = { attested = [\"apple-app-attest\"] }\nmay = { models = \"*\" }\n",

@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod oauth;
 mod price;
+mod risk;
 mod robust;
 mod roundtrip;
 mod routing;

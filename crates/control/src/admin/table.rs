@@ -188,6 +188,7 @@ fn resource(kind: Kind) -> [Operation; 4] {
         Kind::Provider => ["listProviders", "getProvider", "putProvider", "deleteProvider"],
         Kind::Model => ["listModels", "getModel", "putModel", "deleteModel"],
         Kind::Policy => ["listPolicies", "getPolicy", "putPolicy", "deletePolicy"],
+        Kind::Risk => ["listRisks", "getRisk", "putRisk", "deleteRisk"],
         Kind::Budget => ["listBudgets", "getBudget", "putBudget", "deleteBudget"],
         Kind::Service => ["listServices", "getService", "putService", "deleteService"],
         Kind::Upstream => ["listUpstreams", "getUpstream", "putUpstream", "deleteUpstream"],

@@ -1,4 +1,4 @@
-//! Resources: issuers, providers, models, policies, budgets, services, upstreams, transmitters and webhooks, from the configuration
+//! Resources: issuers, providers, models, policies, risks, budgets, services, upstreams, transmitters and webhooks, from the configuration
 //! file (read-only) or made here. Both together have to be a valid configuration before anything is written.
 
 use aws_lc_rs::digest;
@@ -22,6 +22,8 @@ pub enum Kind {
     Model,
     /// `[[policy]]`
     Policy,
+    /// `[[risk]]`
+    Risk,
     /// `[[budget]]`
     Budget,
     /// `[[service]]`
@@ -36,11 +38,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Issuer,
         Self::Provider,
         Self::Model,
         Self::Policy,
+        Self::Risk,
         Self::Budget,
         Self::Service,
         Self::Upstream,
@@ -55,6 +58,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::Model => "model",
             Self::Policy => "policy",
+            Self::Risk => "risk",
             Self::Budget => "budget",
             Self::Service => "service",
             Self::Upstream => "upstream",
@@ -70,6 +74,7 @@ impl Kind {
             Self::Provider => "providers",
             Self::Model => "models",
             Self::Policy => "policies",
+            Self::Risk => "risks",
             Self::Budget => "budgets",
             Self::Service => "services",
             Self::Upstream => "upstreams",
@@ -85,6 +90,7 @@ impl Kind {
             Self::Provider => "Provider",
             Self::Model => "Model",
             Self::Policy => "Policy",
+            Self::Risk => "Risk",
             Self::Budget => "Budget",
             Self::Service => "Service",
             Self::Upstream => "Upstream",
@@ -103,6 +109,7 @@ impl Kind {
             Self::Provider => values(&config.providers, |i| &i.name),
             Self::Model => values(&config.models, |i| &i.name),
             Self::Policy => values(&config.policies, |i| &i.name),
+            Self::Risk => values(&config.risks, |i| &i.name),
             Self::Budget => values(&config.budgets, |i| &i.name),
             Self::Service => values(&config.services, |i| &i.name),
             Self::Upstream => values(&config.upstreams, |i| &i.name),
@@ -342,6 +349,7 @@ fn merge(file: &Config, rows: &[(String, Name, Value)]) -> Result<Config, Vec<Fa
             Kind::Provider => config::read(body).map(|resource| merged.providers.push(resource)),
             Kind::Model => config::read(body).map(|resource| merged.models.push(resource)),
             Kind::Policy => config::read(body).map(|resource| merged.policies.push(resource)),
+            Kind::Risk => config::read(body).map(|resource| merged.risks.push(resource)),
             Kind::Budget => config::read(body).map(|resource| merged.budgets.push(resource)),
             Kind::Service => config::read(body).map(|resource| merged.services.push(resource)),
             Kind::Upstream => config::read(body).map(|resource| merged.upstreams.push(resource)),
