@@ -1,5 +1,6 @@
 //! What can be wrong with a resource or section on its own, beyond what the schema says.
 
+mod app;
 mod audit;
 mod oauth;
 mod resilience;

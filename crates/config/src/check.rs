@@ -1,5 +1,6 @@
 //! What can be wrong between resources.
 
+mod app;
 mod budget;
 mod oauth;
 
@@ -7,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fault::{Code, Faults};
 use crate::resource::Resource;
-use crate::values::Pattern;
+use crate::values::{Origin, Pattern};
 use crate::{
-    Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Risk, Server, Service,
-    Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
+    App, Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Risk, Server,
+    Service, Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -18,6 +19,7 @@ use crate::{
 pub(crate) struct World<'a> {
     pub(crate) issuers: Placed<'a, Issuer>,
     pub(crate) clients: Placed<'a, Client>,
+    pub(crate) apps: Placed<'a, App>,
     pub(crate) providers: Placed<'a, Provider>,
     pub(crate) models: Placed<'a, Model>,
     pub(crate) policies: Placed<'a, Policy>,
@@ -31,6 +33,8 @@ pub(crate) struct World<'a> {
     pub(crate) prices: Vec<(usize, &'a Price)>,
     /// Where Vouchgate listens, if that could be read.
     pub(crate) server: Option<&'a Server>,
+    /// The origins whose pages may call, if they could be read.
+    pub(crate) origins: Option<&'a [Origin]>,
     pub(crate) signin: Sign<'a>,
 }
 
@@ -114,6 +118,7 @@ impl<'a> World<'a> {
         Self {
             issuers: Placed::all(&config.issuers),
             clients: Placed::all(&config.clients),
+            apps: Placed::all(&config.apps),
             providers: Placed::all(&config.providers),
             models: Placed::all(&config.models),
             policies: Placed::all(&config.policies),
@@ -125,6 +130,7 @@ impl<'a> World<'a> {
             webhooks: Placed::all(&config.webhooks),
             prices: config.prices.iter().enumerate().collect(),
             server: Some(&config.server),
+            origins: Some(&config.cors.origins),
             signin: config.signin.as_ref().map_or(Sign::Nowhere, Sign::In),
         }
     }
@@ -133,6 +139,7 @@ impl<'a> World<'a> {
     pub(crate) fn check(&self, faults: &mut Faults) {
         self.issuers.duplicates(faults);
         self.clients.duplicates(faults);
+        self.apps.duplicates(faults);
         self.providers.duplicates(faults);
         self.models.duplicates(faults);
         self.policies.duplicates(faults);
@@ -147,6 +154,7 @@ impl<'a> World<'a> {
         self.targets(faults);
         self.prices(faults);
         self.token_service(faults);
+        self.apps(faults);
         for (path, policy) in self.policies.iter() {
             self.policy(&path, policy, faults);
         }

@@ -93,7 +93,7 @@ impl Client {
     pub fn grants(&self) -> &[Grant] {
         match (&self.grants, &self.auth) {
             (Some(given), _) => given,
-            (None, None | Some(ClientAuth::None)) => &[],
+            (None, None | Some(ClientAuth::None | ClientAuth::Attestation {})) => &[],
             (None, Some(_)) => &[Grant::ClientCredentials],
         }
     }

@@ -65,6 +65,8 @@ pub enum ClientAuth {
         #[schemars(extend("x-kind" = "file-path"))]
         certificate: PathBuf,
     },
+    /// By attestation: the client is what an `[[app]]` of the same name may ask for besides.
+    Attestation {},
     /// Not at all: a public client (RFC 6749 section 2.1), such as an app, which can keep no secret.
     None,
 }
@@ -106,6 +108,7 @@ impl ClientAuth {
             Self::PrivateKeyJwt { .. } => "private_key_jwt",
             Self::TlsClientAuth { .. } => "tls_client_auth",
             Self::SelfSignedTlsClientAuth { .. } => "self_signed_tls_client_auth",
+            Self::Attestation {} => "attestation",
             Self::None => "none",
         }
     }

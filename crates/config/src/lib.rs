@@ -5,6 +5,7 @@
 
 mod alone;
 mod anomaly;
+mod app;
 mod audit;
 mod aws;
 mod bucket;
@@ -50,6 +51,10 @@ mod webhook;
 mod tests;
 
 pub use anomaly::{AnomalySection, OnAnomaly};
+pub use app::{
+    AltchaWork, AndroidApp, App, AppProof, AppleEnvironment, ApproovApp, AttestationLevel, Captcha, EvidenceKind,
+    FirebaseApp, IosApp, KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp, WebAuthnSite, dotted_version,
+};
 pub use audit::{AuditPublish, AuditSection, OnAuditFailure};
 pub use bucket::Bucket;
 pub use budget::{Budget, BudgetMode, BudgetPer, BudgetUnit, BudgetWindow, OnUnknown, Over, Spend, Threshold};
@@ -143,6 +148,9 @@ pub struct Config {
     /// Who may ask us for tokens.
     #[serde(rename = "client", skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Client>,
+    /// Apps whose installations prove by attestation what they are.
+    #[serde(rename = "app", skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<App>,
     /// Where models run.
     #[serde(rename = "provider", skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<Provider>,
@@ -204,6 +212,11 @@ impl Config {
         for provider in &self.providers {
             let place = |key: &str| format!("{}.{}.{key}", Provider::KIND, provider.name);
             refs.extend(provider.secrets().map(|(key, secret)| (place(&key), secret)));
+        }
+        for app in &self.apps {
+            refs.extend(
+                app.secrets().into_iter().map(|(key, secret)| (format!("{}.{}.{key}", App::KIND, app.name), secret)),
+            );
         }
         let telemetry = self.telemetry.otlp.iter().flat_map(telemetry::OtlpExport::secrets);
         refs.extend(telemetry.map(|(key, secret)| (format!("telemetry.otlp.{key}"), secret)));

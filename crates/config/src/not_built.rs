@@ -1,15 +1,11 @@
 //! What the configuration will have and this version does not: refused by name, never ignored.
 
 /// Keys, by their path without indices, and what they are for.
-const KEYS: &[(&str, &str)] = &[
-    ("app", "apps and attestation"),
-    ("guard", "guards"),
-    ("policy.guard", "guards"),
-    ("policy.who.attested", "attested apps"),
-];
+const KEYS: &[(&str, &str)] =
+    &[("guard", "guards"), ("policy.guard", "guards"), ("policy.who.attested", "attested apps")];
 
 /// Values, by the path of their key.
-const VALUES: &[(&str, &[&str])] = &[("client.auth.method", &["attestation"])];
+const VALUES: &[(&str, &[&str])] = &[];
 
 /// What the key at `path` would be for, if it is one of a later version's.
 pub(crate) fn key(path: &str) -> Option<&'static str> {

@@ -94,6 +94,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     };
     let issuers = resources(root, faults);
     let clients = resources(root, faults);
+    let apps = resources(root, faults);
     let providers = resources(root, faults);
     let models = resources(root, faults);
     let policies = resources(root, faults);
@@ -107,6 +108,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     World {
         issuers: placed(root, &issuers),
         clients: placed(root, &clients),
+        apps: placed(root, &apps),
         providers: placed(root, &providers),
         models: placed(root, &models),
         policies: placed(root, &policies),
@@ -117,6 +119,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         transmitters: placed(root, &transmitters),
         webhooks: placed(root, &webhooks),
         prices: prices.iter().map(|(index, price)| (*index, price)).collect(),
+        origins: (!faults.touch("cors")).then_some(&config.cors.origins),
         server: (!faults.touch("server")).then_some(&config.server),
         signin: match (&config.signin, root.entry("signin")) {
             (Some(signin), _) => Sign::In(signin),
@@ -128,6 +131,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     Config {
         issuers: values(issuers),
         clients: values(clients),
+        apps: values(apps),
         providers: values(providers),
         models: values(models),
         policies: values(policies),

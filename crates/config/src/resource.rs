@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fault::{Fault, Faults};
-use crate::{Budget, Client, Issuer, Model, Policy, Provider, Risk, Service, Transmitter, Upstream, Webhook};
+use crate::{App, Budget, Client, Issuer, Model, Policy, Provider, Risk, Service, Transmitter, Upstream, Webhook};
 
 /// A resource: one type for the file, the database and the admin API.
 pub trait Resource: Serialize + DeserializeOwned + JsonSchema + Alone {
@@ -55,6 +55,7 @@ macro_rules! resources {
 resources! {
     Issuer, "issuer";
     Client, "client";
+    App, "app";
     Provider, "provider";
     Model, "model";
     Policy, "policy";

@@ -58,6 +58,9 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
                 "file-path" => file_path(text),
                 "client-hash" => client_hash(text),
                 "ip" => ip(text),
+                "apple-team" => apple_team(text),
+                "bundle" => bundle(text),
+                "dotted-version" => dotted_version(text),
                 _ => Ok(()),
             }
         };
@@ -78,6 +81,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         values::EnvName,
         values::SharedUrl,
         values::StoreUrl,
+        crate::app::Sha256Hex,
         crate::budget::BudgetWindow,
         crate::client::Scope,
         crate::bucket::Bucket,
@@ -127,6 +131,31 @@ fn client_hash(text: &str) -> Result<(), ValueError> {
     match text.strip_prefix("sha256:") {
         Some(hash) if hash.len() == 43 && hash.bytes().all(base64url) => Ok(()),
         _ => Err(ValueError::new("not the hash of a secret").hint("`vouchgate client hash` makes one: sha256:...")),
+    }
+}
+
+/// A team of Apple's developer program.
+fn apple_team(text: &str) -> Result<(), ValueError> {
+    if text.len() == 10 && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(ValueError::new("not an Apple team").hint("10 capital letters and digits: \"ABCDE12345\""))
+}
+
+/// A bundle identifier or package name.
+fn bundle(text: &str) -> Result<(), ValueError> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if (1..=255).contains(&text.len()) && text.bytes().all(good) {
+        return Ok(());
+    }
+    Err(ValueError::new("not the identifier of an app").hint("write it as the store has it: \"com.example.chat\""))
+}
+
+/// A version that can be compared.
+fn dotted_version(text: &str) -> Result<(), ValueError> {
+    match crate::dotted_version(text) {
+        Some(_) if text.len() <= 64 => Ok(()),
+        _ => Err(ValueError::new("not a version").hint("numbers with dots: \"1.4.0\"")),
     }
 }
 

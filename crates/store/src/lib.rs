@@ -19,6 +19,7 @@ mod follow;
 mod grants;
 mod habits;
 mod idempotency;
+mod instances;
 mod jwks;
 mod leases;
 mod ledger;
@@ -66,6 +67,10 @@ pub use error::StoreError;
 pub use grants::{Grant, GrantKind, Grants, Taken};
 pub use habits::{Habit, Habits};
 pub use idempotency::{Attempt, Begin, Idempotency};
+pub use instances::{
+    Attested, Enrolled, Instance, InstanceCount, InstanceFilter, InstanceStatus, Instances, NewInstance, Refreshed,
+    Refusal, Renewed, UseUp,
+};
 pub use jwks::{JwksLastGood, LastGood};
 pub use ledger::{
     AccountKey, AccountRef, Balance, BalanceFilter, Hold, HoldLine, Journal, Late, LeaseUse, Ledger, LedgerCounters,
@@ -401,6 +406,11 @@ impl Store {
     /// Whom the audit log speaks of.
     pub fn audit_subjects(&self) -> AuditSubjects<'_> {
         AuditSubjects(self)
+    }
+
+    /// Installations of apps that proved what they are.
+    pub fn instances(&self) -> Instances<'_> {
+        Instances(self)
     }
 
     /// Small facts about the installation.

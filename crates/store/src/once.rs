@@ -3,7 +3,8 @@
 use aws_lc_rs::digest;
 use base::Timestamp;
 
-use crate::{Claim, Store, StoreError};
+use crate::engine::Connection;
+use crate::{Claim, Store, StoreError, UseUp};
 
 /// What is used once. One key can be used once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +15,10 @@ pub enum OneTime {
     AccessToken,
     /// A security event token (RFC 8417): its transmitter and `jti`.
     SecurityEvent,
+    /// A nonce we gave for evidence.
+    AttestNonce,
+    /// Evidence that is bound to no nonce of ours, or does not say so.
+    Evidence,
 }
 
 impl OneTime {
@@ -22,6 +27,8 @@ impl OneTime {
             Self::ClientAssertion => "assertion",
             Self::AccessToken => "token",
             Self::SecurityEvent => "set",
+            Self::AttestNonce => "nonce",
+            Self::Evidence => "evidence",
         }
     }
 }
@@ -72,6 +79,17 @@ impl UsedOnce<'_> {
             .bind(i64::from(limit));
         self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
     }
+}
+
+/// Use something up within a transaction; whether it was the first time.
+pub(crate) async fn used(store: &Store, tx: &mut dyn Connection, one: &UseUp) -> Result<bool, StoreError> {
+    let key: Vec<&str> = one.key.iter().map(String::as_str).collect();
+    let insert = store
+        .sql("INSERT INTO used_once (tenant, kind, hash, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
+        .bind(one.kind.as_str())
+        .bind(hash(&key))
+        .bind(one.until);
+    Ok(tx.execute(insert).await? == 1)
 }
 
 /// Each part with its length before it, so that no two keys hash the same bytes.

@@ -109,6 +109,17 @@ fn faults(config: &Config) -> Vec<Fault> {
             add(format!("transmitter[{index}].jwks_file"), "unusable_keys", message);
         }
     }
+    for (index, app) in config.apps.iter().enumerate() {
+        for (key, reference) in app.secrets() {
+            if let Some(message) = missing(reference) {
+                add(format!("app[{index}].{key}"), "missing_secret", message);
+            }
+        }
+        let approov = app.approov.as_ref().and_then(|approov| approov.jwks_file.as_deref());
+        if let Some(Err(message)) = approov.map(issuers::keys_in_file) {
+            add(format!("app[{index}].approov.jwks_file"), "unusable_keys", message);
+        }
+    }
     for (index, webhook) in config.webhooks.iter().enumerate() {
         if let SecretRef::Secret(_) = &webhook.secret {
             continue;

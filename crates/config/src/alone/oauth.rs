@@ -21,6 +21,7 @@ impl Alone for Client {
             auth_alone(auth, faults);
         }
         self.public(faults);
+        self.attested(faults);
         self.grants_alone(faults);
     }
 }
@@ -43,6 +44,24 @@ impl Client {
         }
         if self.introspect {
             faults.add("introspect", Code::Conflict, "anybody can say to be this client, and would learn about tokens");
+        }
+    }
+
+    /// An app's client gets its tokens for evidence, and only there.
+    fn attested(&self, faults: &mut Faults) {
+        if self.auth != Some(ClientAuth::Attestation {}) {
+            return;
+        }
+        if !self.grants().is_empty() {
+            faults.add("grants", Code::Conflict, "an app gets its tokens for evidence, not by a grant");
+        }
+        if !self.require.is_empty() {
+            faults
+                .add("require", Code::Conflict, "what its requests bring stands in the app")
+                .hint("set proof in [[app]]");
+        }
+        if self.introspect {
+            faults.add("introspect", Code::Conflict, "an app on somebody's device is no resource server");
         }
     }
 
@@ -145,7 +164,10 @@ fn auth_alone(auth: &ClientAuth, faults: &mut Faults) {
                 faults.add("auth.san_email", Code::BadValue, "not a mail address");
             }
         }
-        ClientAuth::ClientSecret { .. } | ClientAuth::SelfSignedTlsClientAuth { .. } | ClientAuth::None => {}
+        ClientAuth::ClientSecret { .. }
+        | ClientAuth::SelfSignedTlsClientAuth { .. }
+        | ClientAuth::Attestation {}
+        | ClientAuth::None => {}
     }
 }
 

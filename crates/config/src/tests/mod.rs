@@ -1,5 +1,6 @@
 //! What a configuration says, and what is said about one that is wrong.
 
+mod app;
 mod aws;
 mod budget;
 mod cache;

@@ -47,7 +47,7 @@ fn each_way_a_client_proves_itself_needs_its_parts_and_no_others() {
         ("method = \"client_secret\"", "missing_key client[0].auth"),
         ("method = \"client_secret\", hash = \"hunter2\"", "bad_value client[0].auth.hash"),
         ("method = \"client_secret_jwt\"", "bad_value client[0].auth.method"),
-        ("method = \"attestation\"", "not_built client[0].auth.method"),
+        ("method = \"attestation\"", "unknown_reference client[0].name"),
         ("hash = \"x\"", "missing_key client[0].auth"),
     ] {
         assert_eq!(code(&auth(wrong)), fault, "{wrong}");

@@ -35,7 +35,7 @@ fn every_reference_to_a_secret_is_listed_with_its_place() {
     let config = good(FULL);
     let json = serde_json::to_string(&config).unwrap();
     let written =
-        ["{\"env\":", "{\"file\":", "{\"secret\":"].iter().map(|form| json.matches(form).count()).sum::<usize>();
+        ["{\"env\":\"", "{\"file\":\"", "{\"secret\":\""].iter().map(|form| json.matches(form).count()).sum::<usize>();
     let refs = config.secret_refs();
     assert_eq!(refs.len(), written, "{refs:?}");
     assert!(refs.iter().any(|(place, _)| place == "provider.openai.api_key"), "{refs:?}");

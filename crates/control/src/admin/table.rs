@@ -185,6 +185,7 @@ fn resource(kind: Kind) -> [Operation; 4] {
     let (all, each) = (format!("/admin/v1/{many}"), format!("/admin/v1/{many}/{{name}}"));
     let [list, get, put, delete] = match kind {
         Kind::Issuer => ["listIssuers", "getIssuer", "putIssuer", "deleteIssuer"],
+        Kind::App => ["listApps", "getApp", "putApp", "deleteApp"],
         Kind::Provider => ["listProviders", "getProvider", "putProvider", "deleteProvider"],
         Kind::Model => ["listModels", "getModel", "putModel", "deleteModel"],
         Kind::Policy => ["listPolicies", "getPolicy", "putPolicy", "deletePolicy"],

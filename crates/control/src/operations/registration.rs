@@ -82,6 +82,8 @@ pub enum Authentication {
     Tls(TlsClientRule),
     /// One of its own certificates (RFC 8705 section 2.2), by SHA-256 of the DER form.
     SelfSignedTls(Vec<[u8; 32]>),
+    /// By attestation, at the app's endpoints: not here.
+    Attestation,
     /// Not at all: a public client.
     Public,
 }
@@ -95,6 +97,7 @@ impl Authentication {
             Self::PrivateKeyJwt { .. } => "private_key_jwt",
             Self::Tls(_) => "tls_client_auth",
             Self::SelfSignedTls(_) => "self_signed_tls_client_auth",
+            Self::Attestation => "attestation",
             Self::Public => "none",
         }
     }
@@ -158,6 +161,8 @@ pub enum AuthForm {
         /// The certificates, one or more, in PEM.
         certificate: String,
     },
+    /// By attestation: what the app of this name may ask for besides.
+    Attestation {},
     /// Not at all: a public client, such as an app, which can keep no secret.
     None {},
 }
@@ -197,7 +202,7 @@ impl ClientForm {
     pub(super) fn grants(&self) -> Vec<Grant> {
         match (&self.grants, &self.auth) {
             (Some(grants), _) => grants.clone(),
-            (None, Some(AuthForm::None {})) => Vec::new(),
+            (None, Some(AuthForm::None {} | AuthForm::Attestation {})) => Vec::new(),
             (None, _) => vec![Grant::ClientCredentials],
         }
     }
@@ -206,6 +211,7 @@ impl ClientForm {
     pub(super) fn authentication(&self) -> Result<Authentication, String> {
         match &self.auth {
             None | Some(AuthForm::ClientSecret {}) => Ok(Authentication::Secret),
+            Some(AuthForm::Attestation {}) => Ok(Authentication::Attestation),
             Some(AuthForm::None {}) => Ok(Authentication::Public),
             Some(AuthForm::PrivateKeyJwt { jwks, jwks_url, algorithms, allow_private }) => {
                 let keys = match (jwks, jwks_url) {
@@ -242,6 +248,7 @@ impl ClientForm {
             None | Some(AuthForm::ClientSecret {}) => {
                 ClientAuth::ClientSecret { hash: format!("sha256:{}", "A".repeat(43)) }
             }
+            Some(AuthForm::Attestation {}) => ClientAuth::Attestation {},
             Some(AuthForm::None {}) => ClientAuth::None,
             Some(AuthForm::PrivateKeyJwt { jwks, jwks_url, algorithms, allow_private }) => ClientAuth::PrivateKeyJwt {
                 jwks_file: jwks.as_ref().and_then(|_| given()),
@@ -286,6 +293,7 @@ pub(super) fn shown(auth: &ClientAuth) -> Value {
 pub(super) fn from_file(auth: &ClientAuth) -> Result<Authentication, String> {
     match auth {
         ClientAuth::ClientSecret { .. } => Ok(Authentication::Secret),
+        ClientAuth::Attestation {} => Ok(Authentication::Attestation),
         ClientAuth::None => Ok(Authentication::Public),
         ClientAuth::PrivateKeyJwt { .. } => {
             let keys = match auth.keys().ok_or("exactly one of jwks_file and jwks_url is needed")? {

@@ -1,4 +1,4 @@
-//! Resources: issuers, providers, models, policies, risks, budgets, services, upstreams, transmitters and webhooks, from the configuration
+//! Resources: issuers, apps, providers, models, policies, risks, budgets, services, upstreams, transmitters and webhooks, from the configuration
 //! file (read-only) or made here. Both together have to be a valid configuration before anything is written.
 
 use aws_lc_rs::digest;
@@ -16,6 +16,8 @@ use super::{Listed, OperationError, Operations, merge_pages};
 pub enum Kind {
     /// `[[issuer]]`
     Issuer,
+    /// `[[app]]`
+    App,
     /// `[[provider]]`
     Provider,
     /// `[[model]]`
@@ -38,8 +40,9 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Issuer,
+        Self::App,
         Self::Provider,
         Self::Model,
         Self::Policy,
@@ -55,6 +58,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Issuer => "issuer",
+            Self::App => "app",
             Self::Provider => "provider",
             Self::Model => "model",
             Self::Policy => "policy",
@@ -71,6 +75,7 @@ impl Kind {
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Issuer => "issuers",
+            Self::App => "apps",
             Self::Provider => "providers",
             Self::Model => "models",
             Self::Policy => "policies",
@@ -87,6 +92,7 @@ impl Kind {
     pub const fn schema_name(self) -> &'static str {
         match self {
             Self::Issuer => "Issuer",
+            Self::App => "App",
             Self::Provider => "Provider",
             Self::Model => "Model",
             Self::Policy => "Policy",
@@ -106,6 +112,7 @@ impl Kind {
         }
         match self {
             Self::Issuer => values(&config.issuers, |i| &i.name),
+            Self::App => values(&config.apps, |i| &i.name),
             Self::Provider => values(&config.providers, |i| &i.name),
             Self::Model => values(&config.models, |i| &i.name),
             Self::Policy => values(&config.policies, |i| &i.name),
@@ -285,13 +292,22 @@ impl Operations {
         merged: &Config,
     ) -> Result<Vec<String>, OperationError> {
         let place = format!("{}.{name}", kind.as_str());
-        let reads_a_file = match kind {
-            Kind::Issuer => merged.issuers.iter().any(|i| i.name == *name && i.jwks_file.is_some()),
-            Kind::Transmitter => merged.transmitters.iter().any(|t| t.name == *name && t.jwks_file.is_some()),
-            _ => false,
+        let app = merged.apps.iter().find(|app| kind == Kind::App && app.name == *name);
+        let file = match kind {
+            Kind::Issuer if merged.issuers.iter().any(|i| i.name == *name && i.jwks_file.is_some()) => {
+                Some("jwks_file")
+            }
+            Kind::Transmitter if merged.transmitters.iter().any(|t| t.name == *name && t.jwks_file.is_some()) => {
+                Some("jwks_file")
+            }
+            Kind::App if app.is_some_and(|app| app.test_roots.is_some()) => Some("test_roots"),
+            Kind::App if app.and_then(|app| app.approov.as_ref()).is_some_and(|a| a.jwks_file.is_some()) => {
+                Some("approov.jwks_file")
+            }
+            _ => None,
         };
-        if reads_a_file {
-            return Err(OperationError::Faults(vec![only_in_file(&format!("{place}.jwks_file"))]));
+        if let Some(key) = file {
+            return Err(OperationError::Faults(vec![only_in_file(&format!("{place}.{key}"))]));
         }
         let mut warnings = Vec::new();
         for used in super::secrets::uses(merged) {
@@ -346,6 +362,7 @@ fn merge(file: &Config, rows: &[(String, Name, Value)]) -> Result<Config, Vec<Fa
         }
         let read = match kind {
             Kind::Issuer => config::read(body).map(|resource| merged.issuers.push(resource)),
+            Kind::App => config::read(body).map(|resource| merged.apps.push(resource)),
             Kind::Provider => config::read(body).map(|resource| merged.providers.push(resource)),
             Kind::Model => config::read(body).map(|resource| merged.models.push(resource)),
             Kind::Policy => config::read(body).map(|resource| merged.policies.push(resource)),

@@ -94,6 +94,13 @@ pub fn uses(config: &Config) -> Vec<Use<'_>> {
             uses.push(Use { kind: "issuer", by: &issuer.name, reference, origin: None });
         }
     }
+    for app in &config.apps {
+        for (key, reference) in app.secrets() {
+            // A puzzle's secret is sent to who judges it; the others open and verify.
+            let origin = app.asked_with(key).and_then(|url| origin_of(&url));
+            uses.push(Use { kind: "app", by: &app.name, reference, origin });
+        }
+    }
     for transmitter in &config.transmitters {
         if let Some(reference) = &transmitter.bearer {
             uses.push(Use { kind: "transmitter", by: &transmitter.name, reference, origin: None });

@@ -23,6 +23,7 @@ pub(super) static MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "cache_use", sql: include_str!("../../migrations/postgres/0006_cache_use.sql") },
     Migration { version: 7, name: "usage", sql: include_str!("../../migrations/postgres/0007_usage.sql") },
     Migration { version: 8, name: "money", sql: include_str!("../../migrations/postgres/0008_money.sql") },
+    Migration { version: 9, name: "instances", sql: include_str!("../../migrations/postgres/0009_instances.sql") },
 ];
 
 /// All steps that are missing, in one transaction: killed midway, nothing has happened. Other nodes wait for it.
