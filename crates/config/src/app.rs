@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Scope;
+use crate::level::AttestationLevel;
 use crate::secret_ref::SecretRef;
 use crate::text::{NameText, SpanText, ValueError};
 use crate::values::{HeaderName, HttpUrl, Origin};
@@ -325,40 +326,6 @@ impl AppProof {
             Self::Signature => "signature",
             Self::Dpop => "dpop",
         }
-    }
-}
-
-/// How far evidence carries, weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttestationLevel {
-    /// Nothing is shown.
-    None,
-    /// Somebody solved a puzzle, did work or used a passkey.
-    Web,
-    /// Another party's word, bound to no key.
-    Verdict,
-    /// Hardware's word about a development build, or a system the operator lists.
-    Hw,
-    /// Hardware's word about the app as it is distributed, on a locked device with its maker's system.
-    HwStrong,
-}
-
-impl AttestationLevel {
-    /// The word in the configuration and in tokens (`lvl`).
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Web => "web",
-            Self::Verdict => "verdict",
-            Self::Hw => "hw",
-            Self::HwStrong => "hw-strong",
-        }
-    }
-
-    /// The level of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Web, Self::Verdict, Self::Hw, Self::HwStrong].into_iter().find(|l| l.as_str() == name)
     }
 }
 

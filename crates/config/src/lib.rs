@@ -52,8 +52,8 @@ mod tests;
 
 pub use anomaly::{AnomalySection, OnAnomaly};
 pub use app::{
-    AltchaWork, AndroidApp, App, AppProof, AppleEnvironment, ApproovApp, AttestationLevel, Captcha, EvidenceKind,
-    FirebaseApp, IosApp, KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp, WebAuthnSite, dotted_version,
+    AltchaWork, AndroidApp, App, AppProof, AppleEnvironment, ApproovApp, Captcha, EvidenceKind, FirebaseApp, IosApp,
+    KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp, WebAuthnSite, dotted_version,
 };
 pub use audit::{AuditPublish, AuditSection, OnAuditFailure};
 pub use bucket::Bucket;
