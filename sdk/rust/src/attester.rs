@@ -92,7 +92,7 @@ pub trait Attester: Send + Sync {
         Vec::new()
     }
 
-    /// The version of the app that goes with refreshes, where there is one.
+    /// The app's own version, as it says itself.
     fn app_version(&self) -> Option<String> {
         None
     }
