@@ -11,6 +11,7 @@
 //! - [`process`]: the real binary as a child process
 //! - [`proxy`]: a proxy that does nothing else, to measure against
 //! - [`wire`]: a wire to a server that can be stalled or cut
+//! - [`intercept`]: somebody between an app and its server who ends TLS with a certificate of their own
 //! - [`balancer`]: what stands before several nodes
 //!
 //! Nothing here sleeps: a test that needs something to be slow holds a [`mock::Gate`]. Everything that waits gives up
@@ -31,6 +32,7 @@ pub mod balancer;
 pub mod certs;
 pub mod dpop;
 pub mod idp;
+pub mod intercept;
 pub mod keys;
 pub mod mock;
 pub mod op;

@@ -365,7 +365,9 @@ impl Client {
         let url = format!("{}{bare}", self.inner.origin);
         let target = Target { method: method.as_str(), url: &url, query, now: self.gateway_now() };
         let signer = &*session.signer;
-        let authorization = format!("DPoP {}", session.token);
+        // The scheme says which proof comes with the token.
+        let scheme = if with == Proof::Dpop { "DPoP" } else { "Bearer" };
+        let authorization = format!("{scheme} {}", session.token);
         let mut fields = vec![("authorization", authorization.clone())];
         match with {
             Proof::Dpop => {

@@ -75,7 +75,7 @@ async fn the_first_request_enrols_and_the_next_only_signs() {
     assert_eq!(client_data["jkt"], asked[0].json()["jkt"]);
     assert_eq!(enrolled["evidence"]["type"], "apple-app-attest");
     let sent = &asked[2].headers;
-    assert_eq!(sent["authorization"], "DPoP token-1");
+    assert_eq!(sent["authorization"], "Bearer token-1");
     assert!(sent.contains_key("signature") && sent.contains_key("content-digest") && !sent.contains_key("x-api-key"));
     assert_ne!(sent["signature-input"], asked[3].headers["signature-input"], "each signature counts once");
 }
@@ -169,7 +169,7 @@ async fn a_refusal_is_told_in_one_word_and_waited_out() {
 async fn a_token_that_is_refused_is_replaced_once() {
     let world = World::new();
     let gateway = Gateway::new(|asked, before| {
-        let old = asked.headers.get("authorization").is_some_and(|token| token == "DPoP token-1");
+        let old = asked.headers.get("authorization").is_some_and(|token| token == "Bearer token-1");
         if old { refusal(401, "refresh") } else { accepting(asked, before).unwrap_or_else(ok) }
     })
     .await;
@@ -269,6 +269,6 @@ async fn fields_are_given_to_apps_with_their_own_http() {
     let client = world.client(&gateway);
     let uri = "/v1/models".parse().unwrap();
     let fields = client.sign(&Method::GET, &uri, &http::HeaderMap::new(), &Bytes::new()).await.unwrap();
-    assert_eq!(fields["authorization"], "DPoP token-1");
+    assert_eq!(fields["authorization"], "Bearer token-1");
     assert!(fields.contains_key("signature-input") && !fields.contains_key("content-digest"));
 }

@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use testkit::certs::Identity;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -51,6 +53,15 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Answers by `script`, which is told how many requests came before.
     pub(crate) async fn new(script: impl Fn(&Asked, usize) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
+        Self::with(None, script).await
+    }
+
+    /// The same over TLS.
+    pub(crate) async fn with(
+        identity: Option<&Identity>,
+        script: impl Fn(&Asked, usize) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        let acceptor = identity.map(|identity| TlsAcceptor::from(identity.server_config(None)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -62,15 +73,25 @@ impl Gateway {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let (asked, script) = (Arc::clone(&asked), Arc::clone(&script));
                 let service = service_fn(move |request| answer(request, Arc::clone(&asked), Arc::clone(&script)));
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
+                let server = hyper::server::conn::http1::Builder::new();
+                let acceptor = acceptor.clone();
                 hyper::rt::Executor::execute(&TokioExecutor::new(), async move {
-                    let _ = connection.await;
+                    let _ = match acceptor {
+                        None => server.serve_connection(TokioIo::new(tcp), service).await,
+                        Some(acceptor) => {
+                            let Ok(tls) = acceptor.accept(tcp).await else { return };
+                            server.serve_connection(TokioIo::new(tls), service).await
+                        }
+                    };
                 });
             }
         };
         hyper::rt::Executor::execute(&executor, accept);
         gateway
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {

@@ -5,3 +5,4 @@
 
 mod flow;
 mod gateway;
+mod intercepted;
