@@ -3,6 +3,7 @@
 mod app;
 mod budget;
 mod oauth;
+mod pins;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +11,8 @@ use crate::fault::{Code, Faults};
 use crate::resource::Resource;
 use crate::values::{Origin, Pattern};
 use crate::{
-    App, Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, Policy, Price, Provider, Risk, Server,
-    Service, Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
+    App, Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, PinSet, Policy, Price, Provider, Risk,
+    Server, Service, Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -29,6 +30,7 @@ pub(crate) struct World<'a> {
     pub(crate) upstreams: Placed<'a, Upstream>,
     pub(crate) transmitters: Placed<'a, Transmitter>,
     pub(crate) webhooks: Placed<'a, Webhook>,
+    pub(crate) pins: Placed<'a, PinSet>,
     /// The prices that could be read, with their index.
     pub(crate) prices: Vec<(usize, &'a Price)>,
     /// Where Vouchgate listens, if that could be read.
@@ -128,6 +130,7 @@ impl<'a> World<'a> {
             upstreams: Placed::all(&config.upstreams),
             transmitters: Placed::all(&config.transmitters),
             webhooks: Placed::all(&config.webhooks),
+            pins: Placed::all(&config.pins),
             prices: config.prices.iter().enumerate().collect(),
             server: Some(&config.server),
             origins: Some(&config.cors.origins),
@@ -149,6 +152,8 @@ impl<'a> World<'a> {
         self.upstreams.duplicates(faults);
         self.transmitters.duplicates(faults);
         self.webhooks.duplicates(faults);
+        self.pins.duplicates(faults);
+        self.pins_apart(faults);
         self.issuers_apart(faults);
         self.paths_apart(faults);
         self.targets(faults);

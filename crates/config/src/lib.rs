@@ -23,6 +23,7 @@ mod model;
 mod not_built;
 mod oauth;
 mod parse;
+mod pins;
 mod policy;
 mod price;
 mod provider;
@@ -69,6 +70,7 @@ pub use level::{AttestationLevel, Platform};
 pub use model::{Model, OnUnsupported, Retry, Target, Timeout};
 pub use oauth::{DpopSection, NonceMode, Signin, TokenSection};
 pub use parse::{locate, parse};
+pub use pins::{AppConfigSection, PinHash, PinMode, PinSet};
 pub use policy::{Bound, May, OnRevocation, OneOrMany, Passthrough, Per, Policy, Rate, Tools, Who};
 pub use price::{ImagePrice, Price, PriceTier};
 pub use provider::{KeyRef, Provider, ProviderApi, ProviderDialect, ProviderKind};
@@ -135,6 +137,8 @@ pub struct Config {
     pub telemetry: TelemetrySection,
     /// What becomes of a caller that behaves quite unlike itself.
     pub anomaly: AnomalySection,
+    /// What apps are told over the air.
+    pub app_config: AppConfigSection,
     /// How long what we issue lives, and our signing keys.
     pub token: TokenSection,
     /// Proofs of possession.
@@ -181,6 +185,9 @@ pub struct Config {
     /// Whom to tell of what happens.
     #[serde(rename = "webhook", skip_serializing_if = "Vec::is_empty")]
     pub webhooks: Vec<Webhook>,
+    /// Hosts whose keys apps are told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<PinSet>,
 }
 
 impl Config {

@@ -87,6 +87,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         audit: section(root, "audit", faults),
         telemetry: section(root, "telemetry", faults),
         anomaly: section(root, "anomaly", faults),
+        app_config: section(root, "app_config", faults),
         token: section(root, "token", faults),
         dpop: section(root, "dpop", faults),
         signin: optional(root, "signin", faults),
@@ -104,6 +105,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     let upstreams = resources(root, faults);
     let transmitters = resources(root, faults);
     let webhooks = resources(root, faults);
+    let pins = resources(root, faults);
     let prices = prices(root, faults);
     World {
         issuers: placed(root, &issuers),
@@ -118,6 +120,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         upstreams: placed(root, &upstreams),
         transmitters: placed(root, &transmitters),
         webhooks: placed(root, &webhooks),
+        pins: placed(root, &pins),
         prices: prices.iter().map(|(index, price)| (*index, price)).collect(),
         origins: (!faults.touch("cors")).then_some(&config.cors.origins),
         server: (!faults.touch("server")).then_some(&config.server),
@@ -141,6 +144,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         upstreams: values(upstreams),
         transmitters: values(transmitters),
         webhooks: values(webhooks),
+        pins: values(pins),
         prices: values(prices),
         ..config
     }

@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fault::{Fault, Faults};
-use crate::{App, Budget, Client, Issuer, Model, Policy, Provider, Risk, Service, Transmitter, Upstream, Webhook};
+use crate::{
+    App, Budget, Client, Issuer, Model, PinSet, Policy, Provider, Risk, Service, Transmitter, Upstream, Webhook,
+};
 
 /// A resource: one type for the file, the database and the admin API.
 pub trait Resource: Serialize + DeserializeOwned + JsonSchema + Alone {
@@ -65,4 +67,5 @@ resources! {
     Upstream, "upstream";
     Transmitter, "transmitter";
     Webhook, "webhook";
+    PinSet, "pins";
 }

@@ -87,6 +87,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         crate::bucket::Bucket,
         crate::cloud::PathName,
         crate::cloud::FieldText,
+        crate::pins::PinHash,
         crate::redirect::RedirectUri,
         crate::hedge::HedgeAfter,
         crate::risk::Annotation,

@@ -54,6 +54,12 @@ pub enum WebhookEvent {
     /// A provider's key in the vault was not replaced for long.
     #[serde(rename = "secret.old")]
     SecretOld,
+    /// What an app is told over the air cannot be made anew.
+    #[serde(rename = "app_config.stuck")]
+    AppConfigStuck,
+    /// The key that signs what apps are told may soon sign no more.
+    #[serde(rename = "delegation.expiring")]
+    DelegationExpiring,
     /// A checkpoint of the audit log is signed.
     #[serde(rename = "audit.checkpoint")]
     AuditCheckpoint,
@@ -61,7 +67,7 @@ pub enum WebhookEvent {
 
 impl WebhookEvent {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::BudgetThreshold,
         Self::BudgetExhausted,
         Self::AnomalyFound,
@@ -69,6 +75,8 @@ impl WebhookEvent {
         Self::ProviderKeyRefused,
         Self::CertificateExpiring,
         Self::SecretOld,
+        Self::AppConfigStuck,
+        Self::DelegationExpiring,
         Self::AuditCheckpoint,
     ];
 
@@ -82,6 +90,8 @@ impl WebhookEvent {
             Self::ProviderKeyRefused => "provider.key_refused",
             Self::CertificateExpiring => "certificate.expiring",
             Self::SecretOld => "secret.old",
+            Self::AppConfigStuck => "app_config.stuck",
+            Self::DelegationExpiring => "delegation.expiring",
             Self::AuditCheckpoint => "audit.checkpoint",
         }
     }

@@ -9,6 +9,7 @@
 
 mod admin_tokens;
 mod api_keys;
+mod app_configs;
 mod audit_subjects;
 mod clients;
 mod dir;
@@ -60,6 +61,7 @@ use url::Place;
 
 pub use admin_tokens::{AdminToken, AdminTokens, NewAdminToken, Role};
 pub use api_keys::{ApiKey, ApiKeys, NewApiKey};
+pub use app_configs::{AppConfig, AppConfigs, ConfigKey, ConfigKeyState, Delegated, NewConfigKey};
 pub use audit_subjects::{AuditSubject, AuditSubjects};
 pub use clients::{Client, ClientSecret, Clients, NewClient};
 pub use dump::{Dump, MAX_PIECE, Source, schema_of};
@@ -252,6 +254,11 @@ impl Store {
     /// Messages for webhooks.
     pub fn outbox(&self) -> Outbox<'_> {
         Outbox(self)
+    }
+
+    /// What apps are told over the air, and the keys that sign it.
+    pub fn app_configs(&self) -> AppConfigs<'_> {
+        AppConfigs(self)
     }
 
     /// Callers that are or were stopped because they behave quite unlike themselves.

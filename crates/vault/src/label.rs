@@ -26,10 +26,12 @@ pub enum Purpose {
     AuditKey,
     /// The key under which what the audit log says of one subject can be read.
     AuditSubject,
+    /// The private half of a key that signs what apps are told.
+    ConfigKey,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Secret,
         Self::SigningKey,
         Self::Answer,
@@ -39,6 +41,7 @@ impl Purpose {
         Self::Backup,
         Self::AuditKey,
         Self::AuditSubject,
+        Self::ConfigKey,
     ];
 
     /// The stable name that goes into key derivation and associated data.
@@ -53,6 +56,7 @@ impl Purpose {
             Self::Backup => "backup",
             Self::AuditKey => "audit-key",
             Self::AuditSubject => "audit-subject",
+            Self::ConfigKey => "config-key",
         }
     }
 }

@@ -206,17 +206,18 @@ impl Keys {
         let hashing = |purpose: HashPurpose| {
             master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
         };
-        let [secret, signing, answer, successor, grant, upload, backup, audit, subject] = Purpose::ALL.map(wrapping);
+        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config] =
+            Purpose::ALL.map(wrapping);
         let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value] = HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
-            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?, backup?, audit?, subject?],
+            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?, backup?, audit?, subject?, config?],
             hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?, shared?, whom?, value?],
         })
     }
 
     fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
-        let [secret, signing, answer, successor, grant, upload, backup, audit, subject] = &self.wrapping;
+        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config] = &self.wrapping;
         match purpose {
             Purpose::Secret => secret,
             Purpose::SigningKey => signing,
@@ -227,6 +228,7 @@ impl Keys {
             Purpose::Backup => backup,
             Purpose::AuditKey => audit,
             Purpose::AuditSubject => subject,
+            Purpose::ConfigKey => config,
         }
     }
 

@@ -2,7 +2,7 @@
 //! that do not compile. `check`, `serve` and a reload all ask here, so that they agree.
 
 use config::{Config, Fault, SecretRef};
-use control::operations::client_auth_fault;
+use control::operations::{client_auth_fault, pin_file_faults};
 use net::WebhookKey;
 use policy::World;
 
@@ -119,6 +119,9 @@ fn faults(config: &Config) -> Vec<Fault> {
         if let Some(Err(message)) = approov.map(issuers::keys_in_file) {
             add(format!("app[{index}].approov.jwks_file"), "unusable_keys", message);
         }
+    }
+    for (path, message) in pin_file_faults(config) {
+        add(path, "unusable_keys", message);
     }
     for (index, webhook) in config.webhooks.iter().enumerate() {
         if let SecretRef::Secret(_) = &webhook.secret {

@@ -3,6 +3,7 @@
 mod accounts;
 mod ages;
 mod anomalies;
+mod app_configs;
 mod audit_gauges;
 mod budgets;
 mod gauges;
@@ -144,6 +145,7 @@ struct Running {
     jwks: Arc<Jwks>,
     ledger: Ledger,
     publisher: Publisher,
+    ends: app_configs::Ends,
     /// The store's version that is in force.
     in_force: watch::Sender<u64>,
 }
@@ -184,6 +186,8 @@ impl Server {
         record::started(&recorder, &config).await;
         let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
         let operations = operations.recorded_by(recorder.clone()).with_ledger(ledger.clone());
+        let shown = tls.clone();
+        let operations = operations.showing(move || shown.as_ref().map(|tls| tls.leaf().to_vec()));
         let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
         ensure_signing_key(&operations).await?;
         let egress = Egress::new(EgressConfig::default())?;
@@ -205,6 +209,9 @@ impl Server {
         let mut registry = registry(&builder, (&store, &ledger), (&recorder, &publisher, &clock), (&proofs, &heard));
         let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
+        let ends = app_configs::Ends::default();
+        ends.register(&mut registry);
+        registry.register_collector(Box::new(ages::Certificates::of(tls.as_ref(), admin_tls.as_ref())));
         let deps = Deps {
             clock: Arc::clone(&clock),
             rng,
@@ -240,6 +247,7 @@ impl Server {
             jwks: Arc::clone(&jwks),
             ledger: ledger.clone(),
             publisher: publisher.clone(),
+            ends,
             in_force: watch::Sender::new(before),
         });
 
@@ -338,6 +346,7 @@ fn beside(
     webhooks.begin(tasks, running, egress);
     anomalies::begin(tasks, running, watch);
     budgets::keep(tasks, (&running.ledger, recorder), (store, clock));
+    app_configs::begin(tasks, running, Arc::clone(clock));
 }
 
 /// Who fetches the keys of issuers.

@@ -8,6 +8,7 @@ mod cloud;
 mod faults;
 mod files;
 mod oauth;
+mod pins;
 mod price;
 mod risk;
 mod robust;

@@ -27,7 +27,7 @@ fn a_resource_survives_the_admin_api() {
             }
         )*};
     }
-    again!(issuers, clients, providers, models, policies, services, upstreams, transmitters, webhooks);
+    again!(issuers, clients, providers, models, policies, services, upstreams, transmitters, webhooks, pins);
 }
 
 #[test]

@@ -236,6 +236,12 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::BudgetAccount>(&mut all, "BudgetAccount");
     add::<ops::RaiseBudget>(&mut all, "RaiseBudget");
     add::<ops::AnomalyView>(&mut all, "AnomalyView");
+    add::<ops::AppConfigView>(&mut all, "AppConfigView");
+    add::<ops::PublishAppConfig>(&mut all, "PublishAppConfig");
+    add::<ops::KillSwitches>(&mut all, "KillSwitches");
+    add::<ops::ConfigKeyView>(&mut all, "ConfigKeyView");
+    add::<ops::AcceptDelegation>(&mut all, "AcceptDelegation");
+    add::<ops::CertPlan>(&mut all, "CertPlan");
     add::<ops::RaiseView>(&mut all, "RaiseView");
     add::<ops::UsageList>(&mut all, "UsageList");
     add::<ops::RerateUsage>(&mut all, "RerateUsage");

@@ -1,5 +1,7 @@
 //! Every operation of the admin API, once: its path, who may, what it takes and gives, and what it does.
 
+mod app_configs;
+
 use std::sync::LazyLock;
 
 use http::{Method, StatusCode};
@@ -116,6 +118,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(budgets());
     table.extend(usage());
     table.extend(anomalies());
+    table.extend(app_configs::operations());
     table.extend(installation());
     table.push(catalogue());
     table
@@ -195,6 +198,7 @@ fn resource(kind: Kind) -> [Operation; 4] {
         Kind::Upstream => ["listUpstreams", "getUpstream", "putUpstream", "deleteUpstream"],
         Kind::Transmitter => ["listTransmitters", "getTransmitter", "putTransmitter", "deleteTransmitter"],
         Kind::Webhook => ["listWebhooks", "getWebhook", "putWebhook", "deleteWebhook"],
+        Kind::Pins => ["listPins", "getPins", "putPins", "deletePins"],
     };
     let mut operations = [
         operation(Method::GET, &all, list, EVERYBODY, |call| Box::pin(handlers::resources::list(call)))

@@ -3,6 +3,7 @@
 //! An endpoint is one file (or folder): it reads the request through [`request`], says who asks through [`client_auth`],
 //! and answers with JSON or an [`OauthError`]. Every token is signed in one place, `Operations::issue`.
 
+mod app_config;
 mod authorize;
 mod callback;
 mod client_auth;
@@ -153,6 +154,7 @@ pub fn router(oauth: Arc<Oauth>) -> Router {
         .route("/oauth/device_authorization", post(device::authorization).fallback(post_only))
         .route("/oauth/device", get(device::enter).post(device::enter).fallback(pages_only))
         .route("/.well-known/jwks.json", get(keys::endpoint).fallback(get_only))
+        .route("/.well-known/gateway-config/{app}", get(app_config::endpoint).fallback(get_only))
         .route("/.well-known/oauth-authorization-server", get(metadata::token_service).fallback(get_only))
         .route("/.well-known/openid-configuration", get(metadata::token_service).fallback(get_only))
         .route("/.well-known/oauth-protected-resource", get(metadata::resource).fallback(get_only))

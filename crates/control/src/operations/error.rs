@@ -70,6 +70,9 @@ pub enum OperationError {
     /// A signing key could not be made or used.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// An app is not told what was asked for.
+    #[error(transparent)]
+    Publish(#[from] super::PublishError),
     /// A backup could not be made.
     #[error("the backup could not be made: {0}")]
     Backup(String),
@@ -112,6 +115,7 @@ impl OperationError {
             Self::Audit(_) => "audit_unavailable",
             Self::AuditLog(error) => error.reason(),
             Self::Sign(error) => error.reason(),
+            Self::Publish(error) => error.reason(),
             Self::Backup(_) => "backup_failed",
         }
     }
@@ -137,6 +141,7 @@ impl OperationError {
             Self::Exists { .. }
             | Self::InFile { .. }
             | Self::NotAllowed(_)
+            | Self::Publish(_)
             | Self::Store(StoreError::Exists(_) | StoreError::Conflict(_)) => StatusCode::CONFLICT,
             Self::Stale(_) => StatusCode::PRECONDITION_FAILED,
             Self::Value { .. }

@@ -3,6 +3,7 @@
 mod admin_tokens;
 mod anomalies;
 mod apikeys;
+mod app_configs;
 mod audit_log;
 mod budgets;
 mod clients;
@@ -30,6 +31,10 @@ use vault::Vault;
 pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
 pub use anomalies::AnomalyView;
 pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
+pub use app_configs::{
+    AcceptDelegation, AppConfigView, CertPlan, ConfigKeyView, HostPlan, KeyPlan, KillSwitches, PinView, PinnedHostView,
+    PlanStep, PublishAppConfig, PublishError, ServedConfig, ShownCertificate, pin_file_faults,
+};
 pub use audit_log::{AuditCheckpointView, AuditEntryView, AuditFilter, AuditProofView, EraseSubject, ErasedView};
 pub use budgets::{Amount, BudgetAccount, RaiseBudget, RaiseView};
 pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateClient};
@@ -74,6 +79,8 @@ pub struct Operations {
     external_url: String,
     changing: Mutex<()>,
     signing: signing::Cache,
+    served: app_configs::Served,
+    shown: app_configs::Shown,
     trial: Trial,
     audit: audit::Recorder,
     ledger: Option<Ledger>,
@@ -140,6 +147,8 @@ impl Operations {
             external_url: parts.external_url,
             changing: Mutex::new(()),
             signing: signing::Cache::default(),
+            served: app_configs::Served::default(),
+            shown: app_configs::Shown::default(),
             trial: Trial::default(),
             audit: audit::Recorder::off(),
             ledger: None,

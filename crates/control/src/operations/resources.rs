@@ -5,7 +5,7 @@ use aws_lc_rs::digest;
 use base::Name;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use config::{Config, Fault, SecretRef};
+use config::{Config, Fault, PinSet, SecretRef};
 use serde_json::{Map, Value};
 use store::{Expect, Page};
 
@@ -36,11 +36,13 @@ pub enum Kind {
     Transmitter,
     /// `[[webhook]]`
     Webhook,
+    /// `[[pins]]`
+    Pins,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Issuer,
         Self::App,
         Self::Provider,
@@ -52,6 +54,7 @@ impl Kind {
         Self::Upstream,
         Self::Transmitter,
         Self::Webhook,
+        Self::Pins,
     ];
 
     /// What the configuration file calls it.
@@ -68,6 +71,7 @@ impl Kind {
             Self::Upstream => "upstream",
             Self::Transmitter => "transmitter",
             Self::Webhook => "webhook",
+            Self::Pins => "pins",
         }
     }
 
@@ -85,6 +89,7 @@ impl Kind {
             Self::Upstream => "upstreams",
             Self::Transmitter => "transmitters",
             Self::Webhook => "webhooks",
+            Self::Pins => "pins",
         }
     }
 
@@ -102,6 +107,7 @@ impl Kind {
             Self::Upstream => "Upstream",
             Self::Transmitter => "Transmitter",
             Self::Webhook => "Webhook",
+            Self::Pins => "PinSet",
         }
     }
 
@@ -122,6 +128,7 @@ impl Kind {
             Self::Upstream => values(&config.upstreams, |i| &i.name),
             Self::Transmitter => values(&config.transmitters, |i| &i.name),
             Self::Webhook => values(&config.webhooks, |i| &i.name),
+            Self::Pins => values(&config.pins, |i| &i.name),
         }
     }
 }
@@ -304,6 +311,7 @@ impl Operations {
             Kind::App if app.and_then(|app| app.approov.as_ref()).is_some_and(|a| a.jwks_file.is_some()) => {
                 Some("approov.jwks_file")
             }
+            Kind::Pins => merged.pins.iter().find(|set| set.name == *name).and_then(PinSet::file_key),
             _ => None,
         };
         if let Some(key) = file {
@@ -372,6 +380,7 @@ fn merge(file: &Config, rows: &[(String, Name, Value)]) -> Result<Config, Vec<Fa
             Kind::Upstream => config::read(body).map(|resource| merged.upstreams.push(resource)),
             Kind::Transmitter => config::read(body).map(|resource| merged.transmitters.push(resource)),
             Kind::Webhook => config::read(body).map(|resource| merged.webhooks.push(resource)),
+            Kind::Pins => config::read(body).map(|resource| merged.pins.push(resource)),
         };
         if let Err(found) = read {
             faults.extend(found.into_iter().map(|fault| below(&format!("{}.{name}", kind.as_str()), fault)));

@@ -24,6 +24,7 @@ pub(super) static MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "usage", sql: include_str!("../../migrations/postgres/0007_usage.sql") },
     Migration { version: 8, name: "money", sql: include_str!("../../migrations/postgres/0008_money.sql") },
     Migration { version: 9, name: "instances", sql: include_str!("../../migrations/postgres/0009_instances.sql") },
+    Migration { version: 10, name: "app_configs", sql: include_str!("../../migrations/postgres/0010_app_configs.sql") },
 ];
 
 /// All steps that are missing, in one transaction: killed midway, nothing has happened. Other nodes wait for it.

@@ -147,6 +147,48 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate key rotate --compromised KID            refuse a key and all it signed",
         ],
     ),
+    (
+        "pins",
+        &[
+            "vouchgate pins root new --out root.pem > root.jwk                  once, offline; and a spare",
+            "vouchgate pins key > key.jwk                                       on the server",
+            "vouchgate pins delegate --root root.pem < key.jwk > delegation     offline",
+            "vouchgate pins accept < delegation                                 on the server",
+            "vouchgate pins publish chat-ios",
+            "vouchgate pins verify ai.example.com --config vouchgate.toml       from outside",
+        ],
+    ),
+    ("pins show", &["vouchgate pins show", "vouchgate pins show chat-ios --json"]),
+    (
+        "pins publish",
+        &[
+            "vouchgate pins publish chat-ios",
+            "vouchgate pins publish chat-ios chat-android --drop sha256/MTEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+        ],
+    ),
+    (
+        "pins kill",
+        &[
+            "vouchgate pins kill chat-ios --pinning off       apps stop comparing keys",
+            "vouchgate pins kill chat-ios --pinning on",
+        ],
+    ),
+    (
+        "pins verify",
+        &[
+            "vouchgate pins verify ai.example.com --config vouchgate.toml",
+            "vouchgate pins verify ai.example.com --app chat-ios --root root.jwk --root spare.jwk",
+            "vouchgate pins verify ai.example.com --config vouchgate.toml --connect 192.0.2.10:443    one node",
+        ],
+    ),
+    ("pins hash", &["vouchgate pins hash next.pem"]),
+    ("pins root", &["vouchgate pins root new --out root.pem > root.jwk"]),
+    ("pins root new", &["vouchgate pins root new --out root.pem > root.jwk"]),
+    ("pins key", &["vouchgate pins key > key.jwk"]),
+    ("pins delegate", &["vouchgate pins delegate --root root.pem --days 90 < key.jwk > delegation"]),
+    ("pins accept", &["vouchgate pins accept < delegation"]),
+    ("cert", &["vouchgate cert plan --config vouchgate.toml"]),
+    ("cert plan", &["vouchgate cert plan --config vouchgate.toml", "vouchgate cert plan --json"]),
     ("apikey", &["vouchgate apikey create laptop --scope chat", "vouchgate apikey list"]),
     (
         "apikey create",

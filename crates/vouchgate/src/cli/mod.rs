@@ -16,6 +16,7 @@ mod io;
 mod jwt;
 mod manage;
 mod models;
+mod pins;
 mod place;
 mod policy;
 mod print;
@@ -47,6 +48,8 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Client(command) => manage::client(command, io).await,
         Command::Secret(command) => manage::secret(command, io).await,
         Command::Key(command) => manage::key(command, io).await,
+        Command::Pins(command) => pins::run(command, io).await,
+        Command::Cert(command) => pins::cert(command, io).await,
         Command::Apikey(command) => manage::apikey(command, io).await,
         Command::Admin(command) => manage::admin(command, io).await,
         Command::Budget(command) => budget::run(command, io).await,

@@ -89,6 +89,7 @@ pub struct ServerTls {
 pub(super) struct Current {
     config: Arc<ServerConfig>,
     clients: ClientCerts,
+    leaf: CertificateDer<'static>,
 }
 
 impl Current {
@@ -139,6 +140,11 @@ impl ServerTls {
         Ok(true)
     }
 
+    /// The certificate that new handshakes show: the leaf, DER.
+    pub fn leaf(&self) -> CertificateDer<'static> {
+        self.current.load().leaf.clone()
+    }
+
     pub(super) fn current(&self) -> Arc<Current> {
         self.current.load_full()
     }
@@ -164,6 +170,7 @@ fn build(files: &TlsFiles) -> Result<(Current, Contents), TlsError> {
         detail: error.to_string(),
     };
     let chain = certificates(&files.cert, &cert)?;
+    let leaf = chain.first().cloned().ok_or_else(|| TlsError::NoCertificate(files.cert.clone()))?;
     let private = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| TlsError::NoKey(files.key.clone()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let authorities = match (&files.client_ca, &client_ca) {
@@ -180,5 +187,5 @@ fn build(files: &TlsFiles) -> Result<(Current, Contents), TlsError> {
     };
     let mut config = builder.with_single_cert(chain, private).map_err(|error| unusable(&files.cert, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((Current { config: Arc::new(config), clients }, Contents { cert, key, client_ca }))
+    Ok((Current { config: Arc::new(config), clients, leaf }, Contents { cert, key, client_ca }))
 }

@@ -129,6 +129,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.outbox().delete_before(clock.now().minus(TOLD), STEP).await,
             store.stops().delete_before(clock.now().minus(STOPS), STEP).await,
             store.habits().delete_before(clock.now().minus(HABITS), STEP).await,
+            store.app_configs().delete_before(clock.now().minus(STOPS), STEP).await,
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));
         }
@@ -153,7 +154,7 @@ pub(super) async fn forget_periods(store: Store, ledger: Ledger, clock: Arc<dyn 
 }
 
 /// Whether this node does what one of several is to do. Nobody does while the store does not answer.
-async fn leads(store: &Store, what: &str, term: Duration) -> bool {
+pub(super) async fn leads(store: &Store, what: &str, term: Duration) -> bool {
     store.leads(what, term).await.unwrap_or_else(|error| {
         tracing::warn!(reason = error.reason(), what, "it is not known which node is to do this");
         false

@@ -3,6 +3,7 @@
 pub(super) mod admin_tokens;
 pub(super) mod anomalies;
 pub(super) mod apikeys;
+pub(super) mod app_configs;
 pub(super) mod audit;
 pub(super) mod budgets;
 pub(super) mod catalogue;

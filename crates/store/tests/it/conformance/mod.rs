@@ -1,5 +1,6 @@
 //! What every engine must do. Each case is generic over a [`Backend`]; `conformance!` runs all of them on one.
 
+pub(crate) mod app_configs;
 pub(crate) mod concurrency;
 pub(crate) mod credentials;
 pub(crate) mod dump;
@@ -67,6 +68,8 @@ macro_rules! conformance {
             of_many_who_show_one_counter_one_goes_on, one_that_may_not_loses_its_tokens_and_gets_no_more,
             installations_are_found_counted_and_forgotten, why_one_was_refused_is_kept_and_bounded,
             tenants_have_installations_of_their_own);
+        conformance!($backend, app_configs: of_an_apps_configurations_each_follows_the_last,
+            a_configuration_key_signs_once_it_is_vouched_for);
         conformance!($backend, told: a_message_is_due_until_it_was_taken, who_is_stopped_is_so_until_it_is_let_in_again,
             habits_are_kept_for_each_node);
         conformance!($backend, revocations: each_kind_of_revocation_reaches_its_tokens_and_survives_a_restart,

@@ -8,6 +8,7 @@ mod attest;
 mod audit;
 mod budget;
 mod client;
+mod pins;
 mod token;
 mod usage;
 
@@ -20,6 +21,9 @@ pub use attest::{AttestCommand, AttestVerifyArgs};
 pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
 pub use budget::{BudgetCommand, RaiseArgs};
 pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
+pub use pins::{
+    CertCommand, DelegateArgs, PinsCommand, PinsKillArgs, PinsPublishArgs, PinsVerifyArgs, RootCommand, SwitchArg,
+};
 pub use token::{KeyCommand, MintArgs, RevokeArgs, RotateArgs, TokenCommand};
 pub use usage::{BucketArg, UsageArgs, UsageCommand, UsageRequestsArgs, UsageRerateArgs, UsageTableArgs};
 
@@ -70,6 +74,12 @@ pub enum Command {
     /// The keys that sign our tokens
     #[command(subcommand)]
     Key(KeyCommand),
+    /// What apps are told over the air: the keys hosts may show, and switches
+    #[command(subcommand)]
+    Pins(PinsCommand),
+    /// Certificates of pinned hosts: which changes are safe, and when
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Vouchgate keys (vg_...), for tools that can only hold a static string
     #[command(subcommand)]
     Apikey(ApikeyCommand),
