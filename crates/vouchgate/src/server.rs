@@ -6,6 +6,7 @@ mod anomalies;
 mod app_configs;
 mod audit_gauges;
 mod budgets;
+mod certificates;
 mod gauges;
 mod proofs;
 mod publish;
@@ -347,6 +348,7 @@ fn beside(
     anomalies::begin(tasks, running, watch);
     budgets::keep(tasks, (&running.ledger, recorder), (store, clock));
     app_configs::begin(tasks, running, Arc::clone(clock));
+    certificates::follow(tasks, running);
 }
 
 /// Who fetches the keys of issuers.

@@ -140,6 +140,11 @@ impl ServerTls {
         Ok(true)
     }
 
+    /// Where the certificate lies.
+    pub fn cert(&self) -> &Path {
+        &self.files.cert
+    }
+
     /// The certificate that new handshakes show: the leaf, DER.
     pub fn leaf(&self) -> CertificateDer<'static> {
         self.current.load().leaf.clone()

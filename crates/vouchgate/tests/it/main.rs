@@ -38,6 +38,7 @@ mod node_tokens;
 mod oauth;
 mod oauth_clients;
 mod packaging;
+mod pins;
 mod portkey;
 mod real;
 mod real_model;
