@@ -34,7 +34,7 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
     pub tags: Vec<String>,
-    /// Tags a caller may give a request in `x-vouchgate-tag`, for budgets that count `per = "tag"`; any other is no tag.
+    /// Tags a caller may give a request in `x-vouchgate-tag`, for records, sums and budgets that count `per = "tag"`; any other is no tag.
     #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
     pub caller_tags: OneOrMany<Pattern>,
     /// Take each access token once only; for good, also over a restart. Tokens need a `jti` then.

@@ -93,6 +93,8 @@ pub(crate) struct Receipt {
     policy: Option<Name>,
     /// The tag its caller gives it, allowed or not.
     tag: Option<Arc<str>>,
+    /// Whether its policy lets it give this one.
+    tag_allowed: bool,
     requested: Option<Arc<str>>,
     model: Label,
     provider: Label,
@@ -149,6 +151,7 @@ impl Receipt {
             started,
             policy: None,
             tag: None,
+            tag_allowed: false,
             requested: None,
             model: Label::Fixed("none"),
             provider: Label::Fixed("none"),

@@ -9,6 +9,7 @@ use config::{Config, Fault, LogFormat, LogLevel};
 use control::operations::MintToken;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use vault::KeyFileError;
 
 use crate::cli::{Exit, Failure, Outcome};
 use crate::dev::{self, Setup};
@@ -38,6 +39,16 @@ pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
     match Server::start(options).await {
         Ok(server) => until_told(server, signals, exporter).await,
         Err(StartError::Build(BuildError::Config(found))) => refused(path, &found, stderr),
+        Err(StartError::MasterKey(KeyFileError::Missing(key))) => {
+            let message = format!(
+                "not started: there is no master key at {}\nA new installation: let a command make it, then start again:\n    \
+                 vouchgate key list --config {}\nOtherwise put the one back that the data was made with: nothing sealed opens \
+                 without it.",
+                key.display(),
+                path.display()
+            );
+            Err(Failure { exit: Exit::No, message })
+        }
         Err(error) => Err(Failure { exit: Exit::No, message: format!("not started: {error}") }),
     }
 }
@@ -88,34 +99,47 @@ impl Signals {
     }
 
     /// Until told to stop.
-    async fn stop(&mut self) {
+    async fn stop(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::Terminate,
+            _ = self.interrupt.recv() => Told::Interrupt,
         }
     }
 }
 
-/// Follow signals: HUP reloads, TERM and INT drain and stop, a second one stops at once.
+/// How a server was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// By whoever runs it: a load balancer may still be sending.
+    Terminate,
+    /// By somebody at a terminal (Ctrl-C), who waits.
+    Interrupt,
+}
+
+/// Follow signals: HUP reloads, TERM and INT drain and stop, a second one stops at once. Only after TERM connections are
+/// taken for a while longer.
 async fn until_told(server: Server, mut signals: Signals, exporter: Option<Exporter>) -> Outcome {
-    loop {
+    let told = loop {
         let Signals { hangup, terminate, interrupt } = &mut signals;
         tokio::select! {
             // The server has logged what came of it.
             _ = hangup.recv() => drop(server.reload().await),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Told::Terminate,
+            _ = interrupt.recv() => break Told::Interrupt,
         }
-    }
+    };
     let leaving = async {
-        server.shut_down().await;
+        match told {
+            Told::Terminate => server.shut_down().await,
+            Told::Interrupt => server.shut_down_now().await,
+        }
         if let Some(exporter) = exporter {
             exporter.shut_down().await;
         }
     };
     tokio::select! {
         () = leaving => Ok(Exit::Done),
-        () = signals.stop() => {
+        _ = signals.stop() => {
             tracing::warn!("told again: stopping at once");
             Ok(Exit::Done)
         }

@@ -306,6 +306,11 @@ impl Server {
         self.finish(self.times).await;
     }
 
+    /// [`Server::shut_down`] without the time in which a load balancer may turn away.
+    pub async fn shut_down_now(self) {
+        self.finish(DrainTimes { pre_stop: Duration::ZERO, ..self.times }).await;
+    }
+
     /// [`Server::shut_down`] without its pauses, for tests: streams are told to end at once.
     pub async fn stop(self) {
         let short = Duration::from_secs(1);

@@ -20,6 +20,15 @@ pub use write::Backup;
 /// What the file begins with.
 pub const MAGIC: &[u8] = b"vouchgate-backup-1\n";
 
+/// Where in the data directory the name is that the ledger knows a node by: one process has the directory, and no two nodes
+/// have the same.
+pub const NODE_NAME: &str = "node-name";
+
+/// Whether this can be a node's name.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// The longest frame.
 const MAX_FRAME: usize = 1 << 20;
 
@@ -31,11 +40,14 @@ pub struct Manifest {
     pub version: String,
     /// When, in milliseconds since the Unix epoch.
     pub made_at: i64,
+    /// What the ledger of budgets knew its node by: the audit log tells of that node's leases. Absent in older backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl Manifest {
-    fn new(now: Timestamp) -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), made_at: now.as_millis() }
+    fn new(now: Timestamp, node: Option<String>) -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), made_at: now.as_millis(), node }
     }
 }
 

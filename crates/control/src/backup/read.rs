@@ -8,7 +8,7 @@ use base::Tenant;
 use store::{Source, StoreError};
 use vault::{StreamOpener, Vault, VaultError};
 
-use super::{MAGIC, MAX_FRAME, Manifest, Sum, Tag, label};
+use super::{MAGIC, MAX_FRAME, Manifest, Sum, Tag, is_name, label};
 
 /// Why a backup cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ impl<R: Read + Send> Reader<R> {
             file,
             opener: Some(StreamOpener::new(move |key| vault.open(&label(&Tenant::default()), key))),
             open: VecDeque::new(),
-            manifest: Manifest { version: String::new(), made_at: 0 },
+            manifest: Manifest { version: String::new(), made_at: 0, node: None },
             sum: Sum::default(),
             ahead: None,
             failed: None,
@@ -96,6 +96,9 @@ impl<R: Read + Send> Reader<R> {
             return Err(RestoreError::Damaged("it does not begin with what it is"));
         }
         reader.manifest = serde_json::from_slice(&bytes).map_err(|_| RestoreError::Damaged("its manifest"))?;
+        if reader.manifest.node.as_deref().is_some_and(|node| !is_name(node)) {
+            return Err(RestoreError::Damaged("its manifest"));
+        }
         Ok(reader)
     }
 

@@ -13,7 +13,7 @@ use futures_util::Stream;
 use store::Dump;
 use vault::{PIECE, StreamSealer};
 
-use super::{MAGIC, Manifest, Sum, Tag, label};
+use super::{MAGIC, Manifest, NODE_NAME, Sum, Tag, is_name, label};
 use crate::operations::{OperationError, Operations};
 
 /// The bytes of a backup, made as they are asked for.
@@ -46,7 +46,9 @@ impl Operations {
         let audit = audit::hold(&file.server.data_dir.join(audit::DIR))
             .map_err(|error| OperationError::Backup(error.to_string()))?;
         let files = audit.files().map(|(name, path, length)| (name.to_owned(), path.to_owned(), length)).collect();
-        let manifest = Manifest::new(self.clock().now());
+        let node = std::fs::read_to_string(file.server.data_dir.join(NODE_NAME)).ok();
+        let node = node.map(|name| name.trim().to_owned()).filter(|name| is_name(name));
+        let manifest = Manifest::new(self.clock().now(), node);
         let mut backup = Backup {
             sealer: Some(sealer),
             head: None,

@@ -62,7 +62,9 @@ impl Receipt {
         admitted: Admitted,
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
     ) -> Result<Reservation, Refusal> {
-        self.tags = admitted.permit().tags().iter().map(|tag| Arc::from(tag.as_str())).collect();
+        let permit = admitted.permit();
+        self.tags = permit.tags().iter().map(|tag| Arc::from(tag.as_str())).collect();
+        self.tag_allowed = self.tag.as_deref().is_some_and(|given| permit.caller_tag(given).is_some());
         let tally = &self.tally;
         let spending = Spending {
             shared: &self.shared,
@@ -167,8 +169,14 @@ impl Receipt {
     /// What is counted of it whatever it cost.
     fn fill_in(&mut self, charge: Charge) -> Charge {
         let usage = &self.usage;
+        let mut tags = std::mem::take(&mut self.tags);
+        // A pattern may allow names without end: one counts once something came of it, as with models.
+        let came_of_it = self.outcome == Some(Outcome::Ok) || charge.cost.is_some_and(|cost| cost > 0);
+        if let Some(tag) = self.tag.take().filter(|tag| self.tag_allowed && came_of_it && !tags.contains(tag)) {
+            tags.insert(0, tag);
+        }
         Charge {
-            tags: std::mem::take(&mut self.tags),
+            tags,
             is_named: matches!(self.model, Label::Named(_)),
             cache_write_tokens: usage.cache_write_tokens,
             reasoning_tokens: usage.reasoning_tokens,

@@ -369,6 +369,30 @@ async fn each_tag_a_policy_allows_has_a_budget_of_its_own_and_all_others_share_o
 }
 
 #[tokio::test]
+async fn a_tag_that_a_policy_allows_is_in_the_record_and_one_that_nothing_came_of_is_not() {
+    let mock = Mock::start().await;
+    let world =
+        World::with_budgets(&config(&mock, "tags = [\"batch\"]\ncaller_tags = [\"search\", \"ads-*\"]\n")).await;
+    let tags = async |tag: &str, answer: Answer| -> Vec<String> {
+        mock.push(answer);
+        let token = format!("Bearer {}", world.token_with(&json!({})));
+        let headers =
+            [("authorization", token.as_str()), ("content-type", "application/json"), ("x-vouchgate-tag", tag)];
+        world.send("POST", CHAT, &headers, ask(1).to_string()).await;
+        world.record().charge.tags.iter().map(|tag| tag.to_string()).collect()
+    };
+    let fine = || Answer::json(200, &answer(1));
+    assert_eq!(tags("search", fine()).await, ["search", "batch"]);
+    assert_eq!(tags("ads-7", fine()).await, ["ads-7", "batch"]);
+    for other in ["batch", "invented", "", "ads", &"ads-x".repeat(13)] {
+        assert_eq!(tags(other, fine()).await, ["batch"], "{other}");
+    }
+    // Otherwise a caller could fill the sums with names.
+    let refused = Answer::json(400, &json!({"error": {"message": "no", "type": "invalid_request_error"}}));
+    assert_eq!(tags("ads-8", refused).await, ["batch"]);
+}
+
+#[tokio::test]
 async fn organisations_and_projects_have_budgets_of_their_own() {
     let mock = Mock::start_with(|_| Answer::json(200, &answer(1))).await;
     let budgets = "[[budget]]\nname = \"orgs\"\nper = \"organisation\"\nrequests = 2\nwindow = \"total\"\n\

@@ -1,13 +1,13 @@
 //! `audit ...`: verify offline, export, checkpoints and proofs, and the end of what can be read of a subject.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::disk::{Disk, RealDisk};
-use audit::note::{self, MAX_NOTE, Verifier};
+use audit::note::Verifier;
 use audit::verify::{self, Trusted};
 use audit::{Reader, export};
 use base::Timestamp;
@@ -16,17 +16,15 @@ use serde_json::{Value, json};
 
 use super::args::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs, StateArgs};
 use super::io::{Exit, Failure, Io, Outcome};
+use super::kept::{checkpoints, key, small, unreadable};
 use super::manage::{ask, done};
 use super::place::Place;
 use super::table::text;
 
-/// The largest file of checkpoints that is read: some months of them.
-const MAX_KEPT: usize = 256 << 20;
-
 /// Run one of the commands.
 pub(super) async fn run(command: AuditCommand, io: &mut Io<'_>) -> Outcome {
     match command {
-        AuditCommand::Verify(args) => verify(&args, io),
+        AuditCommand::Verify(args) => verify(&args, io).await,
         AuditCommand::Export(args) => export(&args, io).await,
         AuditCommand::Checkpoint(state) => {
             let answer = ask(io, &state, (Method::GET, "/audit-checkpoint"), None).await?;
@@ -60,13 +58,9 @@ pub(super) async fn run(command: AuditCommand, io: &mut Io<'_>) -> Outcome {
     }
 }
 
-fn verify(args: &AuditVerifyArgs, io: &mut Io<'_>) -> Outcome {
+async fn verify(args: &AuditVerifyArgs, io: &mut Io<'_>) -> Outcome {
     let verifier = args.verifier.as_deref().map(key).transpose()?;
-    let mut checkpoints = Vec::new();
-    for path in &args.checkpoint {
-        let bytes = read(path, MAX_KEPT)?;
-        checkpoints.extend(note::split(&bytes).into_iter().map(<[u8]>::to_vec));
-    }
+    let checkpoints = checkpoints(&args.checkpoint).await?;
     let trusted = Trusted { verifier, checkpoints };
     let report = if let Some(path) = &args.export {
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
@@ -151,32 +145,4 @@ fn log_dir(state: &StateArgs, io: &mut Io<'_>) -> Result<PathBuf, Failure> {
         return Ok(dir.clone());
     }
     Ok(Place::find(state, io)?.data_dir().join(control::recording::DIRECTORY))
-}
-
-/// A key as it is written, or in a file.
-fn key(text: &str) -> Result<Verifier, Failure> {
-    let text = match Verifier::parse(text) {
-        Ok(verifier) => return Ok(verifier),
-        Err(_) if Path::new(text).is_file() => String::from_utf8_lossy(&small(Path::new(text))?).into_owned(),
-        Err(_) => text.to_owned(),
-    };
-    Verifier::parse(&text).map_err(|error| Failure::new(format!("--key: {error}")))
-}
-
-fn small(path: &Path) -> Result<Vec<u8>, Failure> {
-    read(path, MAX_NOTE)
-}
-
-fn read(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
-    read.map_err(|error| unreadable(path, &error))?;
-    if bytes.len() > most {
-        return Err(Failure::new(format!("{} is too long", path.display())));
-    }
-    Ok(bytes)
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot read {}: {error}", path.display()))
 }

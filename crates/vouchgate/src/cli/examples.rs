@@ -269,6 +269,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "vouchgate restore vouchgate.backup --config vouchgate.toml",
             "vouchgate restore vouchgate.backup --drill --config vouchgate.toml     can it be restored? changes nothing",
+            "vouchgate restore vouchgate.backup --checkpoint /elsewhere/vouchgate.checkpoints --config vouchgate.toml",
         ],
     ),
     ("audit", &["vouchgate audit verify", "vouchgate audit export audit.jsonl"]),

@@ -14,6 +14,7 @@ mod dpop;
 mod examples;
 mod io;
 mod jwt;
+mod kept;
 mod manage;
 mod models;
 mod pins;

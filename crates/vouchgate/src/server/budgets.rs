@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use audit::{Event, Recorder};
 use base::{Clock, Rng};
+use control::backup::NODE_NAME;
 use store::{Journal, Ledger, LedgerSettings, OpenLease, Store};
 
 use super::accounts::{self, MARKED, OPENED};
 use super::{StartError, upkeep};
 use crate::tasks::Tasks;
-
-/// Where in the data directory the name is that the ledger knows this node by: one process has the directory, and no two nodes
-/// have the same.
-const NAME: &str = "node-name";
 
 /// How often what is due beside requests is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,7 +27,7 @@ pub(super) async fn open(
     rng: &dyn Rng,
     recorder: &Recorder,
 ) -> Result<Ledger, StartError> {
-    let path = data_dir.join(NAME);
+    let path = data_dir.join(NODE_NAME);
     let name = node_name(&path, rng).map_err(|error| StartError::NodeName(path, error))?;
     let ledger = Ledger::open(store, LedgerSettings::new(&name)).await?;
     let leases = ledger.open_leases(&name).await?;
@@ -143,7 +140,7 @@ mod tests {
     #[test]
     fn a_node_keeps_its_name() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(NAME);
+        let path = dir.path().join(NODE_NAME);
         let name = node_name(&path, &SystemRng).unwrap();
         assert!(name.starts_with("node-") && name.len() == 21);
         assert_eq!(node_name(&path, &SystemRng).unwrap(), name);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use testkit::mock::Mock;
+use testkit::mock::{Answer, Mock};
 
 use crate::support::{APP, Program, command, provider, run, secret_file, write_config};
 
@@ -218,4 +218,71 @@ async fn check_62_from_postgresql_to_sqlite_and_back_under_load_everything_comes
         program.process.signal("TERM");
         assert!(program.process.ended().await.success());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_compared_with_checkpoints_from_elsewhere_before_anything_is_written() {
+    let mock = Mock::start().await;
+    let (dir, branch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    configure(dir.path(), &mock);
+    secret(dir.path(), "first", "value");
+    let before = command(dir.path(), &["audit", "checkpoint"], b"") + "\n";
+    command(dir.path(), &["backup", "all.backup"], b"");
+    secret(dir.path(), "second", "value");
+    let after = command(dir.path(), &["audit", "checkpoint"], b"") + "\n";
+    let all = dir.path().join("all.backup");
+    let kept = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (older, newer) = (kept("older", &before), kept("newer", &after));
+    let both = kept("both", &format!("{before}\n{after}"));
+
+    let drill = |file: &Path, checkpoints: &str| {
+        try_command(dir.path(), &["restore", file.to_str().unwrap(), "--drill", "--json", "--checkpoint", checkpoints])
+    };
+    for (checkpoints, missing) in [(&older, false), (&both, true)] {
+        let (exit, out, said) = drill(&all, checkpoints);
+        assert_eq!(exit, 0, "{said}");
+        let told = &serde_json::from_str::<Value>(&out).unwrap()["checkpoints"];
+        assert_eq!((&told["compared"], told["missing"].as_u64().unwrap() > 0), (&json!(1), missing), "{told}");
+    }
+    let refused = |file: &Path, checkpoints: &str, why: &str| {
+        let (exit, out, said) = drill(file, checkpoints);
+        assert_eq!((exit, out.as_str()), (1, ""), "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    refused(&all, &newer, "newer than the backup");
+    // From an address, and in another place.
+    let place = Mock::start_with(move |_| Answer::bytes(200, "text/plain", both_text(&before, &after))).await;
+    let (exit, _, said) = drill(&all, &format!("{}/kept", place.url()));
+    assert_eq!(exit, 0, "{said}");
+    std::fs::create_dir_all(branch.path().join("data")).unwrap();
+    configure(branch.path(), &mock);
+    std::fs::copy(dir.path().join("data/master.key"), branch.path().join("data/master.key")).unwrap();
+    let out = command(branch.path(), &["restore", all.to_str().unwrap(), "--checkpoint", &both], b"");
+    assert!(out.contains("leads to 1 checkpoints from elsewhere") && out.contains("published since"), "{out}");
+    assert_eq!(names(branch.path(), &["secret", "list"]), ["first"]);
+
+    // The restored log goes another way than the one it is from, under the same key: neither leads to the other's checkpoints.
+    secret(branch.path(), "another", "value");
+    let other_way = kept("other-way", &(command(branch.path(), &["audit", "checkpoint"], b"") + "\n"));
+    for n in 0..5 {
+        secret(dir.path(), &format!("more-{n}"), "value");
+    }
+    command(dir.path(), &["backup", "later.backup"], b"");
+    let later = dir.path().join("later.backup");
+    refused(&later, &other_way, "log_rewritten");
+    // Another log's.
+    let stranger = tempfile::tempdir().unwrap();
+    configure(stranger.path(), &mock);
+    let strange = kept("strange", &(command(stranger.path(), &["audit", "checkpoint"], b"") + "\n"));
+    refused(&later, &strange, "a checkpoint from elsewhere");
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("data")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".restore")), "{left:?}");
+}
+
+fn both_text(one: &str, other: &str) -> String {
+    format!("{one}\n{other}")
 }

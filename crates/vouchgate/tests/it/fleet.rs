@@ -296,3 +296,38 @@ async fn a_node_with_another_master_key_is_refused() {
     start(&fleet.dir.path().join("same"), &fleet.config).await.unwrap().stop().await;
     fleet.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_one_node_suspends_is_refused_by_all_within_five_seconds() {
+    let rules = "[anomaly]\nsurge = \"suspend\"\nlearn = \"1h\"\n";
+    let Some(mut fleet) = Fleet::start(2, rules, "a suspension reaches the fleet").await else { return };
+    // A known caller: two requests in each of some hours, everywhere.
+    for _ in 0..6 {
+        let token = fleet.nodes[0].token("app").await;
+        for node in [0, 1] {
+            assert_eq!(fleet.status(node, &token).await, 200, "node {node}");
+        }
+        fleet.clock.advance(Duration::from_mins(40));
+    }
+    let token = fleet.nodes[0].token("app").await;
+    let before = fleet.provider.count();
+    let surge = async { while fleet.status(0, &token).await == 200 {} };
+    patiently("a surge to be stopped", surge).await;
+    assert!(fleet.provider.count() - before < 40, "{}", fleet.provider.count() - before);
+    assert_eq!(fleet.status(0, &token).await, 403, "where it was found, at once");
+    let seen = async { while fleet.status(1, &token).await != 403 {} };
+    tokio::time::timeout(EVERYWHERE, seen).await.expect("the other node refuses it within five seconds");
+    // A node that joins knows.
+    fleet.join().await;
+    assert_eq!(fleet.status(2, &token).await, 403);
+    // What one node is told lets it in again everywhere.
+    let operations = fleet.nodes[1].server().operations();
+    let listed = operations.anomaly_list(&store::Page::first(10)).await.unwrap();
+    let stop = serde_json::to_value(listed.items.first().unwrap()).unwrap();
+    operations.anomaly_restore(&stop["id"].to_string(), "test").await.unwrap();
+    for node in [0, 2] {
+        let again = async { while fleet.status(node, &token).await != 200 {} };
+        tokio::time::timeout(EVERYWHERE, again).await.expect("let in again within five seconds");
+    }
+    fleet.stop().await;
+}

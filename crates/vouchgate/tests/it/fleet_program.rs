@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::{Value, json};
 use testkit::balancer::Balancer;
 use testkit::mock::{Answer, Gate, Mock, Received};
@@ -154,17 +155,15 @@ impl Load<'_> {
         !*self.over.borrow() || *self.answered.borrow() < REQUESTS
     }
 
-    async fn ask(&self) -> u64 {
+    async fn ask(&self) {
         let bearer = format!("Bearer {}", self.token);
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        let (body, mut done) = (question(false).to_string(), 0);
+        let body = question(false).to_string();
         while self.goes_on() {
             let answer = raw::request(self.balancer, "POST", CHAT, &headers, body.as_bytes()).await;
             assert_eq!(answer.status(), 200, "{}", answer.text());
             self.answered.send_modify(|answered| *answered += 1);
-            done += 1;
         }
-        done
     }
 
     /// Streams that stay open until so many requests more have been answered.
@@ -199,6 +198,51 @@ impl Load<'_> {
     }
 }
 
+/// What a load of a fixed rate saw.
+#[derive(Default)]
+struct Pace {
+    /// How long each answer took, in order of the answers.
+    took: Vec<Duration>,
+    /// The most requests that were under way at once.
+    most: usize,
+}
+
+impl Load<'_> {
+    /// So many requests a second, whether the ones before have been answered or not: a node that is slow is not spared.
+    async fn ask_at(&self, rate: u32) -> Pace {
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let body = question(false).to_string();
+        let one = async || {
+            let began = tokio::time::Instant::now();
+            let answer = raw::request(self.balancer, "POST", CHAT, &headers, body.as_bytes()).await;
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+            self.answered.send_modify(|answered| *answered += 1);
+            began.elapsed()
+        };
+        // Ticks that were missed are made up for.
+        let mut due = tokio::time::interval(Duration::from_secs(1) / rate);
+        let (mut asked, mut pace) = (FuturesUnordered::new(), Pace::default());
+        loop {
+            tokio::select! {
+                _ = due.tick(), if self.goes_on() => asked.push(one()),
+                Some(took) = asked.next() => pace.took.push(took),
+                else => break,
+            }
+            pace.most = pace.most.max(asked.len());
+        }
+        pace
+    }
+}
+
+/// What `cargo xtask torture --restart` asks for: requests a second, and how often each node is restarted.
+fn wanted() -> (Option<u32>, usize) {
+    #[allow(clippy::disallowed_methods)] // of the task
+    let number = |name: &str| std::env::var(name).ok().map(|number| number.parse::<u32>().unwrap());
+    let rounds = number("VOUCHGATE_TEST_TORTURE").unwrap_or(1);
+    (number("VOUCHGATE_TEST_RATE"), usize::try_from(rounds).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_under_requests_and_streams_fails_nobody() {
     let Some(mut fleet) = Fleet::start("a rolling restart fails nobody").await else { return };
@@ -209,10 +253,19 @@ async fn a_rolling_restart_under_requests_and_streams_fails_nobody() {
     let load = Load { balancer: balancer.address(), token: &token, over, answered };
     let gate = fleet.gate.clone();
     let began = tokio::time::Instant::now();
-    let asking = join_all((0..ASKING).map(|_| load.ask()));
+    let (rate, rounds) = wanted();
+    let asking = async {
+        match rate {
+            Some(rate) => load.ask_at(rate).await,
+            None => {
+                join_all((0..ASKING).map(|_| load.ask())).await;
+                Pace::default()
+            }
+        }
+    };
     let streaming = join_all((0..STREAMING).map(|_| load.stream(&gate)));
     let restarts = async {
-        for node in 0..NODES {
+        for node in (0..rounds).flat_map(|_| 0..NODES) {
             fleet.nodes[node].process.signal("TERM");
             balancer.until_not_ready(fleet.nodes[node].public).await;
             assert!(fleet.nodes[node].process.ended().await.success(), "{}", fleet.nodes[node].process.output());
@@ -221,11 +274,23 @@ async fn a_rolling_restart_under_requests_and_streams_fails_nobody() {
         }
         load.over.send_replace(true);
     };
-    let (requests, streams, ()) = tokio::join!(asking, streaming, restarts);
-    let (requests, streams): (u64, u64) = (requests.iter().sum(), streams.iter().sum());
+    let (mut pace, streams, ()) = tokio::join!(asking, streaming, restarts);
+    let (requests, streams): (u64, u64) = (*load.answered.borrow(), streams.iter().sum());
     assert!(requests >= REQUESTS && streams >= STREAMING as u64, "{requests} requests, {streams} streams");
     assert_eq!(fleet.provider.count() as u64, requests + streams, "each reached the provider once");
-    println!("{requests} requests, {streams} streams in {:?}", began.elapsed());
+    let time = began.elapsed();
+    println!("{requests} requests, {streams} streams and {} restarts in {time:?}, none failed", rounds * NODES);
+    if rate.is_some() {
+        pace.took.sort_unstable();
+        let at = |share: usize| pace.took[(pace.took.len() - 1) * share / 1000];
+        let (middle, late, last) = (at(500), at(990), at(1000));
+        let most = pace.most;
+        #[allow(clippy::cast_precision_loss)] // a figure for people
+        let reached = requests as f64 / time.as_secs_f64();
+        println!(
+            "{reached:.0} requests a second; answers after {middle:?} (p50), {late:?} (p99), {last:?} (last); {most} at once"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,6 +97,50 @@ async fn check_64_sigterm_finishes_a_running_stream_and_exits_with_0() {
 }
 
 #[tokio::test]
+async fn check_64_an_interrupt_finishes_what_runs_and_takes_nothing_new() {
+    let mock = Mock::start().await;
+    let dir = installed(&mock, "");
+    // Whoever pressed Ctrl-C would wait for an hour.
+    let file = dir.path().join("vouchgate.toml");
+    let patient = std::fs::read_to_string(&file).unwrap().replace("pre_stop = \"500ms\"", "pre_stop = \"1h\"");
+    assert!(patient.contains("pre_stop = \"1h\""), "{patient}");
+    std::fs::write(&file, patient.replace("drain_timeout = \"2s\"", "drain_timeout = \"60s\"")).unwrap();
+    let mut program = Program::serve(dir.path(), &[]).await;
+    let token = command(dir.path(), &["token", "mint", "--client", "app"], b"");
+    let gate = Gate::closed();
+    mock.push(held(&gate));
+    let (mut stream, _) = streaming(&program, &token).await;
+    program.process.signal("INT");
+    program.process.line("draining").await;
+    let turned_away = async { while tokio::net::TcpStream::connect(program.public).await.is_ok() {} };
+    patiently("the listener to close", turned_away).await;
+    gate.open();
+    let (text, complete) = rest(&mut stream).await;
+    assert!(complete && text.trim_end().ends_with("data: [DONE]"), "{text}");
+    assert_eq!(program.process.ended().await.code(), Some(0), "{}", program.process.output());
+}
+
+#[tokio::test]
+async fn without_a_master_key_a_start_says_which_command_makes_one_and_that_command_does() {
+    let mock = Mock::start().await;
+    let dir = installed(&mock, "");
+    let (exit, _, said) = run(&["serve", "--config", "vouchgate.toml"], dir.path(), b"");
+    assert_eq!(exit, 1, "{said}");
+    let told = said.lines().find_map(|line| line.trim().strip_prefix("vouchgate ")).expect(&said).to_owned();
+    assert_eq!(told, "key list --config vouchgate.toml");
+    let (exit, _, said) = run(&told.split(' ').collect::<Vec<_>>(), dir.path(), b"");
+    assert_eq!(exit, 0, "{said}");
+    let mut program = Program::serve(dir.path(), &[]).await;
+    program.process.signal("TERM");
+    assert!(program.process.ended().await.success());
+    // One that is missing later is not made anew.
+    std::fs::rename(dir.path().join("data/master.key"), dir.path().join("kept")).unwrap();
+    let (exit, _, said) = run(&told.split(' ').collect::<Vec<_>>(), dir.path(), b"");
+    assert_ne!(exit, 0, "{said}");
+    assert!(said.contains("restore the one"), "{said}");
+}
+
+#[tokio::test]
 async fn check_64_what_outlives_the_drain_timeout_ends_with_an_error_event() {
     let mock = Mock::start().await;
     let dir = installed(&mock, "");

@@ -1,9 +1,12 @@
 //! Whom to tell of what happens: signed, at least once, also after a restart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::disk::{Disk, RealDisk};
+use audit::note::Verifier;
+use audit::verify::{self, Trusted};
 use base::{FakeClock, SystemClock, Timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -151,4 +154,58 @@ async fn a_key_that_was_not_replaced_for_long_is_told() {
     assert_eq!((&said["type"], &said["data"]["secret"]), (&json!("secret.old"), &json!("prov-key")), "{said}");
     assert_eq!(said["data"]["days"], 190);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_a_webhook_was_told_shows_a_log_that_was_cut() {
+    let told = Mock::start_with(|_| Answer::json(204, &Value::Null)).await;
+    let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), now());
+    let config = format!("{APP}{}", hook(dir.path(), &told, "[\"audit.checkpoint\"]"));
+    let gateway = start(&dir, &config, &clock).await;
+    let first = told.request(0).await;
+    let log = dir.path().join("data/audit");
+    let before: Vec<_> = files(&log);
+    let token = gateway.token("app").await;
+    assert_eq!(gateway.post(PATH, &token, &question()).await.status, 200);
+    gateway.stop().await;
+    // The last one, signed when the log is closed, is told at the next start at the latest.
+    clock.advance(Duration::from_mins(1));
+    let gateway = start(&dir, &config, &clock).await;
+    let last = told.request(1).await;
+    gateway.stop().await;
+
+    let said = [verified(&first), verified(&last)];
+    assert!(said.iter().all(|said| said["type"] == "audit.checkpoint"), "{said:?}");
+    let size = |n: usize| said[n]["data"]["size"].as_u64().unwrap();
+    assert!(size(0) < size(1), "{said:?}");
+    let checkpoints =
+        said.iter().map(|said| said["data"]["checkpoint"].as_str().unwrap().as_bytes().to_vec()).collect();
+    let vkey = std::fs::read_to_string(log.join("vkey")).unwrap();
+    let trusted = Trusted { verifier: Some(Verifier::parse(&vkey).unwrap()), checkpoints };
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let report = verify::directory(&disk, &log, &trusted);
+    assert!(report.valid && report.outside == 2, "{report:?}");
+    // As it was when the first was signed: by itself it is whole.
+    std::fs::remove_dir_all(&log).unwrap();
+    for (path, bytes) in before {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert!(verify::directory(&disk, &log, &Trusted::default()).valid);
+    assert_eq!(verify::directory(&disk, &log, &trusted).reason, Some("log_truncated"));
+}
+
+/// Everything below a directory.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            found.push((path, bytes));
+        }
+    }
+    found
 }

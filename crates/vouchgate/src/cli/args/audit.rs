@@ -34,9 +34,9 @@ pub struct AuditVerifyArgs {
     /// An export, instead of the log where it lies
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "config"])]
     pub export: Option<PathBuf>,
-    /// A checkpoint that was kept elsewhere; may be given more than once
-    #[arg(long, value_name = "FILE")]
-    pub checkpoint: Vec<PathBuf>,
+    /// Checkpoints that were kept elsewhere, in a file or at an address; may be given more than once
+    #[arg(long, value_name = "FILE|URL")]
+    pub checkpoint: Vec<String>,
     /// The key that counts, as text or in a file [default: the one the log itself names]
     #[arg(long = "key", value_name = "VKEY")]
     pub verifier: Option<String>,

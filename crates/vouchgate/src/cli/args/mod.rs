@@ -387,6 +387,13 @@ pub struct RestoreArgs {
     /// Only try it: restore into a directory that is thrown away, and look whether all is sound
     #[arg(long)]
     pub drill: bool,
+    /// Checkpoints of the audit log that were kept elsewhere, in a file or at an address, to compare the backup's with before anything
+    /// is written; may be given more than once
+    #[arg(long, value_name = "FILE|URL")]
+    pub checkpoint: Vec<String>,
+    /// The key of the audit log that counts, as text or in a file [default: the one the log itself names]
+    #[arg(long = "key", value_name = "VKEY", requires = "checkpoint")]
+    pub verifier: Option<String>,
     /// Where to
     #[command(flatten)]
     pub state: StateArgs,

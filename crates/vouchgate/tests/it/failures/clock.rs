@@ -7,6 +7,7 @@ use base::{Clock, FakeClock, SystemClock, Timestamp};
 use testkit::dpop::Holder;
 use testkit::mock::Mock;
 
+use super::disk::Faults;
 use super::{CHAT, Told, question};
 use crate::attacks::chat_answer;
 use crate::caller::Caller;
@@ -97,4 +98,44 @@ async fn the_clock_steps_by_an_hour_either_way() {
         assert!((1..=18).contains(&let_in), "{let_in} besides those before, of twenty");
         gate.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clock_of_the_real_program_steps_by_an_hour_either_way() {
+    let _told = Told::of("The clock steps");
+    let Some(faults) = Faults::new() else { return };
+    let node = faults.node_with("none of them").await;
+    let mut revoked = 0;
+    for (round, order) in ["clock 3600", "clock -3600", "clock 600", "clock -600"].into_iter().enumerate() {
+        let before = node.mint("app", &["--ttl", "30m"]);
+        assert_eq!(node.ask_as(&before).await.status(), 200, "{order}");
+        faults.order(order);
+        // What was issued before: not yet valid by this clock, valid, or over.
+        let answer = node.ask_as(&before).await;
+        let status = if order == "clock 600" { 200 } else { 401 };
+        assert_eq!(answer.status(), status, "{order}: {}", answer.text());
+        let fresh = node.mint("app", &[]);
+        for _ in 0..5 {
+            let answer = node.ask_as(&fresh).await;
+            assert_eq!(answer.status(), 200, "{order}: {}\n{}", answer.text(), node.program().process.output());
+        }
+        let changed = node.change(&format!("stepped-{round}")).await;
+        assert!([200, 201].contains(&changed.status()), "{order}: {}", changed.text());
+        // What is revoked by this clock stays so when it is right again.
+        let gone = node.mint(&format!("gone-{round}"), &[]);
+        let refused = async {
+            while node.ask_as(&gone).await.status() != 401 {
+                crate::support::command(node.at(), &["token", "revoke", "--subject", &format!("gone-{round}")], b"");
+                revoked += 1;
+            }
+        };
+        testkit::patiently("what was issued before this second to be revoked", refused).await;
+        faults.order("none");
+        assert_eq!(node.ask_as(&gone).await.status(), 401, "{order}");
+        assert_eq!(node.ask_as(&before).await.status(), 200, "{order}: it is as before");
+        assert!(node.is_well().await, "{order}");
+    }
+    assert!(revoked >= 4);
+    node.all_are_recorded().await;
+    node.ends_sound().await;
 }

@@ -138,6 +138,13 @@ async fn postgresql_has_no_more_connections() {
     node.ends_sound().await;
 }
 
+/// For how long `cargo xtask torture --redis-stall` wants it to stall; otherwise a few rounds of requests do.
+fn stall() -> Option<std::time::Duration> {
+    #[allow(clippy::disallowed_methods)] // of the task
+    let seconds = std::env::var("VOUCHGATE_TEST_STALL").ok()?;
+    Some(std::time::Duration::from_secs(seconds.parse().unwrap()))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_stalls_goes_and_comes_back() {
     let (stalls, gone) = (Told::of("Redis stalls"), Told::of("Redis is gone"));
@@ -160,6 +167,19 @@ async fn redis_stalls_goes_and_comes_back() {
     };
     wire.stall();
     refused(&stalls).await;
+    if let Some(time) = stall() {
+        let (began, mut rounds) = (tokio::time::Instant::now(), 1);
+        while began.elapsed() < time {
+            refused(&stalls).await;
+            rounds += 1;
+        }
+        println!(
+            "Redis stalled for {:?}: {} requests went on, {} with proofs were refused",
+            began.elapsed(),
+            rounds * 50,
+            rounds * 5
+        );
+    }
     wire.mend();
     bound.until_taken(&node).await;
     wire.cut();

@@ -1,4 +1,5 @@
-//! The disk of the database: full, read-only, and one that does not keep what it is given.
+//! The disk of the database, and that of the audit log: full, read-only, and one that does not keep what it is given. And the clock
+//! of the machine, which the same shim sets.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,15 +7,15 @@ use std::process::Command;
 use super::{Node, Told};
 use crate::support::run;
 
-/// Writing to the database fails as this file says.
-struct Faults {
+/// Writing to the database (or the audit log) fails as this file says, and the clock is what it says.
+pub(super) struct Faults {
     dir: tempfile::TempDir,
     shim: PathBuf,
 }
 
 impl Faults {
     /// `None` where there is no C compiler to make what stands between.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/failures/faults.c");
         let shim = dir.path().join("faults.so");
@@ -34,7 +35,7 @@ impl Faults {
     }
 
     /// From now on.
-    fn order(&self, what: &str) {
+    pub(super) fn order(&self, what: &str) {
         // In one step: it is read at any moment.
         let new = self.dir.path().join("new");
         std::fs::write(&new, what).unwrap();
@@ -42,10 +43,15 @@ impl Faults {
     }
 
     async fn node(&self) -> Node {
+        self.node_with("vouchgate.db").await
+    }
+
+    /// A node to whose files with this in their path it happens.
+    pub(super) async fn node_with(&self, files: &str) -> Node {
         let (orders, shim) = (self.orders(), &self.shim);
         let variables = [
             ("FAULT_ORDERS", orders.to_str().unwrap()),
-            ("FAULT_FILES", "vouchgate.db"),
+            ("FAULT_FILES", files),
             ("LD_PRELOAD", shim.to_str().unwrap()),
         ];
         Node::start("", &variables).await
@@ -103,4 +109,42 @@ async fn nothing_starts_on_a_data_directory_it_cannot_write_to() {
     assert_eq!(exit, 1, "{said}");
     assert!(said.contains("in use by another vouchgate process"), "{said}");
     node.goes_on("it is not disturbed").await;
+}
+
+/// Nothing is sent on that is not written down; and it goes on by itself.
+async fn nothing_goes_unrecorded(order: &str) {
+    let told = Told::of("The disk of the audit log");
+    let Some(faults) = Faults::new() else { return };
+    let node = faults.node_with("/data/audit/").await;
+    for round in 0..3 {
+        faults.order(order);
+        let asked = node.provider.count();
+        for _ in 0..5 {
+            told.refusal(&node.ask().await, 503);
+        }
+        told.refusal(&node.change(&format!("meanwhile-{round}")).await, 503);
+        assert_eq!(node.provider.count(), asked, "{order}: no provider was asked");
+        node.until_well(false).await;
+        faults.order("none");
+        let again = async { while node.ask().await.status() != 200 {} };
+        testkit::patiently("the log to go on", again).await;
+        node.is_whole(&format!("round {round}")).await;
+    }
+    node.all_are_recorded().await;
+    node.ends_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_59_the_disk_of_the_audit_log_is_full() {
+    nothing_goes_unrecorded("full").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_59_the_disk_of_the_audit_log_becomes_read_only() {
+    nothing_goes_unrecorded("read-only").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_59_fsync_of_the_audit_log_fails() {
+    nothing_goes_unrecorded("fsync").await;
 }

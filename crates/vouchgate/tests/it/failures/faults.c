@@ -1,6 +1,7 @@
 /* Loaded before the C library (LD_PRELOAD): makes writing to database files fail as the file named by FAULT_ORDERS says, for
    as long as it says so. "full": no space is left. "read-only": the file system has become so. "fsync": what was written does
-   not reach the disk. Files whose path does not hold FAULT_FILES are left alone. */
+   not reach the disk. Files whose path does not hold FAULT_FILES are left alone. "clock -3600": the time of day is an hour behind;
+   the clock that never steps goes on as it is. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -9,16 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
-static int ordered(const char *what) {
+/* What follows this word in the orders; NULL, if they are others. */
+static const char *ordered(const char *what) {
+    static __thread char said[32];
     const char *orders = getenv("FAULT_ORDERS");
-    char said[32] = "";
     int fd = orders ? open(orders, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd < 0) return 0;
+    if (fd < 0) return NULL;
     ssize_t length = read(fd, said, sizeof said - 1);
     close(fd);
-    return length > 0 && strncmp(said, what, strlen(what)) == 0;
+    if (length <= 0) return NULL;
+    said[length] = 0;
+    return strncmp(said, what, strlen(what)) == 0 ? said + strlen(what) : NULL;
 }
 
 static int chosen(int fd) {
@@ -40,7 +45,7 @@ static int fault(int fd) {
 }
 
 static int sync_fault(int fd) {
-    int before = errno, found = chosen(fd) && ordered("fsync");
+    int before = errno, found = chosen(fd) && ordered("fsync") != NULL;
     errno = before;
     return found;
 }
@@ -75,4 +80,11 @@ int fsync(int fd) {
 int fdatasync(int fd) {
     FAIL_AS(sync_fault(fd) ? EIO : 0);
     return REAL(fdatasync)(fd);
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = REAL(clock_gettime)(clock, now), before = errno;
+    const char *step = failed || clock != CLOCK_REALTIME ? NULL : ordered("clock ");
+    if (step) now->tv_sec += atol(step);
+    errno = before;
+    return failed;
 }

@@ -207,6 +207,8 @@ impl Node {
         assert!(program.process.ended().await.success(), "{}", program.process.output());
         let (_, out, said) = run(&["doctor", "--json", "--config", "vouchgate.toml"], self.at(), b"");
         assert!(out.contains("sound; no server is running on it"), "{out}{said}");
+        let (exit, out, said) = run(&["audit", "verify", "--config", "vouchgate.toml"], self.at(), b"");
+        assert_eq!(exit, 0, "{out}{said}");
     }
 }
 
