@@ -53,6 +53,11 @@ impl Reservation {
         self.admitted.permit()
     }
 
+    /// Leave to go on, within the rates: for what the gateway asks for besides.
+    pub(crate) fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
     /// Leave for a copy of the request, whose answer nobody hears: with nobody's places, and in nobody's budget: the
     /// caller did not ask for it.
     pub(crate) fn mirrored(&self) -> Self {

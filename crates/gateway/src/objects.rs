@@ -62,6 +62,11 @@ impl Objects for store::Store {
     }
 }
 
+/// What is remembered of a response in the background, a batch or a file of its results until what it took has been counted.
+pub(crate) fn uncounted(id: &str) -> String {
+    format!("uncounted:{id}")
+}
+
 /// Collections in which providers keep what callers make.
 const COLLECTIONS: [&str; 20] = [
     "/responses",

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use base::Timestamp;
@@ -94,7 +94,16 @@ type Stopping = (StopAction, Option<Timestamp>);
 #[derive(Debug, Default)]
 pub struct Stopped {
     any: AtomicBool,
-    of: RwLock<HashMap<Arc<str>, Stopping>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    of: HashMap<Arc<str>, Stopping>,
+    /// Of them, those found here that the database does not have yet: it cannot say that they are none.
+    unkept: HashMap<Arc<str>, Stopping>,
+    /// How often somebody was let in again or kept: what was read from the database before is old then.
+    changes: u64,
 }
 
 impl Stopped {
@@ -105,8 +114,8 @@ impl Stopped {
 
     /// What becomes of a caller now, if anything.
     pub fn of(&self, whom: &str, now: Timestamp) -> Option<StopAction> {
-        let stopped = self.of.read().unwrap_or_else(PoisonError::into_inner);
-        let (action, end) = stopped.get(whom)?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let (action, end) = known.of.get(whom)?;
         end.is_none_or(|end| now < end).then_some(*action)
     }
 
@@ -115,22 +124,61 @@ impl Stopped {
         if new.action == StopAction::Observe {
             return;
         }
-        let mut stopped = self.of.write().unwrap_or_else(PoisonError::into_inner);
-        stopped.insert(Arc::clone(&new.whom), (new.action, new.ends_at));
+        let mut known = self.write();
+        known.of.insert(Arc::clone(&new.whom), (new.action, new.ends_at));
+        known.unkept.insert(Arc::clone(&new.whom), (new.action, new.ends_at));
         self.any.store(true, Ordering::Release);
+    }
+
+    /// The database has it.
+    fn kept(&self, new: &NewStop) {
+        let mut known = self.write();
+        known.changes = known.changes.wrapping_add(1);
+        // What was found since may be harder.
+        if known.unkept.get(&new.whom) == Some(&(new.action, new.ends_at)) {
+            known.unkept.remove(&new.whom);
+        }
+        if new.action != StopAction::Observe {
+            let hardest = known.of.entry(Arc::clone(&new.whom)).or_insert((new.action, new.ends_at));
+            if rank(new.action) >= rank(hardest.0) {
+                *hardest = (new.action, new.ends_at);
+            }
+            self.any.store(true, Ordering::Release);
+        }
     }
 
     /// Let a caller in again here.
     pub fn restore(&self, whom: &str) {
-        let mut stopped = self.of.write().unwrap_or_else(PoisonError::into_inner);
-        stopped.remove(whom);
-        self.any.store(!stopped.is_empty(), Ordering::Release);
+        let mut known = self.write();
+        known.changes = known.changes.wrapping_add(1);
+        known.of.remove(whom);
+        known.unkept.remove(whom);
+        self.any.store(!known.of.is_empty(), Ordering::Release);
     }
 
-    fn replace(&self, with: HashMap<Arc<str>, (StopAction, Option<Timestamp>)>) {
-        let mut stopped = self.of.write().unwrap_or_else(PoisonError::into_inner);
-        self.any.store(!with.is_empty(), Ordering::Release);
-        *stopped = with;
+    fn changes(&self) -> u64 {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).changes
+    }
+
+    /// What the database said, if nothing has changed since `changes`: else the next reading will tell.
+    fn replace(&self, with: HashMap<Arc<str>, Stopping>, changes: u64) {
+        let mut known = self.write();
+        if known.changes != changes {
+            return;
+        }
+        known.of = with;
+        let unkept: Vec<_> = known.unkept.iter().map(|(whom, stopping)| (Arc::clone(whom), *stopping)).collect();
+        for (whom, stopping) in unkept {
+            let hardest = known.of.entry(whom).or_insert(stopping);
+            if rank(stopping.0) > rank(hardest.0) {
+                *hardest = stopping;
+            }
+        }
+        self.any.store(!known.of.is_empty(), Ordering::Release);
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,7 +229,7 @@ impl Stops<'_> {
                 })
             })
             .await?;
-        self.in_force().stop(new);
+        self.in_force().kept(new);
         Ok(id)
     }
 
@@ -241,7 +289,7 @@ impl Stops<'_> {
 
     /// Read into memory who is stopped, as all nodes have it; who was let in again of late, and when.
     pub async fn refresh(self) -> Result<Vec<(Arc<str>, Timestamp)>, StoreError> {
-        let now = self.0.now();
+        let (now, changes) = (self.0.now(), self.in_force().changes());
         let select = self
             .0
             .sql(
@@ -265,7 +313,7 @@ impl Stops<'_> {
                 }
             }
         }
-        self.in_force().replace(in_force);
+        self.in_force().replace(in_force, changes);
         Ok(restored)
     }
 
@@ -311,4 +359,39 @@ fn read(mut row: Row) -> Result<Stop, StoreError> {
         restored_at: row.take()?,
         restored_by: row.take()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stop(whom: &str, action: StopAction) -> NewStop {
+        NewStop { whom: whom.into(), action, why: "{}".to_owned(), ends_at: None }
+    }
+
+    #[test]
+    fn who_was_stopped_while_the_database_was_read_stays_stopped_and_who_was_let_in_stays_in() {
+        let (stopped, now) = (Stopped::default(), Timestamp::from_secs(1));
+        let suspended = |whom: &str| stopped.of(whom, now) == Some(StopAction::Suspend);
+        let found = stop("key=a", StopAction::Suspend);
+        let changes = stopped.changes();
+        stopped.stop(&found);
+        stopped.replace(HashMap::new(), changes);
+        assert!(suspended("key=a") && !stopped.is_empty(), "it is not kept yet");
+        stopped.replace(HashMap::from([("key=a".into(), (StopAction::Throttle(3), None))]), stopped.changes());
+        assert!(suspended("key=a"), "the harder of both");
+
+        let changes = stopped.changes();
+        stopped.kept(&found);
+        stopped.replace(HashMap::new(), changes);
+        assert!(suspended("key=a"), "that was read before it was kept");
+        let (before, in_force) = (stopped.changes(), HashMap::from([("key=a".into(), (StopAction::Suspend, None))]));
+        stopped.restore("key=a");
+        stopped.replace(in_force, before);
+        assert!(stopped.is_empty(), "that was read before it was let in");
+        stopped.stop(&found);
+        stopped.kept(&found);
+        stopped.replace(HashMap::new(), stopped.changes());
+        assert!(stopped.is_empty(), "the database knows");
+    }
 }

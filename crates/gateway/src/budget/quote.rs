@@ -177,6 +177,17 @@ impl Quote {
         }
     }
 
+    /// Something that took just this, and costs so much; `None`: nobody knows.
+    pub(crate) fn known(cost: Option<Money>, usage: &Usage, place: Place) -> Self {
+        let mut quote = Self::fixed(cost.unwrap_or(Money::ZERO), place);
+        (quote.input, quote.output) = (usage.input_tokens, usage.generated());
+        quote.audio_ms = usage.audio_ms.unwrap_or(0);
+        if cost.is_none() {
+            quote.tariff = Tariff::Unknown;
+        }
+        quote
+    }
+
     fn figured(load: &Load, model: &str, figures: &Figures, (place, policy): (Place, Option<u64>)) -> Self {
         let besides = figures.charges.request.unwrap_or(Money::ZERO);
         let mut quote = Self::fixed(besides, place);

@@ -22,6 +22,8 @@ struct Sum {
     known: Option<Cost>,
     /// Whether the price of some of it is not known.
     unknown: bool,
+    /// What of it was told to whoever watches its caller.
+    told: i64,
 }
 
 impl Tally {
@@ -39,6 +41,14 @@ impl Tally {
     /// A call cost something, and nobody knows what.
     pub(super) fn add_unknown(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).unknown = true;
+    }
+
+    /// What has been added up since this was last asked; `None`: nothing whose price is known was ever.
+    pub(crate) fn untold(&self) -> Option<i64> {
+        let mut sum = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let amount = sum.known?.amount;
+        let before = std::mem::replace(&mut sum.told, amount);
+        Some(amount.saturating_sub(before))
     }
 
     /// What has been added up. `None`: nothing, or nothing whose price is known.
@@ -62,6 +72,9 @@ mod tests {
         let cost = |amount, estimated, clamped| Cost { amount, estimated, clamped };
         tally.add(&cost(7, false, false));
         assert_eq!(tally.sum(), Some(cost(7, true, false)));
+        assert_eq!((tally.untold(), tally.untold()), (Some(7), Some(0)));
+        tally.add(&cost(3, false, false));
+        assert_eq!(tally.untold(), Some(3));
         tally.add(&cost(i64::MAX, false, true));
         assert_eq!(tally.sum(), Some(cost(i64::MAX, true, true)));
     }

@@ -1,6 +1,7 @@
 //! `/providers/{name}/{rest}`: a provider's own API, as far as a policy lists it, with this gateway's key and for each caller
 //! only what that caller stored.
 
+mod batch;
 mod created;
 mod load;
 mod upload;
@@ -47,6 +48,7 @@ struct Native<'a> {
     /// The model as it is configured.
     called: String,
     resource: Resource<'a>,
+    reservation: &'a Reservation,
     /// Of a request in a dialect that is understood: what was seen of it.
     seen: Option<(Dialect, Peek)>,
     limit: usize,
@@ -139,6 +141,7 @@ async fn pass_on(
         below,
         called: provider.raw(rest).map_or_else(|| named.clone(), |(_, model)| model),
         resource: objects::resource_at(provider.dialect, below),
+        reservation: &reservation,
         seen,
         limit: asked.snapshot.limits.response_body,
     };
@@ -400,10 +403,11 @@ impl Native<'_> {
         // What is deleted speaks of itself once more.
         let tells = within::may_make_below(self.provider.dialect, self.below, self.seen.as_ref());
         let tells = tells.filter(|_| status.is_success() && self.method != Method::DELETE);
-        if encoded && (makes || lists || tells.is_some()) {
+        let uncounted = self.uncounted(status, receipt).await?;
+        if encoded && (makes || lists || tells.is_some() || uncounted.is_some()) {
             return Err(UpstreamError::Encoding.problem().into());
         }
-        if lists && framing.is_some() {
+        if (lists || uncounted.is_some()) && framing.is_some() {
             // Whose each item is could not be told.
             return Err(UpstreamError::Kind.problem().into());
         }
@@ -438,13 +442,17 @@ impl Native<'_> {
         {
             created::forget(self.provider, id, receipt).await;
         }
-        if !(makes || lists || tells.is_some() || self.seen.is_some()) || encoded {
+        if !(makes || lists || tells.is_some() || uncounted.is_some() || self.seen.is_some()) || encoded {
             let content = Content::Stream(VecDeque::new(), body, Box::new(Opaque::new(streamed)));
             return Ok(Answer { status, headers, content });
         }
         let mut bytes = upstream::read(ready.pop_front(), body, self.limit).await.map_err(|error| error.problem())?;
         if makes {
             created::claim(&bytes, (self.provider, self.below), (owner, receipt)).await?;
+            batch::begun(self.below, &bytes, (self.provider, owner), receipt).await?;
+        }
+        if let Some(tells) = uncounted {
+            batch::count(tells, &bytes, (self.provider, owner), (self.reservation, receipt)).await?;
         }
         if lists {
             bytes = created::filter(&bytes, (self.provider, self.below), receipt).await?;
@@ -462,6 +470,15 @@ impl Native<'_> {
         }
         let answer = Answer { status, headers, content: Content::Whole(bytes, outcome) };
         self.told(answer, tells, (owner, receipt)).await
+    }
+
+    /// What the answer tells of a batch that has still to be counted.
+    async fn uncounted(&self, status: StatusCode, receipt: &Receipt) -> Result<Option<batch::Tells<'_>>, Refusal> {
+        let tells = batch::Tells::of(self.provider.dialect, (self.method, self.below)).filter(|_| status.is_success());
+        match tells {
+            Some(tells) if tells.is_uncounted(self.provider, receipt).await? => Ok(Some(tells)),
+            _ => Ok(None),
+        }
     }
 
     /// Whether what is asked about is a response that was made before.

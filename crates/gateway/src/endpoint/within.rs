@@ -35,7 +35,7 @@ pub(super) enum Makes {
     Items,
     /// The same of an answer that was made before.
     Fetched,
-    /// What a batch or an operation of Google's made, or a job of Cohere's.
+    /// What a batch or an operation of Google's made, a batch of OpenAI's, or a job of Cohere's.
     Results,
 }
 
@@ -60,6 +60,9 @@ pub(super) fn may_make_below(dialect: ProviderDialect, below: &str, seen: Option
     }
     if dialect == ProviderDialect::Cohere {
         return below.starts_with("/embed-jobs/").then_some(Makes::Results);
+    }
+    if below.starts_with("/batches/") {
+        return Some(Makes::Results);
     }
     match below.strip_prefix("/responses")? {
         "" | "/" => Some(Makes::Items),
@@ -96,17 +99,12 @@ pub(super) async fn count_late(answer: &[u8], provider: &Provider, receipt: &mut
     let mut made = Made::of(Makes::Fetched);
     made.see(answer);
     for id in made.done {
-        let first = receipt.shared().objects.forget(&provider.name, &uncounted(&id)).await;
+        let first = receipt.shared().objects.forget(&provider.name, &objects::uncounted(&id)).await;
         if first.map_err(|error| objects::unavailable(&error))? {
             receipt.usage(peek_response(Dialect::OpenAiResponses, answer).usage);
         }
     }
     Ok(())
-}
-
-/// What is remembered of a response in the background until what it took has been counted.
-fn uncounted(id: &str) -> String {
-    format!("uncounted:{id}")
 }
 
 /// Whose they become, and of which provider.
@@ -130,7 +128,7 @@ impl Claims {
     async fn settle(&self, ids: Vec<String>) -> Result<bool, Problem> {
         let mut counts = false;
         for id in ids {
-            let first = self.shared.objects.forget(&self.provider, &uncounted(&id)).await;
+            let first = self.shared.objects.forget(&self.provider, &objects::uncounted(&id)).await;
             counts |= first.map_err(|error| objects::unavailable(&error))?;
         }
         Ok(counts)
@@ -163,8 +161,9 @@ impl Made {
     fn see(&mut self, json: &[u8]) {
         if self.makes == Some(Makes::Results) {
             let value = serde_json::from_slice::<Value>(json).unwrap_or_default();
-            let output = text(Some(&value), "output_dataset_id").map(str::to_owned);
-            self.note(objects::google::results(&value).into_iter().chain(output));
+            let outputs = ["output_dataset_id", "output_file_id", "error_file_id"];
+            let outputs = outputs.iter().filter_map(|name| text(Some(&value), name)).map(str::to_owned);
+            self.note(objects::google::results(&value).into_iter().chain(outputs));
             return;
         }
         let told = |name: &str| memchr::memmem::find(json, name.as_bytes()).is_some();
@@ -191,7 +190,7 @@ impl Made {
             match text(Some(response), "status") {
                 // Told once more, it may have been counted in the meantime.
                 Some("queued" | "in_progress") if self.makes == Some(Makes::Fetched) => {}
-                Some("queued" | "in_progress") => self.note([uncounted(id)]),
+                Some("queued" | "in_progress") => self.note([objects::uncounted(id)]),
                 _ => self.done.push(id.to_owned()),
             }
         }

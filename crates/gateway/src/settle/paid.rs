@@ -11,7 +11,7 @@ use store::Charge;
 use super::{Outcome, Receipt};
 use crate::Reservation;
 use crate::admit::Admitted;
-use crate::budget::{self, Quote, Spending, Spent, Stake};
+use crate::budget::{self, Quote, Spending, Spent, Stake, Tally};
 use crate::metrics::Label;
 use crate::problem::Refusal;
 use crate::single_use;
@@ -112,6 +112,11 @@ impl Receipt {
         self.stake.as_ref()?.output()
     }
 
+    /// What its calls have cost, for whoever settles them part by part.
+    pub(crate) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
+    }
+
     /// What is held for the answer, for whoever settles it part by part.
     pub(crate) fn take_stake(&mut self) -> Option<Stake> {
         let stake = self.stake.take();
@@ -147,7 +152,8 @@ impl Receipt {
             (charge.rated, charge.basis) = (None, None);
         }
         let charge = self.fill_in(charge);
-        if let Some(nano) = charge.cost {
+        // What a session's answers cost has been told as they came.
+        if let Some(nano) = charge.cost.map(|cost| self.tally.untold().unwrap_or(cost)) {
             let rules = &self.shared.snapshot.load().anomaly;
             self.shared.watch.spent(rules, &self.caller, (nano, self.shared.clock.now()));
         }

@@ -1,5 +1,6 @@
 //! What may be spent: held before a provider is asked, and settled by what it took.
 
+mod batches;
 mod endpoints;
 mod journal;
 mod usage;
@@ -379,7 +380,7 @@ async fn a_tag_that_a_policy_allows_is_in_the_record_and_one_that_nothing_came_o
         let headers =
             [("authorization", token.as_str()), ("content-type", "application/json"), ("x-vouchgate-tag", tag)];
         world.send("POST", CHAT, &headers, ask(1).to_string()).await;
-        world.record().charge.tags.iter().map(|tag| tag.to_string()).collect()
+        world.record().charge.tags.iter().map(ToString::to_string).collect()
     };
     let fine = || Answer::json(200, &answer(1));
     assert_eq!(tags("search", fine()).await, ["search", "batch"]);

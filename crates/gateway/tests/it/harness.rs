@@ -144,6 +144,8 @@ pub struct World {
     pub revoked: Arc<Revoked>,
     pub used: Arc<Used>,
     pub drain: watch::Sender<bool>,
+    /// Who is stopped for being unlike themselves.
+    pub stopped: Arc<store::Stopped>,
     pub registry: Registry,
     pub books: Books,
     pub notices: store::Notices,
@@ -284,6 +286,7 @@ impl World {
         let mut registry = Registry::default();
         states.register(&mut registry);
         let (drain, draining) = watch::channel(false);
+        let stopped = Arc::<store::Stopped>::default();
         let (records, objects) = (Arc::new(Recorded::default()), Arc::new(Made::default()));
         let (revoked, used) = (Arc::new(Revoked::new()), Arc::new(Used::default()));
         let replay = Arc::new(MemoryReplay::new(Arc::new(clock.clone()), REPLAY_ENTRIES));
@@ -302,7 +305,7 @@ impl World {
             audit: books.audit.clone(),
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
             notices: notices.clone(),
-            watch: Arc::new(gateway::Watch::new(Arc::default())),
+            watch: Arc::new(gateway::Watch::new(Arc::clone(&stopped))),
             limits: None,
             metrics: Metrics::register(&mut registry),
             drain: draining,
@@ -321,6 +324,7 @@ impl World {
             revoked,
             used,
             drain,
+            stopped,
             registry,
             books,
             notices,

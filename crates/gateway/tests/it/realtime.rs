@@ -221,6 +221,66 @@ async fn each_answer_asked_for_counts_against_the_rate() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_quite_unlike_its_caller_is_refused_answers_and_then_cut() {
+    let provider = Provider::start().await;
+    let rules = "[anomaly]\nsurge = \"suspend\"\nrequests = 3\nfactor = 2\nlearn = \"1h\"\n";
+    let world = World::new(&format!("{rules}{}", provider.config(EVERYTHING)));
+    let create = json!({"type": "response.create"});
+    let (mut here, mut there, running) = open(&world, &provider).await;
+    say(&mut here, &create).await;
+    assert_eq!(said(&mut there).await["type"], "response.create");
+    // Known by now, and much faster than ever.
+    world.clock.advance(std::time::Duration::from_mins(61));
+    let mut let_in = 0;
+    let refused = loop {
+        assert!(let_in < 10, "a surge is stopped");
+        say(&mut here, &create).await;
+        tokio::select! {
+            told = said(&mut here) => break told,
+            _ = said(&mut there) => let_in += 1,
+        }
+    };
+    assert_eq!(refused["error"]["code"], "caller_suspended", "{refused}");
+    assert!(!world.stopped.is_empty());
+    // What its provider begins by itself is not heard any more.
+    let usage = json!({"total_tokens": 12, "input_tokens": 9, "output_tokens": 3});
+    say(
+        &mut there,
+        &json!({"type": "response.done", "response": {"id": "r", "object": "realtime.response", "usage": usage}}),
+    )
+    .await;
+    assert_eq!(said(&mut here).await["type"], "response.done");
+    assert_eq!(said(&mut here).await["error"]["code"], "caller_suspended");
+    assert_eq!(closed(&mut here).await.unwrap().code, CloseCode::Policy);
+    patiently("the end", running).await.unwrap();
+    assert_eq!(world.record().error.as_deref(), Some("caller_suspended"));
+}
+
+#[tokio::test]
+async fn what_the_answers_of_a_session_cost_is_seen_while_it_runs() {
+    let provider = Provider::start().await;
+    let rules = "[anomaly]\nsurge = \"suspend\"\nspend = \"0.02 USD\"\nfactor = 2\nlearn = \"1h\"\n\
+        [[price]]\nprovider = \"o\"\nmodel = \"gpt-realtime\"\ninput = \"0 USD\"\noutput = \"1000 USD\"\ncontext = 1000\nmax_output = 1000\n\
+        [[budget]]\nname = \"ample\"\nlimit = \"1000 USD\"\nwindow = \"total\"\n";
+    let world = World::with_budgets(&format!("{rules}{}", provider.config(EVERYTHING))).await;
+    let (mut here, mut there, running) = open(&world, &provider).await;
+    let done = |tokens: u64| {
+        let usage = json!({"total_tokens": tokens, "input_tokens": 0, "output_tokens": tokens});
+        json!({"type": "response.done", "response": {"id": "r", "object": "realtime.response", "usage": usage}})
+    };
+    say(&mut there, &done(1)).await;
+    assert_eq!(said(&mut here).await["type"], "response.done");
+    world.clock.advance(std::time::Duration::from_mins(61));
+    // Thirty times a tenth of a cent at once, by voice: nobody asks for the answer.
+    say(&mut there, &done(30)).await;
+    assert_eq!(said(&mut here).await["type"], "response.done");
+    assert_eq!(said(&mut here).await["error"]["code"], "caller_suspended");
+    assert_eq!(closed(&mut here).await.unwrap().code, CloseCode::Policy);
+    patiently("the end", running).await.unwrap();
+    assert_eq!(world.record().charge.cost, Some(31_000_000));
+}
+
+#[tokio::test]
 async fn what_is_revoked_is_told_and_cut_and_so_is_a_session_when_the_server_stops() {
     let provider = Provider::start().await;
     let world = World::new(&provider.config(EVERYTHING));

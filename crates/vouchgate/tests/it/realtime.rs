@@ -120,3 +120,49 @@ async fn the_official_sdk_speaks_and_is_answered() {
     assert_eq!(told, json!({"text": "Hello.", "usage": {"input": 9, "output": 3}, "refused": "invalid_request"}));
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_the_real_program_ends_with_its_budget_and_what_it_took_is_in_the_books() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = support::secret_file(dir.path(), "key", "fake-provider-key-canary");
+    let prov = support::provider("o", "openai", &provider().await, &key);
+    let model = "[[model]]\nname = \"voice\"\ntargets = [{ provider = \"o\", model = \"gpt-realtime\" }]\n\
+        [[price]]\nprovider = \"o\"\nmodel = \"gpt-realtime\"\ninput = \"0 USD\"\noutput = \"1000 USD\"\ncontext = 100\nmax_output = 100\n\
+        [[budget]]\nname = \"cap\"\nlimit = \"0.11 USD\"\nwindow = \"total\"\n";
+    support::write_config(dir.path(), "", &format!("[limits]\npre_stop = \"0s\"\n{APP}{prov}{model}"));
+    let mut program = support::Program::serve(dir.path(), &[]).await;
+    let token = support::command(dir.path(), &["token", "mint", "--client", "app"], b"");
+    let session = async || {
+        let mut request = format!("ws://{}/v1/realtime?model=voice", program.public).into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let stream = TcpStream::connect(program.public).await.unwrap();
+        patiently("a session", client_async(request, stream)).await
+    };
+    let mut socket = session().await.unwrap().0;
+    assert_eq!(said(&mut socket).await["type"], "session.created");
+    // Each answer takes 0.003 of the 0.1 that are held for it: until what is left does not do for another.
+    let mut answers = 0;
+    let over = loop {
+        assert!(answers < 10, "a session ends with its budget");
+        socket.send(Message::text(json!({"type": "response.create"}).to_string())).await.unwrap();
+        let over = loop {
+            let event = said(&mut socket).await;
+            match event["type"].as_str().unwrap() {
+                "response.done" => break None,
+                "error" => break Some(event),
+                _ => {}
+            }
+        };
+        match over {
+            Some(over) => break over,
+            None => answers += 1,
+        }
+    };
+    assert_eq!((&over["error"]["code"], answers), (&json!("budget_exhausted"), 4), "{over}");
+    let Err(Error::Http(refused)) = session().await else { panic!("let in without a budget") };
+    assert_eq!(refused.status().as_u16(), 429);
+    let told = support::command(dir.path(), &["budget", "show", "cap", "--json"], b"");
+    assert!(told.contains("12000000") || told.contains("0.012"), "{told}");
+    program.process.signal("TERM");
+    assert!(program.process.ended().await.success(), "{}", program.process.output());
+}

@@ -288,8 +288,8 @@ async fn what_a_killed_program_had_set_aside_is_settled_by_its_log_on_postgresql
     torture("PostgreSQL", &url, rounds(10)).await;
 }
 
-/// One request ended, and one under way.
-async fn under_way(dir: &Path, mock: &Mock) -> Program {
+/// One request ended, and one under way, whose client waits.
+async fn under_way(dir: &Path, mock: &Mock) -> (Program, Connection) {
     configure(dir, mock, ("sqlite:", 5));
     let program = Program::serve(dir, &[]).await;
     let token = command(dir, &["token", "mint", "--client", "app"], b"");
@@ -305,12 +305,12 @@ async fn under_way(dir: &Path, mock: &Mock) -> Program {
     let before = mock.count();
     connection.request("POST", "/v1/chat/completions", &headers, ask("m").as_bytes()).await;
     mock.request(before).await;
-    program
+    (program, connection)
 }
 
 /// That, and a kill.
 async fn killed(dir: &Path, mock: &Mock) {
-    let mut program = under_way(dir, mock).await;
+    let (mut program, _waiting) = under_way(dir, mock).await;
     program.process.signal("KILL");
     program.process.ended().await;
 }
@@ -374,7 +374,7 @@ async fn a_run_that_may_have_gone_on_without_a_record_is_charged_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_set_aside_when_a_backup_was_taken_is_settled_where_it_is_restored() {
     let (dir, other, mock) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Mock::start().await);
-    let mut program = under_way(dir.path(), &mock).await;
+    let (mut program, _waiting) = under_way(dir.path(), &mock).await;
     command(dir.path(), &["backup", "all.backup"], b"");
     program.process.signal("KILL");
     program.process.ended().await;

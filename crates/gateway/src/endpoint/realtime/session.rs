@@ -5,6 +5,7 @@
 //! abnormal close code to the client, never a clean end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::Problem;
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 
 use crate::authenticate::Caller;
-use crate::budget::{Spent, Stake};
+use crate::budget::{Spent, Stake, Tally};
 use crate::endpoint::request_problem;
 use crate::relay::draining_or_revoked;
 use crate::settle::{Outcome, Receipt};
@@ -140,15 +141,15 @@ impl Session {
         let ((to_client, from_client), (to_upstream, from_upstream)) = (client.split(), upstream.split());
         let (to_client, to_upstream) = (Mutex::new(to_client), Mutex::new(to_upstream));
         let (shared, caller) = (Arc::clone(receipt.shared()), receipt.caller().clone());
-        let mut count = Count { stake: receipt.take_stake(), ..Count::default() };
-        let gate = Gate { rules: &self.rules, shared: &shared, caller: &caller };
+        let mut count = Count { stake: receipt.take_stake(), tally: receipt.tally(), ..Count::default() };
+        let gate = Gate { rules: &self.rules, shared: &shared, caller: &caller, asked: AtomicU64::new(0) };
         let end = if let Err(end) = gate.begin(&to_upstream).await {
             end
         } else {
             // What is revoked asks for nothing more, whatever the policy says of answers that have begun.
             tokio::select! {
                 end = gate.upward(from_client, &to_client, &to_upstream) => end,
-                end = downward(from_upstream, &to_client, &mut count) => end,
+                end = downward(from_upstream, &to_client, (&mut count, &gate)) => end,
                 end = keep_alive(&to_client, &to_upstream) => end,
                 ending = draining_or_revoked(Arc::clone(&shared), caller.clone()) => End::Told(ending.problem()),
             }
@@ -172,12 +173,13 @@ struct Count {
     /// Whether one is under way.
     answering: bool,
     answers: u64,
+    tally: Arc<Tally>,
 }
 
 impl Count {
     /// An event of the provider's: an answer that is over is charged, and as much held for the next. There is none if that is
     /// not there.
-    async fn hear(&mut self, text: &str) -> Result<(), End> {
+    async fn hear(&mut self, text: &str, gate: &Gate<'_>) -> Result<(), End> {
         self.bytes = self.bytes.saturating_add(text.len());
         let usage = server_usage(text);
         if let Some(usage) = &usage {
@@ -200,7 +202,14 @@ impl Count {
             self.answers += 1;
             let ended = usage.is_some();
             let spent = Spent { usage: usage.unwrap_or_default(), ended };
-            self.stake = Some(stake.next(spent).await.map_err(|error| End::Told(error.problem()))?);
+            let next = stake.next(spent).await;
+            let next = next.map_err(|error| End::Told(error.problem()));
+            if let Err(end) = gate.spent(self.tally.untold()) {
+                // There is to be no other answer.
+                next.map(Stake::release)?;
+                return Err(end);
+            }
+            self.stake = Some(next?);
         }
         Ok(())
     }
@@ -222,6 +231,8 @@ struct Gate<'a> {
     rules: &'a Rules,
     shared: &'a Arc<Shared>,
     caller: &'a Caller,
+    /// Answers that the client has asked for and that are not over: any other its provider has begun by itself.
+    asked: AtomicU64,
 }
 
 impl Gate<'_> {
@@ -232,6 +243,27 @@ impl Gate<'_> {
         let name = self.rules.bound_name;
         let update = format!("{{\"type\":\"session.update\",\"session\":{{{kind}\"{name}\":{bound}}}}}");
         send(upstream, Message::text(update)).await.map_err(End::Provider)
+    }
+
+    /// An answer is over and has cost so much. A caller that has become quite unlike itself, here or anywhere, is heard no further.
+    fn spent(&self, nano: Option<i64>) -> Result<(), End> {
+        let asked = |asked: u64| asked.checked_sub(1);
+        if self.asked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, asked).is_err() {
+            self.asks().map_err(End::Told)?;
+        }
+        let (watch, now) = (&self.shared.watch, self.shared.clock.now());
+        if let Some(nano) = nano {
+            watch.spent(&self.shared.snapshot.load().anomaly, self.caller, (nano, now));
+        }
+        watch.check(self.caller, now).map_err(|error| End::Told(error.problem()))
+    }
+
+    /// An answer counts as any other request of the caller's.
+    fn asks(&self) -> Result<(), Problem> {
+        let (watch, now) = (&self.shared.watch, self.shared.clock.now());
+        let rules = &self.shared.snapshot.load().anomaly;
+        let asks = || watch.asks(rules, self.caller, (Some(self.rules.asked.as_str()), now));
+        watch.check(self.caller, now).and_then(|()| asks()).map_err(|error| error.problem())
     }
 
     /// The client's events, to the provider.
@@ -265,8 +297,10 @@ impl Gate<'_> {
     async fn judge(&self, text: Utf8Bytes) -> Result<Utf8Bytes, (Box<Problem>, Option<String>)> {
         let event = client_event(&text, &self.rules.json).map_err(|error| (Box::new(request_problem(&error)), None))?;
         if let Some(permit) = self.permit(&event).map_err(|problem| (problem, event.id.clone()))? {
+            self.asks().map_err(|problem| (Box::new(problem), event.id.clone()))?;
             let again = self.shared.limiter.again(&permit, self.caller, self.shared.clock.monotonic());
             again.await.map_err(|error| (Box::new(error.problem()), event.id.clone()))?;
+            self.asked.fetch_add(1, Ordering::Relaxed);
         }
         let bound = self.rules.bound.map(|bound| (self.rules.bound_name, bound));
         let spliced = event.splice(&text, &self.rules.model, bound.filter(|_| event.asks() || event.configures()));
@@ -302,11 +336,11 @@ impl Gate<'_> {
 }
 
 /// The provider's events, to the client.
-async fn downward(mut from: SplitStream<Socket>, client: &Sink, count: &mut Count) -> End {
+async fn downward(mut from: SplitStream<Socket>, client: &Sink, (count, gate): (&mut Count, &Gate<'_>)) -> End {
     loop {
         match next(&mut from).await {
             Ok(Message::Text(text)) => {
-                let heard = count.hear(&text).await;
+                let heard = count.hear(&text, gate).await;
                 if let Err(lost) = send(client, Message::Text(text)).await {
                     return End::Client(lost);
                 }

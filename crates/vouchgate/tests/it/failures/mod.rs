@@ -193,7 +193,7 @@ impl Node {
             let found: Value = serde_json::from_slice(&answer.body).unwrap();
             let records = found["items"].as_array().unwrap();
             served += records.iter().filter(|record| record["status"] == 200).count();
-            match found["next"].as_str() {
+            match found["next_cursor"].as_str() {
                 Some(next) => page = format!("&cursor={next}"),
                 None => return served,
             }
