@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 
+use crate::anomaly::AnomalyError;
 use crate::authenticate::Caller;
 use crate::budget::{Spent, Stake, Tally};
 use crate::endpoint::request_problem;
@@ -263,7 +264,7 @@ impl Gate<'_> {
         let (watch, now) = (&self.shared.watch, self.shared.clock.now());
         let rules = &self.shared.snapshot.load().anomaly;
         let asks = || watch.asks(rules, self.caller, (Some(self.rules.asked.as_str()), now));
-        watch.check(self.caller, now).and_then(|()| asks()).map_err(|error| error.problem())
+        watch.check(self.caller, now).and_then(|()| asks()).map_err(AnomalyError::problem)
     }
 
     /// The client's events, to the provider.
