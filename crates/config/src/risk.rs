@@ -249,6 +249,9 @@ pub enum StepUp {
 }
 
 impl StepUp {
+    /// Everything there is.
+    pub const ALL: [Self; 1] = [Self::Altcha];
+
     /// The word in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {

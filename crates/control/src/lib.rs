@@ -16,6 +16,7 @@ mod form;
 pub mod oauth;
 pub mod operations;
 pub mod recording;
+pub mod risk;
 pub mod route;
 
 use std::net::IpAddr;

@@ -37,6 +37,7 @@ mod replay;
 mod resources;
 mod revocations;
 mod revoked;
+mod risk;
 mod secrets;
 mod shared;
 mod shown;
@@ -90,6 +91,7 @@ pub use replay::{Claim, MemoryReplay, Replay, ReplayError};
 pub use resources::{Expect, Resource, Resources};
 pub use revocations::{Entry as Revocation, NewRevocation, Revocations, Revoke};
 pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
+pub use risk::{ForcedPass, ForcedPasses, NewForcedPass, RiskDecision, RiskDecisions};
 pub use secrets::{NewSecret, SecretVersion, Secrets};
 pub use shared::is_protected as shared_is_protected;
 pub use shared::{LimitWant, Limited, SharedError, SharedLimits, SharedPlace, SharedReplay, SharedState, Standing};
@@ -269,6 +271,16 @@ impl Store {
     /// What callers did before.
     pub fn habits(&self) -> Habits<'_> {
         Habits(self)
+    }
+
+    /// What was decided about instances of apps.
+    pub fn risk_decisions(&self) -> RiskDecisions<'_> {
+        RiskDecisions(self)
+    }
+
+    /// Leave that operators gave instances of apps.
+    pub fn forced_passes(&self) -> ForcedPasses<'_> {
+        ForcedPasses(self)
     }
 
     /// Write the request records that are queued, instead of waiting for the next batch.

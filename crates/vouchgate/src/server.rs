@@ -11,6 +11,7 @@ mod gauges;
 mod proofs;
 mod publish;
 mod record;
+mod risk;
 mod upkeep;
 mod webhooks;
 
@@ -208,6 +209,7 @@ impl Server {
         let (drain, admin_drain) = (Drain::new(), Drain::new());
         let heard = Arc::<EventCounts>::default();
         let mut registry = registry(&builder, (&store, &ledger), (&recorder, &publisher, &clock), (&proofs, &heard));
+        risk::register(&mut registry, &operations);
         let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
         let ends = app_configs::Ends::default();
@@ -351,6 +353,7 @@ fn beside(
     let store = running.builder.operations.store();
     webhooks.begin(tasks, running, egress);
     anomalies::begin(tasks, running, watch);
+    risk::begin(tasks, running);
     budgets::keep(tasks, (&running.ledger, recorder), (store, clock));
     app_configs::begin(tasks, running, Arc::clone(clock));
     certificates::follow(tasks, running);

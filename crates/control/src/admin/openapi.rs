@@ -235,6 +235,11 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::ErasedView>(&mut all, "ErasedView");
     add::<ops::BudgetAccount>(&mut all, "BudgetAccount");
     add::<ops::RaiseBudget>(&mut all, "RaiseBudget");
+    add::<ops::RiskDecisionView>(&mut all, "RiskDecisionView");
+    add::<ops::SimulateRisk>(&mut all, "SimulateRisk");
+    add::<ops::RiskReport>(&mut all, "RiskReport");
+    add::<ops::GiveForcedPass>(&mut all, "GiveForcedPass");
+    add::<ops::ForcedPassView>(&mut all, "ForcedPassView");
     add::<ops::AnomalyView>(&mut all, "AnomalyView");
     add::<ops::AppConfigView>(&mut all, "AppConfigView");
     add::<ops::PublishAppConfig>(&mut all, "PublishAppConfig");

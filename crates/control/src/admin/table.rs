@@ -1,6 +1,7 @@
 //! Every operation of the admin API, once: its path, who may, what it takes and gives, and what it does.
 
 mod app_configs;
+mod risk;
 
 use std::sync::LazyLock;
 
@@ -119,6 +120,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(usage());
     table.extend(anomalies());
     table.extend(app_configs::operations());
+    table.extend(risk::operations());
     table.extend(installation());
     table.push(catalogue());
     table

@@ -13,6 +13,7 @@ mod refresh_tokens;
 mod registration;
 mod resources;
 mod revocations;
+mod risk;
 mod secrets;
 mod signing;
 mod tokens;
@@ -27,6 +28,8 @@ use config::Config;
 use store::{Ledger, Store};
 use tokio::sync::{Mutex, MutexGuard};
 use vault::Vault;
+
+use crate::risk::Judge;
 
 pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
 pub use anomalies::AnomalyView;
@@ -44,6 +47,7 @@ pub(crate) use refresh_tokens::FoundRefreshToken;
 pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration, client_auth_fault};
 pub use resources::{Condition, Kind, ResourceView};
 pub use revocations::{CreateRevocation, RevocationKind, RevocationView};
+pub use risk::{ForcedPassView, GiveForcedPass, RiskDecisionView, RiskReport, SimulateRisk};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys, RotateKey};
 pub use tokens::{Binding, MintToken, MintedToken};
@@ -85,6 +89,7 @@ pub struct Operations {
     audit: audit::Recorder,
     ledger: Option<Ledger>,
     figures: FiguresOf,
+    judge: Judge,
 }
 
 /// The configuration file, and what the files hold that it names for its clients: read once, not for every request.
@@ -153,6 +158,7 @@ impl Operations {
             audit: audit::Recorder::off(),
             ledger: None,
             figures: |_, _, _| None,
+            judge: Judge::default(),
         }
     }
 
@@ -173,6 +179,11 @@ impl Operations {
     #[must_use]
     pub fn recorded_by(self, audit: audit::Recorder) -> Self {
         Self { audit, ..self }
+    }
+
+    /// What decides about instances of apps.
+    pub fn judge(&self) -> &Judge {
+        &self.judge
     }
 
     /// What writes the audit log.

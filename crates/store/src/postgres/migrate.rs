@@ -25,6 +25,7 @@ pub(super) static MIGRATIONS: &[Migration] = &[
     Migration { version: 8, name: "money", sql: include_str!("../../migrations/postgres/0008_money.sql") },
     Migration { version: 9, name: "instances", sql: include_str!("../../migrations/postgres/0009_instances.sql") },
     Migration { version: 10, name: "app_configs", sql: include_str!("../../migrations/postgres/0010_app_configs.sql") },
+    Migration { version: 11, name: "risk", sql: include_str!("../../migrations/postgres/0011_risk.sql") },
 ];
 
 /// All steps that are missing, in one transaction: killed midway, nothing has happened. Other nodes wait for it.

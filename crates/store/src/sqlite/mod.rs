@@ -42,6 +42,7 @@ static MIGRATIONS: &[Migration] = &[
     Migration { version: 8, name: "money", sql: include_str!("../../migrations/sqlite/0008_money.sql") },
     Migration { version: 9, name: "instances", sql: include_str!("../../migrations/sqlite/0009_instances.sql") },
     Migration { version: 10, name: "app_configs", sql: include_str!("../../migrations/sqlite/0010_app_configs.sql") },
+    Migration { version: 11, name: "risk", sql: include_str!("../../migrations/sqlite/0011_risk.sql") },
 ];
 
 /// Every table's columns, tables in the order they were made in.

@@ -231,6 +231,23 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("anomaly", &["vouchgate anomaly list --config vouchgate.toml", "vouchgate anomaly restore 3"]),
     ("anomaly list", &["vouchgate anomaly list", "vouchgate anomaly list --config vouchgate.toml --json"]),
     ("anomaly restore", &["vouchgate anomaly restore 3", "vouchgate anomaly restore key=ci-bot"]),
+    ("risk", &["vouchgate risk simulate --config vouchgate.toml", "vouchgate risk passes"]),
+    ("risk decisions", &["vouchgate risk decisions --since 1d", "vouchgate risk decisions --app chat-ios --json"]),
+    (
+        "risk simulate",
+        &[
+            "vouchgate risk simulate --config vouchgate.toml",
+            "vouchgate risk simulate --config vouchgate.toml --rules changed.toml --app chat-ios --since 7d",
+        ],
+    ),
+    (
+        "risk force",
+        &[
+            "vouchgate risk force chat-ios 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I --for 7d --reason \"a test phone\"",
+        ],
+    ),
+    ("risk passes", &["vouchgate risk passes", "vouchgate risk passes --config vouchgate.toml --json"]),
+    ("risk end", &["vouchgate risk end fp_1k3h"]),
     ("policy", &["vouchgate policy explain --config vouchgate.toml --claims claims.json --model fast"]),
     (
         "policy explain",

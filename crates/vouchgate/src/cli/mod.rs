@@ -22,6 +22,7 @@ mod place;
 mod policy;
 mod print;
 mod remote;
+mod risk;
 mod route;
 mod table;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Admin(command) => manage::admin(command, io).await,
         Command::Budget(command) => budget::run(command, io).await,
         Command::Anomaly(command) => anomaly::run(command, io).await,
+        Command::Risk(command) => risk::run(command, io).await,
         Command::Policy(command) => policy::run(command, io).await,
         Command::Route(command) => route::run(command, io).await,
         Command::Models(args) => models::run(&args, io).await,

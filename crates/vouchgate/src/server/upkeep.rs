@@ -35,6 +35,9 @@ const BOOKS: Duration = Duration::from_hours(400 * 24);
 /// For how long it is remembered whom an anomaly stopped, and what callers did before.
 const STOPS: Duration = Duration::from_hours(400 * 24);
 const HABITS: Duration = Duration::from_hours(30 * 24);
+/// For how long it is remembered what was decided about instances of apps, and what leave they had.
+const DECISIONS: Duration = Duration::from_hours(30 * 24);
+const PASSES: Duration = Duration::from_hours(400 * 24);
 
 /// How often a node says that it lives.
 const LIVE: Duration = Duration::from_secs(5);
@@ -130,6 +133,8 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.stops().delete_before(clock.now().minus(STOPS), STEP).await,
             store.habits().delete_before(clock.now().minus(HABITS), STEP).await,
             store.app_configs().delete_before(clock.now().minus(STOPS), STEP).await,
+            store.risk_decisions().delete_before(store::RiskDecision::day_of(clock.now().minus(DECISIONS)), STEP).await,
+            store.forced_passes().delete_before(clock.now().minus(PASSES), STEP).await,
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));
         }

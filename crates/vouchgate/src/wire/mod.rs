@@ -151,11 +151,12 @@ impl Builder {
     /// The first snapshot.
     pub async fn first(&self, file: &Arc<Config>) -> Result<ArcSwap<Snapshot>, BuildError> {
         let mut issuers = self.issuers.lock().await;
-        let Built { snapshot, issuers: wanted, signin, webhooks, anomaly } = self.build(file).await?;
+        let Built { snapshot, issuers: wanted, signin, webhooks, anomaly, risks } = self.build(file).await?;
         *issuers = wanted;
         self.signin.store(signin);
         self.webhooks.store(Arc::new(webhooks));
         self.anomaly.store(Arc::new(anomaly));
+        self.operations.judge().set_rules(risks);
         Ok(ArcSwap::from_pointee(snapshot))
     }
 
@@ -165,11 +166,12 @@ impl Builder {
         let mut issuers = self.issuers.lock().await;
         let version = self.operations.store().version();
         match self.build(file).await {
-            Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly }) => {
+            Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly, risks }) => {
                 *issuers = wanted;
                 self.signin.store(signin);
                 self.webhooks.store(Arc::new(webhooks));
                 self.anomaly.store(Arc::new(anomaly));
+                self.operations.judge().set_rules(risks);
                 current.store(Arc::new(snapshot));
                 self.operations.set_file(Arc::clone(file));
                 Ok(version)
@@ -209,6 +211,7 @@ impl Builder {
         let Credentials { providers, fields, upstreams } = Credentials::collect(&config, store, &self.vault).await?;
         let signin = SigninInForce::of(&config);
         let (webhooks, anomaly) = (config.webhooks.clone(), config.anomaly.clone());
+        let risks = policy::risk::Rules::compile(&config.risks);
         let parts = Parts {
             config,
             listening: self.listening.clone(),
@@ -225,7 +228,7 @@ impl Builder {
         for gateway::Unusable { kind, name, error } in snapshot.unusable() {
             tracing::error!(kind, %name, reason = error.reason(), %error, "out of service");
         }
-        Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly })
+        Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly, risks })
     }
 }
 
@@ -236,6 +239,7 @@ struct Built {
     signin: Option<Arc<SigninInForce>>,
     webhooks: Vec<Webhook>,
     anomaly: AnomalySection,
+    risks: policy::risk::Rules,
 }
 
 impl std::fmt::Debug for Builder {

@@ -12,5 +12,6 @@ pub(super) mod installation;
 pub(super) mod keys;
 pub(super) mod resources;
 pub(super) mod revocations;
+pub(super) mod risk;
 pub(super) mod secrets;
 pub(super) mod usage;

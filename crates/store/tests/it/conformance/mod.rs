@@ -12,6 +12,7 @@ pub(crate) mod records;
 pub(crate) mod refresh;
 pub(crate) mod resources;
 pub(crate) mod revocations;
+pub(crate) mod risk;
 pub(crate) mod secrets;
 pub(crate) mod small;
 pub(crate) mod told;
@@ -72,6 +73,8 @@ macro_rules! conformance {
             a_configuration_key_signs_once_it_is_vouched_for);
         conformance!($backend, told: a_message_is_due_until_it_was_taken, who_is_stopped_is_so_until_it_is_let_in_again,
             habits_are_kept_for_each_node);
+        conformance!($backend, risk: decisions_of_one_kind_are_one_row,
+            a_forced_pass_ends_by_itself_and_is_one_instances_alone);
         conformance!($backend, revocations: each_kind_of_revocation_reaches_its_tokens_and_survives_a_restart,
             what_another_issuer_vouches_for_ends_with_it, up_to_now_reaches_the_whole_second,
             the_later_of_two_revocations_counts_and_lifting_gives_the_other_back,

@@ -9,6 +9,7 @@ mod audit;
 mod budget;
 mod client;
 mod pins;
+mod risk;
 mod token;
 mod usage;
 
@@ -24,6 +25,7 @@ pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
 pub use pins::{
     CertCommand, DelegateArgs, PinsCommand, PinsKillArgs, PinsPublishArgs, PinsVerifyArgs, RootCommand, SwitchArg,
 };
+pub use risk::{ForcedPassArgs, RiskCommand, SimulateArgs};
 pub use token::{KeyCommand, MintArgs, RevokeArgs, RotateArgs, TokenCommand};
 pub use usage::{BucketArg, UsageArgs, UsageCommand, UsageRequestsArgs, UsageRerateArgs, UsageTableArgs};
 
@@ -92,6 +94,9 @@ pub enum Command {
     /// Callers that were stopped because they behaved quite unlike themselves
     #[command(subcommand)]
     Anomaly(AnomalyCommand),
+    /// What becomes of instances of apps, and leave for single ones
+    #[command(subcommand)]
+    Risk(RiskCommand),
     /// Why a request would be allowed or refused
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -1,0 +1,108 @@
+//! What was decided since the start, for metrics. Few labels, whatever versions apps say they have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use config::Platform;
+use policy::risk::{Decision, Signals};
+
+/// So many versions of an app are told apart; others are `other`.
+const MOST_VERSIONS: usize = 32;
+/// So many apps are.
+const MOST_APPS: usize = 256;
+
+/// What was decided since the start.
+#[derive(Debug, Default)]
+pub struct RiskCounts(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    decisions: BTreeMap<DecisionCount, u64>,
+    versions: BTreeMap<String, BTreeSet<String>>,
+    forced: BTreeMap<String, u64>,
+    left_out: u64,
+}
+
+/// One kind of decision, as metrics tell it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DecisionCount {
+    /// The app.
+    pub app: String,
+    /// Its version, or `other`.
+    pub version: String,
+    /// What it runs on.
+    pub platform: Platform,
+    /// A reason that counted; `none` where there is none.
+    pub reason: &'static str,
+    /// What was done; where a set only observes, what it would have done.
+    pub action: &'static str,
+    /// `enforce`, or `observe` where nothing was done.
+    pub mode: &'static str,
+}
+
+impl RiskCounts {
+    /// Every kind with its number.
+    pub fn decisions(&self) -> Vec<(DecisionCount, u64)> {
+        self.lock().decisions.iter().map(|(kind, count)| (kind.clone(), *count)).collect()
+    }
+
+    /// How often instances were let in by a forced pass, by app.
+    pub fn forced(&self) -> Vec<(String, u64)> {
+        self.lock().forced.iter().map(|(app, count)| (app.clone(), *count)).collect()
+    }
+
+    /// How many decisions could not be kept, because there were too many kinds.
+    pub fn left_out(&self) -> u64 {
+        self.lock().left_out
+    }
+
+    pub(super) fn leave_out(&self, count: u64) {
+        let mut counts = self.lock();
+        counts.left_out = counts.left_out.saturating_add(count);
+    }
+
+    pub(super) fn count(&self, signals: &Signals, version: &str, decision: &Decision) {
+        let mut counts = self.lock();
+        let known = counts.versions.contains_key(&signals.app);
+        if !known && counts.versions.len() >= MOST_APPS {
+            return;
+        }
+        let versions = counts.versions.entry(signals.app.clone()).or_default();
+        let version = if versions.contains(version) {
+            version
+        } else if versions.len() < MOST_VERSIONS {
+            versions.insert(version.to_owned());
+            version
+        } else {
+            "other"
+        };
+        let kind = |reason, action, mode| DecisionCount {
+            app: signals.app.clone(),
+            version: version.to_owned(),
+            platform: signals.platform,
+            reason,
+            action,
+            mode,
+        };
+        let mut kinds = BTreeSet::new();
+        for matched in &decision.matched {
+            let mode = if matched.enforced { "enforce" } else { "observe" };
+            kinds.extend(matched.reasons.iter().map(|reason| kind(*reason, matched.action.as_str(), mode)));
+        }
+        if decision.matched.iter().all(|matched| !matched.enforced) {
+            kinds.insert(kind("none", decision.action.as_str(), "enforce"));
+        }
+        for kind in kinds {
+            let sum = counts.decisions.entry(kind).or_default();
+            *sum = sum.saturating_add(1);
+        }
+        if decision.forced {
+            let sum = counts.forced.entry(signals.app.clone()).or_default();
+            *sum = sum.saturating_add(1);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
