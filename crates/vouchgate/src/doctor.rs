@@ -4,6 +4,7 @@
 mod audit_log;
 mod budgets;
 mod clouds;
+mod pins;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -126,6 +127,7 @@ async fn look(config: &Config, findings: &mut Findings) {
     risks(config, findings);
     budgets::look(config, findings);
     audit_log::look(config, findings).await;
+    pins::look(config, &SystemClock, findings).await;
 }
 
 /// Who may read what only Vouchgate should.

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use audit::Recorder;
-use base::{Clock, Rng};
+use base::{Clock, Name, Rng};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
 use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
@@ -45,6 +45,7 @@ use crate::references::{self, SharedUrlError, StoreUrlError};
 use crate::tasks::{StopTasks, Tasks};
 use crate::telemetry;
 use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
+pub use ages::{end_of as certificate_end, threshold as days_left};
 use proofs::Proofs;
 use publish::{Publisher, Ways};
 
@@ -590,6 +591,21 @@ impl Running {
     }
 }
 
+/// Of each pinned host, whether apps accept what this node shows, as a check that keeps nobody away.
+fn checks_of_pins(
+    fits: Result<Vec<control::operations::PinFit>, OperationError>,
+    check: &mut impl FnMut(String, bool, Option<String>),
+) {
+    for fit in fits.unwrap_or_default() {
+        let refused: Vec<&str> = fit.refused_by.iter().map(Name::as_str).collect();
+        let detail = match refused.as_slice() {
+            [] => format!("apps accept {}", fit.shown),
+            apps => format!("{} is refused by {}, which is told of other keys only", fit.shown, apps.join(", ")),
+        };
+        check(format!("pins:{}", fit.host), refused.is_empty(), Some(detail));
+    }
+}
+
 fn unreadable(path: &Path, error: &std::io::Error) -> Vec<Fault> {
     vec![Fault {
         line: 1,
@@ -646,6 +662,7 @@ impl admin::Server for Running {
             for found in self.publisher.checks() {
                 check(found.name, found.ok, found.detail);
             }
+            checks_of_pins(self.builder.operations.pin_fits().await, &mut check);
             for status in self.jwks.status() {
                 let detail = status.error.map(|error| error.to_string());
                 check(format!("jwks:{}", status.name), status.keys.is_some(), detail);

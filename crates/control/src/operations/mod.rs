@@ -35,8 +35,8 @@ pub use admin_tokens::{AdminTokenView, CreateAdminToken, IssuedAdminToken};
 pub use anomalies::AnomalyView;
 pub use apikeys::{ApiKeyView, CreateApiKey, IssuedApiKey};
 pub use app_configs::{
-    AcceptDelegation, AppConfigView, CertPlan, ConfigKeyView, HostPlan, KeyPlan, KillSwitches, PinView, PinnedHostView,
-    PlanStep, PublishAppConfig, PublishError, ServedConfig, ShownCertificate, pin_file_faults,
+    AcceptDelegation, AppConfigView, CertPlan, ConfigKeyView, HostPlan, KeyPlan, KillSwitches, PinFit, PinView,
+    PinnedHostView, PlanStep, PublishAppConfig, PublishError, ServedConfig, ShownCertificate, pin_file_faults,
 };
 pub use audit_log::{AuditCheckpointView, AuditEntryView, AuditFilter, AuditProofView, EraseSubject, ErasedView};
 pub use budgets::{Amount, BudgetAccount, RaiseBudget, RaiseView};

@@ -31,7 +31,7 @@ const OLD: Duration = Duration::from_hours(180 * 24);
 const DAY: i64 = 86_400;
 
 /// Which of the days before an end have come: the fewest. Nothing while it is far.
-pub(super) fn threshold(end: Timestamp, now: Timestamp) -> Option<i64> {
+pub fn threshold(end: Timestamp, now: Timestamp) -> Option<i64> {
     DAYS.into_iter().rev().find(|days| end.as_secs() - now.as_secs() <= days * DAY)
 }
 
@@ -111,7 +111,7 @@ async fn look(config: &Config, store: &Store, now: Timestamp) {
 }
 
 /// When the first certificate of a file ends.
-fn end_of(path: &Path) -> Option<Timestamp> {
+pub fn end_of(path: &Path) -> Option<Timestamp> {
     let der = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
     Some(ClientCertificate::parse(&der).ok()?.not_after())
 }

@@ -104,6 +104,16 @@ async fn look(operations: &Operations, ends: &Ends, now: Timestamp) -> Result<()
     if latest.is_empty() {
         return Ok(());
     }
+    for fit in operations.pin_fits().await? {
+        for app in fit.refused_by {
+            let (host, shown) = (&fit.host, &fit.shown);
+            tracing::error!(%app, host, shown, "an app refuses a host: it is told of other keys than the one that is shown");
+            let notice = Notice::new(WebhookEvent::AppConfigStuck.as_str(), now);
+            let notice = notice.about(format!("{app}\n{host}\n{shown}\n{}", now.as_secs().div_euclid(DAY)));
+            let notice = notice.with("app", app.as_str()).with("reason", "pins_not_served");
+            operations.store().notices().send(notice.with("host", host.as_str()).with("shown", shown.as_str()));
+        }
+    }
     let keys = operations.store().app_configs().keys().await?;
     let active = keys.iter().find(|key| key.state == store::ConfigKeyState::Active);
     let Some(until) = active.and_then(|key| key.delegation.as_ref()).map(|delegation| delegation.until) else {

@@ -1,6 +1,7 @@
 //! What apps are told over the air: published on purpose, made anew by itself, signed by a key that a root key vouches for.
 
 mod build;
+mod fit;
 mod keys;
 mod plan;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use store::Delegated;
 use super::{OperationError, Operations};
 
 pub use build::PublishError;
+pub use fit::PinFit;
 pub use keys::{AcceptDelegation, ConfigKeyView, pin_file_faults};
 pub use plan::{CertPlan, HostPlan, KeyPlan, PlanStep, ShownCertificate};
 
