@@ -29,6 +29,9 @@ use super::table::{Column, printable, text};
 /// The largest file with a key, in bytes.
 const MAX_FILE: u64 = 256 << 10;
 
+/// How far the clock where a root key is kept may be ahead of the server's.
+const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
+
 const CONFIGS: &[Column] = &[
     ("app", |row| text(row, "app")),
     ("seq", |row| text(row, "seq")),
@@ -230,7 +233,8 @@ fn vouch(args: &DelegateArgs, io: &mut Io<'_>) -> Outcome {
     }
     let now = io.clock.now();
     let end = now.plus(Duration::from_hours(24) * args.days);
-    let delegation = delegate(&root, &jwk, (now, now, end)).map_err(|error| Failure::new(error.to_string()))?;
+    let delegation =
+        delegate(&root, &jwk, (now, now.minus(CLOCKS_DIFFER), end)).map_err(|error| Failure::new(error.to_string()))?;
     io.note(&format!("The key may sign until {}. For the server: vouchgate pins accept", end.rfc3339()));
     io.line(&delegation)?;
     Ok(Exit::Done)
