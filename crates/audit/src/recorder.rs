@@ -97,6 +97,8 @@ pub struct Begun<'a> {
     pub bytes: u64,
     /// What has been set aside for it.
     pub holds: &'a [HoldLine],
+    /// The runtime secrets about to be opened for it, each with its version: `maps-key/2`.
+    pub secrets: &'a [String],
 }
 
 /// A request that is over.
@@ -479,6 +481,9 @@ impl Inner {
         entry.maybe("policy", begun.policy).maybe("model", begun.model).text("provider", begun.provider);
         entry.number("bytes", begun.bytes);
         lines(&mut entry, "holds", begun.holds);
+        if !begun.secrets.is_empty() {
+            entry.value("secrets", &begun.secrets.iter().map(|name| Value::from(name.as_str())).collect());
+        }
         entry.finish()
     }
 

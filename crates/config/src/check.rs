@@ -4,6 +4,7 @@ mod app;
 mod budget;
 mod oauth;
 mod pins;
+mod runtime_secret;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use crate::resource::Resource;
 use crate::values::{Origin, Pattern};
 use crate::{
     App, Bound, Budget, Client, Config, ECHO_MODEL, Issuer, Model, OWN_NAME, PinSet, Policy, Price, Provider, Risk,
-    Server, Service, Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
+    RuntimeSecret, Server, Service, Signin, Target, Transmitter, Upstream, Webhook, routes, suggest,
 };
 
 /// Resources with their places. Where a resource could not be read, its name still counts.
@@ -28,6 +29,7 @@ pub(crate) struct World<'a> {
     pub(crate) budgets: Placed<'a, Budget>,
     pub(crate) services: Placed<'a, Service>,
     pub(crate) upstreams: Placed<'a, Upstream>,
+    pub(crate) runtime_secrets: Placed<'a, RuntimeSecret>,
     pub(crate) transmitters: Placed<'a, Transmitter>,
     pub(crate) webhooks: Placed<'a, Webhook>,
     pub(crate) pins: Placed<'a, PinSet>,
@@ -128,6 +130,7 @@ impl<'a> World<'a> {
             budgets: Placed::all(&config.budgets),
             services: Placed::all(&config.services),
             upstreams: Placed::all(&config.upstreams),
+            runtime_secrets: Placed::all(&config.runtime_secrets),
             transmitters: Placed::all(&config.transmitters),
             webhooks: Placed::all(&config.webhooks),
             pins: Placed::all(&config.pins),
@@ -150,6 +153,7 @@ impl<'a> World<'a> {
         self.budgets.duplicates(faults);
         self.services.duplicates(faults);
         self.upstreams.duplicates(faults);
+        self.runtime_secrets.duplicates(faults);
         self.transmitters.duplicates(faults);
         self.webhooks.duplicates(faults);
         self.pins.duplicates(faults);
@@ -158,6 +162,7 @@ impl<'a> World<'a> {
         self.paths_apart(faults);
         self.targets(faults);
         self.prices(faults);
+        self.runtime_secrets(faults);
         self.token_service(faults);
         self.apps(faults);
         for (path, policy) in self.policies.iter() {

@@ -33,6 +33,7 @@ mod resource;
 mod risk;
 mod routes;
 mod routing;
+mod runtime_secret;
 mod secret_ref;
 mod sections;
 mod service;
@@ -82,6 +83,7 @@ pub use risk::{
     RiskMode, RiskRule, RiskThrottle, RiskUnless, RiskWhen, STEP_UP_LASTS, StepUp,
 };
 pub use routing::{Sticky, Strategy, When};
+pub use runtime_secret::RuntimeSecret;
 pub use secret_ref::SecretRef;
 pub use sections::{
     ClientCertificates, Cors, Limits, Log, LogFormat, LogLevel, Server, SharedAddress, StoreAddress, StoreSection, Tls,
@@ -179,6 +181,9 @@ pub struct Config {
     /// Other HTTP APIs, protected the same way.
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,
+    /// Secrets that apps use and do not carry.
+    #[serde(rename = "runtime_secret", skip_serializing_if = "Vec::is_empty")]
+    pub runtime_secrets: Vec<RuntimeSecret>,
     /// Whose security events are obeyed.
     #[serde(rename = "transmitter", skip_serializing_if = "Vec::is_empty")]
     pub transmitters: Vec<Transmitter>,

@@ -103,6 +103,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
     let budgets = resources(root, faults);
     let services = resources(root, faults);
     let upstreams = resources(root, faults);
+    let runtime_secrets = resources(root, faults);
     let transmitters = resources(root, faults);
     let webhooks = resources(root, faults);
     let pins = resources(root, faults);
@@ -118,6 +119,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         budgets: placed(root, &budgets),
         services: placed(root, &services),
         upstreams: placed(root, &upstreams),
+        runtime_secrets: placed(root, &runtime_secrets),
         transmitters: placed(root, &transmitters),
         webhooks: placed(root, &webhooks),
         pins: placed(root, &pins),
@@ -142,6 +144,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         budgets: values(budgets),
         services: values(services),
         upstreams: values(upstreams),
+        runtime_secrets: values(runtime_secrets),
         transmitters: values(transmitters),
         webhooks: values(webhooks),
         pins: values(pins),

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::fault::{Fault, Faults};
 use crate::{
-    App, Budget, Client, Issuer, Model, PinSet, Policy, Provider, Risk, Service, Transmitter, Upstream, Webhook,
+    App, Budget, Client, Issuer, Model, PinSet, Policy, Provider, Risk, RuntimeSecret, Service, Transmitter, Upstream,
+    Webhook,
 };
 
 /// A resource: one type for the file, the database and the admin API.
@@ -65,6 +66,7 @@ resources! {
     Budget, "budget";
     Service, "service";
     Upstream, "upstream";
+    RuntimeSecret, "runtime_secret";
     Transmitter, "transmitter";
     Webhook, "webhook";
     PinSet, "pins";

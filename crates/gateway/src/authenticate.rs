@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use base::{Name, Timestamp};
-use config::Bound;
+use config::{AttestationLevel, Bound};
 use http::HeaderValue;
 use http::request::Parts;
 use policy::Proven;
@@ -181,6 +181,20 @@ impl Caller {
             Identity::Token(token) => path.find(token.claims()),
             Identity::Key(_) => None,
         }
+    }
+
+    /// The app (the client of our own tokens and keys) the caller is an instance of. Another issuer's client of the same
+    /// name is none.
+    pub(crate) fn app(&self) -> Option<&str> {
+        self.client().filter(|_| self.issuer() == config::OWN_NAME)
+    }
+
+    /// How well the app was attested when it was given its token: our own tokens say it (`lvl`).
+    pub(crate) fn level(&self) -> AttestationLevel {
+        let Identity::Token(token) = &self.identity else { return AttestationLevel::None };
+        let said = token.claims().get("lvl").and_then(serde_json::Value::as_str);
+        let said = said.filter(|_| self.issuer() == config::OWN_NAME);
+        said.and_then(AttestationLevel::from_name).unwrap_or(AttestationLevel::None)
     }
 
     /// The thumbprint (base64url) of the key or certificate that the token is bound to.

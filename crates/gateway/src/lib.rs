@@ -59,7 +59,7 @@ pub use shadow::Background;
 pub use single_use::SingleUse;
 pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable, own_figures};
 pub use trace::TARGET as SPAN_TARGET;
-pub use upstream::{Credential, CredentialError, Trial, Tried, Trouble, try_credentials};
+pub use upstream::{Credential, CredentialError, RuntimeSecret, RuntimeValue, Trial, Tried, Trouble, try_credentials};
 
 use admit::Limiter;
 use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};

@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// What the ledger has set aside for it.
     pub(crate) holds: Vec<HoldLine>,
+    /// The runtime secrets that are opened for it.
+    pub(crate) secrets: Vec<String>,
     pub(crate) state: State,
 }
 
@@ -77,6 +79,7 @@ impl Entry {
             provider: provider.as_str(),
             bytes: self.bytes,
             holds: &self.holds,
+            secrets: &self.secrets,
         };
         let ack = shared.audit.begun(&begun)?;
         self.state.begun.store(true, Ordering::Relaxed);

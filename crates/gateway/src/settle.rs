@@ -84,6 +84,8 @@ pub(crate) struct Receipt {
     entry: OnceLock<Arc<Entry>>,
     /// What the ledger has set aside for it: said in the entry of its beginning, so known before the first call.
     pub(crate) holds: Vec<HoldLine>,
+    /// The runtime secrets that are opened for it: known before its call, and said in the same entry.
+    secrets: Vec<String>,
     /// What its budgets hold for it.
     funding: Option<Arc<Funding>>,
     trace: Option<TraceParent>,
@@ -144,6 +146,7 @@ impl Receipt {
             whom,
             entry: OnceLock::new(),
             holds: Vec::new(),
+            secrets: Vec::new(),
             funding: None,
             trace,
             route,
@@ -201,6 +204,11 @@ impl Receipt {
         self.policy = Some(policy.clone());
     }
 
+    /// These runtime secrets are about to be opened for it: to be told before the first call.
+    pub(crate) fn opens(&mut self, secrets: Vec<String>) {
+        self.secrets = secrets;
+    }
+
     /// The caller gives its request a tag.
     pub(crate) fn tagged(&mut self, tag: Option<&HeaderValue>) {
         let tag = tag.and_then(|tag| tag.to_str().ok()).filter(|tag| (1..=MAX_TAG).contains(&tag.len()));
@@ -239,6 +247,7 @@ impl Receipt {
                 model: self.requested.clone(),
                 bytes: self.request_bytes,
                 holds: self.holds.clone(),
+                secrets: self.secrets.clone(),
                 state: recorded::State::default(),
             })
         });

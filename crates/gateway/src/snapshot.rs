@@ -15,6 +15,7 @@ use config::{Cidr, Config, NonceMode};
 use llm::catalogue::Price;
 use net::Deadlines;
 use proof::token::Issuers;
+use store::SecretTally;
 use vault::{HashPurpose, Vault};
 
 pub(crate) use self::destination::{Field, Inject, Provider, Upstream};
@@ -26,7 +27,7 @@ use crate::edge::{Authorities, Cors, CredentialFields};
 use crate::endpoint::service::Prompt;
 use crate::health::{Hedges, States, TargetState};
 use crate::route::Conditions;
-use crate::upstream::{Credential, CredentialError};
+use crate::upstream::{Credential, CredentialError, RuntimeSecret, RuntimeValue};
 
 /// What the binary gives to build a snapshot from.
 pub struct Parts {
@@ -46,6 +47,8 @@ pub struct Parts {
     pub provider_fields: HashMap<(Name, String), Credential>,
     /// The injected value of each upstream that has one, by the upstream's name.
     pub upstream_keys: HashMap<Name, Credential>,
+    /// The values of runtime secrets by name, newest version first; and where their uses are counted.
+    pub runtime_secrets: (HashMap<Name, Vec<RuntimeValue>>, SecretTally),
     /// How providers have been doing: the same for every snapshot.
     pub states: Arc<States>,
     /// How often this configuration has changed since start: names it in logs.
@@ -277,10 +280,11 @@ impl Snapshot {
         for service in &config.services {
             services.insert(service.path.as_str().to_owned(), Arc::new(Service::build(service)?));
         }
+        let secrets = runtime_secrets(&config, parts.runtime_secrets);
         let mut upstreams = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
             let key = upstream_keys.remove(&upstream.name);
-            upstreams.push(Arc::new(Upstream::build(upstream, key, deadlines)?));
+            upstreams.push(Arc::new(Upstream::build(upstream, key, deadlines)?.with_secrets(&secrets)));
         }
         // The longest prefix is the one meant.
         upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.path.len()));
@@ -389,6 +393,18 @@ impl Snapshot {
     pub(crate) fn upstream_at(&self, path: &str) -> Option<(&Arc<Upstream>, String)> {
         self.upstreams.iter().find_map(|upstream| Some((upstream, upstream.path_there(path)?)))
     }
+}
+
+/// What requests to upstreams may have put into them.
+fn runtime_secrets(
+    config: &Config,
+    (mut values, tally): (HashMap<Name, Vec<RuntimeValue>>, SecretTally),
+) -> Vec<Arc<RuntimeSecret>> {
+    let secret = |rules: &config::RuntimeSecret| {
+        let values = values.remove(&rules.name).unwrap_or_default();
+        Arc::new(RuntimeSecret::new(rules.clone(), values, tally.clone()))
+    };
+    config.runtime_secrets.iter().map(secret).collect()
 }
 
 impl Limits {

@@ -3,7 +3,9 @@
 
 mod authorize;
 mod credential;
+pub(crate) mod echo;
 mod grant;
+pub(crate) mod placeholder;
 mod trial;
 
 use std::time::Duration;
@@ -21,6 +23,7 @@ use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 
 pub(crate) use self::authorize::signer;
 pub use self::credential::{Credential, CredentialError};
+pub use self::placeholder::{RuntimeSecret, RuntimeValue};
 pub use self::trial::{Trial, Tried, Trouble, try_credentials};
 pub(crate) use net::sigv4::Signer;
 

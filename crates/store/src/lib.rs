@@ -38,6 +38,8 @@ mod resources;
 mod revocations;
 mod revoked;
 mod risk;
+mod runtime_secrets;
+mod secret_tally;
 mod secrets;
 mod shared;
 mod shown;
@@ -92,6 +94,8 @@ pub use resources::{Expect, Resource, Resources};
 pub use revocations::{Entry as Revocation, NewRevocation, Revocations, Revoke};
 pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
 pub use risk::{ForcedPass, ForcedPasses, NewForcedPass, RiskDecision, RiskDecisions};
+pub use runtime_secrets::{NewRuntimeVersion, RuntimeSecrets, RuntimeVersion, SecretUse, SecretUses};
+pub use secret_tally::{SecretTally, Used};
 pub use secrets::{NewSecret, SecretVersion, Secrets};
 pub use shared::is_protected as shared_is_protected;
 pub use shared::{LimitWant, Limited, SharedError, SharedLimits, SharedPlace, SharedReplay, SharedState, Standing};
@@ -159,6 +163,7 @@ struct Shared {
     memory: Memory,
     sink: RecordSink,
     notices: Notices,
+    secret_tally: SecretTally,
     stopped: Arc<stops::Stopped>,
     /// What this process goes by among the nodes of one database: random, new with each start.
     node: String,
@@ -215,6 +220,7 @@ impl Store {
             memory,
             sink,
             notices: Notices::default(),
+            secret_tally: SecretTally::default(),
             stopped: Arc::default(),
             node,
             failing: std::sync::Mutex::default(),
@@ -251,6 +257,16 @@ impl Store {
     /// Where notices of what happens go, off the hot path.
     pub fn notices(&self) -> &Notices {
         &self.shared.notices
+    }
+
+    /// Secrets that apps use at run time.
+    pub fn runtime_secrets(&self) -> RuntimeSecrets<'_> {
+        RuntimeSecrets(self)
+    }
+
+    /// Where uses of runtime secrets are counted, off the hot path.
+    pub fn secret_tally(&self) -> &SecretTally {
+        &self.shared.secret_tally
     }
 
     /// Messages for webhooks.

@@ -28,10 +28,14 @@ pub enum Purpose {
     AuditSubject,
     /// The private half of a key that signs what apps are told.
     ConfigKey,
+    /// A runtime secret that is put into requests here and never given to a device.
+    RuntimeSecret,
+    /// A runtime secret that may be given to devices.
+    DeliveredSecret,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Secret,
         Self::SigningKey,
         Self::Answer,
@@ -42,6 +46,8 @@ impl Purpose {
         Self::AuditKey,
         Self::AuditSubject,
         Self::ConfigKey,
+        Self::RuntimeSecret,
+        Self::DeliveredSecret,
     ];
 
     /// The stable name that goes into key derivation and associated data.
@@ -57,6 +63,8 @@ impl Purpose {
             Self::AuditKey => "audit-key",
             Self::AuditSubject => "audit-subject",
             Self::ConfigKey => "config-key",
+            Self::RuntimeSecret => "runtime-secret",
+            Self::DeliveredSecret => "delivered-secret",
         }
     }
 }

@@ -206,18 +206,22 @@ impl Keys {
         let hashing = |purpose: HashPurpose| {
             master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
         };
-        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config] =
+        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config, runtime, delivered] =
             Purpose::ALL.map(wrapping);
         let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value] = HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
-            wrapping: [secret?, signing?, answer?, successor?, grant?, upload?, backup?, audit?, subject?, config?],
+            wrapping: [
+                secret?, signing?, answer?, successor?, grant?, upload?, backup?, audit?, subject?, config?, runtime?,
+                delivered?,
+            ],
             hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?, shared?, whom?, value?],
         })
     }
 
     fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
-        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config] = &self.wrapping;
+        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config, runtime, delivered] =
+            &self.wrapping;
         match purpose {
             Purpose::Secret => secret,
             Purpose::SigningKey => signing,
@@ -229,6 +233,8 @@ impl Keys {
             Purpose::AuditKey => audit,
             Purpose::AuditSubject => subject,
             Purpose::ConfigKey => config,
+            Purpose::RuntimeSecret => runtime,
+            Purpose::DeliveredSecret => delivered,
         }
     }
 

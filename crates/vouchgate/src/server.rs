@@ -336,6 +336,9 @@ impl Server {
         record::finish(self.operations().audit()).await;
         self.running.publisher.finish().await;
         let store = self.operations().store();
+        if let Err(error) = store.write_secret_uses().await {
+            tracing::warn!(reason = error.reason(), "the last uses of runtime secrets are not counted");
+        }
         if let Err(error) = store.resign().await {
             tracing::warn!(%error, "what this node leads is another's only after its term");
         }
@@ -353,6 +356,7 @@ fn beside(
 ) {
     let store = running.builder.operations.store();
     webhooks.begin(tasks, running, egress);
+    tasks.spawn(upkeep::count_secrets(store.clone()));
     anomalies::begin(tasks, running, watch);
     risk::begin(tasks, running);
     budgets::keep(tasks, (&running.ledger, recorder), (store, clock));

@@ -27,7 +27,19 @@ fn a_resource_survives_the_admin_api() {
             }
         )*};
     }
-    again!(issuers, clients, providers, models, policies, services, upstreams, transmitters, webhooks, pins);
+    again!(
+        issuers,
+        clients,
+        providers,
+        models,
+        policies,
+        services,
+        upstreams,
+        runtime_secrets,
+        transmitters,
+        webhooks,
+        pins
+    );
 }
 
 #[test]

@@ -216,6 +216,9 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::IssuedSecret>(&mut all, "IssuedSecret");
     add::<ops::SecretView>(&mut all, "SecretView");
     add::<ops::SetSecret>(&mut all, "SetSecret");
+    add::<ops::RuntimeSecretView>(&mut all, "RuntimeSecretView");
+    add::<ops::SetRuntimeSecret>(&mut all, "SetRuntimeSecret");
+    add::<ops::RetireRuntimeSecret>(&mut all, "RetireRuntimeSecret");
     add::<ops::ApiKeyView>(&mut all, "ApiKeyView");
     add::<ops::CreateApiKey>(&mut all, "CreateApiKey");
     add::<ops::IssuedApiKey>(&mut all, "IssuedApiKey");

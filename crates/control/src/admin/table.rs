@@ -112,6 +112,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     }
     table.extend(clients());
     table.extend(secrets());
+    table.extend(runtime_secrets());
     table.extend(apikeys());
     table.extend(keys_and_tokens());
     table.extend(admin_tokens());
@@ -198,6 +199,7 @@ fn resource(kind: Kind) -> [Operation; 4] {
         Kind::Budget => ["listBudgets", "getBudget", "putBudget", "deleteBudget"],
         Kind::Service => ["listServices", "getService", "putService", "deleteService"],
         Kind::Upstream => ["listUpstreams", "getUpstream", "putUpstream", "deleteUpstream"],
+        Kind::RuntimeSecret => ["listRuntimeSecrets", "getRuntimeSecret", "putRuntimeSecret", "deleteRuntimeSecret"],
         Kind::Transmitter => ["listTransmitters", "getTransmitter", "putTransmitter", "deleteTransmitter"],
         Kind::Webhook => ["listWebhooks", "getWebhook", "putWebhook", "deleteWebhook"],
         Kind::Pins => ["listPins", "getPins", "putPins", "deletePins"],
@@ -287,6 +289,45 @@ fn secrets() -> [Operation; 5] {
         .summary("Replace a value; its origin stays")
         .takes("SetSecret")
         .one("SecretView"),
+    ]
+}
+
+fn runtime_secrets() -> [Operation; 6] {
+    const VERSIONS: &str = "/admin/v1/runtime-secrets/{name}/versions";
+    [
+        operation(Method::GET, "/admin/v1/runtime-secret-versions", "listRuntimeSecretVersions", READERS, |call| {
+            Box::pin(handlers::runtime_secrets::list(call))
+        })
+        .summary("List runtime secrets with their versions and the use of each; never their values")
+        .page("RuntimeSecretView"),
+        operation(Method::GET, VERSIONS, "getRuntimeSecretVersions", READERS, |call| {
+            Box::pin(handlers::runtime_secrets::get(call))
+        })
+        .summary("Get the versions of one runtime secret and the use of each; never its values")
+        .one("RuntimeSecretView"),
+        operation(Method::POST, VERSIONS, "setRuntimeSecretValue", WRITERS, |call| {
+            Box::pin(handlers::runtime_secrets::set(call))
+        })
+        .summary("Keep a value of a runtime secret as its newest version; the versions before it end")
+        .takes("SetRuntimeSecret")
+        .gives(StatusCode::CREATED, Answer::One("RuntimeSecretView")),
+        operation(Method::DELETE, VERSIONS, "forgetRuntimeSecretValues", WRITERS, |call| {
+            Box::pin(handlers::runtime_secrets::forget(call))
+        })
+        .summary("Forget all values of a runtime secret")
+        .deletes(),
+        operation(Method::POST, "/admin/v1/runtime-secrets/{name}/rotate", "rotateRuntimeSecret", WRITERS, |call| {
+            Box::pin(handlers::runtime_secrets::rotate(call))
+        })
+        .summary("Keep a new value of a runtime secret that has one; the one before stays known for the overlap")
+        .takes("SetRuntimeSecret")
+        .gives(StatusCode::CREATED, Answer::One("RuntimeSecretView")),
+        operation(Method::POST, "/admin/v1/runtime-secrets/{name}/retire", "retireRuntimeSecret", WRITERS, |call| {
+            Box::pin(handlers::runtime_secrets::retire(call))
+        })
+        .summary("End older versions of a runtime secret now, or one that is named, and forget the value")
+        .takes("RetireRuntimeSecret")
+        .one("RuntimeSecretView"),
     ]
 }
 

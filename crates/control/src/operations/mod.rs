@@ -14,6 +14,7 @@ mod registration;
 mod resources;
 mod revocations;
 mod risk;
+mod runtime_secrets;
 mod secrets;
 mod signing;
 mod tokens;
@@ -48,6 +49,9 @@ pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Reg
 pub use resources::{Condition, Kind, ResourceView};
 pub use revocations::{CreateRevocation, RevocationKind, RevocationView};
 pub use risk::{ForcedPassView, GiveForcedPass, RiskDecisionView, RiskReport, SimulateRisk};
+pub use runtime_secrets::{
+    RetireRuntimeSecret, RuntimeSecretView, RuntimeState, RuntimeUse, RuntimeVersionView, SetRuntimeSecret,
+};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys, RotateKey};
 pub use tokens::{Binding, MintToken, MintedToken};

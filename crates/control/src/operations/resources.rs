@@ -1,5 +1,5 @@
-//! Resources: issuers, apps, providers, models, policies, risks, budgets, services, upstreams, transmitters and webhooks, from the configuration
-//! file (read-only) or made here. Both together have to be a valid configuration before anything is written.
+//! Resources: issuers, apps, providers, models, policies, risks, budgets, services, upstreams, runtime secrets, transmitters and
+//! webhooks, from the configuration file (read-only) or made here. Both together have to be a valid configuration before anything is written.
 
 use aws_lc_rs::digest;
 use base::Name;
@@ -32,6 +32,8 @@ pub enum Kind {
     Service,
     /// `[[upstream]]`
     Upstream,
+    /// `[[runtime_secret]]`
+    RuntimeSecret,
     /// `[[transmitter]]`
     Transmitter,
     /// `[[webhook]]`
@@ -42,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Issuer,
         Self::App,
         Self::Provider,
@@ -52,6 +54,7 @@ impl Kind {
         Self::Budget,
         Self::Service,
         Self::Upstream,
+        Self::RuntimeSecret,
         Self::Transmitter,
         Self::Webhook,
         Self::Pins,
@@ -69,6 +72,7 @@ impl Kind {
             Self::Budget => "budget",
             Self::Service => "service",
             Self::Upstream => "upstream",
+            Self::RuntimeSecret => "runtime_secret",
             Self::Transmitter => "transmitter",
             Self::Webhook => "webhook",
             Self::Pins => "pins",
@@ -87,6 +91,7 @@ impl Kind {
             Self::Budget => "budgets",
             Self::Service => "services",
             Self::Upstream => "upstreams",
+            Self::RuntimeSecret => "runtime-secrets",
             Self::Transmitter => "transmitters",
             Self::Webhook => "webhooks",
             Self::Pins => "pins",
@@ -105,6 +110,7 @@ impl Kind {
             Self::Budget => "Budget",
             Self::Service => "Service",
             Self::Upstream => "Upstream",
+            Self::RuntimeSecret => "RuntimeSecret",
             Self::Transmitter => "Transmitter",
             Self::Webhook => "Webhook",
             Self::Pins => "PinSet",
@@ -126,6 +132,7 @@ impl Kind {
             Self::Budget => values(&config.budgets, |i| &i.name),
             Self::Service => values(&config.services, |i| &i.name),
             Self::Upstream => values(&config.upstreams, |i| &i.name),
+            Self::RuntimeSecret => values(&config.runtime_secrets, |i| &i.name),
             Self::Transmitter => values(&config.transmitters, |i| &i.name),
             Self::Webhook => values(&config.webhooks, |i| &i.name),
             Self::Pins => values(&config.pins, |i| &i.name),
@@ -378,6 +385,7 @@ fn merge(file: &Config, rows: &[(String, Name, Value)]) -> Result<Config, Vec<Fa
             Kind::Budget => config::read(body).map(|resource| merged.budgets.push(resource)),
             Kind::Service => config::read(body).map(|resource| merged.services.push(resource)),
             Kind::Upstream => config::read(body).map(|resource| merged.upstreams.push(resource)),
+            Kind::RuntimeSecret => config::read(body).map(|resource| merged.runtime_secrets.push(resource)),
             Kind::Transmitter => config::read(body).map(|resource| merged.transmitters.push(resource)),
             Kind::Webhook => config::read(body).map(|resource| merged.webhooks.push(resource)),
             Kind::Pins => config::read(body).map(|resource| merged.pins.push(resource)),

@@ -46,7 +46,7 @@ pub struct SetSecret {
 }
 
 /// A value on its way in: wiped when it goes.
-struct Value(Secret<String>);
+pub(super) struct Value(pub(super) Secret<String>);
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -196,16 +196,7 @@ impl Operations {
         by: &str,
     ) -> Result<SecretView, OperationError> {
         let text = value.expose();
-        // A line break would end the header it is sent in; a key that ends in one was copied wrongly.
-        if text.is_empty() || text.len() > MAX_PLAINTEXT || text.chars().any(char::is_control) {
-            return Err(OperationError::value(
-                "value",
-                "a secret is text of 1 byte to 64 KiB without control characters",
-            ));
-        }
-        if text.trim() != text {
-            return Err(OperationError::value("value", "a secret does not begin or end with a space"));
-        }
+        check_value(text)?;
         let version = self.store.secrets().last_version(name).await?.saturating_add(1);
         let label = Label::new(self.store.tenant(), Purpose::Secret, name.as_str(), version).origin(origin.as_deref());
         let sealed = self.vault.seal(&label, text.as_bytes())?;
@@ -228,6 +219,19 @@ impl Operations {
         let file = self.file();
         Ok(self.merged_config(&file).await?.unwrap_or_else(|_| (*file).clone()))
     }
+}
+
+/// What a secret's value may be.
+pub(super) fn check_value(text: &str) -> Result<(), OperationError> {
+    // A line break would end the header it is sent in; a key that ends in one was copied wrongly.
+    if text.is_empty() || text.len() > MAX_PLAINTEXT || text.chars().any(char::is_control) {
+        let message = "a secret is text of 1 byte to 64 KiB without control characters";
+        return Err(OperationError::value("value", message));
+    }
+    if text.trim() != text {
+        return Err(OperationError::value("value", "a secret does not begin or end with a space"));
+    }
+    Ok(())
 }
 
 /// The one origin a secret may be sent to: that of whatever names it, or the one that was asked for. An origin that

@@ -1,52 +1,123 @@
-//! `[[upstream]]`: any other HTTP API behind the same checks, with its own key injected.
+//! `[[upstream]]`: any other HTTP API behind the same checks, with its own key injected, and with the runtime secrets that a
+//! request names in the places of their placeholders.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use base::Problem;
-use http::StatusCode;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+use net::UpstreamBody;
 use policy::{Ask, Target};
 
 use super::{Answered, Asked};
 use crate::authorize;
 use crate::budget::{Place, Quote};
 use crate::edge;
+use crate::problem::Refusal;
 use crate::relay::{Answer, Content, Opaque};
 use crate::settle::Receipt;
 use crate::snapshot::Upstream;
-use crate::upstream::{self, Call, UpstreamError};
+use crate::upstream::echo::{self, Echoes, Searched};
+use crate::upstream::placeholder::{self, Placeholders};
+use crate::upstream::{self, Call, CredentialError, UpstreamError};
 
 /// Answer a request to a reverse-proxied API.
 pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt: &mut Receipt) -> Answered {
     let ask = Ask { inspected: false, ..Ask::new(Target::Upstream(to.name.as_str()), receipt.at()) };
     let permit = authorize::permit(asked.snapshot, receipt.caller(), &ask)?;
     receipt.permitted(permit.policy());
+    let mut headers = edge::forwardable(&asked.head.headers);
+    let query = asked.head.uri.query();
+    // What lives as long as the placeholders do must not be the receipt, which changes.
+    let caller = receipt.caller().clone();
+    let found = placeholder::find((&to.secrets, &to.origin), (&headers, query), &caller, receipt.at());
+    let placeholders = found.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))?;
+    receipt.opens(placeholders.as_ref().map(Placeholders::names).unwrap_or_default());
     let admitted = receipt.admit(permit).await?;
     let place = Place { upstream: Some(Arc::from(to.name.as_str())), ..Place::default() };
     let reservation = receipt.reserve(admitted, |_| vec![Quote::fixed(to.price, place)]).await?;
-    let path = to.request_path(rest, asked.head.uri.query()).ok_or_else(|| {
-        Problem::client(StatusCode::BAD_REQUEST, "path_invalid", "This path or query cannot be sent on.")
-    })?;
-    let mut headers = edge::forwardable(&asked.head.headers);
+    to.request_path(rest, query).ok_or_else(bad_path)?;
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("vouchgate"));
     let method = asked.head.method.clone();
     let mut leg = receipt.leg();
     leg.put_in(&reservation).await.map_err(|error| error.problem())?;
     let recorded = leg.recorded(&to.label).await.map_err(|error| error.problem())?;
+    let mut echoes = None;
+    let path = match &placeholders {
+        None => to.request_path(rest, query),
+        Some(placeholders) => {
+            let filled = placeholders.fill(recorded, &to.origin, (&mut headers, query)).map_err(unusable)?;
+            searchable(&mut headers);
+            echoes = Some(Echoes::of(&filled.values));
+            to.request_path(rest, filled.query.as_ref().map(|query| query.expose().as_str()))
+        }
+    };
+    let path = path.ok_or_else(bad_path)?;
     let inject = (to.inject.as_ref(), recorded);
-    let request = upstream::proxied_request(inject, &to.origin, (method, &path), (headers, asked.body))
-        .map_err(|error| UpstreamError::from(error).problem())?;
+    let request = upstream::proxied_request(inject, &to.origin, (method, &path), (headers, asked.body));
+    let request = request.map_err(unusable)?;
     let call = Call { target: &to.target, label: &to.label, deadlines: to.deadlines, request, upgrade: None };
     let sent = upstream::send(&reservation, &mut leg, call).await;
     receipt.takes(leg);
     let response = sent.map_err(|error| error.problem())?;
+    let answer = match echoes {
+        None => passed_on(to, response),
+        Some(echoes) => searched(to, response, echoes).await?,
+    };
+    Ok((answer, Some(reservation)))
+}
+
+/// An answer as it is.
+fn passed_on(to: &Upstream, response: Response<UpstreamBody>) -> Answer {
     let (head, body) = response.into_parts();
-    let mut returned = edge::returnable(&head.headers);
-    if let Some(location) = head.headers.get(header::LOCATION).and_then(|location| to.location_here(location)) {
+    let pipe = Opaque::new(upstream::is_event_stream(&head.headers));
+    let headers = returned(to, &head.headers);
+    Answer { status: head.status, headers, content: Content::Stream(VecDeque::new(), body, Box::new(pipe)) }
+}
+
+/// An answer in which what was sent is looked for, and that ends where it is found.
+async fn searched(to: &Upstream, response: Response<UpstreamBody>, echoes: Echoes) -> Result<Answer, Problem> {
+    let (head, mut body) = response.into_parts();
+    if upstream::is_encoded(&head.headers) {
+        return Err(UpstreamError::Encoding.problem());
+    }
+    let streamed = upstream::is_event_stream(&head.headers);
+    let mut ready = VecDeque::new();
+    if !streamed {
+        // Most answers are one piece: then the caller is told what is wrong, and no connection has to break.
+        let first = upstream::first_piece(&mut body).await.map_err(|error| error.problem())?;
+        if first.as_ref().is_some_and(|first| echoes.are_in(first)) {
+            return Err(echo::problem());
+        }
+        ready.extend(first);
+    }
+    let mut headers = returned(to, &head.headers);
+    echoes.strip(&mut headers);
+    let pipe = Box::new(Searched::new(Opaque::new(streamed), echoes));
+    Ok(Answer { status: head.status, headers, content: Content::Stream(ready, body, pipe) })
+}
+
+/// Ask for an answer in one piece that can be read.
+fn searchable(headers: &mut HeaderMap) {
+    for part in [header::RANGE, header::IF_RANGE] {
+        headers.remove(part);
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+fn returned(to: &Upstream, headers: &HeaderMap) -> HeaderMap {
+    let mut returned = edge::returnable(headers);
+    if let Some(location) = headers.get(header::LOCATION).and_then(|location| to.location_here(location)) {
         returned.insert(header::LOCATION, location);
     }
-    let content =
-        Content::Stream(VecDeque::new(), body, Box::new(Opaque::new(upstream::is_event_stream(&head.headers))));
-    Ok((Answer { status: head.status, headers: returned, content }, Some(reservation)))
+    returned
+}
+
+fn bad_path() -> Problem {
+    Problem::client(StatusCode::BAD_REQUEST, "path_invalid", "This path or query cannot be sent on.")
+}
+
+fn unusable(error: CredentialError) -> Problem {
+    UpstreamError::from(error).problem()
 }

@@ -17,7 +17,7 @@ use crate::cache;
 use crate::endpoint::gemini;
 use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
 use crate::metrics::Label;
-use crate::upstream::{Credential, CredentialError, Grant, Signer, UpstreamError, signer};
+use crate::upstream::{Credential, CredentialError, Grant, RuntimeSecret, Signer, UpstreamError, signer};
 
 /// What of a model's name is written as it is in a path.
 pub(super) const NAME: &percent_encoding::AsciiSet =
@@ -77,6 +77,8 @@ pub(crate) struct Upstream {
     pub(crate) target: Target,
     pub(crate) origin: String,
     pub(crate) inject: Option<Inject>,
+    /// The runtime secrets that its callers may have put into their requests.
+    pub(crate) secrets: Vec<Arc<RuntimeSecret>>,
     /// What a request costs.
     pub(crate) price: Money,
     pub(crate) deadlines: Deadlines,
@@ -493,7 +495,14 @@ impl Upstream {
         let allow = HeaderValue::try_from(methods.join(", ")).map_err(|_| wrong("its methods cannot be named"))?;
         let (label, path) = (Label::Named(name.clone()), upstream.path.as_str().to_owned());
         let price = upstream.price.unwrap_or(Money::ZERO);
-        Ok(Self { name: name.clone(), label, target, origin, inject, price, deadlines, path, base, allow })
+        let (name, secrets) = (name.clone(), Vec::new());
+        Ok(Self { name, label, target, origin, inject, secrets, price, deadlines, path, base, allow })
+    }
+
+    /// Those of `all` that are for it are put into requests to it.
+    pub(super) fn with_secrets(mut self, all: &[Arc<RuntimeSecret>]) -> Self {
+        self.secrets = all.iter().filter(|secret| secret.is_for(&self.name)).map(Arc::clone).collect();
+        self
     }
 
     /// Why it cannot be called until somebody sets its injected value again.

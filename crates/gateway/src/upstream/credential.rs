@@ -16,6 +16,8 @@ pub struct Credential {
     name: String,
     version: u64,
     origin: String,
+    /// What it was sealed as.
+    purpose: Purpose,
 }
 
 /// Why a key is not sent.
@@ -52,7 +54,14 @@ impl Credential {
     /// (`https://api.openai.com`).
     pub fn stored(vault: Arc<Vault>, sealed: Sealed, name: &str, version: u64, origin: &str) -> Self {
         let (name, origin, sealed) = (name.to_owned(), origin.to_owned(), Some(sealed));
-        Self { vault, sealed, tenant: Tenant::default(), name, version, origin }
+        Self { vault, sealed, tenant: Tenant::default(), name, version, origin, purpose: Purpose::Secret }
+    }
+
+    /// The same of a runtime secret; one that may be given to devices as well (`delivered`) was sealed as another kind.
+    #[must_use]
+    pub fn of_runtime(self, delivered: bool) -> Self {
+        let purpose = if delivered { Purpose::DeliveredSecret } else { Purpose::RuntimeSecret };
+        Self { purpose, ..self }
     }
 
     /// A secret read from a file or the environment: kept sealed in memory and bound to `origin` from now on.
@@ -60,13 +69,18 @@ impl Credential {
         let tenant = Tenant::default();
         let label = Label::new(&tenant, Purpose::Secret, name, 0).origin(Some(origin));
         let sealed = Some(vault.seal(&label, value.expose().as_bytes())?);
-        Ok(Self { sealed, tenant, name: name.to_owned(), version: 0, origin: origin.to_owned(), vault })
+        let (name, origin) = (name.to_owned(), origin.to_owned());
+        Ok(Self { sealed, tenant, name, version: 0, origin, vault, purpose: Purpose::Secret })
     }
 
     /// In the place of a key that could not be had: whatever needs it is refused, and nothing goes out without it.
     pub fn missing(vault: Arc<Vault>, name: &str) -> Self {
         let (name, origin) = (name.to_owned(), String::new());
-        Self { vault, sealed: None, tenant: Tenant::default(), name, version: 0, origin }
+        Self { vault, sealed: None, tenant: Tenant::default(), name, version: 0, origin, purpose: Purpose::Secret }
+    }
+
+    fn label(&self) -> Label<'_> {
+        Label::new(&self.tenant, self.purpose, &self.name, self.version).origin(Some(&self.origin))
     }
 
     /// The origin it may be sent to.
@@ -77,7 +91,7 @@ impl Credential {
     /// What tells two keys apart, without telling anything of them: a keyed hash of the key and where it may be sent. All
     /// zeros where it cannot be read.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        let label = Label::new(&self.tenant, Purpose::Secret, &self.name, self.version).origin(Some(&self.origin));
+        let label = self.label();
         let Some(Ok(key)) = self.sealed.as_ref().map(|sealed| self.vault.open(&label, sealed)) else { return [0; 32] };
         let mut both = Vec::with_capacity(key.expose().len() + 1 + self.origin.len());
         both.extend_from_slice(key.expose());
@@ -102,7 +116,7 @@ impl Credential {
             return Err(trouble);
         }
         let sealed = self.sealed.as_ref().ok_or(CredentialError::Missing)?;
-        let label = Label::new(&self.tenant, Purpose::Secret, &self.name, self.version).origin(Some(&self.origin));
+        let label = self.label();
         Ok(self.vault.open(&label, sealed)?)
     }
 
@@ -128,7 +142,7 @@ impl Credential {
     /// Whether `text` repeats the key. A few characters are no key, and would be found in any text.
     pub(crate) fn is_repeated_in(&self, text: &[u8]) -> bool {
         const SHORTEST: usize = 8;
-        let label = Label::new(&self.tenant, Purpose::Secret, &self.name, self.version).origin(Some(&self.origin));
+        let label = self.label();
         let Some(Ok(key)) = self.sealed.as_ref().map(|sealed| self.vault.open(&label, sealed)) else { return false };
         let key = key.expose();
         key.len() >= SHORTEST && text.windows(key.len()).any(|window| window == key.as_slice())

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use gateway::{
     ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRefresh, KeyRing, Metrics, Objects, Parts, Peer, Records,
-    Revocations, SingleUse, Snapshot, States,
+    Revocations, RuntimeValue, SingleUse, Snapshot, States,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -21,12 +21,12 @@ use proof::jose::KeySet;
 use proof::token::{CacheLimits, Issuer, IssuerRules, Issuers, KeySource};
 use serde_json::{Value, json};
 use store::{
-    AccountKey, Claim, Ledger, LedgerSettings, MemoryReplay, Replay, RequestRecord, Store, StoreError, StoreUrl,
-    StoredObject, TokenFacts, Unit, Window,
+    AccountKey, Claim, Ledger, LedgerSettings, MemoryReplay, Replay, RequestRecord, SecretTally, Store, StoreError,
+    StoreUrl, StoredObject, TokenFacts, Unit, Window,
 };
 use testkit::keys::{TestKey, key_set};
 use tokio::sync::watch;
-use vault::{HashPurpose, MasterKey, Vault};
+use vault::{HashPurpose, Label, MasterKey, Purpose, Vault};
 
 pub const NOW: i64 = 1_795_000_000;
 pub const ISSUER: &str = "https://id.example.com/";
@@ -481,8 +481,34 @@ fn sealed_keys(vault: &Arc<Vault>, provider: &config::Provider, key: &str) -> Ve
 
 fn issuers(source: &Arc<Source>) -> Issuers {
     let rules = IssuerRules::new(Name::new("corp").unwrap(), ISSUER, vec![AUDIENCE.to_owned()]);
-    let keys = Arc::clone(source) as Arc<dyn KeySource>;
-    Issuers::new(vec![Issuer::new(rules, keys)], CacheLimits::default(), 1).unwrap()
+    let own = IssuerRules::new(Name::new(config::OWN_NAME).unwrap(), AUDIENCE, vec![AUDIENCE.to_owned()]);
+    let keys = || Arc::clone(source) as Arc<dyn KeySource>;
+    let issuers = vec![Issuer::new(rules, keys()), Issuer::new(own, keys())];
+    Issuers::new(issuers, CacheLimits::default(), 1).unwrap()
+}
+
+/// Two versions of every runtime secret, one after the other in an hour: `runtime-NAME-1+/x` and `runtime-NAME-2+/x`, for the
+/// origin of its upstreams. One that is called `unset` has none, one that is called `elsewhere` is for another origin.
+fn runtime_values(config: &config::Config, vault: &Arc<Vault>) -> HashMap<Name, Vec<RuntimeValue>> {
+    let values = |secret: &config::RuntimeSecret| {
+        let upstream = config.upstreams.iter().find(|upstream| secret.upstreams.contains(&upstream.name)).unwrap();
+        let origin = url::Url::parse(upstream.url.as_str()).unwrap().origin().ascii_serialization();
+        let origin = if secret.name.as_str() == "elsewhere" { "https://elsewhere.example".to_owned() } else { origin };
+        let value = |version: u64| {
+            let (tenant, name) = (base::Tenant::default(), secret.name.as_str());
+            let label = Label::new(&tenant, Purpose::RuntimeSecret, name, version).origin(Some(&origin));
+            let sealed = vault.seal(&label, format!("runtime-{name}-{version}+/x").as_bytes()).unwrap();
+            let change = Timestamp::from_secs(NOW + 3600);
+            RuntimeValue {
+                version,
+                not_before: if version == 1 { Timestamp::from_secs(NOW) } else { change },
+                not_after: (version == 1).then(|| change.plus(std::time::Duration::from_mins(1))),
+                credential: Credential::stored(Arc::clone(vault), sealed, name, version, &origin).of_runtime(false),
+            }
+        };
+        (secret.name.clone(), vec![value(2), value(1)])
+    };
+    config.runtime_secrets.iter().filter(|secret| secret.name.as_str() != "unset").map(values).collect()
 }
 
 fn compiled(config: &str, source: &Arc<Source>, (states, provider_key): (&Arc<States>, &str)) -> Snapshot {
@@ -512,6 +538,7 @@ fn compiled(config: &str, source: &Arc<Source>, (states, provider_key): (&Arc<St
         provider_keys: provider_keys.collect(),
         provider_fields: fields.collect(),
         upstream_keys: upstream_keys.collect(),
+        runtime_secrets: (runtime_values(&config, &vault), SecretTally::default()),
         states: Arc::clone(states),
         generation: 1,
         config,

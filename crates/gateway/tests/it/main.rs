@@ -40,6 +40,7 @@ mod models;
 mod native;
 mod natives;
 mod own_keys;
+mod placeholders;
 mod proxy;
 mod realtime;
 mod responses;

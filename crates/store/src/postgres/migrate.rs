@@ -26,6 +26,11 @@ pub(super) static MIGRATIONS: &[Migration] = &[
     Migration { version: 9, name: "instances", sql: include_str!("../../migrations/postgres/0009_instances.sql") },
     Migration { version: 10, name: "app_configs", sql: include_str!("../../migrations/postgres/0010_app_configs.sql") },
     Migration { version: 11, name: "risk", sql: include_str!("../../migrations/postgres/0011_risk.sql") },
+    Migration {
+        version: 12,
+        name: "runtime secrets",
+        sql: include_str!("../../migrations/postgres/0012_runtime_secrets.sql"),
+    },
 ];
 
 /// All steps that are missing, in one transaction: killed midway, nothing has happened. Other nodes wait for it.

@@ -43,6 +43,11 @@ static MIGRATIONS: &[Migration] = &[
     Migration { version: 9, name: "instances", sql: include_str!("../../migrations/sqlite/0009_instances.sql") },
     Migration { version: 10, name: "app_configs", sql: include_str!("../../migrations/sqlite/0010_app_configs.sql") },
     Migration { version: 11, name: "risk", sql: include_str!("../../migrations/sqlite/0011_risk.sql") },
+    Migration {
+        version: 12,
+        name: "runtime secrets",
+        sql: include_str!("../../migrations/sqlite/0012_runtime_secrets.sql"),
+    },
 ];
 
 /// Every table's columns, tables in the order they were made in.

@@ -138,6 +138,21 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("secret list", &["vouchgate secret list", "vouchgate secret list --config vouchgate.toml --json"]),
     ("secret rotate", &["vouchgate secret rotate openai-key < new-key.txt"]),
     ("secret delete", &["vouchgate secret delete openai-key"]),
+    ("secret runtime", &["vouchgate secret runtime set tiles-key < key.txt", "vouchgate secret runtime list"]),
+    ("secret runtime set", &["vouchgate secret runtime set tiles-key < key.txt"]),
+    ("secret runtime list", &["vouchgate secret runtime list", "vouchgate secret runtime list --json"]),
+    (
+        "secret runtime rotate",
+        &[
+            "vouchgate secret runtime rotate tiles-key --overlap 1h < new-key.txt",
+            "vouchgate secret runtime rotate tiles-key --after 1d --overlap 1h < new-key.txt",
+        ],
+    ),
+    (
+        "secret runtime retire",
+        &["vouchgate secret runtime retire tiles-key", "vouchgate secret runtime retire tiles-key --version 1"],
+    ),
+    ("secret runtime delete", &["vouchgate secret runtime delete tiles-key"]),
     ("key", &["vouchgate key list", "vouchgate key rotate"]),
     ("key list", &["vouchgate key list", "vouchgate key list --config vouchgate.toml --json"]),
     (

@@ -1,6 +1,7 @@
 //! Commands that touch state. Each asks the admin API, wherever it is.
 
 mod client;
+mod runtime_secret;
 mod token;
 
 use http::Method;
@@ -167,6 +168,7 @@ pub(super) async fn secret(command: SecretCommand, io: &mut Io<'_>) -> Outcome {
             Ok(Exit::Done)
         }
         SecretCommand::Delete(args) => delete(io, args, ("secret", "secrets")).await,
+        SecretCommand::Runtime(command) => runtime_secret::run(command, io).await,
     }
 }
 

@@ -70,7 +70,7 @@ fn day(row: &Value, member: &str) -> String {
 }
 
 /// The date and minute of an RFC 3339 time.
-fn minute(row: &Value, member: &str) -> String {
+pub(super) fn minute(row: &Value, member: &str) -> String {
     let time = text(row, member);
     time.get(..16).map(|time| time.replace('T', " ")).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 mod attest;
 mod models;
+mod runtime_secrets;
 mod tokens;
 
 use std::io::Cursor;

@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use store::{Ledger, RecordSink, Replay, Revoked, Store};
+use store::{Ledger, RecordSink, Replay, Revoked, SecretTally, Store};
 
 /// Register what the store, the ledger of budgets and the replay store tell of themselves.
 pub(super) fn register(
@@ -24,6 +24,7 @@ pub(super) fn register(
     registry.register_collector(Box::new(Remembered(Arc::clone(replay))));
     registry.register_collector(Box::new(Revocations(store.revoked())));
     registry.register_collector(Box::new(Heard(Arc::clone(heard))));
+    registry.register_collector(Box::new(RuntimeSecrets(store.secret_tally().clone())));
 }
 
 /// What the ledger of budgets has done.
@@ -96,6 +97,24 @@ impl Collector for Heard {
         let mut family = encoder.encode_descriptor("vouchgate_security_events", help, None, MetricType::Counter)?;
         for (outcome, count) in self.0.by_outcome() {
             ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts what was done with runtime secrets. Their names are the configuration's.
+#[derive(Debug)]
+struct RuntimeSecrets(SecretTally);
+
+impl Collector for RuntimeSecrets {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Uses of runtime secrets: put into requests, given to devices, or said by devices to be held still; of the \
+                    version in force, or of an older one";
+        let mut family = encoder.encode_descriptor("vouchgate_runtime_secret_uses", help, None, MetricType::Counter)?;
+        for ((name, how, old), count) in self.0.since_start() {
+            let version = if old { "old" } else { "current" };
+            let labels = [("secret", name.as_str()), ("use", how.as_str()), ("version", version)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -39,6 +39,10 @@ const HABITS: Duration = Duration::from_hours(30 * 24);
 const DECISIONS: Duration = Duration::from_hours(30 * 24);
 const PASSES: Duration = Duration::from_hours(400 * 24);
 
+/// How often the uses of runtime secrets are written down, and for how long their values are kept past their end.
+const SECRET_USES: Duration = Duration::from_secs(10);
+const ENDED_SECRETS: Duration = Duration::from_hours(1);
+
 /// How often a node says that it lives.
 const LIVE: Duration = Duration::from_secs(5);
 
@@ -77,6 +81,16 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, jwks: &Arc<Jwks>, egr
             tokio::time::sleep(ROTATE).await;
         }
     });
+}
+
+/// Write down from time to time how often runtime secrets were used.
+pub(super) async fn count_secrets(store: Store) {
+    loop {
+        tokio::time::sleep(SECRET_USES).await;
+        if let Err(error) = store.write_secret_uses().await {
+            tracing::warn!(reason = error.reason(), "uses of runtime secrets wait to be written");
+        }
+    }
 }
 
 /// What nodes of one database do for each other.
@@ -138,6 +152,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));
         }
+        seen(store.runtime_secrets().forget_ended(clock.now().minus(ENDED_SECRETS)).await);
         seen(store.idempotency().delete_expired().await);
         seen(store.signing_keys().erase_expired().await);
         if !more {

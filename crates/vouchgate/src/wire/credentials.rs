@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base::Name;
 use config::{Config, SecretRef};
-use gateway::Credential;
+use gateway::{Credential, RuntimeValue};
 use store::{Store, StoreError};
 use vault::{Vault, VaultError};
 
@@ -39,7 +39,8 @@ pub enum CredentialsError {
     Store(#[from] StoreError),
 }
 
-/// The keys of all providers, in the order of [`config::Provider::key_refs`], and the injected values of all upstreams, by the resource's name.
+/// The keys of all providers, in the order of [`config::Provider::key_refs`], the injected values of all
+/// upstreams, and those of runtime secrets, by the resource's name.
 #[derive(Debug, Default)]
 pub struct Credentials {
     /// Of providers.
@@ -48,6 +49,8 @@ pub struct Credentials {
     pub fields: HashMap<(Name, String), Credential>,
     /// Of upstreams.
     pub upstreams: HashMap<Name, Credential>,
+    /// The values of runtime secrets, newest version first.
+    pub runtime: HashMap<Name, Vec<RuntimeValue>>,
 }
 
 impl Credentials {
@@ -70,6 +73,21 @@ impl Credentials {
             if let Some(inject) = &upstream.inject {
                 let of = Of { kind: "upstream", name: &upstream.name, url: upstream.url.as_str() };
                 all.upstreams.insert(upstream.name.clone(), of.credential(&inject.value, store, vault).await?);
+            }
+        }
+        if !config.runtime_secrets.is_empty() {
+            for version in store.runtime_secrets().kept().await? {
+                let Some(sealed) = version.sealed else { continue };
+                // One that is bound to no origin is put into no request.
+                let origin = version.origin.unwrap_or_default();
+                let (vault, name) = (Arc::clone(vault), version.name.as_str());
+                let credential = Credential::stored(vault, sealed, name, version.version, &origin);
+                all.runtime.entry(version.name).or_default().push(RuntimeValue {
+                    version: version.version,
+                    not_before: version.not_before,
+                    not_after: version.not_after,
+                    credential: credential.of_runtime(version.delivered),
+                });
             }
         }
         Ok(all)

@@ -208,7 +208,8 @@ impl Builder {
             expires_at: key.expires_at,
         });
         let keys = KeyRing::new(Arc::clone(&self.vault), keys);
-        let Credentials { providers, fields, upstreams } = Credentials::collect(&config, store, &self.vault).await?;
+        let Credentials { providers, fields, upstreams, runtime } =
+            Credentials::collect(&config, store, &self.vault).await?;
         let signin = SigninInForce::of(&config);
         let (webhooks, anomaly) = (config.webhooks.clone(), config.anomaly.clone());
         let risks = policy::risk::Rules::compile(&config.risks);
@@ -221,6 +222,7 @@ impl Builder {
             provider_keys: providers,
             provider_fields: fields,
             upstream_keys: upstreams,
+            runtime_secrets: (runtime, store.secret_tally().clone()),
             states: Arc::clone(&self.states),
             generation,
         };

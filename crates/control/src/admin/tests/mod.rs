@@ -8,4 +8,5 @@ mod idempotency;
 mod matrix;
 mod resources;
 mod revocations;
+mod runtime_secrets;
 mod usage;

@@ -13,6 +13,7 @@ pub(crate) mod refresh;
 pub(crate) mod resources;
 pub(crate) mod revocations;
 pub(crate) mod risk;
+pub(crate) mod runtime_secrets;
 pub(crate) mod secrets;
 pub(crate) mod small;
 pub(crate) mod told;
@@ -47,6 +48,8 @@ macro_rules! conformance {
         conformance!($backend, secrets: two_versions_of_a_secret_are_kept, a_stale_version_is_refused,
             a_deleted_secret_never_repeats_a_version, a_stored_secret_opens_only_as_itself,
             signing_keys_go_from_next_to_gone, one_key_per_algorithm_signs);
+        conformance!($backend, runtime_secrets: versions_follow_one_another_and_overlap, the_oldest_versions_are_forgotten,
+            an_ended_version_has_no_value, uses_add_up_and_go_with_their_version);
         conformance!($backend, resources: a_resource_is_written_only_as_expected, a_version_is_never_used_twice,
             the_version_grows_with_each_change_and_wakes_watchers, lists_page_without_gaps_or_repeats,
             any_resource_reads_back);

@@ -10,6 +10,7 @@ mod budget;
 mod client;
 mod pins;
 mod risk;
+mod runtime_secret;
 mod token;
 mod usage;
 
@@ -26,6 +27,7 @@ pub use pins::{
     CertCommand, DelegateArgs, PinsCommand, PinsKillArgs, PinsPublishArgs, PinsVerifyArgs, RootCommand, SwitchArg,
 };
 pub use risk::{ForcedPassArgs, RiskCommand, SimulateArgs};
+pub use runtime_secret::{RuntimeSecretCommand, RuntimeValueArgs};
 pub use token::{KeyCommand, MintArgs, RevokeArgs, RotateArgs, TokenCommand};
 pub use usage::{BucketArg, UsageArgs, UsageCommand, UsageRequestsArgs, UsageRerateArgs, UsageTableArgs};
 
@@ -273,6 +275,9 @@ pub enum SecretCommand {
     Rotate(NamedArgs),
     /// Delete a secret and all its versions
     Delete(NamedArgs),
+    /// Values of runtime secrets, which apps use and do not carry
+    #[command(subcommand)]
+    Runtime(RuntimeSecretCommand),
 }
 
 /// Options of `secret set`.
