@@ -229,8 +229,12 @@ impl Alone for Policy {
                 .hint("give models, services, upstreams, providers or passthrough");
         }
         twice::<Bound>(&self.who.bound, "who.bound", faults);
+        twice::<crate::EvidenceKind>(&self.who.attested, "who.attested", faults);
         if !self.who.key.is_empty() {
             const HINT: &str = "keys are good for whoever has them; use tokens where that is not enough";
+            if !self.who.attested.is_empty() || self.who.level.is_some() || !self.who.annotations.is_empty() {
+                faults.add("who.key", Code::Conflict, "nobody has a vg_ key for what it proved to be").hint(HINT);
+            }
             if !self.who.bound.is_empty() {
                 faults.add("who.bound", Code::Conflict, "a vg_ key is bound to nothing").hint(HINT);
             }

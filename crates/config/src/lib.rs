@@ -6,6 +6,7 @@
 mod alone;
 mod anomaly;
 mod app;
+mod attest;
 mod audit;
 mod aws;
 mod bucket;
@@ -57,6 +58,7 @@ pub use app::{
     AltchaWork, AndroidApp, App, AppProof, AppleEnvironment, ApproovApp, Captcha, EvidenceKind, FirebaseApp, IosApp,
     KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp, WebAuthnSite, dotted_version,
 };
+pub use attest::AttestSection;
 pub use audit::{AuditPublish, AuditSection, OnAuditFailure};
 pub use bucket::Bucket;
 pub use budget::{Budget, BudgetMode, BudgetPer, BudgetUnit, BudgetWindow, OnUnknown, Over, Spend, Threshold};
@@ -141,6 +143,8 @@ pub struct Config {
     pub anomaly: AnomalySection,
     /// What apps are told over the air.
     pub app_config: AppConfigSection,
+    /// Attestation of apps.
+    pub attest: AttestSection,
     /// How long what we issue lives, and our signing keys.
     pub token: TokenSection,
     /// Proofs of possession.

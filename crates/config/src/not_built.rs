@@ -1,8 +1,7 @@
 //! What the configuration will have and this version does not: refused by name, never ignored.
 
 /// Keys, by their path without indices, and what they are for.
-const KEYS: &[(&str, &str)] =
-    &[("guard", "guards"), ("policy.guard", "guards"), ("policy.who.attested", "attested apps")];
+const KEYS: &[(&str, &str)] = &[("guard", "guards"), ("policy.guard", "guards")];
 
 /// Values, by the path of their key.
 const VALUES: &[(&str, &[&str])] = &[];

@@ -88,6 +88,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         telemetry: section(root, "telemetry", faults),
         anomaly: section(root, "anomaly", faults),
         app_config: section(root, "app_config", faults),
+        attest: section(root, "attest", faults),
         token: section(root, "token", faults),
         dpop: section(root, "dpop", faults),
         signin: optional(root, "signin", faults),

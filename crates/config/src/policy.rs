@@ -4,8 +4,10 @@ use base::{Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::app::EvidenceKind;
 use crate::budget::Spend;
 use crate::client::Scope;
+use crate::level::AttestationLevel;
 use crate::text::{NameText, SpanText};
 use crate::time_window::TimeWindow;
 use crate::values::{Cidr, Method, PathPattern, Pattern};
@@ -117,6 +119,18 @@ pub struct Who {
     /// Proofs, one of which the request must bring, that its sender holds what the token is bound to.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub bound: OneOrMany<Bound>,
+    /// Kinds of evidence, one of which the caller's installation has proved itself with (`[[app]]`).
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub attested: OneOrMany<EvidenceKind>,
+    /// How far that evidence must carry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<AttestationLevel>,
+    /// Annotations, one of which the installation's token must have.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub annotations: OneOrMany<Pattern>,
+    /// Annotations, none of which it may have.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub not_annotated: OneOrMany<Pattern>,
 }
 
 /// What is allowed.

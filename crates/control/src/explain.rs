@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use base::{Name, Timestamp};
 use config::Config;
-use policy::{Ask, Caller, Target, Tools, World};
+use policy::{Ask, Attested, Caller, Target, Tools, World};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,15 @@ pub struct ExplainRequest {
     /// Proofs the request would bring that its sender holds what the token is bound to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound: Vec<config::Bound>,
+    /// What the installation of an app has proved itself with (`att`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attested: Vec<String>,
+    /// How far that carries (`lvl`). Absent: the caller is no installation of an app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<config::AttestationLevel>,
+    /// What was noted of it (`anno`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<String>,
     /// The name of the Vouchgate key, where the credential is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -71,6 +80,10 @@ pub fn explain(
         Some(text) => text.parse().map_err(|_| OperationError::value("ip", "not an IP address"))?,
     };
     let key = request.key.as_deref().map(Name::new).transpose().map_err(OperationError::name("key"))?;
+    let values = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect::<Vec<serde_json::Value>>();
+    let (evidence, annotations) = (values(&request.attested), values(&request.annotations));
+    let attested = request.level.filter(|_| request.issuer == config::OWN_NAME);
+    let attested = attested.map(|level| Attested { level, evidence: &evidence, annotations: &annotations });
     let caller = Caller {
         issuer: &request.issuer,
         client: request.client.as_deref(),
@@ -80,6 +93,7 @@ pub fn explain(
         key: key.as_ref(),
         ip,
         bound: request.bound.iter().copied().collect(),
+        attested,
     };
     let target = match (&request.model, &request.service, &request.upstream) {
         (Some(model), None, None) => Target::Model(model),

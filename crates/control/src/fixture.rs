@@ -95,6 +95,12 @@ impl Fixture {
         Self::open(tempfile::tempdir().unwrap(), clock, toml, outside).await
     }
 
+    /// The same, with its token service.
+    pub(crate) async fn with_oauth(toml: &str, outside: Outside) -> (Self, Arc<Oauth>) {
+        let clock = FakeClock::at(Timestamp::from_secs(NOW));
+        Self::opened(tempfile::tempdir().unwrap(), clock, toml, outside).await
+    }
+
     /// The same installation after a restart: what was only in memory is gone.
     pub(crate) async fn restarted(self, toml: &str, outside: Outside) -> Self {
         self.operations.store().close().await;
@@ -103,6 +109,10 @@ impl Fixture {
     }
 
     async fn open(dir: TempDir, clock: FakeClock, toml: &str, outside: Outside) -> Self {
+        Self::opened(dir, clock, toml, outside).await.0
+    }
+
+    async fn opened(dir: TempDir, clock: FakeClock, toml: &str, outside: Outside) -> (Self, Arc<Oauth>) {
         let text = format!("[server]\nexternal_url = \"{EXTERNAL}\"\n{toml}");
         let file = Arc::new(config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}")));
         let rng = Arc::new(SystemRng);
@@ -135,14 +145,15 @@ impl Fixture {
             secrets: outside.secrets,
             heard: Arc::clone(&outside.heard),
         }));
-        Self {
+        let fixture = Self {
             dir,
             clock,
             admin: admin::router(&api),
             local: admin::local_router(&api),
-            public: oauth::router(service),
+            public: oauth::router(Arc::clone(&service)),
             operations,
-        }
+        };
+        (fixture, service)
     }
 
     /// An installation with an empty configuration file.

@@ -5,6 +5,7 @@
 //! same API, through `admin.sock` when a server runs and in process when none does.
 
 pub mod admin;
+pub mod apps;
 pub mod backup;
 pub mod catalogue;
 pub mod credential;

@@ -4,6 +4,7 @@
 //! The order: the token, what has been revoked, what the token is bound to, and last whether the proof of that was used
 //! before.
 
+mod attested;
 mod error;
 mod failures;
 mod key;
@@ -223,6 +224,10 @@ impl Caller {
             key: self.key(),
             ip: self.ip,
             bound: self.proven,
+            attested: match &self.identity {
+                Identity::Token(token) => attested::of(token),
+                Identity::Key(_) => None,
+            },
         }
     }
 }
@@ -294,6 +299,9 @@ pub(crate) async fn caller(
         Identity::Token(token) => Some(token.as_ref()),
         Identity::Key(_) => None,
     };
+    if let Some(token) = token {
+        attested::check_user(token, &shown.head.headers, snapshot).map_err(failed)?;
+    }
     let held = possession::prove(snapshot, shared, shown, presented, token).await;
     let possession::Held { proven, signed, nonce } = held.map_err(failed)?;
     Ok(Authenticated { caller: Caller { identity, proven, ip: shown.ip }, signed, nonce })

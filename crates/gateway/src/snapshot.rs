@@ -106,6 +106,8 @@ pub struct Snapshot {
     pub(crate) dpop: Dpop,
     pub(crate) limits: Limits,
     pub(crate) credential_fields: CredentialFields,
+    /// The header in which each app that has one sends its own user's token, by the app's name.
+    pub(crate) user_tokens: HashMap<String, http::HeaderName>,
     pub(crate) issuers: Arc<Issuers>,
     pub(crate) keys: KeyRing,
     pub(crate) policies: policy::Policies,
@@ -258,6 +260,15 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
+/// Where apps send their own users' tokens.
+fn user_tokens(config: &Config) -> HashMap<String, http::HeaderName> {
+    let one = |app: &config::App| {
+        let header = app.user_token.as_ref()?.as_str().parse().ok()?;
+        Some((app.name.as_str().to_owned(), header))
+    };
+    config.apps.iter().filter_map(one).collect()
+}
+
 impl Snapshot {
     /// Compile a configuration and what belongs to it. No I/O.
     pub fn build(parts: Parts) -> Result<Self, SnapshotError> {
@@ -304,6 +315,7 @@ impl Snapshot {
             origins,
             limits: Limits { cache: config.cache.size.as_u64(), ..Limits::of(&config.limits) },
             credential_fields: CredentialFields::of(&config.clients),
+            user_tokens: user_tokens(&config),
             issuers,
             keys,
             policies,

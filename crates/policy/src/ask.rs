@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use base::{Name, Timestamp};
-use config::Bound;
+use config::{AttestationLevel, Bound, EvidenceKind};
+use serde_json::Value;
 
 /// Who calls.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,26 @@ pub struct Caller<'a> {
     pub ip: IpAddr,
     /// What this request has proved about its sender.
     pub bound: Proven,
+    /// What the installation of an app has proved to be, by a token of ours.
+    pub attested: Option<Attested<'a>>,
+}
+
+/// What an installation of an app has proved to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Attested<'a> {
+    /// How far its evidence carries (`lvl`).
+    pub level: AttestationLevel,
+    /// What it proved itself with (`att`): names of [`EvidenceKind`].
+    pub evidence: &'a [Value],
+    /// What was noted of it (`anno`).
+    pub annotations: &'a [Value],
+}
+
+impl Attested<'_> {
+    /// Whether it proved itself with this.
+    pub(crate) fn showed(&self, kind: EvidenceKind) -> bool {
+        self.evidence.iter().any(|shown| shown.as_str() == Some(kind.as_str()))
+    }
 }
 
 /// Proofs a request has brought, each of them verified, that its sender holds what the token is bound to.

@@ -117,6 +117,10 @@ fn key(condition: Condition, target: Target<'_>) -> &'static str {
         Condition::Ip => "who.ip",
         Condition::Time => "who.time",
         Condition::Bound => "who.bound",
+        Condition::Attested => "who.attested",
+        Condition::Level => "who.level",
+        Condition::Annotations => "who.annotations",
+        Condition::NotAnnotated => "who.not_annotated",
         Condition::Target => match target {
             Target::Model(_) => "may.models",
             Target::Service(_) => "may.services",
@@ -141,6 +145,10 @@ fn wants(rule: &Rule, condition: Condition, target: Target<'_>) -> Option<serde_
         Condition::Ip => list(&who.ip),
         Condition::Time => list(&who.time),
         Condition::Bound => list(&who.bound),
+        Condition::Attested => list(&who.attested),
+        Condition::Level => serde_json::to_value(who.level).ok(),
+        Condition::Annotations => list(&who.annotations),
+        Condition::NotAnnotated => list(&who.not_annotated),
         Condition::Target => match target {
             Target::Model(_) => list(&may.models),
             Target::Service(_) => list(&may.services),
@@ -170,6 +178,11 @@ fn has(condition: Condition, caller: &Caller<'_>, ask: &Ask<'_>) -> serde_json::
         Condition::Ip => config::canonical(caller.ip).to_string().into(),
         Condition::Time => ask.now.rfc3339().into(),
         Condition::Bound => caller.bound.iter().map(Bound::as_str).collect(),
+        Condition::Attested => caller.attested.map(|shown| shown.evidence.to_vec()).into(),
+        Condition::Level => caller.attested.map(|shown| shown.level.as_str()).into(),
+        Condition::Annotations | Condition::NotAnnotated => {
+            caller.attested.map(|shown| shown.annotations.to_vec()).into()
+        }
         Condition::Target => match ask.target {
             Target::Model(name) | Target::Service(name) | Target::Upstream(name) => name.into(),
             Target::Own { name, method, path } => {

@@ -17,7 +17,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{Ask, Caller, Proven, Target, Tools};
+pub use ask::{Ask, Attested, Caller, Proven, Target, Tools};
 pub use decide::{Denial, Permit, Policies, PolicyFault, compile};
 pub use explain::{Explanation, Held, Verdict};
 pub use fund::{Aim, Fund, Spender};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{Name, Timestamp};
-use config::{Bound, Cidr, OneOrMany, Pattern, Policy, Rate, TimeWindow};
+use config::{AttestationLevel, Bound, Cidr, EvidenceKind, OneOrMany, Pattern, Policy, Rate, TimeWindow};
 
 use crate::PolicyFault;
 use crate::ask::{Ask, Caller, Target, Tools};
@@ -31,6 +31,10 @@ pub(crate) struct Rule {
     ip: Box<[Cidr]>,
     time: Box<[TimeWindow]>,
     bound: Box<[Bound]>,
+    attested: Box<[EvidenceKind]>,
+    level: Option<AttestationLevel>,
+    annotations: Box<[Glob]>,
+    not_annotated: Box<[Glob]>,
     models: Box<[Glob]>,
     services: Box<[Glob]>,
     upstreams: Box<[Glob]>,
@@ -45,6 +49,14 @@ enum ToolRule {
     Named(Box<[Glob]>),
 }
 
+impl Caller<'_> {
+    /// Whether its token has an annotation that one of these matches.
+    fn annotated(&self, globs: &[Glob]) -> bool {
+        let Some(attested) = self.attested.filter(|_| !globs.is_empty()) else { return false };
+        attested.annotations.iter().filter_map(serde_json::Value::as_str).any(|annotation| any(globs, annotation))
+    }
+}
+
 /// The questions a rule asks, cheapest and most telling first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
@@ -57,6 +69,10 @@ pub(crate) enum Condition {
     Ip,
     Time,
     Bound,
+    Attested,
+    Level,
+    Annotations,
+    NotAnnotated,
     Target,
     Tools,
     MaxOutputTokens,
@@ -64,7 +80,7 @@ pub(crate) enum Condition {
 
 impl Condition {
     /// Those about the caller.
-    pub(crate) const WHO: [Self; 9] = [
+    pub(crate) const WHO: [Self; 13] = [
         Self::Key,
         Self::Issuer,
         Self::Client,
@@ -74,6 +90,10 @@ impl Condition {
         Self::Ip,
         Self::Time,
         Self::Bound,
+        Self::Attested,
+        Self::Level,
+        Self::Annotations,
+        Self::NotAnnotated,
     ];
     /// Those about what is asked for.
     pub(crate) const MAY: [Self; 3] = [Self::Target, Self::Tools, Self::MaxOutputTokens];
@@ -112,6 +132,10 @@ impl Rule {
             ip: who.ip.to_vec().into(),
             time: who.time.to_vec().into(),
             bound: who.bound.to_vec().into(),
+            attested: who.attested.to_vec().into(),
+            level: who.level,
+            annotations: globs(&who.annotations),
+            not_annotated: globs(&who.not_annotated),
             models: globs(&policy.may.models),
             services: globs(&policy.may.services),
             upstreams: globs(&policy.may.upstreams),
@@ -153,6 +177,15 @@ impl Rule {
             Condition::Ip => self.ip.is_empty() || self.ip.iter().any(|range| range.contains(caller.ip)),
             Condition::Time => self.time.is_empty() || self.time.iter().any(|window| window.contains(now)),
             Condition::Bound => self.bound.is_empty() || self.bound.iter().any(|proof| caller.bound.has(*proof)),
+            Condition::Attested => {
+                let shown = |kind: &EvidenceKind| caller.attested.is_some_and(|attested| attested.showed(*kind));
+                self.attested.is_empty() || self.attested.iter().any(shown)
+            }
+            Condition::Level => {
+                self.level.is_none_or(|least| caller.attested.is_some_and(|shown| shown.level >= least))
+            }
+            Condition::Annotations => self.annotations.is_empty() || caller.annotated(&self.annotations),
+            Condition::NotAnnotated => !caller.annotated(&self.not_annotated),
             Condition::Target | Condition::Tools | Condition::MaxOutputTokens => true,
         }
     }

@@ -61,6 +61,7 @@ fn caller() -> Caller<'static> {
         key: None,
         ip: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3)),
         bound: Proven::NONE,
+        attested: None,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod jwe;
 pub mod online;
 pub mod play;
+pub mod possession;
 mod spki;
 pub mod status;
 pub mod webauthn;

@@ -9,7 +9,7 @@ use crate::engine::{Connection, Effects, Row, Statement, first};
 use crate::error::at_most;
 use crate::once::used;
 use crate::revocations::{self, NewRevocation, Revoke, added};
-use crate::{OWN_ISSUER, OneTime, Page, Paged, Store, StoreError};
+use crate::{OWN_ISSUER, OneTime, Page, Paged, Store, StoreError, revoked};
 
 /// How long a token of an installation can live at most, with what clocks differ by.
 const LONGEST_TOKEN: std::time::Duration = std::time::Duration::from_mins(10);
@@ -360,6 +360,25 @@ impl Instances<'_> {
             .await
     }
 
+    /// Forget an installation; its tokens are revoked, on every node. [`StoreError::Missing`] if there is none.
+    pub async fn delete(self, id: &str, by: &str, why: &str) -> Result<(), StoreError> {
+        let (store, id, by, why) = (self.0.clone(), id.to_owned(), by.to_owned(), why.to_owned());
+        let order = self.0.shared.memory.order.adding().await;
+        self.0
+            .submit(order, move |tx| {
+                Box::pin(async move {
+                    let delete = store.sql("DELETE FROM instances WHERE tenant = $1 AND id = $2").bind(&*id);
+                    if tx.execute(delete).await? == 0 {
+                        return Err(StoreError::Missing("instance"));
+                    }
+                    let mut effects = Effects::default();
+                    effects.changes.push(end_tokens(&store, tx, &id, (&by, &why)).await?);
+                    Ok(((), effects))
+                })
+            })
+            .await
+    }
+
     /// The installation of that id.
     pub async fn get(self, id: &str) -> Result<Option<Instance>, StoreError> {
         Ok(self.0.read(by_id(self.0, id), read).await?.pop())
@@ -517,19 +536,28 @@ impl Change<'_> {
         }
         let mut effects = Effects::default();
         if self.to != InstanceStatus::Active {
-            let new = NewRevocation {
-                what: Revoke::Subject { issuer: OWN_ISSUER.to_owned(), subject: id.to_owned() },
-                not_before: revocations::up_to(store.now()),
-                // It gets no more, so none is valid then.
-                expires_at: Some(store.now().plus(LONGEST_TOKEN)),
-                by: self.by.to_owned(),
-                reason: self.why.to_owned(),
-            };
-            let entry = revocations::write(store, tx, new).await?;
-            effects.changes.push(added(store, &entry));
+            effects.changes.push(end_tokens(store, tx, id, (self.by, self.why)).await?);
         }
         Ok(Some((read_one(store, tx, id).await?, effects)))
     }
+}
+
+/// Revoke the tokens an installation has.
+async fn end_tokens(
+    store: &Store,
+    tx: &mut dyn Connection,
+    id: &str,
+    (by, why): (&str, &str),
+) -> Result<revoked::Change, StoreError> {
+    let new = NewRevocation {
+        what: Revoke::Subject { issuer: OWN_ISSUER.to_owned(), subject: id.to_owned() },
+        not_before: revocations::up_to(store.now()),
+        // It gets no more, so none is valid then.
+        expires_at: Some(store.now().plus(LONGEST_TOKEN)),
+        by: by.to_owned(),
+        reason: why.to_owned(),
+    };
+    Ok(added(store, &revocations::write(store, tx, new).await?))
 }
 
 /// Put a new one in.

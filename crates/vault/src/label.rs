@@ -90,10 +90,14 @@ pub enum HashPurpose {
     AuditSubject,
     /// What the audit log says of a value it never holds: a secret, the body of a change.
     AuditValue,
+    /// A nonce that an app's evidence is made over, and work that browsers do.
+    AttestNonce,
+    /// What somebody else calls a device: kept only so, and for each app another.
+    Device,
 }
 
 impl HashPurpose {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::ApiKey,
         Self::ClientSecret,
         Self::AdminToken,
@@ -103,6 +107,8 @@ impl HashPurpose {
         Self::Shared,
         Self::AuditSubject,
         Self::AuditValue,
+        Self::AttestNonce,
+        Self::Device,
     ];
 
     /// The stable name that goes into key derivation.
@@ -117,6 +123,8 @@ impl HashPurpose {
             Self::Shared => "shared",
             Self::AuditSubject => "audit-subject",
             Self::AuditValue => "audit-value",
+            Self::AttestNonce => "attest-nonce",
+            Self::Device => "device",
         }
     }
 }

@@ -208,14 +208,27 @@ impl Keys {
         };
         let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config, runtime, delivered] =
             Purpose::ALL.map(wrapping);
-        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value] = HashPurpose::ALL.map(hashing);
+        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value, nonce, device] =
+            HashPurpose::ALL.map(hashing);
         Ok(Self {
             id: master.id(),
             wrapping: [
                 secret?, signing?, answer?, successor?, grant?, upload?, backup?, audit?, subject?, config?, runtime?,
                 delivered?,
             ],
-            hashing: [api_key?, client?, admin?, fingerprint?, refresh?, code?, shared?, whom?, value?],
+            hashing: [
+                api_key?,
+                client?,
+                admin?,
+                fingerprint?,
+                refresh?,
+                code?,
+                shared?,
+                whom?,
+                value?,
+                nonce?,
+                device?,
+            ],
         })
     }
 
@@ -239,7 +252,7 @@ impl Keys {
     }
 
     fn hashing(&self, purpose: HashPurpose) -> &hmac::Key {
-        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value] = &self.hashing;
+        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value, nonce, device] = &self.hashing;
         match purpose {
             HashPurpose::ApiKey => api_key,
             HashPurpose::ClientSecret => client,
@@ -250,6 +263,8 @@ impl Keys {
             HashPurpose::Shared => shared,
             HashPurpose::AuditSubject => whom,
             HashPurpose::AuditValue => value,
+            HashPurpose::AttestNonce => nonce,
+            HashPurpose::Device => device,
         }
     }
 

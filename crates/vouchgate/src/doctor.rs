@@ -1,6 +1,7 @@
 //! `vouchgate doctor`: looks at what runs and what it depends on, and says what to do. Changes nothing, and makes no
 //! call that costs money.
 
+mod apps;
 mod audit_log;
 mod budgets;
 mod clouds;
@@ -117,6 +118,7 @@ async fn look(config: &Config, findings: &mut Findings) {
     state(config, findings).await;
     match Egress::new(EgressConfig::default()) {
         Ok(egress) => {
+            apps::look(config, &egress, findings).await;
             keys_of_issuers(config, &egress, findings).await;
             signin(config, &egress, findings).await;
             providers(config, &egress, findings).await;

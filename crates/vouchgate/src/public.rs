@@ -20,18 +20,20 @@ use crate::listen::{Drain, Peer, RequestBody, Service};
 pub struct Public {
     gateway: Gateway,
     oauth: Router,
+    attest: Router,
     drain: Drain,
 }
 
 impl Public {
     /// These surfaces; `drain` decides what `/readyz` says.
-    pub fn new(gateway: Gateway, oauth: Router, drain: Drain) -> Self {
-        Self { gateway, oauth, drain }
+    pub fn new(gateway: Gateway, (oauth, attest): (Router, Router), drain: Drain) -> Self {
+        Self { gateway, oauth, attest, drain }
     }
 
-    /// The token service. Its requests are checked for their host like any other.
+    /// The token service, or the endpoints for apps. Their requests are checked for their host like any other.
     async fn token_service(
         &self,
+        router: &Router,
         request: Request<RequestBody>,
         peer: &Peer,
         certificate: Option<ClientCertificate>,
@@ -42,7 +44,7 @@ impl Public {
         if let Some(certificate) = certificate {
             request.extensions_mut().insert(Arc::new(certificate));
         }
-        let Ok(mut response) = self.oauth.clone().oneshot(request).await;
+        let Ok(mut response) = router.clone().oneshot(request).await;
         harden(response.headers_mut());
         if peer.tls {
             // RFC 6797, as on the data plane.
@@ -95,10 +97,6 @@ fn harden(headers: &mut HeaderMap) {
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
-fn is_token_service(path: &str) -> bool {
-    path.starts_with("/oauth/") || path.starts_with("/.well-known/")
-}
-
 impl Service for Public {
     type Body = Either<GatewayBody, AxumBody>;
 
@@ -107,7 +105,12 @@ impl Service for Public {
         if matches!(path, "/livez" | "/readyz") {
             return self.probe(&request).map(Either::Left);
         }
-        if is_token_service(path) {
+        let router = if path.starts_with("/oauth/") || path.starts_with("/.well-known/") {
+            Some(&self.oauth)
+        } else {
+            path.starts_with("/attest/").then_some(&self.attest)
+        };
+        if let Some(router) = router {
             if let Some(problem) = self.gateway.misdirected(request.uri(), request.headers(), request.version()) {
                 return self.refuse(problem);
             }
@@ -115,7 +118,7 @@ impl Service for Public {
                 Ok(certificate) => certificate,
                 Err(problem) => return self.refuse(problem),
             };
-            return self.token_service(request, &peer, certificate).await.map(Either::Right);
+            return self.token_service(router, request, &peer, certificate).await.map(Either::Right);
         }
         let certificate = peer.client_cert.as_ref().map(|der| certificate_thumbprint(der));
         let peer = gateway::Peer { addr: peer.addr, tls: peer.tls, certificate };

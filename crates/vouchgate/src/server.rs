@@ -4,6 +4,7 @@ mod accounts;
 mod ages;
 mod anomalies;
 mod app_configs;
+mod apps;
 mod audit_gauges;
 mod budgets;
 mod certificates;
@@ -25,6 +26,7 @@ use audit::Recorder;
 use base::{Clock, Name, Rng};
 use config::{Config, Fault};
 use control::admin::{self, Admin, AdminSocket, Check, Hosts, Pending, Readiness};
+use control::apps::{Apps, AppsParts};
 use control::oauth::{self, AttemptLimits, EventCounts, Oauth, OauthParts};
 use control::recording::{self, Recording, RecordingError};
 use control::route::{RouteExplanation, RouteQuestion};
@@ -44,7 +46,10 @@ use crate::public::{Private, Public};
 use crate::references::{self, SharedUrlError, StoreUrlError};
 use crate::tasks::{StopTasks, Tasks};
 use crate::telemetry;
-use crate::wire::{self, BuildError, Builder, DataPlaneTokens, Kept, Referred, Refresh, SigninProvider, WayOut};
+use crate::wire::{
+    self, BuildError, Builder, DataPlaneTokens, Kept, PuzzleServices, Referred, Refresh, RevokedKeys, SigninProvider,
+    WayOut,
+};
 pub use ages::{end_of as certificate_end, threshold as days_left};
 use proofs::Proofs;
 use publish::{Publisher, Ways};
@@ -78,6 +83,9 @@ pub enum StartError {
         "this master key is not the one the data was made with; put that one back (all nodes on one database have the same)"
     )]
     OtherMasterKey,
+    /// Where the list of revoked attestation keys is.
+    #[error("the address of the list of revoked attestation keys cannot be used")]
+    RevocationList,
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -212,6 +220,7 @@ impl Server {
         let mut registry = registry(&builder, (&store, &ledger), (&recorder, &publisher, &clock), (&proofs, &heard));
         risk::register(&mut registry, &operations);
         let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
+        let apps = apps::AppServices::open(&config, (&egress, &store), &clock, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
         let ends = app_configs::Ends::default();
         ends.register(&mut registry);
@@ -255,7 +264,8 @@ impl Server {
             in_force: watch::Sender::new(before),
         });
 
-        let token_service = token_service(&running, &config, (&clock, &egress), (proofs, heard));
+        let token_service = Arc::new(token_service(&running, &config, (&clock, &egress), (proofs, heard)));
+        let attest = attest(&running, &config, (&token_service, &egress), &apps);
         let pressure = Arc::new(Pressure::default());
         let edge = |drain: &Drain, caps: Arc<Caps>| Edge {
             limits: limits.into(),
@@ -263,12 +273,13 @@ impl Server {
             drain: drain.clone(),
             pressure: Arc::clone(&pressure),
         };
-        let surfaces = Arc::new(Public::new(gateway, oauth::router(Arc::new(token_service)), drain.clone()));
+        let surfaces = Arc::new(Public::new(gateway, (oauth::router(token_service), attest), drain.clone()));
         tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(&config)), tasks.clone()));
         let admin_api = admin_api(&config, operations, &running);
         serve_admin(&tasks, &server.data_dir, (admin, edge(&admin_drain, admin_caps())), &admin_api)?;
         running.record(&tasks, (&recorder, &egress), (&store, &clock));
         beside(&tasks, &running, (recorder, webhooks, watch), (&egress, &clock));
+        apps.begin(&tasks, &running);
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
         let keep = (config.store.retention.duration(), config.store.usage_retention.duration());
@@ -461,6 +472,26 @@ fn token_service(
         secrets: Arc::new(Referred { store: operations.store().clone(), vault: Arc::clone(&running.builder.vault) }),
         heard,
     })
+}
+
+/// The endpoints for apps, of the same origin.
+fn attest(
+    running: &Running,
+    config: &Config,
+    (oauth, egress): (&Arc<Oauth>, &Egress),
+    services: &apps::AppServices,
+) -> axum::Router {
+    let limits = AttemptLimits { per_minute: config.attest.requests_per_minute, ..AttemptLimits::default() };
+    control::apps::router(Arc::new(Apps::new(AppsParts {
+        operations: Arc::clone(&running.builder.operations),
+        oauth: Arc::clone(oauth),
+        in_force: Arc::clone(&running.builder.apps),
+        listening: running.builder.listening.clone(),
+        limits,
+        revoked: Arc::new(RevokedKeys(Arc::clone(&services.revocations))),
+        puzzles: Arc::new(PuzzleServices(egress.clone())),
+        counts: Arc::clone(&services.counts),
+    })))
 }
 
 /// Open the store and the vault that belong together. The store makes the data directory and takes its lock: first of

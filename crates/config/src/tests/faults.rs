@@ -110,10 +110,6 @@ fn errors_of_syntax_do_not_hide_other_faults_nor_invent_them() {
 fn what_later_versions_will_have_is_refused_by_name() {
     for (text, place) in [
         ("[[guard]]\n", "guard"),
-        (
-            "[[policy]]\nname = \"p\"\nwho = { attested = [\"apple-app-attest\"] }\nmay = { models = \"*\" }\n",
-            "policy[0].who.attested",
-        ),
         ("[[policy]]\nname = \"p\"\nmay = { models = \"*\" }\nguard = [\"pii\"]\n", "policy[0].guard"),
     ] {
         let faults = bad(text);

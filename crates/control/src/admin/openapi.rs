@@ -250,6 +250,9 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::ConfigKeyView>(&mut all, "ConfigKeyView");
     add::<ops::AcceptDelegation>(&mut all, "AcceptDelegation");
     add::<ops::CertPlan>(&mut all, "CertPlan");
+    add::<ops::ArcView>(&mut all, "ArcView");
+    add::<ops::ChangeDevice>(&mut all, "ChangeDevice");
+    add::<ops::DeviceView>(&mut all, "DeviceView");
     add::<ops::RaiseView>(&mut all, "RaiseView");
     add::<ops::UsageList>(&mut all, "UsageList");
     add::<ops::RerateUsage>(&mut all, "RerateUsage");

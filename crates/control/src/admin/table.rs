@@ -122,6 +122,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(anomalies());
     table.extend(app_configs::operations());
     table.extend(risk::operations());
+    table.extend(devices());
     table.extend(installation());
     table.push(catalogue());
     table
@@ -497,6 +498,51 @@ fn anomalies() -> [Operation; 2] {
         })
         .summary("Let a caller in again, by the number of what stopped it or by whom; on all nodes within 5 seconds")
         .one("AnomalyView"),
+    ]
+}
+
+fn devices() -> [Operation; 7] {
+    const EACH: &str = "/admin/v1/devices/{name}";
+    let mut list = operation(Method::GET, "/admin/v1/devices", "listDevices", READERS, |call| {
+        Box::pin(handlers::devices::list(call))
+    })
+    .summary("List installations of apps; search finds ids, thumbprints and versions by how they begin")
+    .page("DeviceView");
+    list.query = &["limit", "cursor", "app", "status", "search"];
+    let change = |path, id, run: super::table::Run, summary: &str| {
+        operation(Method::POST, path, id, WRITERS, run).summary(summary).takes("ChangeDevice").one("DeviceView")
+    };
+    [
+        list,
+        operation(Method::GET, EACH, "getDevice", READERS, |call| Box::pin(handlers::devices::get(call)))
+            .summary("Get one installation")
+            .one("DeviceView"),
+        change(
+            "/admin/v1/devices/{name}/quarantine",
+            "quarantineDevice",
+            |call| Box::pin(handlers::devices::quarantine(call)),
+            "Refuse an installation until it is released; its tokens end, on all nodes within 5 seconds",
+        ),
+        change(
+            "/admin/v1/devices/{name}/release",
+            "releaseDevice",
+            |call| Box::pin(handlers::devices::release(call)),
+            "Let an installation that is quarantined have tokens again",
+        ),
+        change(
+            "/admin/v1/devices/{name}/revoke",
+            "revokeDevice",
+            |call| Box::pin(handlers::devices::revoke(call)),
+            "Refuse an installation for good; its tokens end, on all nodes within 5 seconds",
+        ),
+        operation(Method::DELETE, EACH, "deleteDevice", WRITERS, |call| Box::pin(handlers::devices::delete(call)))
+            .summary("Forget an installation; its tokens end")
+            .deletes(),
+        operation(Method::GET, "/admin/v1/arc/{name}", "getArc", READERS, |call| {
+            Box::pin(handlers::devices::arc(call))
+        })
+        .summary("Say why an installation was refused, or what it was granted, by the code it was told")
+        .one("ArcView"),
     ]
 }
 

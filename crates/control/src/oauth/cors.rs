@@ -13,7 +13,7 @@ use super::Oauth;
 /// What a page may read beside the fields that are always readable.
 const EXPOSED: HeaderValue = HeaderValue::from_static("www-authenticate, dpop-nonce, x-request-id, retry-after");
 /// What a page may send.
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("authorization, dpop, content-type, accept");
+const ALLOWED_HEADERS: &str = "authorization, dpop, content-type, accept";
 
 /// Endpoints that programs call. Those that a person's browser visits answer to no other page.
 const FOR_PROGRAMS: [&str; 5] =
@@ -23,8 +23,17 @@ pub(super) async fn layer(State(oauth): State<Arc<Oauth>>, request: Request<Body
     if !FOR_PROGRAMS.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    let file = oauth.operations().file();
-    let allowed = allowed(request.headers(), file.cors.origins.iter().map(ToString::to_string));
+    cors_for(&oauth.operations().file().cors, ("POST", &[]), request, next).await
+}
+
+/// Answer a request as `[cors]` has it: preflights for these methods and, besides the usual ones, these headers.
+pub(crate) async fn cors_for(
+    cors: &config::Cors,
+    (methods, more): (&'static str, &[String]),
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let allowed = allowed(request.headers(), cors.origins.iter().map(ToString::to_string));
     if is_preflight(&request) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -33,15 +42,18 @@ pub(super) async fn layer(State(oauth): State<Arc<Oauth>>, request: Request<Body
         headers.insert(header::VARY, HeaderValue::from_static(vary));
         if let Some(origin) = allowed {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
-            let max_age = HeaderValue::from(file.cors.max_age.duration().as_secs());
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+            let names: Vec<&str> = std::iter::once(ALLOWED_HEADERS).chain(more.iter().map(String::as_str)).collect();
+            if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+            }
+            let max_age = HeaderValue::from(cors.max_age.duration().as_secs());
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, max_age);
         }
         return response;
     }
     let mut response = next.run(request).await;
-    if !file.cors.origins.is_empty() {
+    if !cors.origins.is_empty() {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
     }
     if let Some(origin) = allowed {

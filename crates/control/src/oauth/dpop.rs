@@ -36,6 +36,11 @@ impl Oauth {
     /// The key whose possession the request proves; `None` if it brings no proof. The proof is not used up yet: that is
     /// [`Oauth::use_up`], once everything else about the request has held.
     pub(super) fn holder(&self, asked: &Asked) -> Result<Option<Holder>, OauthError> {
+        self.holder_of(asked, None)
+    }
+
+    /// The same, where the proof has to be over a token with this hash (`ath`).
+    pub(super) fn holder_of(&self, asked: &Asked, token: Option<&[u8; 32]>) -> Result<Option<Holder>, OauthError> {
         let mut proofs = asked.parts.headers.get_all("dpop").iter();
         let value = match (proofs.next(), proofs.next()) {
             (None, _) => return Ok(None),
@@ -45,14 +50,19 @@ impl Oauth {
         let text = value.to_str().map_err(|_| invalid("dpop_not_text"))?;
         let proof = Proof::parse(text).map_err(|error| invalid(error.reason()))?;
         let now = self.operations().clock().now();
-        let verified = self.verify_proof(&proof, asked, now)?;
+        let verified = self.verify_proof(&proof, asked, (token, now))?;
         let current = proof.nonce().is_some_and(|nonce| self.parts.nonces.is_current(nonce, proof.jkt(), now));
         let next_nonce = (!current).then(|| self.parts.nonces.mint(proof.jkt(), now));
         let jwk = proof.header().get("jwk").and_then(Value::as_object).map(required_members).unwrap_or_default();
         Ok(Some(Holder { proof: verified, jwk: Value::Object(jwk), next_nonce }))
     }
 
-    fn verify_proof(&self, proof: &Proof<'_>, asked: &Asked, now: Timestamp) -> Result<VerifiedProof, OauthError> {
+    fn verify_proof(
+        &self,
+        proof: &Proof<'_>,
+        asked: &Asked,
+        (token, now): (Option<&[u8; 32]>, Timestamp),
+    ) -> Result<VerifiedProof, OauthError> {
         let file = self.operations().file();
         let accepted = self.parts.nonces.accepted(proof.jkt(), now);
         let accepted = accepted.each_ref().map(String::as_str);
@@ -64,6 +74,7 @@ impl Oauth {
             let target = format!("{origin}{}", asked.parts.uri.path());
             let Ok(target) = TargetUri::parse(&target) else { continue };
             let expected = Expectation {
+                token_hash: token.copied(),
                 nonces,
                 max_age: file.dpop.max_age.duration(),
                 skew: file.dpop.skew.duration(),

@@ -4,6 +4,7 @@
 //! and answers with JSON or an [`OauthError`]. Every token is signed in one place, `Operations::issue`.
 
 mod app_config;
+mod apps;
 mod authorize;
 mod callback;
 mod client_auth;
@@ -36,6 +37,8 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use proof::dpop::Lifetimes;
 
+pub(crate) use client_auth::ClientKeySets;
+pub(crate) use cors::cors_for;
 pub use error::OauthError;
 pub use events::EventCounts;
 pub use lockout::{AttemptLimits, Attempts, TooManyAttempts};
@@ -43,7 +46,6 @@ pub use outside::{Document, Documents, FetchError, Nowhere, Secrets, SubjectToke
 pub(crate) use request::{BodyError, collect, matches_tag};
 pub use signin::{FormAnswer, FormAuth, OpenidProvider, ProviderSettings};
 
-use client_auth::ClientKeySets;
 use metadata::Merged;
 use own_tokens::OwnTokens;
 use token::Polls;

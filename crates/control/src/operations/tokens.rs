@@ -238,7 +238,7 @@ impl Operations {
         self.sign("JWT", &claims).await
     }
 
-    async fn sign(&self, typ: &str, claims: &Value) -> Result<Once, OperationError> {
+    pub(super) async fn sign(&self, typ: &str, claims: &Value) -> Result<Once, OperationError> {
         let keys = self.published_keys().await?;
         let signer = keys.signer().ok_or_else(|| {
             OperationError::NotAllowed("there is no signing key yet; start the server once".to_owned())

@@ -58,6 +58,12 @@ pub(crate) enum AuthenticateError {
     /// A signed request that was sent before.
     #[error("the signed request has been sent before")]
     SignatureReplayed,
+    /// A token of an app whose requests are signed, without a signature.
+    #[error("requests with this token are signed, and this one is not")]
+    SignatureMissing,
+    /// A token that goes with another user's token, or with none that is there.
+    #[error("the token goes with the app's own user's token, which is absent or another one")]
+    UserToken,
     /// Whether a proof was used before cannot be said.
     #[error("{0}")]
     Replay(#[from] ReplayError),
@@ -90,6 +96,8 @@ impl AuthenticateError {
             Self::ProofReplayed => "proof_replayed",
             Self::Signature(error) => error.reason(),
             Self::SignatureReplayed => "signature_replayed",
+            Self::SignatureMissing => "signature_missing",
+            Self::UserToken => "user_token_mismatch",
             Self::Replay(error) => error.reason(),
             Self::TooMany(_) => "too_many_failures",
             Self::Key => "key_invalid",
@@ -102,7 +110,7 @@ impl AuthenticateError {
         match self {
             Self::ProofMissing | Self::Proof(_) | Self::Nonce(_) | Self::ProofReplayed => Some("dpop"),
             Self::CertificateMissing | Self::CertificateMismatch => Some("mtls"),
-            Self::Signature(_) | Self::SignatureReplayed => Some("signature"),
+            Self::Signature(_) | Self::SignatureReplayed | Self::SignatureMissing => Some("signature"),
             _ => None,
         }
     }
@@ -115,7 +123,7 @@ impl AuthenticateError {
                 Ok(nonce) => refusal.header(HeaderName::from_static("dpop-nonce"), nonce),
                 Err(_) => refusal,
             },
-            Self::Signature(_) | Self::SignatureReplayed => {
+            Self::Signature(_) | Self::SignatureReplayed | Self::SignatureMissing => {
                 let accept = HeaderValue::from_static(ACCEPT_SIGNATURE);
                 refusal.header(HeaderName::from_static("accept-signature"), accept)
             }
@@ -169,6 +177,8 @@ impl AuthenticateError {
                 Problem::client(StatusCode::UNAUTHORIZED, "use_dpop_nonce", format!("{description}."))
                     .challenge(challenge::error(Scheme::Dpop, "use_dpop_nonce", Some(description)))
             }
+            Self::SignatureMissing => invalid("Requests with this access token have to be signed"),
+            Self::UserToken => invalid("The access token goes with another user's token"),
             Self::Signature(_) | Self::SignatureReplayed => {
                 // RFC 9421 has no error code; the token is what cannot be used like this.
                 let description = format!("The request signature is refused: {}", self.reason());

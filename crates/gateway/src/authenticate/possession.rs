@@ -9,7 +9,7 @@ use proof::token::{Confirmation, VerifiedToken};
 
 pub(crate) use self::signature::Signed;
 
-use super::{AuthenticateError, Shown};
+use super::{AuthenticateError, Shown, attested};
 use crate::Shared;
 use crate::edge::{Presented, Scheme};
 use crate::snapshot::Snapshot;
@@ -42,6 +42,9 @@ pub(super) async fn prove(
     let signed = signature::verify(snapshot, shared, shown, presented, bound)?;
     if jkt.is_some() && proof.is_none() && signed.is_none() {
         return Err(AuthenticateError::Bound);
+    }
+    if signed.is_none() && token.is_some_and(attested::demands_signature) {
+        return Err(AuthenticateError::SignatureMissing);
     }
     let mut held = Held { proven: Proven { mtls, dpop: false, signature: signed.is_some() }, signed, nonce: None };
     if let Some(proof) = proof {

@@ -141,6 +141,7 @@ mod tests {
             key: None,
             ip: [127, 0, 0, 1].into(),
             bound: policy::Proven::NONE,
+            attested: None,
         };
         let ask = policy::Ask::new(policy::Target::Model("m"), base::Timestamp::from_secs(1));
         let permit = policies.decide(&caller, &ask).expect("permitted");

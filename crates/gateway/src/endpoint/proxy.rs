@@ -37,6 +37,10 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let admitted = receipt.admit(permit).await?;
     let place = Place { upstream: Some(Arc::from(to.name.as_str())), ..Place::default() };
     let reservation = receipt.reserve(admitted, |_| vec![Quote::fixed(to.price, place)]).await?;
+    if to.inject.is_some() || placeholders.is_some() {
+        // An API that is called with a key of ours is somebody else's: what an app says of its own user is not for it.
+        asked.snapshot.user_tokens.values().for_each(|name| drop(headers.remove(name)));
+    }
     to.request_path(rest, query).ok_or_else(bad_path)?;
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("vouchgate"));
     let method = asked.head.method.clone();

@@ -109,6 +109,11 @@ impl SignedRequest {
         &self.keyid
     }
 
+    /// The nonce of the client's choice, unverified.
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
     fn covers(&self, name: &str) -> bool {
         self.covered.items.iter().any(|item| matches!(&item.value, Bare::String(own) if own == name))
     }

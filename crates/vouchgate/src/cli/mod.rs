@@ -4,6 +4,7 @@
 //! to standard error; 0 done, 1 the answer is no, 2 wrong usage or could not run.
 
 mod anomaly;
+mod app;
 pub mod args;
 mod attest;
 mod audit;
@@ -57,6 +58,9 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Budget(command) => budget::run(command, io).await,
         Command::Anomaly(command) => anomaly::run(command, io).await,
         Command::Risk(command) => risk::run(command, io).await,
+        Command::App(command) => app::app(command, io).await,
+        Command::Device(command) => app::device(command, io).await,
+        Command::Arc(command) => app::arc(command, io).await,
         Command::Policy(command) => policy::run(command, io).await,
         Command::Route(command) => route::run(command, io).await,
         Command::Models(args) => models::run(&args, io).await,

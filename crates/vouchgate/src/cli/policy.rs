@@ -1,7 +1,7 @@
 //! `vouchgate policy explain`: which policy decides for a caller with these claims, and why.
 
 use base::Name;
-use config::{Bound, Issuer, OWN_NAME};
+use config::{AttestationLevel, Bound, Issuer, OWN_NAME};
 use control::admin::SOCKET_NAME;
 use control::explain::{ExplainRequest, explain};
 use http::Method;
@@ -75,6 +75,9 @@ fn request(args: &ExplainArgs, claims: &JsonObject, issuers: &[Issuer]) -> Resul
         scopes: who.scopes,
         groups: who.groups,
         bound: proofs(claims),
+        attested: texts(claims, "att"),
+        level: claims.get("lvl").and_then(Value::as_str).and_then(AttestationLevel::from_name),
+        annotations: texts(claims, "anno"),
         key: None,
         ip: Some(args.ip.to_string()),
         model: args.model.clone(),
@@ -84,6 +87,12 @@ fn request(args: &ExplainArgs, claims: &JsonObject, issuers: &[Issuer]) -> Resul
         tools: args.tool.clone(),
         now: args.now,
     })
+}
+
+/// The texts of a list.
+fn texts(claims: &JsonObject, name: &str) -> Vec<String> {
+    let list = claims.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The proofs that what `cnf` names allows for (RFC 7800 section 3): a caller that holds it can bring them.

@@ -43,6 +43,14 @@ const PASSES: Duration = Duration::from_hours(400 * 24);
 const SECRET_USES: Duration = Duration::from_secs(10);
 const ENDED_SECRETS: Duration = Duration::from_hours(1);
 
+/// For how long it is kept why installations of apps were refused, and of how many.
+const REFUSALS: Duration = Duration::from_hours(30 * 24);
+const MOST_REFUSALS: u32 = 100_000;
+
+/// For how long installations are kept that are not seen any more, and those that may not any more.
+const UNSEEN: Duration = Duration::from_hours(90 * 24);
+const BARRED: Duration = Duration::from_hours(400 * 24);
+
 /// How often a node says that it lives.
 const LIVE: Duration = Duration::from_secs(5);
 
@@ -149,6 +157,8 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.app_configs().delete_before(clock.now().minus(STOPS), STEP).await,
             store.risk_decisions().delete_before(store::RiskDecision::day_of(clock.now().minus(DECISIONS)), STEP).await,
             store.forced_passes().delete_before(clock.now().minus(PASSES), STEP).await,
+            store.instances().delete_refusals(clock.now().minus(REFUSALS), MOST_REFUSALS, STEP).await,
+            store.instances().delete_unseen(clock.now().minus(UNSEEN), clock.now().minus(BARRED), STEP).await,
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));
         }

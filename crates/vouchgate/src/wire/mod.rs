@@ -1,5 +1,6 @@
 //! From configuration and state to what the data plane works with.
 
+mod apps;
 mod credentials;
 pub(crate) mod issuers;
 mod last_good;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base::Secret;
 use config::{AnomalySection, Config, Fault, Webhook};
+use control::apps::AppsInForce;
 use control::{OperationError, Operations};
 use gateway::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, States};
 use net::jwks::{Jwks, KeyIssuer};
@@ -24,6 +26,7 @@ use store::StoreError;
 use tokio::sync::Mutex;
 use vault::Vault;
 
+pub use apps::{PuzzleServices, RevokedKeys};
 pub use credentials::{Credentials, CredentialsError};
 pub use issuers::IssuerError;
 pub(crate) use issuers::rules_of;
@@ -121,6 +124,8 @@ pub struct Builder {
     pub signin: Arc<ArcSwapOption<SigninInForce>>,
     /// Whom to tell of what happens, as of the snapshot in force.
     pub webhooks: Arc<ArcSwap<Vec<Webhook>>>,
+    /// Apps, as of the snapshot in force.
+    pub apps: Arc<ArcSwap<AppsInForce>>,
     /// When a caller is quite unlike itself, as of the snapshot in force.
     pub anomaly: Arc<ArcSwap<AnomalySection>>,
 }
@@ -144,6 +149,7 @@ impl Builder {
             issuers,
             signin: Arc::default(),
             webhooks: Arc::default(),
+            apps: Arc::default(),
             anomaly: Arc::default(),
         }
     }
@@ -151,10 +157,11 @@ impl Builder {
     /// The first snapshot.
     pub async fn first(&self, file: &Arc<Config>) -> Result<ArcSwap<Snapshot>, BuildError> {
         let mut issuers = self.issuers.lock().await;
-        let Built { snapshot, issuers: wanted, signin, webhooks, anomaly, risks } = self.build(file).await?;
+        let Built { snapshot, issuers: wanted, signin, webhooks, apps, anomaly, risks } = self.build(file).await?;
         *issuers = wanted;
         self.signin.store(signin);
         self.webhooks.store(Arc::new(webhooks));
+        self.apps.store(Arc::new(apps));
         self.anomaly.store(Arc::new(anomaly));
         self.operations.judge().set_rules(risks);
         Ok(ArcSwap::from_pointee(snapshot))
@@ -166,10 +173,11 @@ impl Builder {
         let mut issuers = self.issuers.lock().await;
         let version = self.operations.store().version();
         match self.build(file).await {
-            Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly, risks }) => {
+            Ok(Built { snapshot, issuers: wanted, signin, webhooks, apps, anomaly, risks }) => {
                 *issuers = wanted;
                 self.signin.store(signin);
                 self.webhooks.store(Arc::new(webhooks));
+                self.apps.store(Arc::new(apps));
                 self.anomaly.store(Arc::new(anomaly));
                 self.operations.judge().set_rules(risks);
                 current.store(Arc::new(snapshot));
@@ -213,6 +221,7 @@ impl Builder {
         let signin = SigninInForce::of(&config);
         let (webhooks, anomaly) = (config.webhooks.clone(), config.anomaly.clone());
         let risks = policy::risk::Rules::compile(&config.risks);
+        let apps = apps::compile(&config, store, &self.vault).await;
         let parts = Parts {
             config,
             listening: self.listening.clone(),
@@ -230,7 +239,7 @@ impl Builder {
         for gateway::Unusable { kind, name, error } in snapshot.unusable() {
             tracing::error!(kind, %name, reason = error.reason(), %error, "out of service");
         }
-        Ok(Built { snapshot, issuers: wanted, signin, webhooks, anomaly, risks })
+        Ok(Built { snapshot, issuers: wanted, signin, webhooks, apps, anomaly, risks })
     }
 }
 
@@ -240,6 +249,7 @@ struct Built {
     issuers: Vec<KeyIssuer>,
     signin: Option<Arc<SigninInForce>>,
     webhooks: Vec<Webhook>,
+    apps: AppsInForce,
     anomaly: AnomalySection,
     risks: policy::risk::Rules,
 }

@@ -8,6 +8,7 @@ pub(super) mod audit;
 pub(super) mod budgets;
 pub(super) mod catalogue;
 pub(super) mod clients;
+pub(super) mod devices;
 pub(super) mod installation;
 pub(super) mod keys;
 pub(super) mod resources;

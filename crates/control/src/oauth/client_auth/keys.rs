@@ -21,7 +21,7 @@ const USUAL: Duration = Duration::from_hours(1);
 const STALE: Duration = Duration::from_hours(1);
 
 /// The key sets of clients, fetched as they are needed. There are never more than clients whose key sets are at a URL.
-pub(in crate::oauth) struct ClientKeySets {
+pub(crate) struct ClientKeySets {
     documents: Arc<dyn Documents>,
     clock: Arc<dyn Clock>,
     stand_in: Arc<KeySet>,
@@ -44,7 +44,7 @@ struct Fetched {
 
 impl ClientKeySets {
     /// No keys yet.
-    pub(in crate::oauth) fn new(documents: Arc<dyn Documents>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(documents: Arc<dyn Documents>, clock: Arc<dyn Clock>) -> Self {
         let stand_in = SigningKey::generate(SigningAlg::Es256).ok().and_then(|key| {
             let mut jwk = key.public_jwk().clone();
             // Without a kid it is the key that is tried, so that the work is done.
@@ -61,7 +61,7 @@ impl ClientKeySets {
 
     /// The keys of a client that signs who it is, or of a transmitter of security events. `anew`: those held do not have the key that was used, so they are fetched
     /// again unless that was done a moment ago.
-    pub(in crate::oauth) async fn of(&self, keys: &RegisteredKeys, anew: bool) -> Result<Arc<KeySet>, OauthError> {
+    pub(crate) async fn of(&self, keys: &RegisteredKeys, anew: bool) -> Result<Arc<KeySet>, OauthError> {
         match keys {
             RegisteredKeys::Set(keys) => Ok(Arc::clone(keys)),
             RegisteredKeys::Url { url, allow_private } => self.fetched(url, *allow_private, anew).await,

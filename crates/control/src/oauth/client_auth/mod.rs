@@ -7,7 +7,7 @@ mod tls;
 
 use base::Name;
 
-pub(super) use keys::ClientKeySets;
+pub(crate) use keys::ClientKeySets;
 use presented::{Credential, Presented, presented};
 
 use super::dpop::Holder;

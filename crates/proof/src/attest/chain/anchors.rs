@@ -57,6 +57,13 @@ impl Anchors {
         Ok(Self(anchors))
     }
 
+    /// These, and others besides.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// The roots of Google's hardware attestation: `https://android.googleapis.com/attestation/root`.
     pub fn google() -> Result<Self, ChainError> {
         Self::from_pem(include_str!("../roots/google-hardware-attestation.pem"))

@@ -175,6 +175,14 @@ pub(crate) async fn one_that_may_not_loses_its_tokens_and_gets_no_more<B: Backen
     set(InstanceStatus::Revoked, "stolen").await.unwrap();
     assert!(store.revoked().check(&facts).is_some());
     assert!(matches!(set(InstanceStatus::Active, "").await, Err(StoreError::Conflict("instance"))));
+    store.instances().delete(&instance.id, "instance", "deleted").await.unwrap();
+    assert!(matches!(
+        store.instances().delete(&instance.id, "instance", "deleted").await,
+        Err(StoreError::Missing("instance"))
+    ));
+    let second = enrolled(&store, "key-2", 2).await;
+    store.instances().delete(&second.id, "instance", "deleted").await.unwrap();
+    assert!(is_revoked(&store, &second.id) && store.instances().get(&second.id).await.unwrap().is_none());
     assert!(matches!(
         store.instances().set_status("in_nobody", InstanceStatus::Revoked, ("ops", "")).await,
         Err(StoreError::Missing("instance"))

@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)] // doc comments are help texts here: backticks would be printed
 
 mod anomaly;
+mod app;
 mod attest;
 mod audit;
 mod budget;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use anomaly::AnomalyCommand;
+pub use app::{AppCommand, ArcCommand, DeviceCommand, DeviceListArgs};
 pub use attest::{AttestCommand, AttestVerifyArgs};
 pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
 pub use budget::{BudgetCommand, RaiseArgs};
@@ -99,6 +101,15 @@ pub enum Command {
     /// What becomes of instances of apps, and leave for single ones
     #[command(subcommand)]
     Risk(RiskCommand),
+    /// Apps whose installations prove what they are
+    #[command(subcommand)]
+    App(AppCommand),
+    /// Installations of apps
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// The codes that installations are told in place of reasons
+    #[command(subcommand)]
+    Arc(ArcCommand),
     /// Why a request would be allowed or refused
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -1,0 +1,82 @@
+//! `POST /attest/v1/challenge`: a nonce, and what to show with it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use config::{EvidenceKind, Platform};
+use http::Request;
+use http::request::Parts;
+use proof::attest::altcha::{AltchaKey, Work};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::evidence::{platform, work_context};
+use super::nonce::{self, CHALLENGE};
+use super::refusal::{Action, AppsError, Refused};
+use super::visit::{Visit, json as answer, read};
+use super::{AppInForce, Apps};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    app: String,
+    platform: Platform,
+    #[serde(default)]
+    jkt: Option<String>,
+}
+
+pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
+    apps.answer("challenge", request, async |visit: &mut Visit, parts: Parts, body: Body| {
+        let asked: Asked = read(&parts, body).await?;
+        challenge(&apps, visit, &asked)
+    })
+    .await
+}
+
+fn challenge(apps: &Apps, visit: &mut Visit, asked: &Asked) -> Result<Response, AppsError> {
+    let jkt = asked.jkt.as_deref().unwrap_or_default();
+    let thumbprint = |text: &str| proof::jose::base64url_decode(text).is_some_and(|bytes| bytes.len() == 32);
+    if !jkt.is_empty() && !thumbprint(jkt) {
+        return Err(AppsError::Request("jkt is not a thumbprint"));
+    }
+    let app = apps.app(&asked.app)?;
+    visit.app = Some(Arc::clone(&app));
+    let of_platform = |kind: &EvidenceKind| platform(*kind).is_none_or(|platform| platform == asked.platform.as_str());
+    let accept: Vec<EvidenceKind> = app.config.evidence().into_iter().filter(of_platform).collect();
+    if accept.is_empty() {
+        return Err(Refused::new(Action::None, "platform_not_accepted").into());
+    }
+    let operations = apps.operations();
+    let until = operations.clock().now().plus(CHALLENGE);
+    let nonce = nonce::mint((operations.vault(), operations.rng()), &asked.app, jkt, until);
+    let names: Vec<&str> = accept.iter().map(|kind| kind.as_str()).collect();
+    let mut body = json!({
+        "nonce": nonce,
+        "expires_in": CHALLENGE.as_secs(),
+        "accept": names,
+        "clientdata_v": 1,
+    });
+    if accept.contains(&EvidenceKind::Altcha)
+        && let (Some(body), Some(work)) = (body.as_object_mut(), work(apps, &app, &nonce)?)
+    {
+        body.insert("altcha".to_owned(), work);
+    }
+    Ok(answer(&body))
+}
+
+/// The work a browser has to do, for this nonce only.
+fn work(apps: &Apps, app: &AppInForce, nonce: &str) -> Result<Option<Value>, AppsError> {
+    let Some(asked) = app.config.web.as_ref().and_then(|web| web.altcha.as_ref()) else { return Ok(None) };
+    let Some(key) = apps.work_keys().into_iter().next() else { return Ok(None) };
+    let operations = apps.operations();
+    let work = Work::Derive { cost: asked.cost, zeros: asked.zeros };
+    let context = work_context(app.config.name.as_str(), nonce);
+    let challenge =
+        AltchaKey::new(&key).challenge(work, &context, operations.rng(), (operations.clock().now(), CHALLENGE));
+    challenge.map(Some).map_err(|error| {
+        tracing::error!(app = %app.config.name, %error, "no work can be asked for");
+        AppsError::Unavailable("work_out_of_bounds")
+    })
+}

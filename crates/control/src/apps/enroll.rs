@@ -1,0 +1,235 @@
+//! `POST /attest/v1/enroll`: an installation shows what it is, and gets its first token.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use base::Timestamp;
+use config::EvidenceKind;
+use http::request::Parts;
+use http::{Request, header};
+use proof::attest::Flag;
+use proof::attest::possession::{InstanceKey, Wanted};
+use proof::jose::base64url_decode;
+use serde::Deserialize;
+use serde_json::Value;
+use store::{Attested, Enrolled, Instance, NewInstance, OneTime, UseUp};
+use vault::HashPurpose;
+
+use super::client_data::{ClientData, MAX_LEN, Purpose};
+use super::evidence::{Circumstances, Given, Judged, judge, kept, level_of, platform};
+use super::refusal::{Action, AppsError, Refused};
+use super::visit::{Visit, read};
+use super::{AppInForce, Apps, WAIT, nonce};
+use crate::operations::OperationError;
+
+const PATH: &str = "/attest/v1/enroll";
+
+/// Once the evidence was used it is kept for this much longer than anybody should take it: nodes' clocks differ.
+pub(super) const LONGER: std::time::Duration = std::time::Duration::from_mins(2);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    client_data: String,
+    jwk: Value,
+    evidence: Given,
+    proof: String,
+}
+
+pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
+    apps.answer("enroll", request, async |visit: &mut Visit, parts: Parts, body: Body| {
+        let asked: Asked = read(&parts, body).await?;
+        enroll(&apps, visit, &parts, asked).await
+    })
+    .await
+}
+
+async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> Result<Response, AppsError> {
+    let client_data = client_data_bytes(&asked.client_data)?;
+    let said = ClientData::read(&client_data, Purpose::Enroll).map_err(|error| malformed(error.reason()))?;
+    visit.version.clone_from(&said.app_version);
+    let app = apps.app(&said.app)?;
+    visit.app = Some(Arc::clone(&app));
+    let kind = asked.evidence.kind();
+    if !app.config.evidence().contains(&kind) {
+        return Err(malformed("evidence_not_accepted").into());
+    }
+    apps.admit_enrolment(&app)?;
+    check_origin(parts, &app, kind)?;
+    let key = InstanceKey::from_jwk(&asked.jwk).map_err(|error| malformed(error.reason()))?;
+    // With a key attestation the key itself is what the evidence is about, and is made after the challenge.
+    match &said.jkt {
+        Some(jkt) if *jkt != key.jkt() => return Err(malformed("client_data_key").into()),
+        None if kind != EvidenceKind::AndroidKey => return Err(malformed("client_data_key").into()),
+        _ => {}
+    }
+    let jkt = said.jkt.as_deref().unwrap_or_default();
+    let now = apps.operations().clock().now();
+    let until = apps.nonce(&said.nonce, (&said.app, jkt), now, Action::Refresh)?;
+    let targets = apps.targets(PATH);
+    let wanted = Wanted { nonce: &said.nonce, targets: &targets, client_data: &client_data };
+    key.check(&asked.proof, &wanted).map_err(|error| malformed(error.reason()))?;
+
+    let used = UseUp { kind: OneTime::AttestNonce, key: vec![said.nonce.clone()], until: until.plus(LONGER) };
+    let (jkt, jwk) = (key.jkt(), key.jwk().to_string());
+    let circumstances = Circumstances {
+        app: Arc::clone(&app),
+        client_data,
+        nonce: said.nonce.clone(),
+        key,
+        now,
+        revoked: apps.parts.revoked.list(),
+        work_keys: apps.work_keys(),
+    };
+    let mut judged = apps.judged(asked.evidence, circumstances, visit).await?;
+    if judged.version.is_some() {
+        visit.version.clone_from(&judged.version);
+    }
+    judged.flags.extend(said.flags);
+    let annotations = decide(&app, &judged)?;
+    let mut used_up = std::mem::take(&mut judged.used);
+    used_up.push(used);
+    let user_token = apps.user_token(parts, &app)?;
+    let instance = NewInstance {
+        app: app.config.name.clone(),
+        jkt,
+        jwk,
+        attested: attested(apps, &app, judged, (annotations, said.app_version, now)),
+        arc: visit.arc.clone(),
+    };
+    let enrolled = apps.operations().store().instances().enroll(instance, used_up).await;
+    let instance = match enrolled.map_err(|error| unavailable(&error.into()))? {
+        Enrolled::Done(instance) => *instance,
+        Enrolled::Used(OneTime::AttestNonce) => return Err(Refused::new(Action::Refresh, "nonce_used").into()),
+        Enrolled::Used(_) | Enrolled::EvidenceTaken => return Err(malformed("evidence_used").into()),
+        Enrolled::Barred(status) => {
+            return Err(malformed("instance_barred").with("status", status.as_str()).into());
+        }
+    };
+    visit.instance = Some(instance.id.clone());
+    let event =
+        audit::Event::new("instance.enrolled").by(app.config.name.as_str()).with("instance", instance.id.as_str());
+    let event =
+        event.with("evidence", instance.attested.evidence.as_str()).with("level", instance.attested.level.as_str());
+    let event = event.with("arc", visit.arc.as_str()).from(Some(visit.address));
+    apps.operations().audit().happened(event).await.map_err(|_| AppsError::Unavailable("audit_unavailable"))?;
+    apps.token_for(&app, &instance, user_token.as_deref()).await
+}
+
+/// Refused, and nothing the client can do about it.
+pub(super) fn malformed(reason: &'static str) -> Refused {
+    Refused::new(Action::None, reason)
+}
+
+/// The client data as it was sent.
+pub(super) fn client_data_bytes(text: &str) -> Result<Vec<u8>, AppsError> {
+    if text.len() > MAX_LEN * 2 {
+        return Err(AppsError::Request("client_data is too long"));
+    }
+    base64url_decode(text).ok_or(AppsError::Request("client_data is not base64url"))
+}
+
+/// A failure of ours: the log says which, the client does not need to know.
+pub(super) fn unavailable(error: &OperationError) -> AppsError {
+    tracing::error!(reason = error.reason(), error = %error, "attestation failed");
+    AppsError::Unavailable(error.reason())
+}
+
+/// A page that brings evidence of browsers is one of the app's, as far as its browser says.
+fn check_origin(parts: &Parts, app: &AppInForce, kind: EvidenceKind) -> Result<(), Refused> {
+    let Some(web) = app.config.web.as_ref().filter(|_| platform(kind) == Some("web")) else { return Ok(()) };
+    match parts.headers.get(header::ORIGIN) {
+        Some(origin) if !web.origins.iter().any(|own| own.as_str().as_bytes() == origin.as_bytes()) => {
+            Err(malformed("origin_not_allowed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether evidence that holds is enough: annotations for the tokens of an installation that is let in.
+fn decide(app: &AppInForce, judged: &Judged) -> Result<Vec<String>, Refused> {
+    if level_of(judged.level) < app.config.minimum_level() {
+        let flags = serde_json::to_value(&judged.flags).unwrap_or_default();
+        return Err(malformed("level_too_low").with("level", judged.level.name()).with("flags", flags));
+    }
+    Ok(judged.annotations.clone())
+}
+
+/// What is kept of an installation.
+fn attested(
+    apps: &Apps,
+    app: &AppInForce,
+    judged: Judged,
+    (annotations, app_version, now): (Vec<String>, Option<String>, Timestamp),
+) -> Attested {
+    let first = judged.kinds.first().copied().unwrap_or(EvidenceKind::Altcha);
+    let by_facts = judged.facts.get("platform").and_then(Value::as_str);
+    let of_device = |device: &String| {
+        let salted = format!("{}\0{device}", app.config.name);
+        let hash = apps.operations().vault().keyed_hash(HashPurpose::Device, salted.as_bytes());
+        proof::jose::base64url_encode(hash)
+    };
+    let names: Vec<&str> = judged.kinds.iter().map(|kind| kind.as_str()).collect();
+    Attested {
+        platform: platform(first).or(by_facts).unwrap_or("other").to_owned(),
+        evidence: names.join(" "),
+        evidence_key: judged.evidence_key,
+        attested_key: judged.attested_key,
+        level: judged.level.name().to_owned(),
+        environment: judged.environment.map(str::to_owned),
+        category: judged.category,
+        version: judged.version.or(app_version),
+        serials: judged.serials,
+        flags: kept(&judged.flags),
+        annotations,
+        device: judged.device.as_ref().map(of_device),
+        reattest_at: now.plus(app.config.reattest_after(first).duration()),
+    }
+}
+
+impl Apps {
+    /// Until when a nonce counts, if it does for this app and key.
+    pub(super) fn nonce(
+        &self,
+        text: &str,
+        of: (&str, &str),
+        now: Timestamp,
+        action: Action,
+    ) -> Result<Timestamp, Refused> {
+        nonce::check(self.operations().vault(), text, of, now).map_err(|error| Refused::new(action, error.reason()))
+    }
+
+    /// Judge evidence, a few at a time, off the threads that serve requests.
+    async fn judged(&self, given: Given, by: Circumstances, visit: &Visit) -> Result<Judged, AppsError> {
+        if let Some(asked) = self.ask(&given, &by, visit.address).await {
+            return Ok(asked?);
+        }
+        let _place = tokio::time::timeout(WAIT, self.judging.acquire()).await;
+        let Ok(Ok(_)) = _place else { return Err(AppsError::Unavailable("verification_busy")) };
+        let judged = tokio::task::spawn_blocking(move || judge(&given, &by)).await;
+        Ok(judged.map_err(|_| AppsError::Unavailable("verification_failed"))??)
+    }
+
+    /// The app's own user's token, where the app is set to have one and the request brings it.
+    pub(super) fn user_token(&self, parts: &Parts, app: &AppInForce) -> Result<Option<String>, AppsError> {
+        let Some(header) = &app.config.user_token else { return Ok(None) };
+        let mut values = parts.headers.get_all(header.as_str()).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) if !value.is_empty() => {
+                let text = value.to_str().map_err(|_| AppsError::Request("the user's token is not text"))?;
+                Ok(Some(text.to_owned()))
+            }
+            _ => Err(AppsError::Request("more than one user's token, or an empty one")),
+        }
+    }
+}
+
+/// Flags an installation has now: what its evidence said, and what it reports of itself.
+pub(super) fn flags_now(instance: &Instance, reported: Vec<Flag>) -> Vec<Flag> {
+    let mut flags = super::evidence::not_reported(&instance.attested.flags);
+    flags.extend(reported);
+    flags
+}

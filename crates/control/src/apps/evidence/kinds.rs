@@ -1,0 +1,277 @@
+//! Each kind of evidence that can be judged here, without asking anybody.
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use config::{EvidenceKind, KeyHardware};
+use proof::attest::altcha::AltchaKey;
+use proof::attest::android::{self, SecurityLevel};
+use proof::attest::apple::{self, AssertionRules, AttestationRules, ClientData, Extensions};
+use proof::attest::approov::{self, ApproovRules};
+use proof::attest::play::{self, Binding, DEFAULT_MAX_AGE, PlayRules};
+use proof::attest::status::StatusList;
+use proof::attest::webauthn::{self, Registration, RelyingParty};
+use proof::attest::{Level, Summary};
+use proof::jose::{base64url_decode, base64url_encode};
+use store::{OneTime, UseUp};
+
+use super::super::refusal::Refused;
+use super::{Circumstances, Given, Judged, refused};
+
+/// Judge evidence that needs nobody else. Costs up to a few milliseconds: not to be done on a thread that serves requests.
+pub(in crate::apps) fn judge(given: &Given, by: &Circumstances) -> Result<Judged, Refused> {
+    match given {
+        Given::AppAttest { key_id, attestation } => app_attest(key_id, attestation, by),
+        Given::AndroidKey { chain, play_integrity } => android_key(chain, play_integrity.as_deref(), by),
+        Given::Play { token } => {
+            let summary = play_integrity(token, by)?;
+            Ok(Judged::new(EvidenceKind::PlayIntegrity, summary, of_key(by)))
+        }
+        Given::Altcha { payload } => altcha(payload, by),
+        Given::WebAuthn { client_data, attestation } => webauthn(client_data, attestation, by),
+        Given::Approov { token } => approov(token, by),
+        // Judged by whoever can ask: `asked.rs`.
+        Given::Turnstile { .. } | Given::Hcaptcha { .. } | Given::Recaptcha { .. } | Given::AppCheck { .. } => {
+            Err(refused("evidence_not_configured"))
+        }
+    }
+}
+
+/// Judge an assertion of an installation's App Attest key: its counter. That it rises is for the store to see, since only
+/// there nobody comes in between.
+pub(in crate::apps) fn judge_assertion(
+    assertion: &str,
+    (attested_key, app): (&[u8], &super::AppInForce),
+    client_data: &[u8],
+) -> Result<(u32, Extensions), Refused> {
+    let assertion = binary(assertion)?;
+    let rules = app.apple.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let public_key = attested_key.try_into().map_err(|_| refused("attested_key_missing"))?;
+    let app_ids = [rules.app_id.as_str()];
+    let judged_by = AssertionRules {
+        public_key,
+        app_ids: &app_ids,
+        previous_counter: 0,
+        client_data: ClientData::Plain(client_data),
+    };
+    let verified = apple::verify_assertion(&assertion, &judged_by).map_err(|error| refused(error.reason()))?;
+    check_distribution(&verified.extensions, app)?;
+    Ok((verified.counter, verified.extensions))
+}
+
+fn app_attest(key_id: &str, attestation: &str, by: &Circumstances) -> Result<Judged, Refused> {
+    let rules = by.app.apple.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let (key_id, attestation) = (binary(key_id)?, binary(attestation)?);
+    let app_ids = [rules.app_id.as_str()];
+    let judged_by = AttestationRules {
+        anchors: &rules.anchors,
+        now: by.now,
+        app_ids: &app_ids,
+        environments: &rules.environments,
+        client_data: ClientData::Plain(&by.client_data),
+        key_id: Some(&key_id),
+    };
+    let verified = apple::verify_attestation(&attestation, &judged_by).map_err(|error| refused(error.reason()))?;
+    check_distribution(&verified.extensions, &by.app)?;
+    let mut judged = Judged::new(EvidenceKind::AppleAppAttest, verified.summary, verified.key_id);
+    judged.attested_key = Some(verified.public_key.to_vec());
+    judged.environment = Some(verified.environment.name());
+    judged.category = verified.extensions.category.and_then(|category| u16::try_from(category).ok());
+    judged.version = verified.extensions.bundle_version;
+    Ok(judged)
+}
+
+/// How the app came to the device and which version it is, where the evidence says it.
+fn check_distribution(extensions: &Extensions, app: &super::AppInForce) -> Result<(), Refused> {
+    let Some(ios) = &app.config.ios else { return Err(refused("evidence_not_configured")) };
+    let listed =
+        |category: u32| ios.categories.is_empty() || ios.categories.iter().any(|one| u32::from(*one) == category);
+    if extensions.category.is_some_and(|category| !listed(category)) {
+        return Err(refused("category_not_allowed"));
+    }
+    if let (Some(version), Some(least)) = (&extensions.bundle_version, &ios.min_version)
+        && apple::compare_bundle_versions(version, least).is_none_or(std::cmp::Ordering::is_lt)
+    {
+        return Err(refused("app_version_too_old"));
+    }
+    Ok(())
+}
+
+fn android_key(chain: &[String], play: Option<&str>, by: &Circumstances) -> Result<Judged, Refused> {
+    let rules = by.app.android.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let configured = by.app.config.android.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    if chain.len() > android::LIMITS.most {
+        return Err(refused("chain_length"));
+    }
+    let ders = chain.iter().map(|text| binary(text)).collect::<Result<Vec<_>, _>>()?;
+    let ders: Vec<&[u8]> = ders.iter().map(Vec::as_slice).collect();
+    let status: &StatusList = by.revoked.as_deref().map_err(|reason| refused(reason))?;
+    let challenge = sha256(&by.client_data);
+    let judged_by = android::AndroidRules {
+        anchors: &rules.anchors,
+        status,
+        now: by.now,
+        challenge: Some(&challenge),
+        app: Some(&rules.app),
+        boot_keys: &rules.boot_keys,
+    };
+    let verified = android::verify(&ders, &judged_by).map_err(|error| refused(error.reason()))?;
+    if verified.jkt() != by.key.jkt() {
+        return Err(refused("attested_key_mismatch"));
+    }
+    let kept_in = match verified.description.attestation_level {
+        SecurityLevel::StrongBox => Some(KeyHardware::StrongBox),
+        SecurityLevel::TrustedEnvironment => Some(KeyHardware::TrustedEnvironment),
+        _ => None,
+    };
+    if kept_in.is_none_or(|hardware| !configured.levels.contains(&hardware)) {
+        return Err(refused("key_hardware_not_allowed"));
+    }
+    let packages = verified.description.software.application.as_ref().map(|app| app.packages.as_slice());
+    let version = packages.and_then(<[_]>::first).map(|(_, version)| version.to_string());
+    let mut judged = Judged::new(EvidenceKind::AndroidKey, verified.summary, sha256(&verified.public_key));
+    judged.version = version;
+    judged.serials = verified.serials;
+    match (play, &configured.play_integrity) {
+        (Some(token), Some(_)) => {
+            let verdict = play_integrity(token, by)?;
+            judged.kinds.push(EvidenceKind::PlayIntegrity);
+            judged.flags.extend(verdict.flags);
+            judged.facts.insert("play_integrity".to_owned(), verdict.facts.into());
+        }
+        (None, Some(configured)) if configured.required => return Err(refused("play_integrity_missing")),
+        _ => {}
+    }
+    Ok(judged)
+}
+
+/// Google's verdict, asked for with the hash of the client data as its nonce.
+fn play_integrity(token: &str, by: &Circumstances) -> Result<Summary, Refused> {
+    let keys = by.app.play.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let rules = by.app.android.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let configured = by.app.config.android.as_ref().and_then(|android| android.play_integrity.as_ref());
+    let nonce = base64url_encode(sha256(&by.client_data));
+    let judged_by = PlayRules {
+        app: &rules.app,
+        binding: Binding::Nonce(&nonce),
+        now: by.now,
+        max_age: DEFAULT_MAX_AGE,
+        allow_testing: configured.is_some_and(|play| play.allow_testing),
+    };
+    play::verify(token, keys, &judged_by).map_err(|error| refused(error.reason()))
+}
+
+fn altcha(payload: &str, by: &Circumstances) -> Result<Judged, Refused> {
+    let context = work_context(by.app.config.name.as_str(), &by.nonce);
+    let mut outcome = Err(refused("evidence_not_configured"));
+    for key in &by.work_keys {
+        let solved = AltchaKey::new(key).verify(payload, &context, by.now);
+        let signed = !matches!(solved, Err(proof::attest::altcha::AltchaError::Signature));
+        outcome = solved.map_err(|error| refused(error.reason()));
+        if signed {
+            break;
+        }
+    }
+    let solved = outcome?;
+    let mut judged = Judged::new(EvidenceKind::Altcha, solved.summary, of_key(by));
+    judged.used.push(once("altcha", base64url_encode(solved.id), solved.expires));
+    Ok(judged)
+}
+
+/// What a proof of work is asked for.
+pub(in crate::apps) fn work_context(app: &str, nonce: &str) -> Vec<u8> {
+    format!("enroll\0{app}\0{nonce}").into_bytes()
+}
+
+fn webauthn(client_data: &str, attestation: &str, by: &Circumstances) -> Result<Judged, Refused> {
+    let web = by.app.config.web.as_ref();
+    let site = web.and_then(|web| web.webauthn.as_ref()).ok_or_else(|| refused("evidence_not_configured"))?;
+    let origins: Vec<&str> = web.iter().flat_map(|web| &web.origins).map(config::Origin::as_str).collect();
+    let party = RelyingParty { id: &site.rp_id, origins: &origins, user_verification: site.user_verification };
+    let (client_data, attestation) = (binary(client_data)?, binary(attestation)?);
+    let registration = Registration { client_data: &client_data, attestation: &attestation };
+    let challenge = sha256(&by.client_data);
+    let credential = webauthn::verify_registration(&registration, &party, &challenge);
+    let credential = credential.map_err(|error| refused(error.reason()))?;
+    Ok(Judged::new(EvidenceKind::Webauthn, credential.summary, sha256(&credential.id)))
+}
+
+fn approov(token: &str, by: &Circumstances) -> Result<Judged, Refused> {
+    let keys = by.app.approov.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let configured = by.app.config.approov.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let jkt = by.key.jkt();
+    let rules = ApproovRules {
+        keys,
+        issuer: configured.issuer.as_deref(),
+        binding: Some(&jkt),
+        binding_required: !configured.allow_unbound,
+        now: by.now,
+    };
+    let verified = approov::verify(token, &rules).map_err(|error| refused(error.reason()))?;
+    let mut judged = Judged::new(EvidenceKind::Approov, verified.summary, of_key(by));
+    judged.device = verified.device;
+    judged.annotations = verified.annotations.iter().map(|text| format!("approov/{text}")).collect();
+    if configured.allow_unbound {
+        // Bound to nothing: whoever finds it must not enrol with it too.
+        judged.used.push(once("approov", base64url_encode(sha256(token.as_bytes())), verified.expires));
+    }
+    Ok(judged)
+}
+
+/// Something that counts once.
+pub(in crate::apps) fn once(kind: &str, id: String, until: base::Timestamp) -> UseUp {
+    UseUp { kind: OneTime::Evidence, key: vec![kind.to_owned(), id], until }
+}
+
+/// What evidence is known by that has no identity of its own: the key it was brought for.
+pub(in crate::apps) fn of_key(by: &Circumstances) -> [u8; 32] {
+    sha256(format!("{}\0{}", by.app.config.name, by.key.jkt()).as_bytes())
+}
+
+/// Base64 or base64url, padded or not.
+pub(in crate::apps) fn binary(text: &str) -> Result<Vec<u8>, Refused> {
+    let padded = || STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok();
+    base64url_decode(text).or_else(padded).ok_or_else(|| refused("evidence_encoding"))
+}
+
+pub(in crate::apps) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0u8; 32];
+    for (to, from) in out.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
+        *to = *from;
+    }
+    out
+}
+
+/// Whether evidence carries far enough.
+pub(in crate::apps) fn level_of(level: Level) -> config::AttestationLevel {
+    config::AttestationLevel::from_name(level.name()).unwrap_or(config::AttestationLevel::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use proof::attest::Evidence;
+
+    use super::*;
+
+    #[test]
+    fn levels_and_kinds_of_evidence_have_one_name_each() {
+        for level in Level::ALL {
+            assert_eq!(level_of(level).as_str(), level.name());
+        }
+        for kind in EvidenceKind::ALL {
+            assert!(Evidence::from_name(kind.as_str()).is_some(), "{}", kind.as_str());
+        }
+        for kind in Evidence::ALL.into_iter().filter(|kind| *kind != Evidence::DeviceCheck) {
+            assert!(EvidenceKind::from_name(kind.name()).is_some(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn binaries_are_read_in_both_alphabets() {
+        for text in ["-_8", "+/8=", "+/8", "-_8="] {
+            let read = binary(text).ok();
+            assert_eq!(read.is_some(), text != "-_8=", "{text}");
+        }
+        assert!(binary("not base64").is_err());
+    }
+}

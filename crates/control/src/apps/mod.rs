@@ -1,0 +1,196 @@
+//! Apps that prove by attestation what they are: the endpoints under `/attest/v1/`.
+//!
+//! An installation gets a nonce ([`challenge`]), shows evidence over it and that it holds its key ([`enroll`]), and then, every
+//! few minutes, that it still does ([`token`]). Whatever is not shown well enough has one answer ([`refusal`]). How often
+//! an address or an app may ask comes before any cryptography; nothing is kept of who is refused but, for some, why.
+
+mod asked;
+mod caller;
+mod challenge;
+mod client_data;
+mod counts;
+mod enroll;
+mod evidence;
+mod in_force;
+mod instance;
+mod nonce;
+mod recheck;
+mod refusal;
+mod token;
+mod visit;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use axum::routing::{delete, post};
+use axum::{Router, middleware};
+use base::Name;
+use proof::attest::status::StatusList;
+use tokio::sync::Semaphore;
+use vault::HashPurpose;
+
+pub use asked::{AskedError, Puzzle, Puzzles};
+pub use counts::{AppCounts, Counted};
+pub use in_force::{AppInForce, AppsInForce};
+pub use recheck::recheck;
+pub(crate) use refusal::typed as typed_arc;
+pub use refusal::{ARC_LEN, Action, AppsError, Refused};
+pub(crate) use visit::Visit;
+
+use crate::oauth::{AttemptLimits, Attempts, ClientKeySets, Oauth};
+use crate::operations::Operations;
+
+/// The longest body: a chain of certificates, or an attestation object, in base64.
+const BODY: usize = 128 << 10;
+
+/// Evidence judged at the same time; whoever comes then waits.
+const AT_ONCE: usize = 4;
+
+/// How long whoever waits for that waits.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// Refusals whose reason is kept, in a minute: beyond that only counts tell.
+const KEPT_PER_MINUTE: u32 = 60;
+
+/// Who knows which attestation keys are revoked.
+pub trait RevocationList: Send + Sync {
+    /// The list, or a stable code for why there is none that counts.
+    fn list(&self) -> Result<Arc<StatusList>, &'static str>;
+}
+
+/// What the endpoints are made of.
+#[derive(Clone)]
+pub struct AppsParts {
+    /// State, keys, apps.
+    pub operations: Arc<Operations>,
+    /// Proofs on signed calls, as the token service takes them.
+    pub oauth: Arc<Oauth>,
+    /// The apps in force.
+    pub in_force: Arc<ArcSwap<AppsInForce>>,
+    /// The addresses the public listener is bound to.
+    pub listening: Vec<SocketAddr>,
+    /// How often one address may ask.
+    pub limits: AttemptLimits,
+    /// Which Android attestation keys are revoked.
+    pub revoked: Arc<dyn RevocationList>,
+    /// Who judges puzzles.
+    pub puzzles: Arc<dyn Puzzles>,
+    /// Counts what came of it.
+    pub counts: Arc<AppCounts>,
+}
+
+/// The endpoints under `/attest/v1/`.
+pub struct Apps {
+    parts: AppsParts,
+    attempts: Attempts,
+    enrolments: Mutex<HashMap<Name, Window>>,
+    judging: Semaphore,
+    kept: Mutex<Window>,
+    keys: ClientKeySets,
+}
+
+/// A minute, and how many there were in it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Window {
+    /// One more; whether it is among the first `most` of its minute. Otherwise when the next minute begins.
+    fn admit(&mut self, most: u32, now: Instant) -> Result<(), Duration> {
+        const MINUTE: Duration = Duration::from_mins(1);
+        let begun = self.since.filter(|since| now.saturating_duration_since(*since) < MINUTE);
+        let Some(since) = begun else {
+            *self = Self { since: Some(now), count: 1 };
+            return Ok(());
+        };
+        if self.count >= most {
+            return Err(MINUTE.saturating_sub(now.saturating_duration_since(since)));
+        }
+        self.count += 1;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Apps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Apps").finish_non_exhaustive()
+    }
+}
+
+impl Apps {
+    /// The endpoints over these parts.
+    pub fn new(parts: AppsParts) -> Self {
+        Self {
+            attempts: Attempts::new(parts.limits),
+            enrolments: Mutex::default(),
+            judging: Semaphore::new(AT_ONCE),
+            kept: Mutex::default(),
+            keys: parts.oauth.key_sets(),
+            parts,
+        }
+    }
+
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.parts.operations
+    }
+
+    /// The app of that name, if it is there and not refused.
+    fn app(&self, name: &str) -> Result<Arc<AppInForce>, Refused> {
+        let app = self.parts.in_force.load().get(name);
+        let app = app.ok_or_else(|| Refused::new(Action::None, "app_unknown"))?;
+        if app.config.disabled { Err(Refused::new(Action::None, "app_disabled")) } else { Ok(app) }
+    }
+
+    /// One more enrolment of an app.
+    fn admit_enrolment(&self, app: &AppInForce) -> Result<(), AppsError> {
+        let now = self.operations().clock().monotonic();
+        let mut windows = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
+        if !windows.contains_key(&app.config.name) {
+            // There are never more than apps.
+            let in_force = self.parts.in_force.load();
+            windows.retain(|name, _| in_force.get(name.as_str()).is_some());
+        }
+        let window = windows.entry(app.config.name.clone()).or_default();
+        window.admit(app.config.enrolments_per_minute, now).map_err(AppsError::TooMany)
+    }
+
+    /// The URL of an endpoint under each origin we are reached at.
+    fn targets(&self, path: &str) -> Vec<String> {
+        let origins = self.operations().file().server.origins(&self.parts.listening);
+        origins.into_iter().map(|origin| format!("{origin}{path}")).collect()
+    }
+
+    /// Keys that proofs of work are signed with: the present one and the one before.
+    fn work_keys(&self) -> Vec<[u8; 32]> {
+        self.operations().vault().keyed_hashes(HashPurpose::AttestNonce, b"altcha")
+    }
+
+    /// Whether this refusal's reason is kept.
+    fn keeps_reason(&self) -> bool {
+        let now = self.operations().clock().monotonic();
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).admit(KEPT_PER_MINUTE, now).is_ok()
+    }
+}
+
+/// The routes of the public listener. Requests need a [`ClientAddress`](crate::ClientAddress) in their extensions. Other
+/// endpoints for installations are added here; they authenticate through [`Apps::caller`].
+pub fn router(apps: Arc<Apps>) -> Router {
+    let post_only = async || AppsError::Method("POST").response("", false);
+    let delete_only = async || AppsError::Method("DELETE").response("", false);
+    Router::new()
+        .route("/attest/v1/challenge", post(challenge::endpoint).fallback(post_only))
+        .route("/attest/v1/enroll", post(enroll::endpoint).fallback(post_only))
+        .route("/attest/v1/token", post(token::endpoint).fallback(post_only))
+        .route("/attest/v1/instance", delete(instance::endpoint).fallback(delete_only))
+        .fallback(async || AppsError::NotFound.response("", false))
+        .layer(middleware::from_fn_with_state(Arc::clone(&apps), visit::cors))
+        .with_state(apps)
+}

@@ -1,0 +1,216 @@
+//! `POST /attest/v1/token`: an installation that is known shows that it still holds its key, and gets its next token.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use base::Timestamp;
+use config::{AttestationLevel, EvidenceKind};
+use http::Request;
+use http::request::Parts;
+use proof::attest::possession::{InstanceKey, Wanted};
+use serde::{Deserialize, Serialize};
+use store::{Instance, InstanceStatus, OneTime, Refreshed, Renewed, UseUp};
+
+use super::client_data::{ClientData, Purpose};
+use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable};
+use super::evidence::{judge_assertion, kept};
+use super::refusal::{Action, AppsError, Refused};
+use super::visit::{Visit, json, read};
+use super::{AppInForce, Apps, WAIT, nonce};
+use crate::operations::Once;
+
+const PATH: &str = "/attest/v1/token";
+
+/// Who is named where an installation is quarantined or revoked by what it shows.
+pub(super) const BY: &str = "attestation";
+
+/// The next token is asked for this long before the present one ends.
+const AHEAD: u64 = 30;
+
+/// How long after its token a nonce that came with it counts.
+const GRACE: std::time::Duration = std::time::Duration::from_mins(1);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    instance: String,
+    client_data: String,
+    #[serde(default)]
+    assertion: Option<String>,
+    proof: String,
+}
+
+/// A token for an installation.
+#[derive(Debug, Serialize)]
+struct Granted<'a> {
+    instance: &'a str,
+    access_token: Once,
+    token_type: &'static str,
+    expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    arc: &'a str,
+    /// Seconds until the next one is asked for.
+    next_refresh: u64,
+    /// For that.
+    nonce: String,
+    /// Seconds until it has to enrol anew.
+    reattest_in: u64,
+}
+
+pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
+    apps.answer("token", request, async |visit: &mut Visit, parts: Parts, body: Body| {
+        let asked: Asked = read(&parts, body).await?;
+        refresh(&apps, visit, &parts, asked).await
+    })
+    .await
+}
+
+async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> Result<Response, AppsError> {
+    let client_data = client_data_bytes(&asked.client_data)?;
+    let said = ClientData::read(&client_data, Purpose::Refresh).map_err(|error| malformed(error.reason()))?;
+    visit.version.clone_from(&said.app_version);
+    let app = apps.app(&said.app)?;
+    visit.app = Some(Arc::clone(&app));
+    let now = apps.operations().clock().now();
+    let jkt = said.jkt.as_deref().ok_or_else(|| malformed("client_data_key"))?;
+    let until = apps.nonce(&said.nonce, (&said.app, jkt), now, Action::Refresh)?;
+    let found = apps.operations().store().instances().get(&asked.instance).await;
+    let found = found.map_err(|error| unavailable(&error.into()))?;
+    // An installation of another app, or with another key, is not there for this one.
+    let instance = found.filter(|found| found.app == app.config.name && found.jkt == jkt);
+    let instance = instance.ok_or_else(|| Refused::new(Action::ReEnroll, "instance_unknown"))?;
+    visit.instance = Some(instance.id.clone());
+    let key = serde_json::from_str(&instance.jwk).ok().and_then(|jwk| InstanceKey::from_jwk(&jwk).ok());
+    let key = key.ok_or_else(|| Refused::new(Action::ReEnroll, "instance_unknown"))?;
+    let targets = apps.targets(PATH);
+    let wanted = Wanted { nonce: &said.nonce, targets: &targets, client_data: &client_data };
+    key.check(&asked.proof, &wanted).map_err(|error| malformed(error.reason()))?;
+    // Only now: whoever does not hold the key learns nothing of the installation.
+    standing(&app, &instance, now)?;
+    apps.still_good(&instance).await?;
+
+    let (counter, version) = apps.asserted(&app, &instance, asked.assertion, client_data).await?;
+    let flags = flags_now(&instance, said.flags);
+    let refreshed = Refreshed {
+        used: vec![UseUp { kind: OneTime::AttestNonce, key: vec![said.nonce], until: until.plus(LONGER) }],
+        counter: counter.map(u64::from),
+        annotations: instance.attested.annotations.clone(),
+        flags: kept(&flags),
+        version: version.or(said.app_version),
+        arc: visit.arc.clone(),
+        by: BY.to_owned(),
+    };
+    let user_token = apps.user_token(parts, &app)?;
+    let renewed = apps.operations().store().instances().refresh(&instance.id, refreshed).await;
+    let instance = match renewed.map_err(|error| unavailable(&error.into()))? {
+        Renewed::Done(instance) => *instance,
+        Renewed::Used(_) => return Err(Refused::new(Action::Refresh, "nonce_used").into()),
+        Renewed::Barred => return Err(malformed("instance_barred").into()),
+        Renewed::CounterRegressed => {
+            apps.tell(&instance, InstanceStatus::Quarantined, "counter_regression").await;
+            return Err(malformed("counter_regression").into());
+        }
+    };
+    apps.token_for(&app, &instance, user_token.as_deref()).await
+}
+
+/// Whether an installation may have tokens still.
+fn standing(app: &AppInForce, instance: &Instance, now: Timestamp) -> Result<(), Refused> {
+    if instance.status != InstanceStatus::Active {
+        return Err(malformed("instance_barred").with("status", instance.status.as_str()));
+    }
+    if now >= instance.attested.reattest_at {
+        return Err(Refused::new(Action::ReEnroll, "reattestation_due"));
+    }
+    let accepted = app.config.evidence();
+    if !kinds(instance).first().is_some_and(|kind| accepted.contains(kind)) {
+        return Err(Refused::new(Action::ReEnroll, "evidence_not_accepted"));
+    }
+    let level = AttestationLevel::from_name(&instance.attested.level).unwrap_or(AttestationLevel::None);
+    if level < app.config.minimum_level() {
+        return Err(Refused::new(Action::ReEnroll, "level_too_low").with("level", level.as_str()));
+    }
+    Ok(())
+}
+
+/// The kinds of evidence an installation enrolled with.
+pub(super) fn kinds(instance: &Instance) -> Vec<EvidenceKind> {
+    instance.attested.evidence.split(' ').filter_map(EvidenceKind::from_name).collect()
+}
+
+impl Apps {
+    /// Whether none of the certificates an installation enrolled with has been revoked since. Where there is no list, the one it
+    /// enrolled by goes on counting until it has to enrol anew.
+    async fn still_good(&self, instance: &Instance) -> Result<(), AppsError> {
+        let Ok(list) = self.parts.revoked.list() else { return Ok(()) };
+        if !instance.attested.serials.iter().any(|serial| list.of_serial(serial).is_some()) {
+            return Ok(());
+        }
+        let status = (BY, "certificate_revoked");
+        let revoked =
+            self.operations().store().instances().set_status(&instance.id, InstanceStatus::Revoked, status).await;
+        revoked.map_err(|error| unavailable(&error.into()))?;
+        self.tell(instance, InstanceStatus::Revoked, "certificate_revoked").await;
+        Err(malformed("certificate_revoked").into())
+    }
+
+    /// The counter of an installation that signs assertions, and the version it says it is.
+    async fn asserted(
+        &self,
+        app: &Arc<AppInForce>,
+        instance: &Instance,
+        assertion: Option<String>,
+        client_data: Vec<u8>,
+    ) -> Result<(Option<u32>, Option<String>), AppsError> {
+        if kinds(instance).first() != Some(&EvidenceKind::AppleAppAttest) {
+            return Ok((None, None));
+        }
+        let assertion = assertion.ok_or_else(|| malformed("assertion_missing"))?;
+        let key = instance.attested.attested_key.clone().unwrap_or_default();
+        let place = tokio::time::timeout(WAIT, self.judging.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Err(AppsError::Unavailable("verification_busy")) };
+        let app = Arc::clone(app);
+        let judge = move || judge_assertion(&assertion, (&key, &app), &client_data);
+        let judged = tokio::task::spawn_blocking(judge).await;
+        let (counter, extensions) = judged.map_err(|_| AppsError::Unavailable("verification_failed"))??;
+        Ok((Some(counter), extensions.bundle_version))
+    }
+
+    /// Say in the audit log that an installation may not any more.
+    pub(super) async fn tell(&self, instance: &Instance, status: InstanceStatus, why: &'static str) {
+        let event = audit::Event::new("instance.barred").by(BY).with("instance", instance.id.as_str());
+        let event = event.with("app", instance.app.as_str()).with("status", status.as_str()).with("reason", why);
+        if let Err(error) = self.operations().audit().happened(event).await {
+            tracing::error!(%error, "what became of an installation is not in the audit log");
+        }
+    }
+
+    /// A token for an installation, and the nonce for the next one.
+    pub(super) async fn token_for(
+        &self,
+        app: &AppInForce,
+        instance: &Instance,
+        user_token: Option<&str>,
+    ) -> Result<Response, AppsError> {
+        let operations = self.operations();
+        let issued = operations.issue_to_instance(&app.config, instance, user_token).await;
+        let issued = issued.map_err(|error| unavailable(&error))?;
+        let now = operations.clock().now();
+        let until = now.plus(app.config.token_ttl.duration()).plus(GRACE);
+        let of = (app.config.name.as_str(), instance.jkt.as_str());
+        Ok(json(&Granted {
+            instance: &instance.id,
+            access_token: issued.access_token,
+            token_type: issued.token_type,
+            expires_in: issued.expires_in,
+            scope: issued.scope,
+            arc: &instance.arc,
+            next_refresh: issued.expires_in.saturating_sub(AHEAD),
+            nonce: nonce::mint((operations.vault(), operations.rng()), of.0, of.1, until),
+            reattest_in: instance.attested.reattest_at.since(now).as_secs(),
+        }))
+    }
+}
