@@ -59,7 +59,9 @@ pub use shadow::Background;
 pub use single_use::SingleUse;
 pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable, own_figures};
 pub use trace::TARGET as SPAN_TARGET;
-pub use upstream::{Credential, CredentialError, RuntimeSecret, RuntimeValue, Trial, Tried, Trouble, try_credentials};
+pub use upstream::{
+    Credential, CredentialError, RuntimeSecret, RuntimeValue, Trial, Tried, Trouble, try_credentials, try_kept,
+};
 
 use admit::Limiter;
 use authenticate::{AuthenticateError, Authenticated, Failures, Shown, Signed};

@@ -24,7 +24,7 @@ use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 pub(crate) use self::authorize::signer;
 pub use self::credential::{Credential, CredentialError};
 pub use self::placeholder::{RuntimeSecret, RuntimeValue};
-pub use self::trial::{Trial, Tried, Trouble, try_credentials};
+pub use self::trial::{Trial, Tried, Trouble, try_credentials, try_kept};
 pub(crate) use net::sigv4::Signer;
 
 use self::authorize::Scheme;

@@ -12,6 +12,7 @@ use net::{Deadlines, Egress, OutBody, Reach, Target};
 use url::Url;
 
 use super::authorize::signer;
+use super::credential::Credential;
 use super::grant::{Grant, GrantError};
 use super::{AWS_KEY_ERRORS, error_type, request};
 
@@ -68,6 +69,31 @@ pub async fn try_credentials(trial: Trial<'_>, egress: &Egress, clock: &dyn Cloc
     match provider.kind {
         ProviderKind::Bedrock => Some(bedrock(trial, egress, clock).await),
         _ => None,
+    }
+}
+
+/// The same with what the vault keeps: opened here, and only for the origin it was set for.
+pub async fn try_kept(
+    provider: &Provider,
+    (key, session_token): (&Credential, Option<&Credential>),
+    egress: &Egress,
+    clock: &dyn Clock,
+) -> Option<Result<Tried, Trouble>> {
+    let base = provider.base().and_then(|base| Url::parse(&base).ok());
+    let origin = base.map(|base| base.origin().ascii_serialization()).unwrap_or_default();
+    let open = |credential: &Credential| {
+        let todo = "set it again: vouchgate secret set NAME --origin URL";
+        let opened = credential.read(&origin).map_err(|error| Trouble::new(error.to_string(), todo))?;
+        let text = String::from_utf8(opened.expose().clone());
+        text.map(Secret::new).map_err(|_| Trouble::new("a key holds what cannot be sent", todo))
+    };
+    let opened = open(key).and_then(|key| Ok((key, session_token.map(open).transpose()?)));
+    match opened {
+        Ok((key, session_token)) => {
+            let trial = Trial { provider, key: Some(&key), session_token: session_token.as_ref() };
+            try_credentials(trial, egress, clock).await
+        }
+        Err(trouble) => Some(Err(trouble)),
     }
 }
 

@@ -1,15 +1,27 @@
 //! Whether clouds give what providers are called with: access tokens of Google and Microsoft, and whether AWS knows who asks.
 
-use base::{Secret, SystemClock};
+use std::sync::Arc;
+
+use base::{Secret, SystemClock, SystemRng};
 use config::{Config, Provider, SecretRef};
-use gateway::{Trial, Tried, try_credentials};
+use gateway::{Credential, Trial, Tried, try_credentials, try_kept};
 use net::Egress;
+use store::Store;
+use tokio::net::UnixStream;
+use vault::{MasterKey, Vault};
 
 use super::{Findings, Verdict};
 use crate::references;
+use crate::server::master_key_path;
+use crate::wire::Credentials;
 
 /// Try each key of each cloud.
 pub(super) async fn look(config: &Config, egress: &Egress, findings: &mut Findings) {
+    let kept = if config.providers.iter().any(|provider| is_tried(provider) && is_kept(provider)) {
+        kept(config).await
+    } else {
+        Ok(Kept::default())
+    };
     for provider in &config.providers {
         if !is_tried(provider) {
             continue;
@@ -19,11 +31,19 @@ pub(super) async fn look(config: &Config, egress: &Egress, findings: &mut Findin
         if provider.credentials.is_some() {
             told(&what, tried(provider, None, None, egress).await, findings);
         }
-        for key in provider.key_refs() {
+        for (index, key) in provider.key_refs().into_iter().enumerate() {
             let what = if provider.keys.is_empty() { what.clone() } else { format!("{what}, key {}", key.name) };
             let session = provider.session_token.as_ref();
             if [Some(key.reference), session].into_iter().flatten().any(|of| matches!(of, SecretRef::Secret(_))) {
-                findings.ok(what, "in the vault: not tried from here; the first request shows");
+                match &kept {
+                    Ok(kept) => {
+                        let of = kept.of(provider, index);
+                        told(&what, tried_kept(provider, of, egress).await, findings);
+                    }
+                    Err(NotOpen::Running) => findings
+                        .ok(what, "in the vault, which the server that runs here has open: its detailed /readyz tells"),
+                    Err(NotOpen::Failed(why)) => findings.add(what, Verdict::Failure, why, None),
+                }
                 continue;
             }
             match (references::read(key.reference), &token) {
@@ -37,6 +57,59 @@ pub(super) async fn look(config: &Config, egress: &Egress, findings: &mut Findin
             }
         }
     }
+}
+
+/// What the vault keeps of providers.
+#[derive(Default)]
+struct Kept(Credentials);
+
+/// Why it cannot be had.
+enum NotOpen {
+    /// A server has it open.
+    Running,
+    Failed(String),
+}
+
+impl Kept {
+    /// A provider's key, by its place among the provider's, and its session token.
+    fn of(&self, provider: &Provider, index: usize) -> Option<(&Credential, Option<&Credential>)> {
+        let key = self.0.providers.get(&provider.name)?.get(index)?;
+        let field = (provider.name.clone(), Provider::SESSION_TOKEN_FIELD.to_owned());
+        Some((key, self.0.fields.get(&field)))
+    }
+}
+
+/// Whether the vault keeps a key of it.
+fn is_kept(provider: &Provider) -> bool {
+    let keys = provider.key_refs();
+    let all = keys.iter().map(|key| key.reference).chain(&provider.session_token);
+    all.into_iter().any(|reference| matches!(reference, SecretRef::Secret(_)))
+}
+
+/// Open the store and the vault, as a command does that changes nothing.
+async fn kept(config: &Config) -> Result<Kept, NotOpen> {
+    let failed = |why: &dyn std::fmt::Display| NotOpen::Failed(why.to_string());
+    let data_dir = &config.server.data_dir;
+    if UnixStream::connect(data_dir.join(control::admin::SOCKET_NAME)).await.is_ok() {
+        return Err(NotOpen::Running);
+    }
+    let SecretRef::File(path) = &config.vault.key else { return Err(failed(&"[vault] key must be a file")) };
+    let key = MasterKey::read_file(&master_key_path(data_dir, path)).map_err(|error| failed(&error))?;
+    let vault = Arc::new(Vault::new(key, Arc::new(SystemRng)).map_err(|error| failed(&error))?);
+    let url = references::store_url(config).map_err(|error| failed(&error))?;
+    let store = Store::open(&url, data_dir, Arc::new(SystemClock), Arc::new(SystemRng)).await;
+    let store = store.map_err(|error| failed(&error))?;
+    let found = Credentials::collect(config, &store, &vault).await;
+    store.close().await;
+    found.map(Kept).map_err(|error| failed(&error))
+}
+
+async fn tried_kept(
+    provider: &Provider,
+    kept: Option<(&Credential, Option<&Credential>)>,
+    egress: &Egress,
+) -> Option<Result<Tried, gateway::Trouble>> {
+    try_kept(provider, kept?, egress, &SystemClock).await
 }
 
 fn is_tried(provider: &Provider) -> bool {
@@ -107,8 +180,6 @@ mod tests {
         let metadata = format!("{vertex}credentials = \"metadata\"\n");
         mock.push(Answer::json(404, &json!({})).header("metadata-flavor", "Google"));
         assert_eq!(seen(&metadata).await[0].0, Verdict::Failure);
-        let kept = seen(&format!("{vertex}api_key = {{ secret = \"s\" }}\n")).await;
-        assert!(kept[0].1.contains("in the vault"), "{kept:?}");
         let broken = seen(&format!("{vertex}api_key = {}\n", file(&dir, "key", "{}"))).await;
         assert_eq!(broken[0].0, Verdict::Failure);
         let plain = seen(&format!("{vertex}api_key = {}\n", file(&dir, "plain", "AIza-fake"))).await;
@@ -142,5 +213,52 @@ mod tests {
         assert!(asked.header("authorization").unwrap().starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"));
         assert_eq!(asked.header("x-amz-security-token"), Some("fake-session"));
         assert!(!String::from_utf8_lossy(&asked.head).contains("fake-secret-access-key"));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_the_vault_keeps_is_tried_for_the_place_it_was_set_for() {
+        let (mock, dir) = (Mock::start().await, tempfile::tempdir().unwrap());
+        let config = |base: &str| {
+            format!(
+                "[server]\ndata_dir = {:?}\n[[provider]]\nname = \"b\"\nkind = \"bedrock\"\nregion = \"us-east-1\"\nbase_url = \"{base}\"\n\
+                 allow_private = true\naccess_key_id = \"AKIDEXAMPLE\"\nsecret_access_key = {{ secret = \"aws\" }}\n",
+                dir.path().join("data").display().to_string()
+            )
+        };
+        let missing = seen(&config(&mock.url())).await;
+        assert_eq!(missing[0].0, Verdict::Failure, "{missing:?}");
+        let data = dir.path().join("data");
+        let store = Store::open(&store::StoreUrl::default(), &data, Arc::new(SystemClock), Arc::new(SystemRng)).await;
+        let store = store.unwrap();
+        let key = MasterKey::generate(&SystemRng).unwrap();
+        key.create_file(&data.join("master.key")).unwrap();
+        let vault = Vault::new(key, Arc::new(SystemRng)).unwrap();
+        let (name, origin) = (base::Name::new("aws").unwrap(), mock.url());
+        let label = vault::Label::new(store.tenant(), vault::Purpose::Secret, name.as_str(), 1).origin(Some(&origin));
+        let sealed = vault.seal(&label, b"fake-secret-access-key").unwrap();
+        let new = store::NewSecret {
+            name,
+            version: 1,
+            sealed,
+            origin: Some(origin),
+            fingerprint: "x".to_owned(),
+            hint: None,
+            created_by: "test".to_owned(),
+        };
+        store.secrets().put(new).await.unwrap();
+        store.close().await;
+
+        for (kind, verdict) in
+            [("ResourceNotFoundException", Verdict::Ok), ("InvalidSignatureException", Verdict::Failure)]
+        {
+            let status = if verdict == Verdict::Ok { 404 } else { 403 };
+            mock.push(Answer::json(status, &json!({"message": "x"})).header("x-amzn-errortype", kind));
+            let found = seen(&config(&mock.url())).await;
+            assert_eq!(found[0].0, verdict, "{kind}: {found:?}");
+        }
+        let asked = mock.count();
+        let elsewhere = seen(&config("http://127.0.0.1:9")).await;
+        assert_eq!(elsewhere[0].0, Verdict::Failure, "{elsewhere:?}");
+        assert_eq!(mock.count(), asked);
     }
 }
