@@ -14,100 +14,87 @@ use crate::resource::Alone;
 use crate::text::{MoneyText, NameText, SpanText, ValueError, text_value};
 use crate::values::Pattern;
 
-/// What may be spent by everything it counts. Every budget that counts a request has to have room for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Budget {
-    /// Named in refusals and reports.
-    #[schemars(with = "NameText")]
-    pub name: Name,
-    /// Which requests it counts: every list given must name the request. Absent: all.
-    #[serde(default, skip_serializing_if = "Over::is_empty")]
-    pub over: Over,
-    /// Counted for each of these on its own; of several, for each combination. Absent: all together.
-    #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
-    pub per: OneOrMany<BudgetPer>,
-    /// Money.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<MoneyText>")]
-    pub limit: Option<Money>,
-    /// Tokens, read and generated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub tokens: Option<u64>,
-    /// Tokens read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub input_tokens: Option<u64>,
-    /// Tokens generated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub output_tokens: Option<u64>,
-    /// Requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub requests: Option<u64>,
-    /// Audio heard, by its length.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<SpanText>")]
-    pub audio: Option<Span>,
-    /// In how long: `1d` and the like, a window that moves; `hour`, `day`, `week` or `month` of the calendar (UTC); `total`, for
-    /// good.
-    pub window: BudgetWindow,
-    /// Parts of the limit that are told of when they are reached, from 0.01 to 1.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<f64>", length(max = 8))]
-    pub soft: Vec<Threshold>,
-    /// Whether it refuses what does not fit, or only counts.
-    #[serde(default, skip_serializing_if = "BudgetMode::is_default")]
-    pub mode: BudgetMode,
-    /// What a call is taken to have cost of which its provider does not say it.
-    #[serde(default, skip_serializing_if = "OnUnknown::is_default")]
-    pub on_unknown: OnUnknown,
+/// Members of a `[[budget]]` and of a `spend` that are the same: how much of what, in how long, and what becomes of what does not fit.
+/// (serde's `flatten` and `deny_unknown_fields` do not go together.)
+macro_rules! counted {
+    ($(#[$about:meta])* $name:ident { $($own:tt)* } $(#[$window:meta])*) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($own)*
+            /// Money.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(with = "Option<MoneyText>")]
+            pub limit: Option<Money>,
+            /// Tokens, read and generated.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
+            pub tokens: Option<u64>,
+            /// Tokens read.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
+            pub input_tokens: Option<u64>,
+            /// Tokens generated.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
+            pub output_tokens: Option<u64>,
+            /// Requests.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
+            pub requests: Option<u64>,
+            /// Audio heard, by its length.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(with = "Option<SpanText>")]
+            pub audio: Option<Span>,
+            $(#[$window])*
+            pub window: BudgetWindow,
+            /// Parts of the limit that are told of when they are reached, from 0.01 to 1.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            #[schemars(with = "Vec<f64>", length(max = 8))]
+            pub soft: Vec<Threshold>,
+            /// Whether it refuses what does not fit, or only counts.
+            #[serde(default, skip_serializing_if = "BudgetMode::is_default")]
+            pub mode: BudgetMode,
+            /// What a call is taken to have cost of which its provider does not say it.
+            #[serde(default, skip_serializing_if = "OnUnknown::is_default")]
+            pub on_unknown: OnUnknown,
+        }
+
+        impl $name {
+            /// The limits that are given, each in its unit: nano-USD, tokens, requests, milliseconds.
+            pub fn limits(&self) -> Vec<(BudgetUnit, i64)> {
+                let counts = [self.tokens, self.input_tokens, self.output_tokens, self.requests];
+                limits(self.limit, counts, self.audio)
+            }
+        }
+    };
 }
 
-/// What everybody that a policy lets in may spend: a budget without a name, for its own requests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Spend {
-    /// Counted for each of these on its own; of several, for each combination. `policy`: all together.
-    pub per: OneOrMany<BudgetPer>,
-    /// Money.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<MoneyText>")]
-    pub limit: Option<Money>,
-    /// Tokens, read and generated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub tokens: Option<u64>,
-    /// Tokens read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub input_tokens: Option<u64>,
-    /// Tokens generated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub output_tokens: Option<u64>,
-    /// Requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
-    pub requests: Option<u64>,
-    /// Audio heard, by its length.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<SpanText>")]
-    pub audio: Option<Span>,
+counted! {
+    /// What may be spent by everything it counts. Every budget that counts a request has to have room for it.
+    Budget {
+        /// Named in refusals and reports.
+        #[schemars(with = "NameText")]
+        pub name: Name,
+        /// Which requests it counts: every list given must name the request. Absent: all.
+        #[serde(default, skip_serializing_if = "Over::is_empty")]
+        pub over: Over,
+        /// Counted for each of these on its own; of several, for each combination. Absent: all together.
+        #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
+        pub per: OneOrMany<BudgetPer>,
+    }
+    /// In how long: `1d` and the like, a window that moves; `hour`, `day`, `week` or `month` of the calendar (UTC); `total`, for
+    /// good.
+}
+
+counted! {
+    /// What everybody that a policy lets in may spend: a budget without a name, for its own requests.
+    Spend {
+        /// Counted for each of these on its own; of several, for each combination. `policy`: all together.
+        pub per: OneOrMany<BudgetPer>,
+    }
     /// In how long: see `[[budget]]`.
-    pub window: BudgetWindow,
-    /// Parts of the limit that are told of when they are reached, from 0.01 to 1.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<f64>", length(max = 8))]
-    pub soft: Vec<Threshold>,
-    /// Whether it refuses what does not fit, or only counts.
-    #[serde(default, skip_serializing_if = "BudgetMode::is_default")]
-    pub mode: BudgetMode,
-    /// What a call is taken to have cost of which its provider does not say it.
-    #[serde(default, skip_serializing_if = "OnUnknown::is_default")]
-    pub on_unknown: OnUnknown,
 }
 
 /// Which requests a budget counts.
@@ -385,21 +372,7 @@ fn limits(money: Option<Money>, counts: [Option<u64>; 4], audio: Option<Span>) -
     .collect()
 }
 
-impl Budget {
-    /// The limits that are given, each in its unit: nano-USD, tokens, requests, milliseconds.
-    pub fn limits(&self) -> Vec<(BudgetUnit, i64)> {
-        let counts = [self.tokens, self.input_tokens, self.output_tokens, self.requests];
-        limits(self.limit, counts, self.audio)
-    }
-}
-
 impl Spend {
-    /// The limits that are given, each in its unit: nano-USD, tokens, requests, milliseconds.
-    pub fn limits(&self) -> Vec<(BudgetUnit, i64)> {
-        let counts = [self.tokens, self.input_tokens, self.output_tokens, self.requests];
-        limits(self.limit, counts, self.audio)
-    }
-
     /// What its accounts are called: by what tells it from the others of the policy, so that a limit can be changed and what was
     /// spent still counts. (No `[[budget]]` has a blank in its name.)
     pub fn account(&self, policy: &Name) -> String {
