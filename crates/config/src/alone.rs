@@ -507,5 +507,13 @@ impl Alone for VaultSection {
                 .add("key", Code::Conflict, "the vault cannot hold the key it is sealed with")
                 .hint("use file or env");
         }
+        for (index, older) in self.older.iter().enumerate() {
+            let key = format!("older[{index}]");
+            if !matches!(older, SecretRef::File(_)) {
+                faults.add(key, Code::Conflict, "a master key is a file").hint("{ file = \"old-master.key\" }");
+            } else if *older == self.key || self.older.get(..index).is_some_and(|before| before.contains(older)) {
+                faults.add(key, Code::BadValue, "named twice");
+            }
+        }
     }
 }

@@ -141,7 +141,10 @@ impl Provider {
 
     /// Every secret it names, with the key that names it.
     pub fn secrets(&self) -> impl Iterator<Item = (String, &SecretRef)> {
-        let keys = self.key_refs().into_iter().map(|key| (key.path, key.reference));
+        let keys = self.key_refs().into_iter().flat_map(|key| {
+            let next = key.next.map(|next| (key.path.replace("api_key", "next_api_key"), next));
+            std::iter::once((key.path, key.reference)).chain(next)
+        });
         let keys = keys.chain(self.session_token.iter().map(|token| ("session_token".to_owned(), token)));
         keys.chain(self.headers.iter().filter_map(|(name, value)| match value {
             FieldValue::Secret(reference) => Some((join("headers", name), reference)),

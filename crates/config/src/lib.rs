@@ -32,6 +32,7 @@ mod redirect;
 mod resilience;
 mod resource;
 mod risk;
+mod rotation;
 mod routes;
 mod routing;
 mod runtime_secret;
@@ -84,6 +85,7 @@ pub use risk::{
     Annotation, BootKey, FORCED_PASS, FlagKind, FlagName, FlagWord, ForcedPass, Grace, OnUnavailable, Risk, RiskAction,
     RiskMode, RiskRule, RiskThrottle, RiskUnless, RiskWhen, STEP_UP_LASTS, StepUp,
 };
+pub use rotation::RotationSection;
 pub use routing::{Sticky, Strategy, When};
 pub use runtime_secret::RuntimeSecret;
 pub use secret_ref::SecretRef;
@@ -133,6 +135,8 @@ pub struct Config {
     pub store: StoreSection,
     /// The key that seals all secrets.
     pub vault: VaultSection,
+    /// How old keys may grow.
+    pub rotation: RotationSection,
     /// What is logged.
     pub log: Log,
     /// The audit log.
@@ -216,6 +220,8 @@ impl Config {
     /// Every reference to a secret, each with its place (`provider.openai.api_key`).
     pub fn secret_refs(&self) -> Vec<(String, &SecretRef)> {
         let mut refs = vec![("vault.key".to_owned(), &self.vault.key)];
+        let older = self.vault.older.iter().enumerate();
+        refs.extend(older.map(|(index, key)| (format!("vault.older[{index}]"), key)));
         if let Some(secret) = self.signin.as_ref().and_then(|signin| signin.client_secret.as_ref()) {
             refs.push(("signin.client_secret".to_owned(), secret));
         }

@@ -83,6 +83,7 @@ fn document(root: &Node, faults: &mut Faults) -> Config {
         cache: section(root, "cache", faults),
         store: section(root, "store", faults),
         vault: section(root, "vault", faults),
+        rotation: section(root, "rotation", faults),
         log: plain(root, "log", faults),
         audit: section(root, "audit", faults),
         telemetry: section(root, "telemetry", faults),

@@ -27,6 +27,10 @@ pub struct Provider {
     /// Its key. Absent for providers that take none, such as a local Ollama.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
+    /// The key that is to follow `api_key`: used where the provider refuses that one. A secret of the vault needs none:
+    /// `vouchgate secret rotate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_api_key: Option<SecretRef>,
     /// Several keys instead of `api_key`, used by their priority and weight; one that is used up or refused rests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -168,18 +172,27 @@ impl Provider {
 
     /// Its keys, each with its name and place below the provider: `api_key`, which is called `default`, or `keys`.
     pub fn key_refs(&self) -> Vec<KeyRef<'_>> {
-        let one =
-            self.api_key.iter().map(|reference| KeyRef { name: DEFAULT_KEY, path: "api_key".to_owned(), reference });
+        let one = self.api_key.iter().map(|reference| KeyRef {
+            name: DEFAULT_KEY,
+            path: "api_key".to_owned(),
+            reference,
+            next: self.next_api_key.as_ref(),
+            signs: false,
+        });
         // Not sent, but what requests are signed with.
         let signing = self.secret_access_key.iter().map(|reference| KeyRef {
             name: DEFAULT_KEY,
             path: "secret_access_key".to_owned(),
             reference,
+            next: None,
+            signs: true,
         });
         let several = self.keys.iter().enumerate().map(|(index, key)| KeyRef {
             name: key.name.as_str(),
             path: format!("keys[{index}].api_key"),
             reference: &key.api_key,
+            next: key.next_api_key.as_ref(),
+            signs: false,
         });
         one.chain(signing).chain(several).collect()
     }
@@ -203,6 +216,10 @@ pub struct KeyRef<'a> {
     pub path: String,
     /// Where its value is.
     pub reference: &'a SecretRef,
+    /// Where the value is that is to follow it.
+    pub next: Option<&'a SecretRef>,
+    /// Whether it is never sent, but signs: one value of it belongs to one access key id.
+    pub signs: bool,
 }
 
 /// What a provider speaks.

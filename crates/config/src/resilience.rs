@@ -16,6 +16,9 @@ pub struct ProviderKey {
     pub name: Name,
     /// The key.
     pub api_key: SecretRef,
+    /// The key that is to follow it: used where the provider refuses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_api_key: Option<SecretRef>,
     /// Keys with the lowest number are used first; others while those may not be.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(max = 1000))]

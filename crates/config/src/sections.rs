@@ -315,11 +315,16 @@ pub enum SharedAddress {
 pub struct VaultSection {
     /// The master key. `master.key` lies in `data_dir`; any other file is taken as written. Never `{ secret = ... }`.
     pub key: SecretRef,
+    /// Master keys that open what they sealed before, and seal nothing: the one before `key` while it is replaced, and the
+    /// one after it until every node has it. Files, as `key` is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub older: Vec<SecretRef>,
 }
 
 impl Default for VaultSection {
     fn default() -> Self {
-        Self { key: SecretRef::File(PathBuf::from("master.key")) }
+        Self { key: SecretRef::File(PathBuf::from("master.key")), older: Vec::new() }
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) struct Outside {
     pub(crate) secrets: Arc<dyn Secrets>,
     pub(crate) heard: Arc<EventCounts>,
     pub(crate) replay_entries: usize,
+    pub(crate) probe: Option<Arc<dyn crate::operations::KeyProbe>>,
 }
 
 impl Default for Outside {
@@ -57,6 +58,7 @@ impl Default for Outside {
             secrets: Arc::new(Nowhere),
             heard: Arc::default(),
             replay_entries: 1000,
+            probe: None,
         }
     }
 }
@@ -108,6 +110,13 @@ impl Fixture {
         Self::open(dir, clock, toml, outside).await
     }
 
+    /// The same with providers that can be asked whether they accept a key.
+    pub(crate) async fn probed(toml: &str, probe: Arc<dyn crate::operations::KeyProbe>) -> Self {
+        let clock = FakeClock::at(Timestamp::from_secs(NOW));
+        let outside = Outside { probe: Some(probe), ..Outside::default() };
+        Self::open(tempfile::tempdir().unwrap(), clock, toml, outside).await
+    }
+
     async fn open(dir: TempDir, clock: FakeClock, toml: &str, outside: Outside) -> Self {
         Self::opened(dir, clock, toml, outside).await.0
     }
@@ -127,7 +136,11 @@ impl Fixture {
         let clock_of = Arc::new(clock.clone()) as Arc<dyn Clock>;
         let ledger = store::Ledger::open(&store, store::LedgerSettings::new("test")).await.unwrap();
         let operations = Operations::new(Parts { store, vault, clock: clock_of, rng, file, external_url });
-        let operations = Arc::new(operations.with_ledger(ledger).priced_by(figures));
+        let operations = operations.with_ledger(ledger).priced_by(figures);
+        let operations = Arc::new(match outside.probe {
+            Some(probe) => operations.probed_by(probe),
+            None => operations,
+        });
         operations.signing_key_ensure().await.unwrap();
         let api = Admin::new(Arc::clone(&operations), None, Hosts::default(), 64 * 1024);
         let mut nonce_key = [0; 32];

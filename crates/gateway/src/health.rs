@@ -12,6 +12,7 @@ mod line;
 mod pass;
 mod quantiles;
 mod quota;
+mod slots;
 mod window;
 
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use base::{Clock, Name};
 use config::WebhookEvent;
-use store::{Notice, Notices};
+use store::{Notice, Notices, Slot};
 
 pub(crate) use self::breaker::{Breaker, Position, Probe, Rules};
 pub(crate) use self::hedges::Hedges;
@@ -31,9 +32,9 @@ pub(crate) use self::line::{Bounds, Line, NoPlace};
 pub(crate) use self::pass::{Pass, Refused, Scope, Wanted, Why};
 use self::quantiles::Quantiles;
 use self::quota::{Said, said};
+pub(crate) use self::slots::{KeySlot, SlotState, any_accepted};
 
 use self::window::{Counts, Window};
-use crate::upstream::Credential;
 
 /// How many models' rests are remembered for a key: names of direct targets are the callers' to choose.
 const MOST_RESTS: usize = 256;
@@ -67,6 +68,9 @@ pub struct States {
 struct Known {
     providers: HashMap<Name, Weak<ProviderState>>,
     keys: HashMap<(Name, String), Weak<KeyState>>,
+    /// The values of keys, as the snapshot built last has them.
+    slots: HashMap<(Name, String), Vec<Weak<KeySlot>>>,
+    accepted: HashMap<(Name, String, [u8; 32]), Weak<SlotState>>,
     targets: HashMap<(Name, Arc<str>), Weak<TargetState>>,
     hedges: HashMap<Name, Weak<Hedges>>,
 }
@@ -88,13 +92,19 @@ impl States {
         let _told_already = self.notices.set(notices);
     }
 
-    pub(crate) fn key_refused(&self, provider: &Name, key: &str) {
+    /// A provider refuses a value of a key; another one is used `instead`, or none is left.
+    pub(crate) fn key_refused(&self, (provider, key): (&Name, &str), slot: Slot, instead: Option<Slot>) {
         if let Some(notices) = self.notices.get() {
             let at = self.clock.now();
             let notice = Notice::new(WebhookEvent::ProviderKeyRefused.as_str(), at);
             // A key that goes on being refused is told of once an hour.
-            let notice = notice.about(format!("{provider}/{key}/{}", at.as_secs() / 3600));
-            notices.send(notice.with("provider", provider.as_str()).with("key", key));
+            let which = slot.as_str();
+            let notice = notice.about(format!("{provider}/{key}/{which}/{}", at.as_secs() / 3600));
+            let notice = notice.with("provider", provider.as_str()).with("key", key).with("slot", which);
+            notices.send(match instead {
+                Some(instead) => notice.with("used_instead", instead.as_str()),
+                None => notice,
+            });
         }
     }
 
@@ -137,6 +147,32 @@ impl States {
             known.keys.insert(place, Arc::downgrade(&new));
             new
         })
+    }
+
+    /// What is known of one value of a provider's key, told from others by `same`.
+    pub(crate) fn slot(&self, provider: &Name, key: &str, same: [u8; 32]) -> Arc<SlotState> {
+        let mut known = self.known();
+        known.accepted.retain(|_, state| state.strong_count() > 0);
+        let place = (provider.clone(), key.to_owned(), same);
+        alive(known.accepted.get(&place)).unwrap_or_else(|| {
+            let new = Arc::new(SlotState::default());
+            known.accepted.insert(place, Arc::downgrade(&new));
+            new
+        })
+    }
+
+    /// These are the values of a provider's key from now on, also for requests that began before.
+    pub(crate) fn set_slots(&self, provider: &Name, key: &str, slots: &[Arc<KeySlot>]) {
+        let mut known = self.known();
+        known.slots.retain(|_, slots| slots.iter().any(|slot| slot.strong_count() > 0));
+        known.slots.insert((provider.clone(), key.to_owned()), slots.iter().map(Arc::downgrade).collect());
+    }
+
+    /// The values of a provider's key, as of the snapshot built last.
+    pub(crate) fn slots(&self, provider: &Name, key: &str) -> Vec<Arc<KeySlot>> {
+        let known = self.known();
+        let slots = known.slots.get(&(provider.clone(), key.to_owned()));
+        slots.into_iter().flatten().filter_map(Weak::upgrade).collect()
     }
 
     /// The state of a provider's model that the configuration names.
@@ -202,8 +238,6 @@ pub(crate) struct KeyState {
     same: [u8; 32],
     /// Calls with it that fail, whatever the key: the provider does.
     pub(crate) health: Arc<Breaker>,
-    /// Whether the provider accepts it.
-    pub(crate) accepted: Arc<Breaker>,
     rests: Mutex<Rests>,
     /// The latest end of any rest: until it is asked for, none is looked for.
     latest: AtomicU64,
@@ -218,13 +252,7 @@ struct Rests {
 
 impl KeyState {
     fn new(same: [u8; 32]) -> Self {
-        Self {
-            same,
-            health: Arc::default(),
-            accepted: Arc::default(),
-            rests: Mutex::default(),
-            latest: AtomicU64::new(0),
-        }
+        Self { same, health: Arc::default(), rests: Mutex::default(), latest: AtomicU64::new(0) }
     }
 
     /// It is not to be used before `until`: for `model`, or for any.
@@ -331,8 +359,8 @@ impl TargetState {
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) name: String,
-    /// Absent for a provider that takes no key.
-    pub(crate) credential: Option<Credential>,
+    /// Its values, at least one: the one in use first.
+    pub(crate) slots: Vec<Arc<KeySlot>>,
     pub(crate) priority: u32,
     pub(crate) weight: u32,
     pub(crate) state: Arc<KeyState>,

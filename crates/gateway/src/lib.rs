@@ -60,7 +60,8 @@ pub use single_use::SingleUse;
 pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable, own_figures};
 pub use trace::TARGET as SPAN_TARGET;
 pub use upstream::{
-    Credential, CredentialError, RuntimeSecret, RuntimeValue, Trial, Tried, Trouble, try_credentials, try_kept,
+    Credential, CredentialError, KeyValues, Probed, RuntimeSecret, RuntimeValue, Trial, Tried, Trouble, probe_key,
+    try_credentials, try_kept,
 };
 
 use admit::Limiter;

@@ -27,7 +27,7 @@ use crate::edge::{Authorities, Cors, CredentialFields};
 use crate::endpoint::service::Prompt;
 use crate::health::{Hedges, States, TargetState};
 use crate::route::Conditions;
-use crate::upstream::{Credential, CredentialError, RuntimeSecret, RuntimeValue};
+use crate::upstream::{Credential, CredentialError, KeyValues, RuntimeSecret, RuntimeValue};
 
 /// What the binary gives to build a snapshot from.
 pub struct Parts {
@@ -42,7 +42,7 @@ pub struct Parts {
     /// The Vouchgate keys in use.
     pub keys: KeyRing,
     /// The keys of each provider that has any, by the provider's name, in the order of [`config::Provider::key_refs`].
-    pub provider_keys: HashMap<Name, Vec<Credential>>,
+    pub provider_keys: HashMap<Name, Vec<KeyValues>>,
     /// The header fields of providers whose values are secrets, by the provider's name and the field's.
     pub provider_fields: HashMap<(Name, String), Credential>,
     /// The injected value of each upstream that has one, by the upstream's name.

@@ -6,7 +6,10 @@ mod credential;
 pub(crate) mod echo;
 mod grant;
 pub(crate) mod placeholder;
+mod probe;
+mod refused;
 mod trial;
+mod values;
 
 use std::time::Duration;
 
@@ -24,7 +27,9 @@ use net::{BodyError, Deadlines, EgressError, OutBody, Target, UpstreamBody};
 pub(crate) use self::authorize::signer;
 pub use self::credential::{Credential, CredentialError};
 pub use self::placeholder::{RuntimeSecret, RuntimeValue};
+pub use self::probe::{Probed, probe_key};
 pub use self::trial::{Trial, Tried, Trouble, try_credentials, try_kept};
+pub use self::values::KeyValues;
 pub(crate) use net::sigv4::Signer;
 
 use self::authorize::Scheme;
@@ -406,49 +411,72 @@ pub(crate) struct Asking<'a> {
     pub(crate) content: Content,
 }
 
-/// Ask a provider, with its key. The reservation shows that the request was permitted and admitted, and is held until the
-/// answer's end.
+/// Ask a provider, with its key; where it refuses the key and there is another value of it, once more with that. The
+/// reservation shows that the request was permitted and admitted, and is held until the answer's end.
 pub(crate) async fn ask(
     reservation: &Reservation,
     leg: &mut Leg,
     asking: Asking<'_>,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
-    let Asking { provider, pass, judged, deadlines, method, path, caller, content } = asking;
-    let mut headers = provider_headers((provider, path), caller, &content);
-    let upgrade = content.websocket.map(|handshake| {
-        headers.extend(handshake);
-        "websocket"
-    });
-    let mut request = request(method, path, headers, content.body);
+    let (provider, pass, path) = (asking.provider, &asking.pass, asking.path);
     // Paid for before it is recorded, and recorded before a key is opened.
-    leg.with_key(provider.keys.told_apart(&pass));
+    leg.with_key(provider.keys.told_apart(pass));
     leg.put_in(reservation).await?;
     let recorded = leg.recorded(&provider.label).await?;
-    authorize::set_fields(recorded, provider, request.headers_mut())?;
+    let mut request = asking.request(recorded)?;
     pass.enter().await.map_err(UpstreamError::NoPlace)?;
     let call = |request: Request<Bytes>| {
+        let upgrade = asking.content.websocket.is_some().then_some("websocket");
         let request = request.map(OutBody::from);
-        Call { target: &provider.target, label: &provider.label, deadlines, request, upgrade }
+        Call { target: &provider.target, label: &provider.label, deadlines: asking.deadlines, request, upgrade }
     };
-    let sent = match pass.key().credential.as_ref() {
-        key if key.is_some() || provider.grant.is_some() => {
-            let scheme = Scheme::of(provider, path);
-            let shown = (&scheme, key, provider.origin.as_str());
-            send_shown(reservation, leg, (shown, recorded), (request, &call)).await
-        }
-        _ => send(reservation, leg, call(request)).await,
-    };
-    match sent {
-        Ok(mut response) => {
-            seen(&pass, judged, &mut response).await?;
-            Ok(response)
-        }
-        Err(error) => {
-            if error.is_providers() {
-                pass.failed(Scope::Provider);
+    let (mut slot, mut again) = (std::sync::Arc::clone(pass.slot()), true);
+    loop {
+        let sent = match slot.credential.as_ref() {
+            key if key.is_some() || provider.grant.is_some() => {
+                let scheme = Scheme::of(provider, path);
+                let shown = (&scheme, key, provider.origin.as_str());
+                send_shown(reservation, leg, (shown, recorded), (request, &call)).await
             }
-            Err(error)
+            _ => send(reservation, leg, call(request)).await,
+        };
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                if error.is_providers() {
+                    pass.failed(Scope::Provider);
+                }
+                return Err(error);
+            }
+        };
+        let first = beginning(pass, &mut response).await?;
+        let (status, headers) = (response.status(), response.headers());
+        if refused::by_head(status, headers) || refused::by_body(status, &first) {
+            let instead = pass.other_slot(&slot, &provider.origin).filter(|_| std::mem::take(&mut again));
+            pass.refused(&slot, instead.as_deref());
+            if let Some(instead) = instead {
+                slot = instead;
+                request = asking.request(recorded)?;
+                continue;
+            }
+        } else {
+            pass.head(&slot, status, (headers, &first));
         }
+        seen(pass, asking.judged, &mut response);
+        return Ok(response);
+    }
+}
+
+impl Asking<'_> {
+    /// The request, but for the key.
+    fn request(&self, recorded: Recorded) -> Result<Request<Bytes>, UpstreamError> {
+        let mut headers = provider_headers((self.provider, self.path), self.caller, &self.content);
+        if let Some(handshake) = &self.content.websocket {
+            headers.extend(handshake.clone());
+        }
+        let mut request = request(self.method.clone(), self.path, headers, self.content.body.clone());
+        authorize::set_fields(recorded, self.provider, request.headers_mut())?;
+        Ok(request)
     }
 }
 
@@ -474,29 +502,31 @@ async fn send_shown<'a>(
     send(reservation, leg, call(again)).await
 }
 
-/// Tell the pass what the head of an answer shows.
-async fn seen(pass: &Pass, judged: bool, response: &mut Response<UpstreamBody>) -> Result<(), UpstreamError> {
+/// The first piece of an error: what it says of the key and its quota is in its body. Nothing of an answer that is none.
+async fn beginning(pass: &Pass, response: &mut Response<UpstreamBody>) -> Result<Bytes, UpstreamError> {
     let status = response.status();
     if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
-        pass.head(status, response.headers(), &[]);
-        response.body_mut().watched(pass.watch(!judged));
-        return Ok(());
+        return Ok(Bytes::new());
     }
-    // What an error says of quota is in its body.
-    let first = match response.body_mut().ahead().await {
-        Ok(first) => first.cloned().unwrap_or_default(),
+    match response.body_mut().ahead().await {
+        Ok(first) => Ok(first.cloned().unwrap_or_default()),
         Err(error) => {
             pass.failed(Scope::Provider);
-            return Err(error.into());
+            Err(error.into())
         }
-    };
-    pass.head(status, response.headers(), &first);
-    if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED {
+    }
+}
+
+/// Tell the pass what the status of an answer shows.
+fn seen(pass: &Pass, judged: bool, response: &mut Response<UpstreamBody>) {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+        response.body_mut().watched(pass.watch(!judged));
+    } else if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED {
         pass.alive();
     } else {
         pass.failed(Scope::Provider);
     }
-    Ok(())
 }
 
 /// The fields of a request to a provider but for its key: its version, and of the caller's the few that may pass.
@@ -591,9 +621,7 @@ pub(crate) fn check_head(response: &Response<UpstreamBody>) -> Result<(), Upstre
     if status.is_redirection() || (status.is_informational() && !switched) {
         return Err(UpstreamError::Redirect);
     }
-    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED)
-        || error_type(response.headers()).is_some_and(|kind| AWS_KEY_ERRORS.contains(&kind));
-    if refused { Err(UpstreamError::Key) } else { Ok(()) }
+    if refused::by_head(status, response.headers()) { Err(UpstreamError::Key) } else { Ok(()) }
 }
 
 /// What AWS calls an error: `ValidationException` of `ValidationException:http://internal.amazon.com/coral/..`.

@@ -22,6 +22,7 @@ mod habits;
 mod idempotency;
 mod instances;
 mod jwks;
+mod known_keys;
 mod leases;
 mod ledger;
 mod meta;
@@ -77,6 +78,7 @@ pub use instances::{
     Refusal, Renewed, UseUp,
 };
 pub use jwks::{JwksLastGood, LastGood};
+pub use known_keys::KnownKeys;
 pub use ledger::{
     AccountKey, AccountRef, Balance, BalanceFilter, Hold, HoldLine, Journal, Late, LeaseUse, Ledger, LedgerCounters,
     LedgerSettings, NewRaise, OpenLease, Period, Raise, Recovered, ReserveError, Seen, Settled, Unit, Unresolved, Want,
@@ -96,7 +98,7 @@ pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
 pub use risk::{ForcedPass, ForcedPasses, NewForcedPass, RiskDecision, RiskDecisions};
 pub use runtime_secrets::{NewRuntimeVersion, RuntimeSecrets, RuntimeVersion, SecretUse, SecretUses};
 pub use secret_tally::{SecretTally, Used};
-pub use secrets::{NewSecret, SecretVersion, Secrets};
+pub use secrets::{NewSecret, SecretVersion, Secrets, Slot};
 pub use shared::is_protected as shared_is_protected;
 pub use shared::{LimitWant, Limited, SharedError, SharedLimits, SharedPlace, SharedReplay, SharedState, Standing};
 pub use shown::StoredReplay;
@@ -346,6 +348,11 @@ impl Store {
     /// Sealed secrets.
     pub fn secrets(&self) -> Secrets<'_> {
         Secrets(self)
+    }
+
+    /// Since when keys are known that say it nowhere.
+    pub fn known_keys(&self) -> KnownKeys<'_> {
+        KnownKeys(self)
     }
 
     /// The keys our tokens are signed with.

@@ -190,7 +190,8 @@ impl Server {
         let (public_address, admin_address) = (public.address(), admin.address());
 
         let url = external_url(&config, public_address);
-        let operations = operations(&config, (&store, &vault), (&clock, &rng), &url);
+        let egress = Egress::new(EgressConfig::default())?;
+        let operations = operations(&config, (&store, &vault), (&clock, &rng), (&url, &egress));
         let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
         let publisher = Publisher::new(&config.audit.publish, store.notices().clone(), Arc::clone(&clock));
         let recorder = recording::open(recording, Some(publisher.announce())).await?;
@@ -201,7 +202,6 @@ impl Server {
         let operations = operations.showing(move || shown.as_ref().map(|tls| tls.leaf().to_vec()));
         let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
         ensure_signing_key(&operations).await?;
-        let egress = Egress::new(EgressConfig::default())?;
         let shared = proofs::shared_state(&config, &*rng)?;
         proofs::look_at(shared.as_ref()).await?;
         let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
@@ -415,7 +415,7 @@ fn operations(
     config: &Arc<Config>,
     (store, vault): (&Store, &Arc<Vault>),
     (clock, rng): (&Arc<dyn Clock>, &Arc<dyn Rng>),
-    url: &str,
+    (url, egress): (&str, &Egress),
 ) -> Operations {
     Operations::new(control::Parts {
         store: store.clone(),
@@ -426,6 +426,7 @@ fn operations(
         external_url: url.to_owned(),
     })
     .priced_by(wire::figures)
+    .probed_by(Arc::new(wire::AskProviders::new(egress.clone(), Arc::clone(clock))))
 }
 
 /// Answer on the admin listener and on `admin.sock`.

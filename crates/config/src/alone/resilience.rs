@@ -13,6 +13,11 @@ impl Provider {
                 .add("keys", Code::Conflict, "one key and several at once")
                 .hint("leave out api_key and name each key in keys");
         }
+        if self.next_api_key.is_some() && self.api_key.is_none() {
+            faults
+                .add("next_api_key", Code::Conflict, "it follows api_key, and there is none")
+                .hint("give each of keys its own next_api_key");
+        }
         for (index, key) in self.keys.iter().enumerate() {
             if self.keys.iter().take(index).any(|before| before.name == key.name) {
                 let message = format!("a second key called {:?}", key.name.as_str());

@@ -219,6 +219,9 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::RuntimeSecretView>(&mut all, "RuntimeSecretView");
     add::<ops::SetRuntimeSecret>(&mut all, "SetRuntimeSecret");
     add::<ops::RetireRuntimeSecret>(&mut all, "RetireRuntimeSecret");
+    add::<ops::RotateSecret>(&mut all, "RotateSecret");
+    add::<ops::ActivateSecret>(&mut all, "ActivateSecret");
+    add::<ops::RetireSecret>(&mut all, "RetireSecret");
     add::<ops::ApiKeyView>(&mut all, "ApiKeyView");
     add::<ops::CreateApiKey>(&mut all, "CreateApiKey");
     add::<ops::IssuedApiKey>(&mut all, "IssuedApiKey");

@@ -267,7 +267,7 @@ fn clients() -> [Operation; 8] {
     ]
 }
 
-fn secrets() -> [Operation; 5] {
+fn secrets() -> [Operation; 7] {
     const ALL: &str = "/admin/v1/secrets";
     const EACH: &str = "/admin/v1/secrets/{name}";
     [
@@ -287,8 +287,22 @@ fn secrets() -> [Operation; 5] {
         operation(Method::POST, "/admin/v1/secrets/{name}/rotate", "rotateSecret", WRITERS, |call| {
             Box::pin(handlers::secrets::rotate(call))
         })
-        .summary("Replace a value; its origin stays")
-        .takes("SetSecret")
+        .summary(
+            "Replace a value once its providers accept the new one; the old one is kept for a while, the origin stays",
+        )
+        .takes("RotateSecret")
+        .one("SecretView"),
+        operation(Method::POST, "/admin/v1/secrets/{name}/activate", "activateSecret", WRITERS, |call| {
+            Box::pin(handlers::secrets::activate(call))
+        })
+        .summary("Use the next value from now on")
+        .takes("ActivateSecret")
+        .one("SecretView"),
+        operation(Method::POST, "/admin/v1/secrets/{name}/retire", "retireSecret", WRITERS, |call| {
+            Box::pin(handlers::secrets::retire(call))
+        })
+        .summary("Forget the old value, or the next one")
+        .takes("RetireSecret")
         .one("SecretView"),
     ]
 }

@@ -55,6 +55,14 @@ pub enum OperationError {
     /// The state does not allow it.
     #[error("{0}")]
     NotAllowed(String),
+    /// A provider does not accept a key, or it could not be found out whether it does.
+    #[error("{message}")]
+    Probe {
+        /// Whether the provider said so.
+        refused: bool,
+        /// What was seen, and what to do.
+        message: String,
+    },
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,6 +118,8 @@ impl OperationError {
             Self::Value { .. } => "invalid_value",
             Self::Faults(_) => "invalid_resource",
             Self::NotAllowed(_) => "not_allowed",
+            Self::Probe { refused: true, .. } => "key_refused",
+            Self::Probe { refused: false, .. } => "key_not_probed",
             Self::Store(error) => error.reason(),
             Self::Vault(error) => error.reason(),
             Self::Audit(_) => "audit_unavailable",
@@ -146,6 +156,7 @@ impl OperationError {
             Self::Stale(_) => StatusCode::PRECONDITION_FAILED,
             Self::Value { .. }
             | Self::Faults(_)
+            | Self::Probe { .. }
             | Self::Store(StoreError::TooLong { .. })
             | Self::Vault(VaultError::TooLong) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Store(StoreError::Full) => StatusCode::INSUFFICIENT_STORAGE,

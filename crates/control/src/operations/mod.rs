@@ -17,6 +17,7 @@ mod resources;
 mod revocations;
 mod risk;
 mod runtime_secrets;
+mod secret_slots;
 mod secrets;
 mod signing;
 mod tokens;
@@ -55,6 +56,7 @@ pub use risk::{ForcedPassView, GiveForcedPass, RiskDecisionView, RiskReport, Sim
 pub use runtime_secrets::{
     RetireRuntimeSecret, RuntimeSecretView, RuntimeState, RuntimeUse, RuntimeVersionView, SetRuntimeSecret,
 };
+pub use secret_slots::{ActivateSecret, KeyProbe, NotAccepted, RetireSecret, RotateSecret, SlotView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys, RotateKey};
 pub use tokens::{Binding, MintToken, MintedToken};
@@ -97,6 +99,7 @@ pub struct Operations {
     ledger: Option<Ledger>,
     figures: FiguresOf,
     judge: Judge,
+    probe: Option<Arc<dyn KeyProbe>>,
 }
 
 /// The configuration file, and what the files hold that it names for its clients: read once, not for every request.
@@ -166,6 +169,7 @@ impl Operations {
             ledger: None,
             figures: |_, _, _| None,
             judge: Judge::default(),
+            probe: None,
         }
     }
 

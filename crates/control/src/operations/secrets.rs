@@ -4,9 +4,10 @@ use base::{Name, Secret};
 use config::{Config, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::{NewSecret, Page};
+use store::{NewSecret, Page, SecretVersion, Slot};
 use vault::{Label, MAX_PLAINTEXT, Purpose};
 
+use super::secret_slots::SlotView;
 use super::{Listed, OperationError, Operations};
 use crate::credential::last4;
 
@@ -31,6 +32,12 @@ pub struct SecretView {
     pub created_at: String,
     /// Who set it.
     pub created_by: String,
+    /// The values beside it: the next, and the old one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<SlotView>,
+    /// What the providers that use it said of it, in the answer to a rotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probed: Option<String>,
 }
 
 /// A value to be kept.
@@ -47,6 +54,16 @@ pub struct SetSecret {
 
 /// A value on its way in: wiped when it goes.
 pub(super) struct Value(pub(super) Secret<String>);
+
+impl Value {
+    pub(super) const fn secret(&self) -> &Secret<String> {
+        &self.0
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.0.expose()
+    }
+}
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -144,32 +161,26 @@ impl Operations {
         self.keep(&name, &set.value.0, origin, by).await
     }
 
-    /// Replace the value of a secret that is there; the origin stays.
-    pub async fn secret_rotate(&self, name: &str, set: &SetSecret, by: &str) -> Result<SecretView, OperationError> {
-        let _changing = self.changing().await;
-        let name = Name::new(name).map_err(|_| no_secret(name))?;
-        let current = self.store.secrets().current(&name).await?.ok_or_else(|| no_secret(name.as_str()))?;
-        if set.origin.is_some() {
-            return Err(OperationError::value("origin", "a rotation keeps the origin; set the secret to change it"));
-        }
-        self.keep(&name, &set.value.0, current.origin, by).await
-    }
-
     /// All secrets, by name.
     pub async fn secret_list(&self, page: &Page) -> Result<Listed<SecretView>, OperationError> {
         let config = self.current_config().await?;
         let listed = self.store.secrets().list(page).await?;
-        Ok(Listed { items: listed.items.into_iter().map(|s| view(s, &config)).collect(), next: listed.next })
+        let mut items = Vec::with_capacity(listed.items.len());
+        for secret in listed.items {
+            let versions = self.store.secrets().versions(&secret.name).await?;
+            items.extend(view(versions, &config));
+        }
+        Ok(Listed { items, next: listed.next })
     }
 
     /// One secret.
     pub async fn secret_show(&self, name: &str) -> Result<SecretView, OperationError> {
         let found = match Name::new(name) {
-            Ok(name) => self.store.secrets().current(&name).await?,
-            Err(_) => None,
+            Ok(name) => self.store.secrets().versions(&name).await?,
+            Err(_) => Vec::new(),
         };
         let config = self.current_config().await?;
-        found.map(|secret| view(secret, &config)).ok_or_else(|| no_secret(name))
+        view(found, &config).ok_or_else(|| no_secret(name))
     }
 
     /// Forget a secret, all versions of it.
@@ -195,12 +206,26 @@ impl Operations {
         origin: Option<String>,
         by: &str,
     ) -> Result<SecretView, OperationError> {
-        let text = value.expose();
-        check_value(text)?;
+        check_value(value.expose())?;
+        let new = self.sealed_secret(name, value.expose(), origin, by).await?;
+        let version = new.version;
+        self.store.secrets().put(new).await?;
+        tracing::info!(target: "audit", by, secret = %name, version, "secret set");
+        self.secret_show(name.as_str()).await
+    }
+
+    /// The value, sealed as the next version of the secret.
+    pub(super) async fn sealed_secret(
+        &self,
+        name: &Name,
+        text: &str,
+        origin: Option<String>,
+        by: &str,
+    ) -> Result<NewSecret, OperationError> {
         let version = self.store.secrets().last_version(name).await?.saturating_add(1);
         let label = Label::new(self.store.tenant(), Purpose::Secret, name.as_str(), version).origin(origin.as_deref());
         let sealed = self.vault.seal(&label, text.as_bytes())?;
-        let new = NewSecret {
+        Ok(NewSecret {
             name: name.clone(),
             version,
             sealed,
@@ -208,10 +233,7 @@ impl Operations {
             fingerprint: self.vault.fingerprint(text.as_bytes()),
             hint: last4(text),
             created_by: by.to_owned(),
-        };
-        let stored = self.store.secrets().put(new).await?;
-        tracing::info!(target: "audit", by, secret = %name, version, "secret set");
-        Ok(view(stored, &self.current_config().await?))
+        })
     }
 
     /// The configuration in force, or the file's where the two do not fit together: a secret must be settable then too.
@@ -270,13 +292,16 @@ fn binding(config: &Config, name: &Name, asked: Option<&str>) -> Result<Option<S
     }
 }
 
-fn view(secret: store::SecretVersion, config: &Config) -> SecretView {
+/// A secret as it is shown, of all its versions.
+pub(super) fn view(versions: Vec<SecretVersion>, config: &Config) -> Option<SecretView> {
+    let (current, others): (Vec<_>, Vec<_>) = versions.into_iter().partition(|version| version.slot == Slot::Current);
+    let secret = current.into_iter().next()?;
     let used_by = uses(config)
         .into_iter()
         .filter(|used| names(used, &secret.name))
         .map(|used| format!("{} {}", used.kind, used.by))
         .collect();
-    SecretView {
+    Some(SecretView {
         name: secret.name.to_string(),
         version: secret.version,
         origin: secret.origin,
@@ -285,13 +310,15 @@ fn view(secret: store::SecretVersion, config: &Config) -> SecretView {
         used_by,
         created_at: secret.created_at.rfc3339(),
         created_by: secret.created_by,
-    }
+        slots: others.into_iter().filter_map(SlotView::of).collect(),
+        probed: None,
+    })
 }
 
 fn names(used: &Use<'_>, name: &Name) -> bool {
     matches!(used.reference, SecretRef::Secret(other) if other == name)
 }
 
-fn no_secret(name: &str) -> OperationError {
+pub(super) fn no_secret(name: &str) -> OperationError {
     OperationError::NotFound { kind: "secret", name: name.to_owned() }
 }

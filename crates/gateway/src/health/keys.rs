@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use base::Rng;
+use store::Slot;
 
 use super::pass::Wanted;
-use super::{Care, Key, Pass, Refused, TargetState, Why};
+use super::{Care, Key, KeySlot, Pass, Refused, TargetState, Why};
 
 /// How one of several is chosen.
 #[derive(Clone, Copy)]
@@ -47,6 +48,9 @@ fn mixed(sticky: u64, what: &str) -> u64 {
     z ^ (z >> 31)
 }
 
+/// What the key is called of a provider that takes none.
+const NONE: &str = "none";
+
 /// The keys of one provider, at least one: for a provider that takes none, one without a value.
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -59,8 +63,12 @@ impl Keys {
     pub(crate) fn new(care: Arc<Care>, keys: Vec<Key>) -> Self {
         let mut keys: Vec<Arc<Key>> = keys.into_iter().map(Arc::new).collect();
         if keys.is_empty() {
-            let state = care.states.key(&care.name, "none", [0; 32]);
-            keys.push(Arc::new(Key { name: "none".to_owned(), credential: None, priority: 0, weight: 1, state }));
+            let state = care.states.key(&care.name, NONE, [0; 32]);
+            let slot =
+                KeySlot { which: Slot::Current, credential: None, state: care.states.slot(&care.name, NONE, [0; 32]) };
+            let slots = vec![Arc::new(slot)];
+            care.states.set_slots(&care.name, NONE, &slots);
+            keys.push(Arc::new(Key { name: NONE.to_owned(), slots, priority: 0, weight: 1, state }));
         }
         Self { care, keys }
     }
@@ -119,7 +127,7 @@ impl Keys {
     pub(crate) fn regardless(&self, wanted: Wanted<'_>, choice: Choice<'_>) -> Option<Pass> {
         match self.admit(wanted, choice) {
             Ok(pass) => Some(pass),
-            Err(_) => Some(Pass::regardless(&self.care, self.soonest(wanted, choice)?, wanted)),
+            Err(_) => Pass::regardless(&self.care, self.soonest(wanted, choice)?, wanted),
         }
     }
 
@@ -132,7 +140,8 @@ impl Keys {
             };
             let state = &key.state;
             let resting = state.resting(wanted.model, now).unwrap_or(0);
-            resting.max(open(state.accepted.position(now))).max(open(state.health.position(now)))
+            let accepted = key.slots.iter().map(|slot| open(slot.position(now))).min().unwrap_or(0);
+            resting.max(accepted).max(open(state.health.position(now)))
         };
         self.in_order(wanted, choice).into_iter().min_by_key(|key| wait(key))
     }

@@ -8,7 +8,8 @@ use http::{HeaderMap, StatusCode};
 use net::{BodyError, BodyWatch};
 
 use super::line::{Bounds, Line, NoPlace, Place, Spare};
-use super::{Care, Key, Position, Probe, REFUSED_KEY, Said, TargetState, millis, said};
+use super::slots::{anyway, choose};
+use super::{Care, Key, KeySlot, Position, Probe, Said, TargetState, millis, said};
 
 /// Leave to make one call. What the call shows is told to it; what nobody tells says nothing.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub(crate) struct Pass(Arc<Observed>);
 struct Observed {
     care: Arc<Care>,
     key: Arc<Key>,
+    /// The value of the key that the call is to be made with.
+    slot: Arc<KeySlot>,
     model: Arc<str>,
     target: Option<Arc<TargetState>>,
     streamed: bool,
@@ -114,44 +117,56 @@ impl Pass {
         if let Some(wait) = key.state.resting(wanted.model, now) {
             return Err(Refused { why: Why::Quota, wait });
         }
+        let (slot, accepted) = choose(&key.slots, now).map_err(|wait| Refused { why: Why::KeyRefused, wait })?;
         let probes = Probes {
-            accepted: key.state.accepted.admit(now).map_err(|wait| Refused { why: Why::KeyRefused, wait })?,
+            accepted,
             key: key.state.health.admit(now).map_err(open)?,
             target: match wanted.target {
                 Some(target) => target.health.admit(now).map_err(open)?,
                 None => None,
             },
         };
-        Ok(Self::new(care, key, wanted, (probes, now)))
+        Ok(Self::new(care, (key, slot), wanted, (probes, now)))
     }
 
     /// Leave for one call however its provider is doing, unless another such call is under way.
     pub(super) fn last_resort(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Option<Self> {
-        let accepted = key.state.accepted.probe()?;
-        Some(Self::new(care, key, wanted, (Self::probing(key, wanted, Some(accepted)), care.states.now())))
+        let now = care.states.now();
+        let (slot, accepted) = anyway(&key.slots, now)?;
+        Some(Self::new(care, (key, slot), wanted, (Self::probing(key, wanted, Some(accepted?)), now)))
     }
 
     /// Leave for a call that nothing else could answer, whatever is known.
-    pub(super) fn regardless(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Self {
-        let accepted = key.state.accepted.probe();
-        Self::new(care, key, wanted, (Self::probing(key, wanted, accepted), care.states.now()))
+    pub(super) fn regardless(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Option<Self> {
+        let now = care.states.now();
+        let (slot, accepted) = anyway(&key.slots, now)?;
+        Some(Self::new(care, (key, slot), wanted, (Self::probing(key, wanted, accepted), now)))
     }
 
     /// Leave for a call that decides nothing for others: with a key that works as far as is known, and that tells
     /// nothing of what comes of it.
     pub(super) fn aside(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>) -> Option<Self> {
         let now = care.states.now();
-        let breakers = [Some(&key.state.accepted), Some(&key.state.health), wanted.target.map(|target| &target.health)];
+        let slot = key.slots.iter().find(|slot| slot.position(now) == Position::Closed)?;
+        let breakers = [Some(&key.state.health), wanted.target.map(|target| &target.health)];
         let closed = breakers.into_iter().flatten().all(|breaker| breaker.position(now) == Position::Closed);
         let rests = key.state.resting(wanted.model, now).is_some();
-        (closed && !rests).then(|| Self(Arc::new(Observed::new(care, key, wanted, (Probes::default(), now, true)))))
+        (closed && !rests).then(|| {
+            let key = (key, Arc::clone(slot));
+            Self(Arc::new(Observed::new(care, key, wanted, (Probes::default(), now, true))))
+        })
     }
 
     fn probing(key: &Key, wanted: Wanted<'_>, accepted: Option<Probe>) -> Probes {
         Probes { accepted, key: key.state.health.probe(), target: wanted.target.and_then(|t| t.health.probe()) }
     }
 
-    fn new(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>, (probes, begun): (Probes, u64)) -> Self {
+    fn new(
+        care: &Arc<Care>,
+        key: (&Arc<Key>, Arc<KeySlot>),
+        wanted: Wanted<'_>,
+        (probes, begun): (Probes, u64),
+    ) -> Self {
         if let Some(target) = wanted.target {
             target.active.fetch_add(1, Ordering::Relaxed);
         }
@@ -161,6 +176,49 @@ impl Pass {
     /// The key it is for.
     pub(crate) fn key(&self) -> &Key {
         &self.0.key
+    }
+
+    /// The value of the key that it is for.
+    pub(crate) fn slot(&self) -> &Arc<KeySlot> {
+        &self.0.slot
+    }
+
+    /// Another value of the key, which may be used where `refused` is: of those the request began with, or of those that
+    /// there are by now. `origin`: where the call goes.
+    pub(crate) fn other_slot(&self, refused: &KeySlot, origin: &str) -> Option<Arc<KeySlot>> {
+        let Observed { care, key, .. } = &*self.0;
+        let now = care.states.now();
+        let usable = |slot: &Arc<KeySlot>| {
+            let sent_there = |credential: &crate::upstream::Credential| credential.trouble(origin).is_none();
+            !slot.is_same(refused)
+                && slot.position(now) == Position::Closed
+                && slot.credential.as_ref().is_some_and(sent_there)
+        };
+        let own = key.slots.iter().find(|slot| usable(slot)).cloned();
+        own.or_else(|| care.states.slots(&care.name, &key.name).into_iter().find(usable))
+    }
+
+    /// The provider refused a value of the key; another one is used `instead`, or none is left.
+    pub(crate) fn refused(&self, slot: &KeySlot, instead: Option<&KeySlot>) {
+        let Observed { care, key, aside, .. } = &*self.0;
+        if let Some(instead) = instead {
+            instead.stands_in();
+        }
+        let probe = self.0.probes().accepted.is_some() && slot.is_same(&self.0.slot);
+        if *aside || !slot.refused(care.states.now(), probe) {
+            return;
+        }
+        let (provider, key, which) = (care.name.as_str(), key.name.as_str(), slot.which.as_str());
+        match instead.map(|instead| instead.which) {
+            Some(instead) => {
+                let instead = instead.as_str();
+                tracing::error!(target: "audit", provider, key, slot = which, instead, "the provider refuses the key: another is used");
+            }
+            None => {
+                tracing::error!(target: "audit", provider, key, slot = which, "the provider refuses the key: it is put aside");
+            }
+        }
+        care.states.key_refused((&care.name, key), slot.which, instead.map(|instead| instead.which));
     }
 
     /// Take a place among the calls at once, or wait for one. It is held until the answer is over.
@@ -212,25 +270,21 @@ impl Pass {
         of_target.into_iter().chain(of_provider).collect()
     }
 
-    /// The head of an answer, and the first piece of its body where it is an error: what it says of the key. Gives back
-    /// for how long the key rests, if it does.
-    pub(crate) fn head(&self, status: StatusCode, headers: &HeaderMap, first: &[u8]) -> Option<std::time::Duration> {
+    /// The head of an answer to a call with this value of the key, and the first piece of its body where it is an error: what
+    /// it says of the key. Gives back for how long the key rests, if it does.
+    pub(crate) fn head(
+        &self,
+        slot: &KeySlot,
+        status: StatusCode,
+        (headers, first): (&HeaderMap, &[u8]),
+    ) -> Option<std::time::Duration> {
         let Observed { care, key, model, aside, .. } = &*self.0;
         if *aside {
             return None;
         }
         let now = care.states.now();
-        let refused = status == StatusCode::UNAUTHORIZED;
-        let probe = self.0.probes().accepted.is_some();
-        if refused {
-            if key.state.accepted.failed(&REFUSED_KEY, now, probe) {
-                let (provider, key) = (care.name.as_str(), key.name.as_str());
-                tracing::error!(target: "audit", provider, key, "the provider refuses the key: it is put aside");
-                care.states.key_refused(&care.name, key);
-            }
-        } else {
-            key.state.accepted.succeeded(&REFUSED_KEY, now, probe);
-        }
+        let probe = self.0.probes().accepted.is_some() && slot.is_same(&self.0.slot);
+        slot.accepted(now, probe);
         let said = said(status, headers, first, care.states.wall());
         match said? {
             Said::Rest(rest) => {
@@ -343,10 +397,16 @@ impl Pass {
 }
 
 impl Observed {
-    fn new(care: &Arc<Care>, key: &Arc<Key>, wanted: Wanted<'_>, (probes, begun, aside): (Probes, u64, bool)) -> Self {
+    fn new(
+        care: &Arc<Care>,
+        (key, slot): (&Arc<Key>, Arc<KeySlot>),
+        wanted: Wanted<'_>,
+        (probes, begun, aside): (Probes, u64, bool),
+    ) -> Self {
         Self {
             care: Arc::clone(care),
             key: Arc::clone(key),
+            slot,
             model: Arc::clone(wanted.model),
             target: wanted.target.map(Arc::clone),
             streamed: wanted.streamed,

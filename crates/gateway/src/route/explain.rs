@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::facts::{Facts, Supposed};
 use super::order::{Left, cost, order};
-use crate::health::{Choice, Key, Position, TargetState};
+use crate::health::{Choice, Key, Position, TargetState, any_accepted};
 use crate::snapshot::{Model, ModelTarget, Provider, Snapshot};
 
 /// A request that is only supposed.
@@ -106,10 +106,12 @@ fn alone(provider: &Provider) -> Option<(base::Name, String)> {
     let now = provider.keys.care().states.now();
     let of = |key: &Arc<Key>| {
         let name = &key.name;
-        match (key.state.accepted.position(now), key.state.health.position(now)) {
-            (Position::Closed, Position::Closed) => None,
-            (Position::Closed, Position::HalfOpen) => Some(format!("calls with key {name} failed; the next finds out")),
-            (Position::Closed, Position::Open(wait)) => {
+        let refused = key.slots.first().is_some_and(|slot| slot.position(now) != Position::Closed);
+        match (any_accepted(&key.slots, now), key.state.health.position(now)) {
+            (true, Position::Closed) if refused => Some(format!("key {name} is refused; another value of it is used")),
+            (true, Position::Closed) => None,
+            (true, Position::HalfOpen) => Some(format!("calls with key {name} failed; the next finds out")),
+            (true, Position::Open(wait)) => {
                 Some(format!("calls with key {name} fail; left alone for {} s", wait.div_ceil(1000)))
             }
             _ => Some(format!("key {name} is refused")),
@@ -262,7 +264,7 @@ fn keys(provider: &Provider, model: &str, now: u64) -> Vec<ExplainedKey> {
     let describe = |key: &Arc<Key>| ExplainedKey {
         name: key.name.clone(),
         breaker: key.state.health.position(now).as_str(),
-        accepted: key.state.accepted.position(now) == Position::Closed,
+        accepted: any_accepted(&key.slots, now),
         rests_ms: key.state.resting(model, now).unwrap_or(0),
     };
     provider.keys.iter().map(describe).collect()

@@ -15,9 +15,9 @@ use super::SnapshotError;
 use super::cloud::Cloud;
 use crate::cache;
 use crate::endpoint::gemini;
-use crate::health::{Care, Choice, Key, Keys, Pass, States, wanted};
+use crate::health::{Care, Choice, Key, KeySlot, Keys, Pass, States, wanted};
 use crate::metrics::Label;
-use crate::upstream::{Credential, CredentialError, Grant, RuntimeSecret, Signer, UpstreamError, signer};
+use crate::upstream::{Credential, CredentialError, Grant, KeyValues, RuntimeSecret, Signer, UpstreamError, signer};
 
 /// What of a model's name is written as it is in a path.
 pub(super) const NAME: &percent_encoding::AsciiSet =
@@ -98,7 +98,7 @@ pub(crate) struct Inject {
 impl Provider {
     pub(super) fn build(
         provider: &config::Provider,
-        keys: Vec<Credential>,
+        keys: Vec<KeyValues>,
         (deadlines, states): (Deadlines, &Arc<States>),
     ) -> Result<Self, SnapshotError> {
         let name = &provider.name;
@@ -135,8 +135,8 @@ impl Provider {
             dialect,
             signer: signer(provider, &origin),
             target,
+            keys: Self::keys(provider, keys, &origin, states),
             origin,
-            keys: Self::keys(provider, keys, states),
             deadlines,
             cache: cache::Rules::of_provider(provider),
             own: Vec::new(),
@@ -188,17 +188,21 @@ impl Provider {
 
     /// Every secret it is called with.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Credential> {
-        self.keys.iter().filter_map(|key| key.credential.as_ref()).chain(self.fields.iter().filter_map(|(_, value)| {
-            match value {
-                Field::Secret(credential) => Some(credential),
-                Field::Text(_) => None,
-            }
-        }))
+        let keys = self.keys.iter().flat_map(|key| key.slots.iter().filter_map(|slot| slot.credential.as_ref()));
+        keys.chain(self.secret_fields())
+    }
+
+    fn secret_fields(&self) -> impl Iterator<Item = &Credential> {
+        self.fields.iter().filter_map(|(_, value)| match value {
+            Field::Secret(credential) => Some(credential),
+            Field::Text(_) => None,
+        })
     }
 
     /// Why it cannot be called until somebody sets its key again.
     pub(super) fn trouble(&self) -> Option<CredentialError> {
-        self.secrets().find_map(|credential| credential.trouble(&self.origin))
+        let keys = self.keys.iter().filter_map(|key| key.slots.first()?.credential.as_ref());
+        keys.chain(self.secret_fields()).find_map(|credential| credential.trouble(&self.origin))
     }
 
     /// Leave for a call that only this provider can answer, with the key that suits best.
@@ -209,15 +213,24 @@ impl Provider {
         pass.ok_or_else(|| UpstreamError::Egress(EgressError::Busy).problem())
     }
 
-    fn keys(provider: &config::Provider, credentials: Vec<Credential>, states: &Arc<States>) -> Keys {
+    fn keys(provider: &config::Provider, values: Vec<KeyValues>, origin: &str, states: &Arc<States>) -> Keys {
         let ranks = provider.keys.iter().map(|key| (key.priority, key.weight)).chain(std::iter::once((0, 1)));
-        let keys = provider.key_refs().into_iter().zip(credentials).zip(ranks);
-        let keys = keys.map(|((key, credential), (priority, weight))| Key {
-            name: key.name.to_owned(),
-            state: states.key(&provider.name, key.name, credential.fingerprint()),
-            credential: Some(credential),
-            priority,
-            weight,
+        let keys = provider.key_refs().into_iter().zip(values).zip(ranks);
+        let keys = keys.map(|((key, values), (priority, weight))| {
+            let mut same = None;
+            let mut slots: Vec<Arc<KeySlot>> = Vec::new();
+            for (which, credential) in values.usable(origin) {
+                let fingerprint = credential.fingerprint();
+                let state = states.slot(&provider.name, key.name, fingerprint);
+                same.get_or_insert(fingerprint);
+                let slot = KeySlot { which, credential: Some(credential), state };
+                if !slots.iter().any(|other| other.is_same(&slot)) {
+                    slots.push(Arc::new(slot));
+                }
+            }
+            states.set_slots(&provider.name, key.name, &slots);
+            let state = states.key(&provider.name, key.name, same.unwrap_or_default());
+            Key { name: key.name.to_owned(), state, slots, priority, weight }
         });
         Keys::new(Arc::new(Care::new(provider, states)), keys.collect())
     }

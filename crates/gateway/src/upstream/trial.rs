@@ -50,11 +50,17 @@ pub struct Trouble {
     pub seen: String,
     /// What to do about it.
     pub todo: &'static str,
+    /// Whether it is said that the key is not accepted. Otherwise it is not known.
+    pub refused: bool,
 }
 
 impl Trouble {
-    fn new(seen: impl Into<String>, todo: &'static str) -> Self {
-        Self { seen: seen.into(), todo }
+    pub(super) fn new(seen: impl Into<String>, todo: &'static str) -> Self {
+        Self { seen: seen.into(), todo, refused: false }
+    }
+
+    pub(super) fn refused(self) -> Self {
+        Self { refused: true, ..self }
     }
 }
 
@@ -105,7 +111,8 @@ fn why(error: &GrantError) -> Trouble {
         GrantError::Fetch(_) => "check the network, token_url and allow_private",
         GrantError::Refused(_) => "check that the account, its key or secret and what it may do are still there",
     };
-    Trouble::new(error.to_string(), todo)
+    let trouble = Trouble::new(error.to_string(), todo);
+    if matches!(error, GrantError::Refused(_)) { trouble.refused() } else { trouble }
 }
 
 /// Ask for a model that nobody has: AWS looks at who asks before it looks at what.
@@ -156,7 +163,7 @@ async fn bedrock(trial: Trial<'_>, egress: &Egress, clock: &dyn Clock) -> Result
             }
             _ => "check access_key_id, secret_access_key or api_key, and whether AWS still has them",
         };
-        return Err(Trouble::new(format!("AWS refuses the credentials: {status} {kind}"), todo));
+        return Err(Trouble::new(format!("AWS refuses the credentials: {status} {kind}"), todo).refused());
     }
     if status == StatusCode::FORBIDDEN {
         let todo = "allow bedrock:InvokeModel for whoever has this key, unless only some models are meant";

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base::{FakeClock, Name, Rng, Secret, SystemRng, Timestamp};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use gateway::{
-    ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRefresh, KeyRing, Metrics, Objects, Parts, Peer, Records,
-    Revocations, RuntimeValue, SingleUse, Snapshot, States,
+    ApiKey, Credential, Deps, Gateway, GatewayBody, KeyRefresh, KeyRing, KeyValues, Metrics, Objects, Parts, Peer,
+    Records, Revocations, RuntimeValue, SingleUse, Snapshot, States,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -291,6 +291,7 @@ impl World {
         let (revoked, used) = (Arc::new(Revoked::new()), Arc::new(Used::default()));
         let replay = Arc::new(MemoryReplay::new(Arc::new(clock.clone()), REPLAY_ENTRIES));
         let notices = store::Notices::default();
+        states.tell(notices.clone());
         let deps = Deps {
             revoked: Arc::clone(&revoked) as Arc<dyn Revocations>,
             replay: Arc::clone(&replay) as Arc<dyn Replay>,
@@ -461,9 +462,13 @@ fn api_key(vault: &Vault) -> ApiKey {
     }
 }
 
+/// The same for all configurations, as it is in a server: what tells keys apart is keyed by it.
 fn vault() -> Arc<Vault> {
-    let master = MasterKey::generate(&SystemRng).unwrap();
-    Arc::new(Vault::new(master, Arc::new(SystemRng)).unwrap())
+    static VAULT: LazyLock<Arc<Vault>> = LazyLock::new(|| {
+        let master = MasterKey::generate(&SystemRng).unwrap();
+        Arc::new(Vault::new(master, Arc::new(SystemRng)).unwrap())
+    });
+    Arc::clone(&VAULT)
 }
 
 fn sealed(vault: &Arc<Vault>, (name, key): (&str, &str), base: &str) -> Credential {
@@ -472,11 +477,17 @@ fn sealed(vault: &Arc<Vault>, (name, key): (&str, &str), base: &str) -> Credenti
 }
 
 /// The keys of a provider: [`PROVIDER_KEY`] for the only one, with its name behind it for one of several.
-fn sealed_keys(vault: &Arc<Vault>, provider: &config::Provider, key: &str) -> Vec<Credential> {
+fn sealed_keys(vault: &Arc<Vault>, provider: &config::Provider, key: &str) -> Vec<KeyValues> {
     let origin = url::Url::parse(&provider.base().unwrap()).unwrap().origin().ascii_serialization();
     let value = |name: &str| if provider.keys.is_empty() { key.to_owned() } else { format!("{key}-{name}") };
     let keys = provider.key_refs().into_iter().map(|key| value(key.name));
-    keys.map(|key| Credential::seal(Arc::clone(vault), "key", &origin, &Secret::new(key)).unwrap()).collect()
+    let sealed = |key: String| Credential::seal(Arc::clone(vault), "key", &origin, &Secret::new(key)).unwrap();
+    let next = provider.next_api_key.is_some().then(|| sealed(format!("{key}-next")));
+    let values = |value| match &next {
+        Some(next) => KeyValues::new(value).and(store::Slot::Next, next.clone()),
+        None => KeyValues::new(value),
+    };
+    keys.map(sealed).map(values).collect()
 }
 
 fn issuers(source: &Arc<Source>) -> Issuers {

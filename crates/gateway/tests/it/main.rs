@@ -51,4 +51,5 @@ mod said;
 mod server;
 mod service;
 mod shadow;
+mod slots;
 mod vertex;

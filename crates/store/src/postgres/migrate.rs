@@ -31,6 +31,7 @@ pub(super) static MIGRATIONS: &[Migration] = &[
         name: "runtime secrets",
         sql: include_str!("../../migrations/postgres/0012_runtime_secrets.sql"),
     },
+    Migration { version: 13, name: "rotation", sql: include_str!("../../migrations/postgres/0013_rotation.sql") },
 ];
 
 /// All steps that are missing, in one transaction: killed midway, nothing has happened. Other nodes wait for it.

@@ -48,6 +48,7 @@ static MIGRATIONS: &[Migration] = &[
         name: "runtime secrets",
         sql: include_str!("../../migrations/sqlite/0012_runtime_secrets.sql"),
     },
+    Migration { version: 13, name: "rotation", sql: include_str!("../../migrations/sqlite/0013_rotation.sql") },
 ];
 
 /// Every table's columns, tables in the order they were made in.

@@ -136,7 +136,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("secret list", &["vouchgate secret list", "vouchgate secret list --config vouchgate.toml --json"]),
-    ("secret rotate", &["vouchgate secret rotate openai-key < new-key.txt"]),
+    (
+        "secret rotate",
+        &[
+            "vouchgate secret rotate openai-key < new-key.txt",
+            "vouchgate secret rotate openai-key --next < new-key.txt       used once the provider refuses the other",
+            "vouchgate secret rotate openai-key --keep-old 0s < new-key.txt       the old one leaked",
+        ],
+    ),
+    ("secret activate", &["vouchgate secret activate openai-key"]),
+    ("secret retire", &["vouchgate secret retire openai-key", "vouchgate secret retire openai-key --next"]),
     ("secret delete", &["vouchgate secret delete openai-key"]),
     ("secret runtime", &["vouchgate secret runtime set tiles-key < key.txt", "vouchgate secret runtime list"]),
     ("secret runtime set", &["vouchgate secret runtime set tiles-key < key.txt"]),

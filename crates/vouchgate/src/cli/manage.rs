@@ -2,6 +2,7 @@
 
 mod client;
 mod runtime_secret;
+mod secret;
 mod token;
 
 use http::Method;
@@ -151,11 +152,17 @@ pub(super) async fn secret(command: SecretCommand, io: &mut Io<'_>) -> Outcome {
             let answer = ask(io, &state, (Method::PUT, &format!("/secrets/{}", segment(&name))), Some(body)).await?;
             kept(io, state.json, &answer)
         }
-        SecretCommand::Rotate(NamedArgs { name, state }) => {
-            let value = io.read_value("the secret")?;
-            let path = format!("/secrets/{}/rotate", segment(&name));
-            let answer = ask(io, &state, (Method::POST, &path), Some(json!({ "value": value.expose() }))).await?;
-            kept(io, state.json, &answer)
+        SecretCommand::Rotate(args) => secret::rotate(args, io).await,
+        SecretCommand::Activate { name, keep_old, state } => {
+            let path = format!("/secrets/{}/activate", segment(&name));
+            let answer = ask(io, &state, (Method::POST, &path), Some(json!({ "keep_old": keep_old }))).await?;
+            secret::in_use(io, state.json, &answer)
+        }
+        SecretCommand::Retire { name, next, state } => {
+            let slot = if next { "next" } else { "old" };
+            let path = format!("/secrets/{}/retire", segment(&name));
+            let answer = ask(io, &state, (Method::POST, &path), Some(json!({ "slot": slot }))).await?;
+            done(io, state.json, &answer, &format!("The {slot} value of the secret {name} is forgotten."))
         }
         SecretCommand::List(state) => {
             let rows = ask_list(io, &state, "/secrets").await?;

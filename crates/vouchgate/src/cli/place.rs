@@ -8,6 +8,7 @@ use config::{Config, SecretRef};
 use control::admin::{Admin, Hosts, LocalApi, SOCKET_NAME};
 use control::recording::{self, Recording};
 use control::{Operations, Parts};
+use net::{Egress, EgressConfig};
 use store::{Ledger, LedgerSettings, Store};
 use vault::{KeyFileError, MasterKey, Vault};
 
@@ -98,6 +99,10 @@ impl Place {
         .recorded_by(recorder.clone())
         .with_ledger(Ledger::open(&store, LedgerSettings::new(COMMAND_LINE)).await.map_err(failure)?)
         .priced_by(crate::wire::figures)
+        .probed_by(Arc::new(wire::AskProviders::new(
+            Egress::new(EgressConfig::default()).map_err(failure)?,
+            Arc::clone(&io.clock),
+        )))
         .tried_by(move |config| wire::obstacle(config, &url));
         operations.signing_key_ensure().await.map_err(failure)?;
         let limit = self.config.limits.admin_body.as_usize();

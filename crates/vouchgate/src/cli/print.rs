@@ -23,7 +23,14 @@ pub(super) const SECRETS: &[Column] = &[
     ("ends with", |row| text(row, "last4")),
     ("used by", |row| text(row, "used_by")),
     ("set", |row| day(row, "created_at")),
+    ("beside", |row| beside(row)),
 ];
+
+/// The values beside the current one: `next 3`, `old 1`.
+fn beside(row: &Value) -> String {
+    let slots = row.get("slots").and_then(Value::as_array).into_iter().flatten();
+    slots.map(|slot| format!("{} {}", text(slot, "slot"), text(slot, "version"))).collect::<Vec<_>>().join(", ")
+}
 
 pub(super) const KEYS: &[Column] = &[
     ("kid", |row| text(row, "kid")),

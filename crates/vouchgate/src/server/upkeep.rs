@@ -165,6 +165,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
         seen(store.runtime_secrets().forget_ended(clock.now().minus(ENDED_SECRETS)).await);
         seen(store.idempotency().delete_expired().await);
         seen(store.signing_keys().erase_expired().await);
+        seen(store.secrets().retire_due().await);
         if !more {
             tokio::time::sleep(SWEEP).await;
         }

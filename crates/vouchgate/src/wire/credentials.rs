@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use base::Name;
-use config::{Config, SecretRef};
-use gateway::{Credential, RuntimeValue};
-use store::{Store, StoreError};
+use config::{Config, KeyRef, SecretRef};
+use gateway::{Credential, KeyValues, RuntimeValue};
+use store::{SecretVersion, Slot, Store, StoreError};
 use vault::{Vault, VaultError};
 
 use crate::references::{self, ReferenceError};
@@ -44,7 +44,7 @@ pub enum CredentialsError {
 #[derive(Debug, Default)]
 pub struct Credentials {
     /// Of providers.
-    pub providers: HashMap<Name, Vec<Credential>>,
+    pub providers: HashMap<Name, Vec<KeyValues>>,
     /// Of header fields of providers, by the field's name as the configuration writes it.
     pub fields: HashMap<(Name, String), Credential>,
     /// Of upstreams.
@@ -65,8 +65,8 @@ impl Credentials {
                 all.fields.insert((provider.name.clone(), field.to_owned()), credential);
             }
             for key in provider.key_refs() {
-                let credential = of.credential(key.reference, store, vault).await?;
-                all.providers.entry(provider.name.clone()).or_default().push(credential);
+                let values = of.values(&key, store, vault).await?;
+                all.providers.entry(provider.name.clone()).or_default().push(values);
             }
         }
         for upstream in &config.upstreams {
@@ -102,6 +102,24 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
+    /// All values of a key: of a secret those in its slots, and after them the one that the configuration names to follow.
+    async fn values(&self, key: &KeyRef<'_>, store: &Store, vault: &Arc<Vault>) -> Result<KeyValues, CredentialsError> {
+        let mut values = KeyValues::new(self.credential(key.reference, store, vault).await?);
+        if let SecretRef::Secret(secret) = key.reference
+            && !key.signs
+        {
+            for version in store.secrets().versions(secret).await? {
+                if version.slot != Slot::Current {
+                    values = values.and(version.slot, stored(vault, version));
+                }
+            }
+        }
+        match key.next {
+            Some(next) => Ok(values.and(Slot::Next, self.credential(next, store, vault).await?)),
+            None => Ok(values),
+        }
+    }
+
     async fn credential(
         &self,
         reference: &SecretRef,
@@ -125,13 +143,17 @@ impl Of<'_> {
         };
         let version = store.secrets().current(secret).await?;
         let version = version.ok_or_else(|| missing(ReferenceError::Missing(secret.clone())))?;
-        // One that is bound to no origin is sent to none.
-        let origin = version.origin.unwrap_or_default();
-        Ok(Credential::stored(Arc::clone(vault), version.sealed, secret.as_str(), version.version, &origin))
+        Ok(stored(vault, version))
     }
 
     /// The origin of the resource's URL, as the data plane compares it. The URL was checked with the configuration.
     fn origin(&self) -> String {
         url::Url::parse(self.url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
+}
+
+fn stored(vault: &Arc<Vault>, version: SecretVersion) -> Credential {
+    // One that is bound to no origin is sent to none.
+    let origin = version.origin.unwrap_or_default();
+    Credential::stored(Arc::clone(vault), version.sealed, version.name.as_str(), version.version, &origin)
 }

@@ -105,6 +105,74 @@ async fn rotating_a_secret_keeps_its_origin_and_deleting_one_in_use_is_refused()
     assert_eq!(fixture.owner(Method::DELETE, "/admin/v1/secrets/one", None).await.status, StatusCode::NO_CONTENT);
 }
 
+/// A provider that accepts keys that end in `good`.
+#[derive(Debug)]
+struct Particular;
+
+impl crate::operations::KeyProbe for Particular {
+    fn probe<'a>(
+        &'a self,
+        provider: &'a config::Provider,
+        key: &'a base::Secret<String>,
+    ) -> crate::admin::Pending<'a, Result<String, crate::operations::NotAccepted>> {
+        assert_eq!(provider.name.as_str(), "a");
+        let answer = match key.expose() {
+            key if key.ends_with("good") => Ok("accepts it".to_owned()),
+            key => Err(crate::operations::NotAccepted { refused: key.ends_with("bad"), message: "says no".to_owned() }),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_value_is_tried_first_and_the_old_one_stays_for_a_while() {
+    let provider = "[[provider]]\nname = \"a\"\nkind = \"openai\"\napi_key = { secret = \"one\" }\n";
+    let fixture = Fixture::probed(provider, std::sync::Arc::new(Particular)).await;
+    fixture.owner(Method::PUT, "/admin/v1/secrets/one", Some(json!({ "value": "first-value-good" }))).await;
+    let post = async |end: &str, body: Value| {
+        fixture.owner(Method::POST, &format!("/admin/v1/secrets/one/{end}"), Some(body)).await
+    };
+    let slots = |shown: &Value| {
+        let slots = shown["slots"].as_array().cloned().unwrap_or_default();
+        slots.iter().map(|slot| (slot["slot"].clone(), slot["version"].clone())).collect::<Vec<_>>()
+    };
+    for (value, code) in [("second-value-bad", "key_refused"), ("second-value-odd", "key_not_probed")] {
+        let refused = post("rotate", json!({ "value": value })).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (422, code));
+        assert!(!refused.text.contains(value) && refused.text.contains("nothing was changed"), "{}", refused.text);
+    }
+    let shown = fixture.owner(Method::GET, "/admin/v1/secrets/one", None).await.json();
+    assert_eq!((shown["version"].clone(), slots(&shown)), (json!(1), vec![]), "a failed probe changes nothing");
+
+    let rotated = post("rotate", json!({ "value": "second-value-good" })).await.json();
+    assert_eq!((&rotated["version"], &rotated["probed"]), (&json!(2), &json!("a: accepts it")));
+    assert_eq!(slots(&rotated), [(json!("old"), json!(1))]);
+    // One that cannot be asked about, kept to be used next.
+    let staged = post("rotate", json!({ "value": "third-value", "probe": false, "next": true })).await.json();
+    assert_eq!((&staged["version"], &staged["probed"]), (&json!(2), &json!("not asked")));
+    assert_eq!(slots(&staged), [(json!("next"), json!(3)), (json!("old"), json!(1))]);
+    let active = post("activate", json!({})).await.json();
+    assert_eq!((active["version"].clone(), slots(&active)), (json!(3), vec![(json!("old"), json!(2))]));
+    assert_eq!(post("activate", json!({})).await.code(), "not_allowed");
+    let retired = post("retire", json!({ "slot": "old" })).await.json();
+    assert_eq!((retired["version"].clone(), slots(&retired)), (json!(3), vec![]));
+    assert_eq!(post("retire", json!({ "slot": "old" })).await.code(), "not_allowed");
+    assert_eq!(post("retire", json!({ "slot": "current" })).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    // A leaked one is not kept.
+    let leaked = post("rotate", json!({ "value": "fourth-value-good", "keep_old": "0s" })).await.json();
+    assert_eq!((leaked["version"].clone(), slots(&leaked)), (json!(4), vec![]));
+    assert_eq!(
+        post("rotate", json!({ "value": "fifth-value-good", "keep_old": "soon" })).await.code(),
+        "invalid_value"
+    );
+    for end in ["rotate", "activate", "retire"] {
+        let body = if end == "retire" { json!({ "slot": "old" }) } else { json!({ "value": "x" }) };
+        let body = if end == "activate" { json!({}) } else { body };
+        let nobody = fixture.owner(Method::POST, &format!("/admin/v1/secrets/nobody/{end}"), Some(body)).await;
+        assert_eq!(nobody.status, StatusCode::NOT_FOUND, "{end}");
+    }
+}
+
 #[tokio::test]
 async fn a_stored_secret_opens_under_its_origin_only() {
     use vault::{Label, Purpose};

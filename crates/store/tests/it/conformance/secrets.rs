@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use base::Tenant;
-use store::{KeyState, NewSecret, NewSigningKey, SecretVersion, Store};
+use store::{KeyState, NewSecret, NewSigningKey, SecretVersion, Slot, Store};
 use vault::{Label, Purpose, Sealed, Vault, VaultError};
 
 use super::{Backend, START, all, name, secs, test_vault};
@@ -30,7 +30,7 @@ async fn kept(store: &Store, secret: &str) -> Vec<u64> {
     store.secrets().versions(&name(secret)).await.unwrap().iter().map(|version| version.version).collect()
 }
 
-pub(crate) async fn two_versions_of_a_secret_are_kept<B: Backend>() {
+pub(crate) async fn a_secret_that_is_set_has_one_version<B: Backend>() {
     let Some(backend) = B::fresh() else { return };
     let (store, vault) = (backend.open().await, test_vault());
     let secrets = store.secrets();
@@ -41,10 +41,83 @@ pub(crate) async fn two_versions_of_a_secret_are_kept<B: Backend>() {
         assert_eq!(secrets.current(&name("openai")).await.unwrap(), Some(put));
         assert_eq!(secrets.last_version(&name("openai")).await.unwrap(), version);
     }
-    assert_eq!(kept(&store, "openai").await, [3, 2]);
+    assert_eq!(kept(&store, "openai").await, [3]);
     secrets.put(seal(&vault, "another", 1, "x")).await.unwrap();
     let list = secrets.list(&all()).await.unwrap().items;
     assert_eq!(list.iter().map(|s| (s.name.as_str(), s.version)).collect::<Vec<_>>(), [("another", 1), ("openai", 3)]);
+}
+
+async fn slots(store: &Store, secret: &str) -> Vec<(u64, Slot)> {
+    store.secrets().versions(&name(secret)).await.unwrap().iter().map(|v| (v.version, v.slot)).collect()
+}
+
+pub(crate) async fn a_rotated_secret_keeps_the_old_version_for_a_while<B: Backend>() {
+    let Some(backend) = B::fresh() else { return };
+    let (store, vault) = (backend.open().await, test_vault());
+    let secrets = store.secrets();
+    secrets.put(seal(&vault, "a", 1, "one")).await.unwrap();
+    let (end, later) = (secs(START + 60), secs(START + 120));
+    assert_eq!(secrets.replace(seal(&vault, "a", 2, "two"), end).await.unwrap().slot, Slot::Current);
+    assert_eq!(slots(&store, "a").await, [(2, Slot::Current), (1, Slot::Old)]);
+    assert_eq!(secrets.versions(&name("a")).await.unwrap()[1].retire_at, Some(end));
+    // A second rotation pushes the first old one out.
+    secrets.replace(seal(&vault, "a", 3, "three"), later).await.unwrap();
+    assert_eq!(slots(&store, "a").await, [(3, Slot::Current), (2, Slot::Old)]);
+    let version = store.version();
+    assert_eq!(secrets.retire_due().await.unwrap(), 0);
+    assert_eq!(store.version(), version, "nothing was due, so nothing is new");
+    backend.clock().advance(Duration::from_mins(2));
+    assert_eq!(slots(&store, "a").await, [(3, Slot::Current)], "not used any more, also before it is deleted");
+    assert_eq!(secrets.retire_due().await.unwrap(), 1);
+    assert!(store.version() > version);
+    assert_eq!(secrets.retire(&name("a"), Slot::Old).await.unwrap_err().reason(), "not_found");
+    assert_eq!(secrets.retire(&name("a"), Slot::Current).await.unwrap_err().reason(), "not_found");
+    secrets.replace(seal(&vault, "a", 4, "four"), secs(START + 600)).await.unwrap();
+    secrets.retire(&name("a"), Slot::Old).await.unwrap();
+    assert_eq!(slots(&store, "a").await, [(4, Slot::Current)]);
+}
+
+pub(crate) async fn a_next_version_waits_until_it_is_activated<B: Backend>() {
+    let Some(backend) = B::fresh() else { return };
+    let (store, vault) = (backend.open().await, test_vault());
+    let (secrets, a) = (store.secrets(), name("a"));
+    secrets.put(seal(&vault, "a", 1, "one")).await.unwrap();
+    assert_eq!(secrets.stage(seal(&vault, "a", 2, "two")).await.unwrap().activated_at, None);
+    assert_eq!(secrets.current(&a).await.unwrap().unwrap().version, 1);
+    secrets.stage(seal(&vault, "a", 3, "three")).await.unwrap();
+    assert_eq!(slots(&store, "a").await, [(1, Slot::Current), (3, Slot::Next)]);
+    let list = secrets.list(&all()).await.unwrap().items;
+    assert_eq!(list.iter().map(|s| s.version).collect::<Vec<_>>(), [1]);
+    for not_next in [1, 2, 4] {
+        assert_eq!(secrets.activate(&a, not_next, None).await.unwrap_err().reason(), "conflict");
+    }
+    let active = secrets.activate(&a, 3, Some(secs(START + 60))).await.unwrap();
+    assert_eq!((active.version, active.slot, active.activated_at), (3, Slot::Current, Some(secs(START))));
+    assert_eq!(slots(&store, "a").await, [(3, Slot::Current), (1, Slot::Old)]);
+    secrets.stage(seal(&vault, "a", 4, "four")).await.unwrap();
+    assert_eq!(slots(&store, "a").await, [(3, Slot::Current), (4, Slot::Next), (1, Slot::Old)]);
+    secrets.retire(&a, Slot::Next).await.unwrap();
+    assert_eq!(slots(&store, "a").await, [(3, Slot::Current), (1, Slot::Old)]);
+    secrets.stage(seal(&vault, "a", 5, "five")).await.unwrap();
+    secrets.activate(&a, 5, None).await.unwrap();
+    assert_eq!(slots(&store, "a").await, [(5, Slot::Current)], "nothing is kept where nothing is asked for");
+    // Setting the secret ends all that.
+    secrets.stage(seal(&vault, "a", 6, "six")).await.unwrap();
+    secrets.put(seal(&vault, "a", 7, "seven")).await.unwrap();
+    assert_eq!(slots(&store, "a").await, [(7, Slot::Current)]);
+}
+
+pub(crate) async fn it_is_known_since_when_a_key_is_there<B: Backend>() {
+    let Some(backend) = B::fresh() else { return };
+    let store = backend.open().await;
+    let known = store.known_keys();
+    assert_eq!(known.seen("provider", "openai/default", [1; 32]).await.unwrap(), secs(START));
+    backend.clock().advance(Duration::from_mins(1));
+    assert_eq!(known.seen("provider", "openai/default", [1; 32]).await.unwrap(), secs(START));
+    assert_eq!(known.seen("provider", "openai/default", [2; 32]).await.unwrap(), secs(START + 60));
+    let all = known.of_kind("provider").await.unwrap();
+    assert_eq!(all.into_iter().collect::<Vec<_>>(), [("openai/default".to_owned(), secs(START + 60))]);
+    assert!(known.of_kind("vault").await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_stale_version_is_refused<B: Backend>() {
@@ -79,9 +152,9 @@ pub(crate) async fn a_deleted_secret_never_repeats_a_version<B: Backend>() {
 pub(crate) async fn a_stored_secret_opens_only_as_itself<B: Backend>() {
     let Some(backend) = B::fresh() else { return };
     let (store, vault, tenant) = (backend.open().await, test_vault(), Tenant::default());
-    for (secret, version, value) in [("a", 1, "old a"), ("a", 2, "new a"), ("b", 1, "the b")] {
-        store.secrets().put(seal(&vault, secret, version, value)).await.unwrap();
-    }
+    store.secrets().put(seal(&vault, "a", 1, "old a")).await.unwrap();
+    store.secrets().replace(seal(&vault, "a", 2, "new a"), secs(START + 60)).await.unwrap();
+    store.secrets().put(seal(&vault, "b", 1, "the b")).await.unwrap();
     let mut rows = store.secrets().versions(&name("a")).await.unwrap();
     rows.extend(store.secrets().versions(&name("b")).await.unwrap());
     let values = ["new a", "old a", "the b"];

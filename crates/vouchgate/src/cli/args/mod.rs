@@ -282,13 +282,54 @@ pub enum SecretCommand {
     Set(SecretSetArgs),
     /// List names, versions and origins; never values
     List(StateArgs),
-    /// Replace a value by the one on standard input; the origin stays
-    Rotate(NamedArgs),
+    /// Replace a value by the one on standard input, once the providers that use it accept it; the old one is kept for a while
+    Rotate(SecretRotateArgs),
+    /// Use the value that was kept by `rotate --next`
+    Activate {
+        /// The secret's name
+        name: String,
+        /// For how long the old value is used where the new one is refused [default: \[rotation\] keep_old]
+        #[arg(long, value_name = "DURATION")]
+        keep_old: Option<String>,
+        /// Where the state is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Forget the old value, or with --next the one that waits
+    Retire {
+        /// The secret's name
+        name: String,
+        /// Forget the value that was kept by `rotate --next`
+        #[arg(long)]
+        next: bool,
+        /// Where the state is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
     /// Delete a secret and all its versions
     Delete(NamedArgs),
     /// Values of runtime secrets, which apps use and do not carry
     #[command(subcommand)]
     Runtime(RuntimeSecretCommand),
+}
+
+/// Options of `secret rotate`.
+#[derive(Debug, Clone, Args)]
+pub struct SecretRotateArgs {
+    /// The secret's name
+    pub name: String,
+    /// Do not ask providers whether they accept the value
+    #[arg(long)]
+    pub no_probe: bool,
+    /// Only keep the value: it is used where the current one is refused, until `secret activate`
+    #[arg(long)]
+    pub next: bool,
+    /// For how long the old value is used where the new one is refused [default: \[rotation\] keep_old]
+    #[arg(long, value_name = "DURATION", conflicts_with = "next")]
+    pub keep_old: Option<String>,
+    /// Where the state is.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// Options of `secret set`.
