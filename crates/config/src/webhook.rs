@@ -60,6 +60,9 @@ pub enum WebhookEvent {
     /// The key that signs what apps are told may soon sign no more.
     #[serde(rename = "delegation.expiring")]
     DelegationExpiring,
+    /// Another key than a provider's is older than it should be: the vault's master key, a client's secret, a signing key.
+    #[serde(rename = "key.old")]
+    KeyOld,
     /// A checkpoint of the audit log is signed.
     #[serde(rename = "audit.checkpoint")]
     AuditCheckpoint,
@@ -67,7 +70,7 @@ pub enum WebhookEvent {
 
 impl WebhookEvent {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BudgetThreshold,
         Self::BudgetExhausted,
         Self::AnomalyFound,
@@ -77,6 +80,7 @@ impl WebhookEvent {
         Self::SecretOld,
         Self::AppConfigStuck,
         Self::DelegationExpiring,
+        Self::KeyOld,
         Self::AuditCheckpoint,
     ];
 
@@ -92,6 +96,7 @@ impl WebhookEvent {
             Self::SecretOld => "secret.old",
             Self::AppConfigStuck => "app_config.stuck",
             Self::DelegationExpiring => "delegation.expiring",
+            Self::KeyOld => "key.old",
             Self::AuditCheckpoint => "audit.checkpoint",
         }
     }

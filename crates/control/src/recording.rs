@@ -15,6 +15,8 @@ use store::{AuditSubject, Store, StoreError};
 use vault::{HashPurpose, Label, Purpose, Sealed, Vault, VaultError};
 use zeroize::Zeroizing;
 
+use crate::operations::known;
+
 /// Where the log is, within the data directory.
 pub const DIRECTORY: &str = "audit";
 /// The file, beside the log, that says what the log calls itself.
@@ -68,6 +70,8 @@ pub async fn open(what: Recording<'_>, announce: Option<Announce>) -> Result<Rec
     let dir = config.server.data_dir.join(DIRECTORY);
     let origin = origin(config, &dir, &**rng)?;
     let signer = signer(&origin, store, vault, &**rng).await?;
+    // A log has one key.
+    store.known_keys().seen(known::AUDIT, &origin, &[[1; 32]]).await?;
     let options = Options { announce, retention: Some(config.audit.retention.duration()), ..Options::default() };
     let log = Log::open(Arc::new(RealDisk), &dir, signer, Arc::clone(clock), options)?;
     let keys = StoreKeys { store: store.clone(), vault: Arc::clone(vault), rng: Arc::clone(rng) };
@@ -126,9 +130,9 @@ pub struct StoreKeys {
 }
 
 impl StoreKeys {
-    /// By what a subject is found.
-    pub fn lookup(vault: &Vault, issuer: &str, subject: &str) -> [u8; 32] {
-        vault.keyed_hash(HashPurpose::AuditSubject, format!("{issuer}\0{subject}").as_bytes())
+    /// By what a subject is found: under the newest master key, then as it may have been kept under older ones.
+    pub fn lookups(vault: &Vault, issuer: &str, subject: &str) -> Vec<[u8; 32]> {
+        vault.keyed_hashes(HashPurpose::AuditSubject, format!("{issuer}\0{subject}").as_bytes())
     }
 
     fn read(&self, row: &AuditSubject) -> Result<SubjectKey, KeyError> {
@@ -140,10 +144,13 @@ impl StoreKeys {
 
     async fn find_or_make(&self, issuer: &str, subject: &str) -> Result<SubjectKey, KeyError> {
         let failed = |error: StoreError| KeyError(error.reason());
-        let lookup = Self::lookup(&self.vault, issuer, subject);
-        if let Some(row) = self.store.audit_subjects().find(&lookup).await.map_err(failed)? {
-            return self.read(&row);
+        let lookups = Self::lookups(&self.vault, issuer, subject);
+        for lookup in &lookups {
+            if let Some(row) = self.store.audit_subjects().find(lookup).await.map_err(failed)? {
+                return self.read(&row);
+            }
         }
+        let lookup = *lookups.first().ok_or(KeyError("vault_crypto"))?;
         let (mut name, mut secret) = ([0u8; 12], Zeroizing::new([0u8; 32]));
         self.rng.fill(&mut name);
         self.rng.fill(secret.as_mut());

@@ -13,20 +13,26 @@ use crate::{Store, StoreError};
 pub struct KnownKeys<'a>(pub(crate) &'a Store);
 
 impl KnownKeys<'_> {
-    /// This is the key of that kind and name, told from others by `hash`: since when it is. Now, if it was another one
-    /// before.
-    pub async fn seen(self, kind: &str, name: &str, hash: [u8; 32]) -> Result<Timestamp, StoreError> {
+    /// This is the key of that kind and name: since when it is. Now, if it was another one before. It is told from others by
+    /// any of `hashes`; the first is remembered.
+    pub async fn seen(self, kind: &str, name: &str, hashes: &[[u8; 32]]) -> Result<Timestamp, StoreError> {
         at_most("kind", kind.len(), 64)?;
-        at_most("name", name.len(), 256)?;
-        let now = self.0.now();
+        at_most("name", name.len(), 512)?;
+        let Some(hash) = hashes.first() else { return Err(StoreError::Missing("hash of the key")) };
+        let mut now = self.0.now();
         let select = self
             .0
-            .sql("SELECT since FROM known_keys WHERE tenant = $1 AND kind = $2 AND name = $3 AND hash = $4")
+            .sql("SELECT hash, since FROM known_keys WHERE tenant = $1 AND kind = $2 AND name = $3")
             .bind(kind)
-            .bind(name)
-            .bind(hash);
+            .bind(name);
         if let Some(mut row) = first(self.0.fetch(select).await?) {
-            return row.take();
+            let (known, since) = (row.take::<Vec<u8>>()?, row.take::<Timestamp>()?);
+            if known == hash {
+                return Ok(since);
+            }
+            if hashes.iter().any(|hash| known == hash) {
+                now = since;
+            }
         }
         let put = self
             .0
@@ -36,7 +42,7 @@ impl KnownKeys<'_> {
             )
             .bind(kind)
             .bind(name)
-            .bind(hash)
+            .bind(*hash)
             .bind(now);
         self.0.write(move |tx| Box::pin(async move { tx.execute(put).await.map(drop) })).await?;
         Ok(now)

@@ -41,6 +41,7 @@ mod revoked;
 mod risk;
 mod runtime_secrets;
 mod secret_tally;
+mod sealed;
 mod secrets;
 mod shared;
 mod shown;
@@ -98,6 +99,7 @@ pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
 pub use risk::{ForcedPass, ForcedPasses, NewForcedPass, RiskDecision, RiskDecisions};
 pub use runtime_secrets::{NewRuntimeVersion, RuntimeSecrets, RuntimeVersion, SecretUse, SecretUses};
 pub use secret_tally::{SecretTally, Used};
+pub use sealed::{SealedKind, SealedRow, SealedValues};
 pub use secrets::{NewSecret, SecretVersion, Secrets, Slot};
 pub use shared::is_protected as shared_is_protected;
 pub use shared::{LimitWant, Limited, SharedError, SharedLimits, SharedPlace, SharedReplay, SharedState, Standing};
@@ -348,6 +350,11 @@ impl Store {
     /// Sealed secrets.
     pub fn secrets(&self) -> Secrets<'_> {
         Secrets(self)
+    }
+
+    /// Sealed values, whatever they are.
+    pub fn sealed(&self) -> SealedValues<'_> {
+        SealedValues(self)
     }
 
     /// Since when keys are known that say it nowhere.

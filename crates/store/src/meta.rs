@@ -30,6 +30,29 @@ impl Meta<'_> {
         self.0.write(move |tx| Box::pin(async move { tx.execute(put).await.map(drop) })).await
     }
 
+    /// The keys that begin so, with their values.
+    pub async fn starting_with(self, beginning: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let length = i64::try_from(beginning.chars().count()).unwrap_or(i64::MAX);
+        let select = self
+            .0
+            .sql("SELECT key, value FROM meta WHERE tenant = $1 AND substr(key, 1, CAST($2 AS INTEGER)) = $3 ORDER BY key")
+            .bind(length)
+            .bind(beginning);
+        self.0.read(select, |mut row| Ok((row.take()?, row.take()?))).await
+    }
+
+    /// Set the value of a key that has this one; whether it had.
+    pub async fn replace(self, key: &str, before: &str, value: &str) -> Result<bool, StoreError> {
+        at_most("value", value.len(), 4096)?;
+        let put = self
+            .0
+            .sql("UPDATE meta SET value = $3 WHERE tenant = $1 AND key = $2 AND value = $4")
+            .bind(key)
+            .bind(value)
+            .bind(before);
+        self.0.write(move |tx| Box::pin(async move { Ok(tx.execute(put).await? > 0) })).await
+    }
+
     /// Set the value of a key unless it has one; the value it has then. Two who try at once agree on one.
     pub async fn set_once(self, key: &str, value: &str) -> Result<String, StoreError> {
         at_most("key", key.len(), 128)?;

@@ -32,10 +32,13 @@ pub enum Purpose {
     RuntimeSecret,
     /// A runtime secret that may be given to devices.
     DeliveredSecret,
+    /// What hashed credentials under a master key that is not held any more.
+    HashKeys,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 12] = [
+    /// In the order they are declared in: keys are found by it.
+    pub(crate) const ALL: [Self; 13] = [
         Self::Secret,
         Self::SigningKey,
         Self::Answer,
@@ -48,6 +51,7 @@ impl Purpose {
         Self::ConfigKey,
         Self::RuntimeSecret,
         Self::DeliveredSecret,
+        Self::HashKeys,
     ];
 
     /// The stable name that goes into key derivation and associated data.
@@ -65,6 +69,7 @@ impl Purpose {
             Self::ConfigKey => "config-key",
             Self::RuntimeSecret => "runtime-secret",
             Self::DeliveredSecret => "delivered-secret",
+            Self::HashKeys => "hash-keys",
         }
     }
 }
@@ -97,6 +102,7 @@ pub enum HashPurpose {
 }
 
 impl HashPurpose {
+    /// In the order they are declared in: keys are found by it. New ones come last, since written keys have it too.
     pub(crate) const ALL: [Self; 11] = [
         Self::ApiKey,
         Self::ClientSecret,

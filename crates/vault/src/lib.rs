@@ -7,10 +7,12 @@
 //! or origin does not open.
 //!
 //! A [`Vault`] holds one or more master keys: it seals with the newest and opens with any, so that a key can be
-//! rotated while older values wait to be sealed anew.
+//! rotated while older values wait to be sealed anew. Hashes of credentials cannot be made anew: of a master key that is gone
+//! what hashed them is kept, sealed under a newer one ([`Vault::hash_keys`]).
 
 mod label;
 mod master;
+mod ring;
 mod sealed;
 mod stream;
 #[cfg(test)]
@@ -20,11 +22,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
-use base::{Rng, Secret, Who};
+use base::{Rng, Secret, Tenant, Who};
 use zeroize::Zeroizing;
 
+use self::ring::{HashKeys, Ring};
 pub use label::{HashPurpose, Label, Purpose};
 pub use master::{KeyFileError, KeyId, MasterKey};
 pub use sealed::{MAX_PLAINTEXT, Sealed};
@@ -88,8 +92,7 @@ impl VaultError {
 
 /// Seals and opens values, and computes keyed hashes. Share it behind an `Arc`.
 pub struct Vault {
-    newest: Keys,
-    older: Vec<Keys>,
+    ring: ArcSwap<Ring>,
     rng: Arc<dyn Rng>,
     seals: AtomicU64,
 }
@@ -104,18 +107,64 @@ impl Vault {
     /// A vault that seals with `newest` and also opens what the `older` master keys sealed.
     #[allow(clippy::needless_pass_by_value)] // taken, so that they are wiped once the keys are derived
     pub fn with_older(newest: MasterKey, older: Vec<MasterKey>, rng: Arc<dyn Rng>) -> Result<Self, VaultError> {
-        let older = older.iter().map(Keys::derive).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { newest: Keys::derive(&newest)?, older, rng, seals: AtomicU64::new(0) })
+        Ok(Self { ring: ArcSwap::from_pointee(Ring::new(&newest, &older)?), rng, seals: AtomicU64::new(0) })
+    }
+
+    /// Seal with `newest` from now on. Everything held before goes on opening what it sealed, for as long as this process
+    /// lives.
+    #[allow(clippy::needless_pass_by_value)] // taken, so that they are wiped once the keys are derived
+    pub fn adopt(&self, newest: MasterKey, older: Vec<MasterKey>) -> Result<(), VaultError> {
+        let ring = Ring::new(&newest, &older)?;
+        if newest.id() != self.key_id() {
+            self.seals.store(0, Ordering::Relaxed);
+        }
+        let before = self.ring.load_full();
+        self.ring.store(Arc::new(ring.keeping(&before)));
+        Ok(())
+    }
+
+    /// What hashes under the master key `id`, sealed with the newest: to be kept for when that key is gone. `None` if it is
+    /// not held.
+    pub fn hash_keys(&self, tenant: &Tenant, id: KeyId) -> Result<Option<Sealed>, VaultError> {
+        let ring = self.ring.load();
+        let Some(keys) = ring.keys(id) else { return Ok(None) };
+        let name = id.to_string();
+        self.seal(&Label::new(tenant, Purpose::HashKeys, &name, 1), keys.hash.written().expose()).map(Some)
+    }
+
+    /// Know credentials again that were hashed under the master key `id`, of what [`Vault::hash_keys`] gave.
+    pub fn remember(&self, tenant: &Tenant, id: KeyId, sealed: &Sealed) -> Result<(), VaultError> {
+        let name = id.to_string();
+        let written = self.open(&Label::new(tenant, Purpose::HashKeys, &name, 1), sealed)?;
+        let keys = HashKeys::read(written.expose())?;
+        if keys.id != id {
+            return Err(VaultError::Altered);
+        }
+        let ring = self.ring.load().with_retired(keys);
+        self.ring.store(Arc::new(ring));
+        Ok(())
+    }
+
+    /// Derive what nodes share ([`HashPurpose::Shared`]) from the master key `id` from now on, whichever is the newest: all nodes
+    /// have to name the same. The newest at the time this vault was made, if nothing is said.
+    pub fn agree_on(&self, id: KeyId) {
+        let ring = self.ring.load().with_anchor(id);
+        self.ring.store(Arc::new(ring));
     }
 
     /// The id of the master key that seals: what the store remembers, to refuse a start with the wrong key.
     pub fn key_id(&self) -> KeyId {
-        self.newest.id
+        self.ring.load().newest.id
+    }
+
+    /// The ids of the master keys held besides the one that seals.
+    pub fn older_ids(&self) -> Vec<KeyId> {
+        self.ring.load().older.iter().map(|keys| keys.id).collect()
     }
 
     /// Whether a value sealed under the master key `id` can be opened.
     pub fn holds(&self, id: KeyId) -> bool {
-        self.keys(id).is_some()
+        self.ring.load().keys(id).is_some()
     }
 
     /// How many values this process has sealed. Secrets and signing keys leave a row each; what the token service seals
@@ -129,7 +178,8 @@ impl Vault {
         if plaintext.len() > MAX_PLAINTEXT {
             return Err(VaultError::TooLong);
         }
-        let id = self.newest.id;
+        let ring = self.ring.load();
+        let id = ring.newest.id;
         if self.seals.fetch_add(1, Ordering::Relaxed) >= MAX_SEALS {
             return Err(VaultError::Exhausted(id));
         }
@@ -139,7 +189,7 @@ impl Vault {
         self.rng.fill(&mut wrap_nonce);
         self.rng.fill(&mut body_nonce);
 
-        let wrapping = self.newest.wrapping(label.purpose);
+        let wrapping = ring.newest.wrapping(label.purpose)?;
         let wrapped = encrypt(wrapping, wrap_nonce, &label.wrap_data(id), data_key.as_ref())?;
         let body = encrypt(&aes(data_key.as_ref())?, body_nonce, &label.body_data(id), plaintext)?;
         Ok(Sealed::assemble(id, &wrap_nonce, &wrapped, &body_nonce, &body))
@@ -148,8 +198,9 @@ impl Vault {
     /// Open a value that was sealed under the same `label`.
     pub fn open(&self, label: &Label<'_>, sealed: &Sealed) -> Result<Secret<Vec<u8>>, VaultError> {
         let parts = sealed.parts()?;
-        let keys = self.keys(parts.key_id).ok_or(VaultError::WrongKey(parts.key_id))?;
-        let wrapping = keys.wrapping(label.purpose);
+        let ring = self.ring.load();
+        let keys = ring.keys(parts.key_id).ok_or(VaultError::WrongKey(parts.key_id))?;
+        let wrapping = keys.wrapping(label.purpose)?;
         let data_key = decrypt(wrapping, parts.wrap_nonce, &label.wrap_data(parts.key_id), parts.wrapped)?;
         decrypt(&aes(data_key.expose())?, parts.body_nonce, &label.body_data(parts.key_id), parts.body)
     }
@@ -157,124 +208,39 @@ impl Vault {
     /// HMAC-SHA256 (RFC 2104) of `bytes` under a key derived for `purpose` from the newest master key: how a
     /// high-entropy credential is stored. Without the master key a stolen database is not even a list to guess against.
     pub fn keyed_hash(&self, purpose: HashPurpose, bytes: &[u8]) -> [u8; 32] {
-        self.newest.hash(purpose, bytes)
+        let ring = self.ring.load();
+        let anchored = ring.hashing().find(|keys| purpose == HashPurpose::Shared && keys.id == ring.anchor);
+        let keys = anchored.unwrap_or(&ring.newest.hash);
+        // The newest has all purposes.
+        keys.hash(purpose, bytes).or_else(|| ring.newest.hash.hash(purpose, bytes)).unwrap_or_default()
     }
 
-    /// [`Vault::keyed_hash`] under every master key held, newest first: what to look a credential up by.
+    /// [`Vault::keyed_hash`] under every master key held or remembered, newest first: what to look a credential up by.
     pub fn keyed_hashes(&self, purpose: HashPurpose, bytes: &[u8]) -> Vec<[u8; 32]> {
-        self.all().map(|keys| keys.hash(purpose, bytes)).collect()
+        self.ring.load().hashing().filter_map(|keys| keys.hash(purpose, bytes)).collect()
     }
 
-    /// Whether `expected` is the keyed hash of `bytes` under any master key held. Takes the same time whichever it is.
+    /// Whether `expected` is the keyed hash of `bytes` under any master key held or remembered. Takes the same time whichever
+    /// it is.
     pub fn matches(&self, purpose: HashPurpose, bytes: &[u8], expected: &[u8]) -> bool {
-        self.all().fold(false, |found, keys| found | hmac::verify(keys.hashing(purpose), bytes, expected).is_ok())
+        let ring = self.ring.load();
+        let keys = ring.hashing().filter_map(|keys| keys.key(purpose));
+        keys.fold(false, |found, key| found | hmac::verify(key, bytes, expected).is_ok())
     }
 
     /// Tells two values apart without showing either: 16 hexadecimal digits of their keyed hash.
     pub fn fingerprint(&self, bytes: &[u8]) -> String {
         hex(self.keyed_hash(HashPurpose::Fingerprint, bytes).iter().take(8))
     }
-
-    fn all(&self) -> impl Iterator<Item = &Keys> {
-        std::iter::once(&self.newest).chain(&self.older)
-    }
-
-    fn keys(&self, id: KeyId) -> Option<&Keys> {
-        self.all().find(|keys| keys.id == id)
-    }
 }
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ring = self.ring.load();
         f.debug_struct("Vault")
-            .field("key_id", &self.newest.id)
-            .field("older", &self.older.len())
+            .field("key_id", &ring.newest.id)
+            .field("older", &ring.older.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Everything derived from one master key. The library wipes each key when it goes.
-struct Keys {
-    id: KeyId,
-    wrapping: [LessSafeKey; Purpose::ALL.len()],
-    hashing: [hmac::Key; HashPurpose::ALL.len()],
-}
-
-impl Keys {
-    fn derive(master: &MasterKey) -> Result<Self, VaultError> {
-        let wrapping = |purpose: Purpose| aes(master.derive("wrap", purpose.as_str())?.as_ref());
-        let hashing = |purpose: HashPurpose| {
-            master.derive("hash", purpose.as_str()).map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
-        };
-        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config, runtime, delivered] =
-            Purpose::ALL.map(wrapping);
-        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value, nonce, device] =
-            HashPurpose::ALL.map(hashing);
-        Ok(Self {
-            id: master.id(),
-            wrapping: [
-                secret?, signing?, answer?, successor?, grant?, upload?, backup?, audit?, subject?, config?, runtime?,
-                delivered?,
-            ],
-            hashing: [
-                api_key?,
-                client?,
-                admin?,
-                fingerprint?,
-                refresh?,
-                code?,
-                shared?,
-                whom?,
-                value?,
-                nonce?,
-                device?,
-            ],
-        })
-    }
-
-    fn wrapping(&self, purpose: Purpose) -> &LessSafeKey {
-        let [secret, signing, answer, successor, grant, upload, backup, audit, subject, config, runtime, delivered] =
-            &self.wrapping;
-        match purpose {
-            Purpose::Secret => secret,
-            Purpose::SigningKey => signing,
-            Purpose::Answer => answer,
-            Purpose::Successor => successor,
-            Purpose::Grant => grant,
-            Purpose::Upload => upload,
-            Purpose::Backup => backup,
-            Purpose::AuditKey => audit,
-            Purpose::AuditSubject => subject,
-            Purpose::ConfigKey => config,
-            Purpose::RuntimeSecret => runtime,
-            Purpose::DeliveredSecret => delivered,
-        }
-    }
-
-    fn hashing(&self, purpose: HashPurpose) -> &hmac::Key {
-        let [api_key, client, admin, fingerprint, refresh, code, shared, whom, value, nonce, device] = &self.hashing;
-        match purpose {
-            HashPurpose::ApiKey => api_key,
-            HashPurpose::ClientSecret => client,
-            HashPurpose::AdminToken => admin,
-            HashPurpose::Fingerprint => fingerprint,
-            HashPurpose::RefreshToken => refresh,
-            HashPurpose::Code => code,
-            HashPurpose::Shared => shared,
-            HashPurpose::AuditSubject => whom,
-            HashPurpose::AuditValue => value,
-            HashPurpose::AttestNonce => nonce,
-            HashPurpose::Device => device,
-        }
-    }
-
-    fn hash(&self, purpose: HashPurpose, bytes: &[u8]) -> [u8; 32] {
-        let tag = hmac::sign(self.hashing(purpose), bytes);
-        let mut out = [0u8; 32];
-        for (to, from) in out.iter_mut().zip(tag.as_ref()) {
-            *to = *from;
-        }
-        out
     }
 }
 

@@ -189,11 +189,13 @@ impl fmt::Debug for MasterKey {
 }
 
 impl KeyId {
-    pub(crate) const fn from_bytes(bytes: [u8; 8]) -> Self {
+    /// The id of these bytes, as a sealed value has them.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 
-    pub(crate) const fn as_bytes(&self) -> &[u8; 8] {
+    /// Its bytes, as a sealed value has them.
+    pub const fn as_bytes(&self) -> &[u8; 8] {
         &self.0
     }
 }

@@ -118,6 +118,62 @@ fn a_new_master_key_seals_and_the_old_one_still_opens() {
 }
 
 #[test]
+fn a_vault_adopts_a_new_master_key_while_it_is_used() {
+    let tenant = Tenant::default();
+    let label = Label::new(&tenant, Purpose::Secret, "openai", 1);
+    let vault = vault(1);
+    let (sealed, hash) = (vault.seal(&label, KEY).unwrap(), vault.keyed_hash(HashPurpose::ApiKey, b"vg_fake"));
+    let (shared, old) = (vault.keyed_hash(HashPurpose::Shared, b"nonces"), vault.key_id());
+    vault.adopt(master(2), Vec::new()).unwrap();
+    assert_eq!((vault.key_id(), vault.older_ids()), (master(2).id(), vec![old]));
+    assert!(vault.open(&label, &sealed).unwrap().matches(KEY), "what was sealed before goes on opening");
+    assert_eq!(vault.seal(&label, KEY).unwrap().key_id(), Ok(master(2).id()));
+    assert_eq!(vault.keyed_hashes(HashPurpose::ApiKey, b"vg_fake")[1], hash);
+    assert_eq!(vault.keyed_hash(HashPurpose::Shared, b"nonces"), shared, "what nodes share stays");
+    vault.adopt(master(2), vec![master(1)]).unwrap();
+    assert_eq!(vault.older_ids(), [old], "nothing is held twice");
+}
+
+#[test]
+fn credentials_of_a_master_key_that_is_gone_are_known_by_its_hash_keys_alone() {
+    let tenant = Tenant::default();
+    let before = vault(1);
+    let hash = before.keyed_hash(HashPurpose::ApiKey, b"vg_fake");
+    let shared = before.keyed_hash(HashPurpose::Shared, b"nonces");
+    let both = Vault::with_older(master(2), vec![master(1)], Arc::new(SystemRng)).unwrap();
+    let kept = both.hash_keys(&tenant, master(1).id()).unwrap().unwrap();
+    assert_eq!(both.hash_keys(&tenant, master(3).id()).unwrap(), None);
+    let after = Vault::new(master(2), Arc::new(SystemRng)).unwrap();
+    assert!(!after.matches(HashPurpose::ApiKey, b"vg_fake", &hash));
+    after.remember(&tenant, master(1).id(), &kept).unwrap();
+    assert!(after.matches(HashPurpose::ApiKey, b"vg_fake", &hash) && !after.holds(master(1).id()));
+    assert!(after.keyed_hashes(HashPurpose::ApiKey, b"vg_fake").contains(&hash));
+    assert_ne!(after.keyed_hash(HashPurpose::ApiKey, b"vg_fake"), hash, "new ones are hashed with the new key");
+    after.agree_on(master(1).id());
+    assert_eq!(after.keyed_hash(HashPurpose::Shared, b"nonces"), shared);
+    // Neither another's nor anything else passes for them, and they open nothing.
+    assert!(after.remember(&tenant, master(3).id(), &kept).is_err());
+    let label = Label::new(&tenant, Purpose::Secret, "openai", 1);
+    let sealed = before.seal(&label, KEY).unwrap();
+    assert_eq!(after.open(&label, &sealed).err(), Some(VaultError::WrongKey(master(1).id())));
+}
+
+#[test]
+fn purposes_stand_in_the_order_they_are_declared_in() {
+    assert!(Purpose::ALL.iter().enumerate().all(|(at, purpose)| *purpose as usize == at));
+    assert!(HashPurpose::ALL.iter().enumerate().all(|(at, purpose)| *purpose as usize == at));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_no_hash_keys_or_some_and_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(keys) = ring::HashKeys::read(&bytes) {
+            prop_assert!(keys.written().matches(&bytes));
+        }
+    }
+}
+
+#[test]
 fn keyed_hashes_differ_by_purpose_and_by_key() {
     let vault = vault(1);
     let hashes = HashPurpose::ALL.map(|purpose| vault.keyed_hash(purpose, b"same"));

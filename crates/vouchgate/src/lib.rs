@@ -5,6 +5,7 @@ pub mod dev;
 pub mod doctor;
 pub mod listen;
 pub mod log;
+pub mod master_keys;
 #[cfg(feature = "otel")]
 pub mod otel;
 pub mod preflight;

@@ -13,6 +13,7 @@ mod proofs;
 mod publish;
 mod record;
 mod risk;
+mod rotation;
 mod upkeep;
 mod webhooks;
 
@@ -37,10 +38,11 @@ use net::{Egress, EgressConfig, EgressError};
 use prometheus_client::registry::Registry;
 use store::{Ledger, SharedError, Store, StoreError};
 use tokio::sync::{Mutex, watch};
-use vault::{KeyFileError, MasterKey, Vault, VaultError};
+use vault::{KeyFileError, KeyId, MasterKey, Vault, VaultError};
 
 use crate::listen::descriptor_limit;
 use crate::listen::{Caps, Drain, DrainTimes, Edge, ListenError, Listener, Pressure, ServerTls, TlsError, TlsFiles};
+use crate::master_keys;
 use crate::preflight;
 use crate::public::{Private, Public};
 use crate::references::{self, SharedUrlError, StoreUrlError};
@@ -86,6 +88,16 @@ pub enum StartError {
     /// Where the list of revoked attestation keys is.
     #[error("the address of the list of revoked attestation keys cannot be used")]
     RevocationList,
+    /// Something is sealed with a master key that is not there.
+    #[error(
+        "{values} values are sealed with master key {id}, which is not there: name its file in [vault] older and run `vouchgate rotate vault-key`"
+    )]
+    MasterKeyGone {
+        /// The key.
+        id: KeyId,
+        /// How many values.
+        values: u64,
+    },
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -505,12 +517,17 @@ async fn open_state(
 ) -> Result<(Store, Arc<Vault>), StartError> {
     let url = references::store_url(config)?;
     let store = Store::open(&url, &config.server.data_dir, Arc::clone(clock), Arc::clone(rng)).await?;
-    let master = master_key(config, create_master_key, &**rng)?;
-    let vault = Vault::new(master, Arc::clone(rng))?;
-    let key_id = vault.key_id().to_string();
-    if store.meta().set_once("vault.key_id", &key_id).await? != key_id {
-        return Err(StartError::OtherMasterKey);
-    }
+    let missing = |path: &Path| {
+        if !create_master_key {
+            return Ok(None);
+        }
+        let key = MasterKey::generate(&**rng)?;
+        key.create_file(path)?;
+        tracing::info!(path = %path.display(), "made a master key: without this file nothing in the vault can be opened");
+        Ok(Some(key))
+    };
+    let vault = master_keys::vault(config, missing, Arc::clone(rng))?;
+    master_keys::agree(&vault, &store).await?;
     Ok((store, Arc::new(vault)))
 }
 
@@ -518,18 +535,6 @@ fn admin_api(config: &Config, operations: Arc<Operations>, running: &Arc<Running
     let hosts = config.server.external_url.iter().filter_map(|url| url.url().host_str().map(str::to_owned));
     let server = Arc::clone(running) as Arc<dyn admin::Server>;
     Admin::new(operations, Some(server), Hosts::new(hosts), config.limits.admin_body.as_usize())
-}
-
-fn master_key(config: &Config, create: bool, rng: &dyn Rng) -> Result<MasterKey, StartError> {
-    let config::SecretRef::File(path) = &config.vault.key else { return Err(StartError::MasterKeyPlace) };
-    let path = master_key_path(&config.server.data_dir, path);
-    if create && !path.exists() {
-        let key = MasterKey::generate(rng)?;
-        key.create_file(&path)?;
-        tracing::info!(path = %path.display(), "made a master key: without this file nothing in the vault can be opened");
-        return Ok(key);
-    }
-    Ok(MasterKey::read_file(&path)?)
 }
 
 /// The master key is where the configuration says; the default, a bare name, lies in the data directory.
@@ -595,6 +600,8 @@ impl Running {
             }
             None => self.config(),
         };
+        let (vault, store) = (&self.builder.vault, self.builder.operations.store());
+        master_keys::again(&config, vault, store).await.map_err(|error| unusable(&error))?;
         for tls in &self.tls {
             tls.reload().map_err(|error| BuildError::from(error).into_faults())?;
         }
@@ -643,14 +650,15 @@ fn checks_of_pins(
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Vec<Fault> {
-    vec![Fault {
-        line: 1,
-        column: 1,
-        path: String::new(),
-        code: "unreadable",
-        message: format!("cannot read {}: {error}", path.display()),
-        hint: None,
-    }]
+    fault("unreadable", format!("cannot read {}: {error}", path.display()))
+}
+
+fn unusable(error: &StartError) -> Vec<Fault> {
+    fault("not_usable", error.to_string())
+}
+
+fn fault(code: &'static str, message: String) -> Vec<Fault> {
+    vec![Fault { line: 1, column: 1, path: String::new(), code, message, hint: None }]
 }
 
 impl admin::Server for Running {

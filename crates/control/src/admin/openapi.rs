@@ -219,6 +219,8 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::RuntimeSecretView>(&mut all, "RuntimeSecretView");
     add::<ops::SetRuntimeSecret>(&mut all, "SetRuntimeSecret");
     add::<ops::RetireRuntimeSecret>(&mut all, "RetireRuntimeSecret");
+    add::<ops::RotationView>(&mut all, "RotationView");
+    add::<ops::RewrapView>(&mut all, "RewrapView");
     add::<ops::RotateSecret>(&mut all, "RotateSecret");
     add::<ops::ActivateSecret>(&mut all, "ActivateSecret");
     add::<ops::RetireSecret>(&mut all, "RetireSecret");

@@ -115,6 +115,7 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(runtime_secrets());
     table.extend(apikeys());
     table.extend(keys_and_tokens());
+    table.extend(rotation());
     table.extend(admin_tokens());
     table.extend(audit_log());
     table.extend(budgets());
@@ -343,6 +344,21 @@ fn runtime_secrets() -> [Operation; 6] {
         .summary("End older versions of a runtime secret now, or one that is named, and forget the value")
         .takes("RetireRuntimeSecret")
         .one("RuntimeSecretView"),
+    ]
+}
+
+fn rotation() -> [Operation; 2] {
+    [
+        operation(Method::GET, "/admin/v1/rotation", "listRotation", READERS, |call| {
+            Box::pin(handlers::rotation::list(call))
+        })
+        .summary("How old every key is, in which state, and what is due; never a key")
+        .gives(StatusCode::OK, Answer::Page("RotationView")),
+        operation(Method::POST, "/admin/v1/vault/rewrap", "rewrapVault", OWNERS, |call| {
+            Box::pin(handlers::rotation::rewrap(call))
+        })
+        .summary("Seal everything anew with the vault's newest master key")
+        .one("RewrapView"),
     ]
 }
 

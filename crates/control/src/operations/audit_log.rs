@@ -112,10 +112,14 @@ impl Operations {
         let keys = self.subject_keys();
         let wanted = match &filter.subject {
             Some((issuer, subject)) => {
-                let lookup = StoreKeys::lookup(&self.vault, issuer, subject);
-                let Some(row) = self.store.audit_subjects().find(&lookup).await? else {
-                    return Ok(Listed { items: Vec::new(), next: None });
-                };
+                let mut found = None;
+                for lookup in StoreKeys::lookups(&self.vault, issuer, subject) {
+                    found = self.store.audit_subjects().find(&lookup).await?;
+                    if found.is_some() {
+                        break;
+                    }
+                }
+                let Some(row) = found else { return Ok(Listed { items: Vec::new(), next: None }) };
                 Some(row.id)
             }
             None => None,
@@ -195,13 +199,16 @@ impl Operations {
     /// stays as it is.
     pub async fn audit_erase(&self, asked: &EraseSubject) -> Result<ErasedView, OperationError> {
         let issuer = asked.issuer.as_deref().unwrap_or(config::OWN_NAME);
-        let lookup = StoreKeys::lookup(&self.vault, issuer, &asked.subject);
-        let id = match self.store.audit_subjects().erase(&lookup).await {
-            Err(store::StoreError::Missing(_)) => {
-                let name = asked.subject.clone();
-                return Err(OperationError::NotFound { kind: "subject in the audit log", name });
+        let mut erased = None;
+        for lookup in StoreKeys::lookups(&self.vault, issuer, &asked.subject) {
+            match self.store.audit_subjects().erase(&lookup).await {
+                Err(store::StoreError::Missing(_)) => {}
+                other => erased = Some(other?),
             }
-            other => other?,
+        }
+        let Some(id) = erased else {
+            let name = asked.subject.clone();
+            return Err(OperationError::NotFound { kind: "subject in the audit log", name });
         };
         self.audit.forget();
         Ok(ErasedView { id })

@@ -17,6 +17,8 @@ mod resources;
 mod revocations;
 mod risk;
 mod runtime_secrets;
+mod rewrap;
+pub mod rotation;
 mod secret_slots;
 mod secrets;
 mod signing;
@@ -56,6 +58,8 @@ pub use risk::{ForcedPassView, GiveForcedPass, RiskDecisionView, RiskReport, Sim
 pub use runtime_secrets::{
     RetireRuntimeSecret, RuntimeSecretView, RuntimeState, RuntimeUse, RuntimeVersionView, SetRuntimeSecret,
 };
+pub use rewrap::{HASH_KEYS, RewrapView, SealedBy, VAULT_KEYS};
+pub use rotation::{RotationView, first_certificate, known};
 pub use secret_slots::{ActivateSecret, KeyProbe, NotAccepted, RetireSecret, RotateSecret, SlotView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys, RotateKey};

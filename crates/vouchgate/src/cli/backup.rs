@@ -10,19 +10,18 @@ use audit::checkpoint::Checkpoint;
 use audit::disk::{Disk, RealDisk};
 use audit::note::Verifier;
 use audit::verify::{self, Trusted};
-use config::SecretRef;
 use control::admin::SOCKET_NAME;
 use control::backup::{Database, Found, NODE_NAME, Reader, RestoreError};
 use serde_json::{Value, json};
 use store::{Store, StoreError, StoreUrl};
-use vault::{MasterKey, Vault};
+use vault::Vault;
 
 use super::args::{BackupArgs, RestoreArgs};
 use super::io::{Exit, Failure, Io, Outcome};
 use super::kept;
 use super::place::Place;
 use super::remote::answers;
-use crate::server::master_key_path;
+use crate::master_keys;
 
 /// Write a backup to a new file.
 pub(super) async fn backup(args: &BackupArgs, io: &mut Io<'_>) -> Outcome {
@@ -67,11 +66,8 @@ pub(super) async fn restore(args: &RestoreArgs, io: &mut Io<'_>) -> Outcome {
         let message = "a server runs in this data directory: stop it, or name another data directory";
         return Err(Failure { exit: Exit::No, message: message.to_owned() });
     }
-    let SecretRef::File(configured) = &place.config.vault.key else {
-        return Err(Failure::new("[vault] key must be a file"));
-    };
-    let key = MasterKey::read_file(&master_key_path(place.data_dir(), configured)).map_err(failure)?;
-    let vault = Arc::new(Vault::new(key, Arc::clone(&io.rng)).map_err(failure)?);
+    let vault = master_keys::vault(&place.config, |_| Ok(None), Arc::clone(&io.rng)).map_err(failure)?;
+    let vault = Arc::new(vault);
     let mut file = File::open(&args.file)
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", args.file.display())))?;
 

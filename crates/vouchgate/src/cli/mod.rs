@@ -24,6 +24,7 @@ mod policy;
 mod print;
 mod remote;
 mod risk;
+mod rotate;
 mod route;
 mod table;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Apikey(command) => manage::apikey(command, io).await,
         Command::Admin(command) => manage::admin(command, io).await,
         Command::Budget(command) => budget::run(command, io).await,
+        Command::Rotate(command) => rotate::run(command, io).await,
         Command::Anomaly(command) => anomaly::run(command, io).await,
         Command::Risk(command) => risk::run(command, io).await,
         Command::App(command) => app::app(command, io).await,

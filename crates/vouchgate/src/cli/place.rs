@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use audit::Recorder;
-use config::{Config, SecretRef};
+use config::Config;
 use control::admin::{Admin, Hosts, LocalApi, SOCKET_NAME};
 use control::recording::{self, Recording};
 use control::{Operations, Parts};
 use net::{Egress, EgressConfig};
 use store::{Ledger, LedgerSettings, Store};
-use vault::{KeyFileError, MasterKey, Vault};
+use vault::{MasterKey, Vault};
 
+use crate::master_keys;
 use crate::references;
-use crate::server::{StartError, master_key_path};
 use crate::wire;
 
 use super::args::StateArgs;
@@ -112,28 +112,22 @@ impl Place {
 
     /// The vault. Its key is made on first use: where nothing has been sealed, none can be missing.
     async fn vault(&self, store: &Store, io: &mut Io<'_>) -> Result<Vault, Failure> {
-        let SecretRef::File(configured) = &self.config.vault.key else {
-            return Err(Failure::new("[vault] key must be a file"));
-        };
-        let path = master_key_path(self.data_dir(), configured);
         let unused = store.signing_keys().list().await.map_err(failure)?.is_empty();
-        let key = match MasterKey::read_file(&path) {
-            Err(KeyFileError::Missing(_)) if unused => {
-                let key = MasterKey::generate(&*io.rng).map_err(failure)?;
-                key.create_file(&path).map_err(failure)?;
-                io.note(&format!(
-                    "Made a new master key: {}. Keep a copy: without it no secret opens.",
-                    path.display()
-                ));
-                key
+        let mut made = None;
+        let missing = |path: &Path| {
+            if !unused {
+                return Ok(None);
             }
-            other => other.map_err(failure)?,
+            let key = MasterKey::generate(&*io.rng)?;
+            key.create_file(path)?;
+            made = Some(path.to_owned());
+            Ok(Some(key))
         };
-        let vault = Vault::new(key, Arc::clone(&io.rng)).map_err(failure)?;
-        let key_id = vault.key_id().to_string();
-        if store.meta().set_once("vault.key_id", &key_id).await.map_err(failure)? != key_id {
-            return Err(failure(StartError::OtherMasterKey));
+        let vault = master_keys::vault(&self.config, missing, Arc::clone(&io.rng)).map_err(failure)?;
+        if let Some(path) = made {
+            io.note(&format!("Made a new master key: {}. Keep a copy: without it no secret opens.", path.display()));
         }
+        master_keys::agree(&vault, store).await.map_err(failure)?;
         Ok(vault)
     }
 

@@ -1,4 +1,4 @@
-//! What grows old while nobody looks: certificates that end soon, providers' keys that were not replaced for long.
+//! Certificates that end soon.
 
 use std::fmt;
 use std::path::Path;
@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Timestamp};
-use config::{Config, SecretRef, WebhookEvent};
-use control::OperationError;
+use config::{Config, WebhookEvent};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -25,8 +24,6 @@ use crate::tasks::Tasks;
 const LOOK: Duration = Duration::from_hours(1);
 /// That something ends is told of once for each of these: so many days before, and when it has.
 const DAYS: [i64; 4] = [30, 7, 1, 0];
-/// A key that was not replaced for longer is old.
-const OLD: Duration = Duration::from_hours(180 * 24);
 /// A day, in seconds.
 const DAY: i64 = 86_400;
 
@@ -69,14 +66,14 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, clock: Arc<dyn Clock>
             let operations = &running.builder.operations;
             let config = operations.merged_config(&running.config()).await;
             if let Ok(Ok(config)) = config {
-                look(&config, operations.store(), clock.now()).await;
+                look(&config, operations.store(), clock.now());
             }
             tokio::time::sleep(LOOK).await;
         }
     });
 }
 
-async fn look(config: &Config, store: &Store, now: Timestamp) {
+fn look(config: &Config, store: &Store, now: Timestamp) {
     let server = &config.server;
     for (key, tls) in [("server.tls", &server.tls), ("server.admin_tls", &server.admin_tls)] {
         let Some(end) = tls.as_ref().and_then(|tls| end_of(&tls.cert)) else { continue };
@@ -87,25 +84,6 @@ async fn look(config: &Config, store: &Store, now: Timestamp) {
             let about = format!("{path}\n{}\n{days}", end.as_secs());
             let notice = notice.about(about).with("key", key).with("path", path);
             store.notices().send(notice.with("ends", end.rfc3339()).with("days", days));
-        }
-    }
-    for provider in &config.providers {
-        for (_, reference) in provider.secrets() {
-            let SecretRef::Secret(name) = reference else { continue };
-            let set = match store.secrets().current(name).await.map_err(OperationError::from) {
-                Ok(found) => found.map(|secret| secret.created_at),
-                Err(error) => {
-                    tracing::warn!(reason = error.reason(), "the age of a key cannot be read");
-                    return;
-                }
-            };
-            let Some(set) = set.filter(|set| set.plus(OLD) < now) else { continue };
-            let days = now.since(set).as_secs() / 86_400;
-            // Once a week: it is no emergency.
-            let week = now.as_secs().div_euclid(7 * DAY);
-            let notice = Notice::new(WebhookEvent::SecretOld.as_str(), now).about(format!("{name}\n{week}"));
-            let notice = notice.with("provider", provider.name.as_str()).with("secret", name.as_str());
-            store.notices().send(notice.with("set", set.rfc3339()).with("days", days));
         }
     }
 }
@@ -141,10 +119,10 @@ mod tests {
         let clock = Arc::new(FakeClock::at(at("2026-11-01T00:00:00Z")));
         let store =
             Store::open(&StoreUrl::default(), &dir.path().join("data"), clock, Arc::new(SystemRng)).await.unwrap();
-        look(&config, &store, at("2026-10-31T23:59:59Z")).await;
+        look(&config, &store, at("2026-10-31T23:59:59Z"));
         assert_eq!(store.notices().take(), []);
         for moment in ["2026-11-01T00:00:00Z", "2026-11-23T23:00:00Z", "2026-11-24T00:00:00Z"] {
-            look(&config, &store, at(moment)).await;
+            look(&config, &store, at(moment));
         }
         let told = store.notices().take();
         assert_eq!(told.len(), 3);

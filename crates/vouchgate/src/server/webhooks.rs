@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use store::{Message, Notice, Sent, Store};
 use tokio::sync::Notify;
 
-use super::{Running, ages};
+use super::{Running, ages, rotation};
 use crate::tasks::Tasks;
 use crate::wire::Referred;
 
@@ -43,6 +43,7 @@ pub(super) struct Webhooks {
     recorder: Recorder,
     clock: Arc<dyn Clock>,
     counts: Arc<Counts>,
+    ages: rotation::Ages,
     /// Wakes when there is a new message.
     fresh: Notify,
 }
@@ -58,12 +59,15 @@ struct Counts {
 impl Webhooks {
     pub(super) fn new(store: &Store, recorder: &Recorder, clock: &Arc<dyn Clock>, registry: &mut Registry) -> Self {
         let counts = Arc::<Counts>::default();
+        let ages = rotation::Ages::default();
+        rotation::register(registry, &ages);
         registry.register_collector(Box::new(Shown(Arc::clone(&counts), store.clone())));
         Self {
             store: store.clone(),
             recorder: recorder.clone(),
             clock: Arc::clone(clock),
             counts,
+            ages,
             fresh: Notify::new(),
         }
     }
@@ -71,6 +75,7 @@ impl Webhooks {
     /// Begin to send.
     pub(super) fn begin(self, tasks: &Tasks, running: &Arc<Running>, egress: &Egress) {
         ages::begin(tasks, running, Arc::clone(&self.clock));
+        rotation::begin(tasks, running, Arc::clone(&self.clock), self.ages.clone());
         let this = Arc::new(self);
         let (keeping, builder, stopped) = (Arc::clone(&this), Arc::clone(running), tasks.stopped());
         tasks.spawn_to_completion(async move {

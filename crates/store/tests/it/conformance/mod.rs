@@ -46,7 +46,8 @@ macro_rules! conformance {
             a_key_is_live_until_it_expires_or_is_revoked, a_revoked_key_leaves_its_name,
             an_admin_token_is_live_until_it_expires_or_is_revoked, use_of_a_key_is_noted_to_the_minute);
         conformance!($backend, secrets: a_secret_that_is_set_has_one_version, a_rotated_secret_keeps_the_old_version_for_a_while,
-            a_next_version_waits_until_it_is_activated, it_is_known_since_when_a_key_is_there, a_stale_version_is_refused,
+            a_next_version_waits_until_it_is_activated, it_is_known_since_when_a_key_is_there,
+            what_is_sealed_is_found_by_its_master_key_and_replaced_unless_it_changed, a_stale_version_is_refused,
             a_deleted_secret_never_repeats_a_version, a_stored_secret_opens_only_as_itself,
             signing_keys_go_from_next_to_gone, one_key_per_algorithm_signs);
         conformance!($backend, runtime_secrets: versions_follow_one_another_and_overlap, the_oldest_versions_are_forgotten,

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use base::Tenant;
-use store::{KeyState, NewSecret, NewSigningKey, SecretVersion, Slot, Store};
-use vault::{Label, Purpose, Sealed, Vault, VaultError};
+use base::{SeededRng, Tenant};
+use store::{KeyState, NewSecret, NewSigningKey, SealedKind, SealedRow, SecretVersion, Slot, Store};
+use vault::{Label, MasterKey, Purpose, Sealed, Vault, VaultError};
 
 use super::{Backend, START, all, name, secs, test_vault};
 
@@ -111,13 +111,53 @@ pub(crate) async fn it_is_known_since_when_a_key_is_there<B: Backend>() {
     let Some(backend) = B::fresh() else { return };
     let store = backend.open().await;
     let known = store.known_keys();
-    assert_eq!(known.seen("provider", "openai/default", [1; 32]).await.unwrap(), secs(START));
+    assert_eq!(known.seen("provider", "openai/default", &[[1; 32]]).await.unwrap(), secs(START));
     backend.clock().advance(Duration::from_mins(1));
-    assert_eq!(known.seen("provider", "openai/default", [1; 32]).await.unwrap(), secs(START));
-    assert_eq!(known.seen("provider", "openai/default", [2; 32]).await.unwrap(), secs(START + 60));
+    assert_eq!(known.seen("provider", "openai/default", &[[1; 32]]).await.unwrap(), secs(START));
+    assert_eq!(known.seen("provider", "openai/default", &[[2; 32], [3; 32]]).await.unwrap(), secs(START + 60));
+    backend.clock().advance(Duration::from_mins(1));
+    let hashed_anew = known.seen("provider", "openai/default", &[[4; 32], [2; 32]]).await.unwrap();
+    assert_eq!(hashed_anew, secs(START + 60), "the same key under another hash");
+    assert_eq!(known.seen("provider", "openai/default", &[[4; 32]]).await.unwrap(), secs(START + 60));
     let all = known.of_kind("provider").await.unwrap();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), [("openai/default".to_owned(), secs(START + 60))]);
     assert!(known.of_kind("vault").await.unwrap().is_empty());
+}
+
+pub(crate) async fn what_is_sealed_is_found_by_its_master_key_and_replaced_unless_it_changed<B: Backend>() {
+    let Some(backend) = B::fresh() else { return };
+    let (store, vault) = (backend.open().await, test_vault());
+    store.secrets().put(seal(&vault, "a", 1, "one")).await.unwrap();
+    store.secrets().put(seal(&vault, "b", 1, "two")).await.unwrap();
+    store.signing_keys().insert(new_signing_key("k1")).await.unwrap();
+    let old = vault.key_id();
+    assert_eq!(store.sealed().counts(&SealedKind::LASTING).await.unwrap(), [(old, 3)]);
+    assert!(store.sealed().counts(&SealedKind::PASSING).await.unwrap().is_empty());
+    assert!(store.sealed().other_than(SealedKind::Secret, old, 10).await.unwrap().is_empty());
+    vault.adopt(MasterKey::generate(&SeededRng::new(77)).unwrap(), Vec::new()).unwrap();
+    let new = vault.key_id();
+    let found = store.sealed().other_than(SealedKind::Secret, new, 10).await.unwrap();
+    assert_eq!(found.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(store.sealed().other_than(SealedKind::Secret, new, 1).await.unwrap().len(), 1);
+    let anew = |row: &SealedRow| {
+        let tenant = Tenant::default();
+        let label = Label::new(&tenant, SealedKind::Secret.purpose(), &row.name, row.version);
+        let label = label.origin(row.origin.as_deref());
+        let opened = vault.open(&label, &row.sealed).unwrap();
+        vault.seal(&label, opened.expose()).unwrap()
+    };
+    // One is set again meanwhile: what was read before does not overwrite it.
+    store.secrets().put(seal(&vault, "b", 2, "three")).await.unwrap();
+    let rows = found.iter().map(|row| (row.clone(), anew(row))).collect::<Vec<_>>();
+    let version = store.version();
+    assert_eq!(store.sealed().replace(SealedKind::Secret, rows).await.unwrap(), 1);
+    assert!(store.version() > version);
+    let (tenant, current) = (Tenant::default(), store.secrets().current(&name("a")).await.unwrap().unwrap());
+    assert!(vault.open(&label(&tenant, &current), &current.sealed).unwrap().matches(b"one"));
+    assert_eq!(current.sealed.key_id(), Ok(new));
+    let mut counts = store.sealed().counts(&SealedKind::LASTING).await.unwrap();
+    counts.sort_by_key(|(_, values)| *values);
+    assert_eq!(counts, [(old, 1), (new, 2)]);
 }
 
 pub(crate) async fn a_stale_version_is_refused<B: Backend>() {

@@ -95,6 +95,9 @@ pub enum Command {
     /// What budgets have spent, and raising them for a while
     #[command(subcommand)]
     Budget(BudgetCommand),
+    /// How old every key is and what is due; the vault's master key
+    #[command(subcommand)]
+    Rotate(RotateCommand),
     /// Callers that were stopped because they behaved quite unlike themselves
     #[command(subcommand)]
     Anomaly(AnomalyCommand),
@@ -273,6 +276,15 @@ pub struct NamedArgs {
     /// Where the state is.
     #[command(flatten)]
     pub state: StateArgs,
+}
+
+/// `rotate ...`
+#[derive(Debug, Subcommand)]
+pub enum RotateCommand {
+    /// List every key: how old it is, in which state, and what is due
+    Status(StateArgs),
+    /// Seal everything in the vault anew with the master key that \[vault\] key names now
+    VaultKey(StateArgs),
 }
 
 /// `secret ...`

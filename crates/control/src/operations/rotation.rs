@@ -1,0 +1,324 @@
+//! How old every key is, in which state, and what is due: one list for all of them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use base::{Name, Timestamp};
+use config::{ClientAuth, Config, SecretRef};
+use proof::mtls::ClientCertificate;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use schemars::JsonSchema;
+use serde::Serialize;
+use store::{KeyState, Page, SecretVersion, Slot};
+
+use super::{OperationError, Operations, uses};
+
+/// A certificate that ends sooner ends soon.
+pub const CERTIFICATE_SOON: Duration = Duration::from_hours(14 * 24);
+
+/// Kinds of keys that are found in files and in the environment: since when they are known is kept in the store.
+pub mod known {
+    /// Keys of providers and other secrets that are not in the vault: by the place in the configuration.
+    pub const REFERRED: &str = "referred";
+    /// Clients' secrets that the configuration file has the hash of: by the client's name.
+    pub const CLIENT: &str = "client";
+    /// The vault's master keys: by their id.
+    pub const VAULT: &str = "vault";
+    /// The key of an audit log: by the log's name.
+    pub const AUDIT: &str = "audit";
+}
+
+/// A key, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RotationView {
+    /// What it is: `provider key`, `secret`, `client secret`, `signing key`, `nonce key`, `vault key`, `audit key`, `certificate`.
+    pub kind: &'static str,
+    /// Which one.
+    pub name: String,
+    /// `current`, `next`, `old`, `retiring`.
+    pub state: &'static str,
+    /// Since when it is what it is (RFC 3339), where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// How many whole days that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_days: Option<u64>,
+    /// How many days old it may grow; absent: as old as it likes, or it is replaced by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_days: Option<u64>,
+    /// When it ends or is forgotten (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<String>,
+    /// Whether something is to be done now.
+    pub due: bool,
+    /// What can be done, or is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub todo: Option<String>,
+    /// The secret of the vault that it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// In seconds, for metrics.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub age: Option<Duration>,
+}
+
+impl RotationView {
+    /// A key of this kind and name in this state.
+    pub fn new(kind: &'static str, name: impl Into<String>, state: &'static str) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+            state,
+            since: None,
+            age_days: None,
+            limit_days: None,
+            ends_at: None,
+            due: false,
+            todo: None,
+            secret: None,
+            age: None,
+        }
+    }
+
+    /// Since when it is what it is.
+    #[must_use]
+    pub fn since(mut self, since: Option<Timestamp>, now: Timestamp) -> Self {
+        let age = since.map(|since| now.since(since));
+        self.since = since.map(Timestamp::rfc3339);
+        (self.age, self.age_days) = (age, age.map(days));
+        self
+    }
+
+    /// How old it may grow: older, something is due.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit_days = Some(days(limit));
+        self.due |= self.age.is_some_and(|age| age > limit);
+        self
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub fn ends(mut self, end: Option<Timestamp>) -> Self {
+        self.ends_at = end.map(Timestamp::rfc3339);
+        self
+    }
+
+    /// What can be done, or is due.
+    #[must_use]
+    pub fn todo(mut self, todo: impl Into<String>) -> Self {
+        self.todo = Some(todo.into());
+        self
+    }
+
+    /// Something is to be done now, whatever its age.
+    #[must_use]
+    pub const fn due(mut self, due: bool) -> Self {
+        self.due |= due;
+        self
+    }
+}
+
+const fn days(age: Duration) -> u64 {
+    age.as_secs() / 86_400
+}
+
+impl Operations {
+    /// Every key, by kind.
+    pub async fn rotation_list(&self) -> Result<Vec<RotationView>, OperationError> {
+        let config = self.current_config().await?;
+        let mut all = self.rotation_secrets(&config).await?;
+        all.extend(self.rotation_clients(&config).await?);
+        all.extend(self.rotation_signing(&config).await?);
+        all.push(self.rotation_nonces());
+        all.extend(self.rotation_vault(&config).await?);
+        let audit = self.store.known_keys().of_kind(known::AUDIT).await?;
+        let now = self.clock.now();
+        let mut logs: Vec<_> = audit.into_iter().collect();
+        logs.sort();
+        all.extend(
+            logs.into_iter().map(|(log, since)| RotationView::new("audit key", log, "current").since(Some(since), now)),
+        );
+        all.extend(certificates(&config, now));
+        Ok(all)
+    }
+
+    /// Keys of providers, and whatever else is a secret somewhere.
+    async fn rotation_secrets(&self, config: &Config) -> Result<Vec<RotationView>, OperationError> {
+        let limit = config.rotation.secrets.duration();
+        let known = self.store.known_keys().of_kind(known::REFERRED).await?;
+        let mut all = Vec::new();
+        for provider in &config.providers {
+            for key in provider.key_refs() {
+                let name = format!("{}/{}", provider.name, key.name);
+                let place = format!("provider.{}.{}", provider.name, key.path);
+                self.of_reference(
+                    ("provider key", &name),
+                    (key.reference, &place, Slot::Current),
+                    (&known, limit),
+                    &mut all,
+                )
+                .await?;
+                if let Some(next) = key.next {
+                    let place = format!("provider.{}.{}", provider.name, key.path.replace("api_key", "next_api_key"));
+                    self.of_reference(("provider key", &name), (next, &place, Slot::Next), (&known, limit), &mut all)
+                        .await?;
+                }
+            }
+        }
+        for used in uses(config) {
+            let is_key = |provider: &config::Provider| {
+                let mut keys = provider.key_refs().into_iter();
+                keys.any(|key| key.reference == used.reference || key.next == Some(used.reference))
+            };
+            if used.kind == "provider" && config.providers.iter().any(|p| p.name == *used.by && is_key(p)) {
+                continue;
+            }
+            let name = format!("{} {}", used.kind, used.by);
+            let place = name.replace(' ', ".");
+            self.of_reference(("secret", &name), (used.reference, &place, Slot::Current), (&known, limit), &mut all)
+                .await?;
+        }
+        all.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        Ok(all)
+    }
+
+    async fn of_reference(
+        &self,
+        (kind, name): (&'static str, &str),
+        (reference, place, slot): (&SecretRef, &str, Slot),
+        (known, limit): (&HashMap<String, Timestamp>, Duration),
+        all: &mut Vec<RotationView>,
+    ) -> Result<(), OperationError> {
+        let now = self.clock.now();
+        let SecretRef::Secret(secret) = reference else {
+            let row = RotationView::new(kind, name, slot.as_str()).since(known.get(place).copied(), now);
+            all.push(match slot {
+                Slot::Next => row.todo("make it the api_key once the provider has it, and reload"),
+                _ => row
+                    .limit(limit)
+                    .todo("give its successor where it is written (a provider's first as next_api_key), and reload"),
+            });
+            return Ok(());
+        };
+        let versions = self.store.secrets().versions(secret).await?;
+        if versions.is_empty() {
+            let missing = RotationView::new(kind, name, "current").due(true);
+            all.push(missing.todo(format!("vouchgate secret set {secret} < key.txt")));
+        }
+        all.extend(versions.iter().map(|version| of_version((kind, name), secret, version, (now, limit))));
+        Ok(())
+    }
+
+    /// Secrets of clients.
+    async fn rotation_clients(&self, config: &Config) -> Result<Vec<RotationView>, OperationError> {
+        let (now, limit) = (self.clock.now(), config.rotation.client_secrets.duration());
+        let known = self.store.known_keys().of_kind(known::CLIENT).await?;
+        let mut all = Vec::new();
+        for client in &config.clients {
+            if matches!(client.auth, Some(ClientAuth::ClientSecret { .. })) {
+                let row = RotationView::new("client secret", client.name.as_str(), "current");
+                let row = row.since(known.get(client.name.as_str()).copied(), now).limit(limit);
+                all.push(row.todo("vouchgate client hash, write the hash into the configuration, and reload"));
+            }
+        }
+        let mut page = Page { after: None, limit: 200 };
+        loop {
+            let listed = self.store.clients().list(&page).await?;
+            for client in listed.items {
+                let live = client.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|end| now < end));
+                let newest = live.clone().map(|secret| secret.created_at).max();
+                for secret in live {
+                    let old = Some(secret.created_at) != newest;
+                    let row =
+                        RotationView::new("client secret", client.name.as_str(), if old { "old" } else { "current" });
+                    let row = row.since(Some(secret.created_at), now).ends(secret.expires_at);
+                    all.push(if old {
+                        row
+                    } else {
+                        row.limit(limit).todo(format!("vouchgate client rotate {}", client.name))
+                    });
+                }
+            }
+            match listed.next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Our signing keys: they change by themselves.
+    async fn rotation_signing(&self, config: &Config) -> Result<Vec<RotationView>, OperationError> {
+        let (now, lifetime) = (self.clock.now(), config.token.key_lifetime.duration());
+        let keys = self.store.signing_keys().list().await?;
+        let of = |key: &store::SigningKey| {
+            let (state, since) = match key.state {
+                KeyState::Next => ("next", Some(key.created_at)),
+                KeyState::Active => ("current", key.activated_at),
+                KeyState::Retiring => ("retiring", key.activated_at),
+                KeyState::Gone => return None,
+            };
+            let row = RotationView::new("signing key", key.kid.as_str(), state).since(since, now).ends(key.expires_at);
+            Some(match key.state {
+                // Twice as old as it should be: what changes it does not work.
+                KeyState::Active => {
+                    row.limit(lifetime.saturating_mul(2)).todo("by itself; sooner: vouchgate key rotate")
+                }
+                KeyState::Next => row.todo(format!("signs by itself from {}", key.not_before.rfc3339())),
+                _ => row,
+            })
+        };
+        Ok(keys.iter().filter_map(of).collect())
+    }
+
+    fn rotation_nonces(&self) -> RotationView {
+        let row = RotationView::new("nonce key", "dpop", "current");
+        row.todo(if self.store.is_shared() {
+            "by itself: nonces change every few minutes; their key is that of the vault's first master key"
+        } else {
+            "by itself: nonces change every few minutes; their key is made at each start"
+        })
+    }
+}
+
+fn of_version(
+    (kind, name): (&'static str, &str),
+    secret: &Name,
+    version: &SecretVersion,
+    (now, limit): (Timestamp, Duration),
+) -> RotationView {
+    let row = RotationView::new(kind, name, version.slot.as_str()).ends(version.retire_at);
+    let mut row = row.since(version.activated_at.or(Some(version.created_at)), now);
+    row.secret = Some(secret.to_string());
+    match version.slot {
+        Slot::Current => row.limit(limit).todo(format!("vouchgate secret rotate {secret} < new-key.txt")),
+        Slot::Next => row.todo(format!("vouchgate secret activate {secret}")),
+        Slot::Old => row.todo(format!("by itself; sooner: vouchgate secret retire {secret}")),
+    }
+}
+
+/// The certificates this server shows.
+fn certificates(config: &Config, now: Timestamp) -> Vec<RotationView> {
+    let server = &config.server;
+    let shown = [&server.tls, &server.admin_tls].into_iter().flatten();
+    let of = |tls: &config::Tls| {
+        let name = tls.cert.display().to_string();
+        let row = RotationView::new("certificate", name, "current");
+        let Some(certificate) = first_certificate(&tls.cert) else {
+            return row.due(true).todo("it cannot be read");
+        };
+        let (begin, end) = (certificate.not_before(), certificate.not_after());
+        let row = row.since(Some(begin), now).ends(Some(end)).due(end < now.plus(CERTIFICATE_SOON));
+        row.todo("replace its files: they are read again when they change")
+    };
+    shown.map(of).collect()
+}
+
+/// The first certificate of a file.
+pub fn first_certificate(path: &Path) -> Option<ClientCertificate> {
+    let der = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
+    ClientCertificate::parse(&der).ok()
+}
