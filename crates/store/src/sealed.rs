@@ -157,6 +157,10 @@ impl SealedValues<'_> {
                 SealedKind::AuditSubject => {
                     "SELECT substr(sealed, 2, 8), COUNT(*) FROM audit_subjects WHERE tenant = $1 GROUP BY 1"
                 }
+                SealedKind::ConfigKey => {
+                    "SELECT substr(sealed, 2, 8), COUNT(*) FROM config_keys WHERE tenant = $1 AND sealed IS NOT NULL
+                     GROUP BY 1"
+                }
                 SealedKind::Code => {
                     "SELECT substr(body, 2, 8), COUNT(*) FROM grants_pending WHERE tenant = $1 GROUP BY 1"
                 }

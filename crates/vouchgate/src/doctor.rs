@@ -136,7 +136,8 @@ async fn look(config: &Config, findings: &mut Findings) {
 fn files(config: &Config, findings: &mut Findings) {
     let data_dir = &config.server.data_dir;
     private("data directory", data_dir, "chmod 700", findings);
-    if let SecretRef::File(path) = &config.vault.key {
+    for reference in std::iter::once(&config.vault.key).chain(&config.vault.older) {
+        let SecretRef::File(path) = reference else { continue };
         let path = master_key_path(data_dir, path);
         match MasterKey::read_file(&path) {
             Ok(_) => findings.ok("master key", format!("{} opens", path.display())),

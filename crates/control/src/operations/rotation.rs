@@ -11,12 +11,15 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::{KeyState, Page, SecretVersion, Slot};
+use store::{ConfigKeyState, KeyState, Page, SecretVersion, Slot};
 
 use super::{OperationError, Operations, uses};
 
 /// A certificate that ends sooner ends soon.
-pub const CERTIFICATE_SOON: Duration = Duration::from_hours(14 * 24);
+pub const CERTIFICATE_SOON: Duration = Duration::from_hours(30 * 24);
+
+/// A delegation of a configuration key that ends sooner is to be renewed.
+const DELEGATION_SOON: Duration = Duration::from_hours(30 * 24);
 
 /// Kinds of keys that are found in files and in the environment: since when they are known is kept in the store.
 pub mod known {
@@ -33,7 +36,7 @@ pub mod known {
 /// A key, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RotationView {
-    /// What it is: `provider key`, `secret`, `client secret`, `signing key`, `nonce key`, `vault key`, `audit key`, `certificate`.
+    /// What it is: `provider key`, `secret`, `client secret`, `signing key`, `configuration key`, `nonce key`, `vault key`, `audit key`, `certificate`.
     pub kind: &'static str,
     /// Which one.
     pub name: String,
@@ -133,6 +136,7 @@ impl Operations {
         let mut all = self.rotation_secrets(&config).await?;
         all.extend(self.rotation_clients(&config).await?);
         all.extend(self.rotation_signing(&config).await?);
+        all.extend(self.rotation_config_keys().await?);
         all.push(self.rotation_nonces());
         all.extend(self.rotation_vault(&config).await?);
         let audit = self.store.known_keys().of_kind(known::AUDIT).await?;
@@ -272,6 +276,29 @@ impl Operations {
             })
         };
         Ok(keys.iter().filter_map(of).collect())
+    }
+
+    /// The keys that sign what apps are told.
+    async fn rotation_config_keys(&self) -> Result<Vec<RotationView>, OperationError> {
+        let now = self.clock.now();
+        let of = |key: store::ConfigKey| {
+            let state = match key.state {
+                ConfigKeyState::Next => "next",
+                ConfigKeyState::Active => "current",
+                ConfigKeyState::Gone => return None,
+            };
+            let until = key.delegation.map(|delegation| delegation.until);
+            let row = RotationView::new("configuration key", key.kid, state).ends(until);
+            Some(match key.state {
+                ConfigKeyState::Active => {
+                    let soon = until.is_some_and(|until| until < now.plus(DELEGATION_SOON));
+                    let row = row.since(key.activated_at.or(Some(key.created_at)), now).due(soon);
+                    row.todo("vouchgate pins key, and with the root key: pins delegate, pins accept")
+                }
+                _ => row.since(Some(key.created_at), now).todo("vouchgate pins delegate, then pins accept"),
+            })
+        };
+        Ok(self.store.app_configs().keys().await?.into_iter().filter_map(of).collect())
     }
 
     fn rotation_nonces(&self) -> RotationView {

@@ -188,14 +188,13 @@ impl Pass {
     pub(crate) fn other_slot(&self, refused: &KeySlot, origin: &str) -> Option<Arc<KeySlot>> {
         let Observed { care, key, .. } = &*self.0;
         let now = care.states.now();
-        let usable = |slot: &Arc<KeySlot>| {
-            let sent_there = |credential: &crate::upstream::Credential| credential.trouble(origin).is_none();
-            !slot.is_same(refused)
-                && slot.position(now) == Position::Closed
-                && slot.credential.as_ref().is_some_and(sent_there)
-        };
-        let own = key.slots.iter().find(|slot| usable(slot)).cloned();
-        own.or_else(|| care.states.slots(&care.name, &key.name).into_iter().find(usable))
+        let sent_there = |credential: &crate::upstream::Credential| credential.trouble(origin).is_none();
+        let other = |slot: &&Arc<KeySlot>| !slot.is_same(refused) && slot.credential.as_ref().is_some_and(sent_there);
+        let lately = care.states.slots(&care.name, &key.name);
+        let all: Vec<&Arc<KeySlot>> = key.slots.iter().chain(&lately).filter(other).collect();
+        // One that was refused too may be accepted by now; nothing else is left.
+        let accepted = all.iter().find(|slot| slot.position(now) == Position::Closed);
+        accepted.or(all.first()).map(|slot| Arc::clone(slot))
     }
 
     /// The provider refused a value of the key; another one is used `instead`, or none is left.

@@ -254,6 +254,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("budget end-raise", &["vouchgate budget end-raise 3"]),
     ("rotate", &["vouchgate rotate status --config vouchgate.toml"]),
     ("rotate status", &["vouchgate rotate status", "vouchgate rotate status --config vouchgate.toml --json"]),
+    ("rotate new-vault-key", &["vouchgate rotate new-vault-key /etc/vouchgate/master-2027.key"]),
     ("rotate vault-key", &["vouchgate rotate vault-key --config vouchgate.toml"]),
     ("anomaly", &["vouchgate anomaly list --config vouchgate.toml", "vouchgate anomaly restore 3"]),
     ("anomaly list", &["vouchgate anomaly list", "vouchgate anomaly list --config vouchgate.toml --json"]),

@@ -2,9 +2,10 @@
 
 use http::Method;
 use serde_json::Value;
+use vault::MasterKey;
 
 use super::args::RotateCommand;
-use super::io::{Exit, Io, Outcome};
+use super::io::{Exit, Failure, Io, Outcome};
 use super::manage::{ask, ask_list, done};
 use super::print;
 use super::table::{Column, text};
@@ -28,6 +29,16 @@ pub(super) async fn run(command: RotateCommand, io: &mut Io<'_>) -> Outcome {
         RotateCommand::Status(state) => {
             let rows = ask_list(io, &state, "/rotation").await?;
             print::list(io, state.json, ROWS, (&rows, "There are no keys yet."))?;
+            Ok(Exit::Done)
+        }
+        RotateCommand::NewVaultKey { file } => {
+            let key = MasterKey::generate(&*io.rng).map_err(|error| Failure::new(error.to_string()))?;
+            key.create_file(&file).map_err(|error| Failure::new(error.to_string()))?;
+            io.note(&format!(
+                "Made master key {}: {}. Give every node a copy, and keep one elsewhere. Then name it in [vault].",
+                key.id(),
+                file.display()
+            ));
             Ok(Exit::Done)
         }
         RotateCommand::VaultKey(state) => {

@@ -46,6 +46,7 @@ mod realtime;
 mod recovery;
 mod replay;
 mod revocation;
+mod rotation;
 mod sdk;
 mod services;
 mod token_service;

@@ -283,6 +283,12 @@ pub struct NamedArgs {
 pub enum RotateCommand {
     /// List every key: how old it is, in which state, and what is due
     Status(StateArgs),
+    /// Write a new master key for the vault to a file that is not there yet
+    NewVaultKey {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Seal everything in the vault anew with the master key that \[vault\] key names now
     VaultKey(StateArgs),
 }
