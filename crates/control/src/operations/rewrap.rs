@@ -131,8 +131,8 @@ impl Operations {
     /// How many values each other master key than `key` has sealed.
     async fn sealed_by_others(&self, key: KeyId) -> Result<Vec<SealedBy>, OperationError> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for kinds in [SealedKind::LASTING, SealedKind::PASSING] {
-            for (id, values) in self.store.sealed().counts(&kinds).await? {
+        for kinds in [&SealedKind::LASTING[..], &SealedKind::PASSING[..]] {
+            for (id, values) in self.store.sealed().counts(kinds).await? {
                 *counts.entry(id.to_string()).or_default() += values;
             }
         }
