@@ -18,6 +18,10 @@ pub enum SealedKind {
     AuditSubject,
     /// Keys that sign what apps are told.
     ConfigKey,
+    /// Runtime secrets that are put into requests here.
+    RuntimeSecret,
+    /// Runtime secrets that may be given to devices.
+    DeliveredSecret,
     /// What stands for one-time credentials of the token service: gone within minutes.
     Code,
     /// Refresh tokens that follow rotated ones: gone within minutes.
@@ -28,7 +32,14 @@ pub enum SealedKind {
 
 impl SealedKind {
     /// Those that stay until they are sealed anew.
-    pub const LASTING: [Self; 4] = [Self::Secret, Self::SigningKey, Self::AuditSubject, Self::ConfigKey];
+    pub const LASTING: [Self; 6] = [
+        Self::Secret,
+        Self::SigningKey,
+        Self::AuditSubject,
+        Self::ConfigKey,
+        Self::RuntimeSecret,
+        Self::DeliveredSecret,
+    ];
     /// Those that are gone by themselves.
     pub const PASSING: [Self; 3] = [Self::Code, Self::Successor, Self::Answer];
 
@@ -39,6 +50,8 @@ impl SealedKind {
             Self::SigningKey => Purpose::SigningKey,
             Self::AuditSubject => Purpose::AuditSubject,
             Self::ConfigKey => Purpose::ConfigKey,
+            Self::RuntimeSecret => Purpose::RuntimeSecret,
+            Self::DeliveredSecret => Purpose::DeliveredSecret,
             Self::Code => Purpose::Grant,
             Self::Successor => Purpose::Successor,
             Self::Answer => Purpose::Answer,
@@ -83,6 +96,16 @@ impl SealedValues<'_> {
             SealedKind::ConfigKey => {
                 "SELECT kid, CAST(1 AS BIGINT), CAST(NULL AS TEXT), sealed FROM config_keys
                  WHERE tenant = $1 AND sealed IS NOT NULL AND substr(sealed, 2, 8) <> $2 ORDER BY kid LIMIT $3"
+            }
+            SealedKind::RuntimeSecret => {
+                "SELECT name, version, origin, sealed FROM runtime_secret_versions
+                 WHERE tenant = $1 AND delivered = 0 AND sealed IS NOT NULL AND substr(sealed, 2, 8) <> $2
+                 ORDER BY name, version LIMIT $3"
+            }
+            SealedKind::DeliveredSecret => {
+                "SELECT name, version, origin, sealed FROM runtime_secret_versions
+                 WHERE tenant = $1 AND delivered = 1 AND sealed IS NOT NULL AND substr(sealed, 2, 8) <> $2
+                 ORDER BY name, version LIMIT $3"
             }
             SealedKind::Code | SealedKind::Successor | SealedKind::Answer => return Ok(Vec::new()),
         };
@@ -137,6 +160,16 @@ impl SealedValues<'_> {
                 .bind(new)
                 .bind(&row.sealed)
                 .bind(&*row.name),
+            SealedKind::RuntimeSecret | SealedKind::DeliveredSecret => self
+                .0
+                .sql(
+                    "UPDATE runtime_secret_versions SET sealed = $2
+                     WHERE tenant = $1 AND sealed = $3 AND name = $4 AND version = $5",
+                )
+                .bind(new)
+                .bind(&row.sealed)
+                .bind(&*row.name)
+                .bind(row.version),
             SealedKind::Code | SealedKind::Successor | SealedKind::Answer => return None,
         };
         Some(statement)
@@ -160,6 +193,14 @@ impl SealedValues<'_> {
                 SealedKind::ConfigKey => {
                     "SELECT substr(sealed, 2, 8), COUNT(*) FROM config_keys WHERE tenant = $1 AND sealed IS NOT NULL
                      GROUP BY 1"
+                }
+                SealedKind::RuntimeSecret => {
+                    "SELECT substr(sealed, 2, 8), COUNT(*) FROM runtime_secret_versions
+                     WHERE tenant = $1 AND delivered = 0 AND sealed IS NOT NULL GROUP BY 1"
+                }
+                SealedKind::DeliveredSecret => {
+                    "SELECT substr(sealed, 2, 8), COUNT(*) FROM runtime_secret_versions
+                     WHERE tenant = $1 AND delivered = 1 AND sealed IS NOT NULL GROUP BY 1"
                 }
                 SealedKind::Code => {
                     "SELECT substr(body, 2, 8), COUNT(*) FROM grants_pending WHERE tenant = $1 GROUP BY 1"

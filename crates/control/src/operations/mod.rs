@@ -15,10 +15,10 @@ mod refresh_tokens;
 mod registration;
 mod resources;
 mod revocations;
-mod risk;
-mod runtime_secrets;
 mod rewrap;
+mod risk;
 pub mod rotation;
+mod runtime_secrets;
 mod secret_slots;
 mod secrets;
 mod signing;
@@ -54,12 +54,12 @@ pub(crate) use refresh_tokens::FoundRefreshToken;
 pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration, client_auth_fault};
 pub use resources::{Condition, Kind, ResourceView};
 pub use revocations::{CreateRevocation, RevocationKind, RevocationView};
+pub use rewrap::{HASH_KEYS, RewrapView, SealedBy, VAULT_KEYS};
 pub use risk::{ForcedPassView, GiveForcedPass, RiskDecisionView, RiskReport, SimulateRisk};
+pub use rotation::{RotationView, first_certificate, known};
 pub use runtime_secrets::{
     RetireRuntimeSecret, RuntimeSecretView, RuntimeState, RuntimeUse, RuntimeVersionView, SetRuntimeSecret,
 };
-pub use rewrap::{HASH_KEYS, RewrapView, SealedBy, VAULT_KEYS};
-pub use rotation::{RotationView, first_certificate, known};
 pub use secret_slots::{ActivateSecret, KeyProbe, NotAccepted, RetireSecret, RotateSecret, SlotView};
 pub use secrets::{SecretView, SetSecret, Use, origin_of, uses};
 pub use signing::{KeyView, PublishedKeys, RotateKey};

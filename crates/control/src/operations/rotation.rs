@@ -36,7 +36,7 @@ pub mod known {
 /// A key, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RotationView {
-    /// What it is: `provider key`, `secret`, `client secret`, `signing key`, `configuration key`, `nonce key`, `vault key`, `audit key`, `certificate`.
+    /// What it is: `provider key`, `secret`, `runtime secret`, `client secret`, `signing key`, `configuration key`, `nonce key`, `vault key`, `audit key`, `certificate`.
     pub kind: &'static str,
     /// Which one.
     pub name: String,
@@ -134,6 +134,7 @@ impl Operations {
     pub async fn rotation_list(&self) -> Result<Vec<RotationView>, OperationError> {
         let config = self.current_config().await?;
         let mut all = self.rotation_secrets(&config).await?;
+        all.extend(self.rotation_runtime(&config).await?);
         all.extend(self.rotation_clients(&config).await?);
         all.extend(self.rotation_signing(&config).await?);
         all.extend(self.rotation_config_keys().await?);
@@ -215,6 +216,34 @@ impl Operations {
         }
         all.extend(versions.iter().map(|version| of_version((kind, name), secret, version, (now, limit))));
         Ok(())
+    }
+
+    /// Runtime secrets: of each the version in force, what comes next, and what is known still.
+    async fn rotation_runtime(&self, config: &Config) -> Result<Vec<RotationView>, OperationError> {
+        let (now, limit) = (self.clock.now(), config.rotation.secrets.duration());
+        let kept = self.store.runtime_secrets().kept().await?;
+        let in_force = |name: &Name| {
+            let of = kept.iter().filter(|version| version.name == *name && version.holds(now));
+            of.map(|version| version.version).max()
+        };
+        let of = |version: &store::RuntimeVersion| {
+            let name = version.name.as_str();
+            let row = |state| RotationView::new("runtime secret", name, state).ends(version.not_after);
+            if version.sealed.is_none() || version.not_after.is_some_and(|end| end <= now) {
+                return None;
+            }
+            Some(if version.not_before > now {
+                let from = version.not_before.rfc3339();
+                row("next").since(Some(version.created_at), now).todo(format!("in force by itself from {from}"))
+            } else if in_force(&version.name) == Some(version.version) {
+                let row = row("current").since(Some(version.not_before), now).limit(limit);
+                row.todo(format!("vouchgate secret runtime rotate {name} < new-value.txt"))
+            } else {
+                let row = row("old").since(Some(version.not_before), now);
+                row.todo(format!("by itself; sooner: vouchgate secret runtime retire {name}"))
+            })
+        };
+        Ok(kept.iter().filter_map(of).collect())
     }
 
     /// Secrets of clients.

@@ -91,8 +91,7 @@ async fn a_request_is_repeated_once_and_then_told_that_the_key_is_refused() {
 async fn what_a_caller_may_not_do_is_no_reason_to_use_another_key() {
     let mock = Mock::start().await;
     let world = World::new(&config(&mock, NEXT));
-    let error =
-        json!({"error": {"message": "Incorrect API key provided is what I wrote", "code": "model_not_allowed"}});
+    let error = json!({"error": {"message": "You wrote: Incorrect API key provided", "code": "model_not_allowed"}});
     mock.push(Answer::json(403, &error));
     assert_eq!(world.post("/v1/chat/completions", &ask("fast")).await.status, 403);
     assert_eq!(mock.count(), 1);

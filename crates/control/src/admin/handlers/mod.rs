@@ -14,7 +14,7 @@ pub(super) mod keys;
 pub(super) mod resources;
 pub(super) mod revocations;
 pub(super) mod risk;
-pub(super) mod runtime_secrets;
 pub(super) mod rotation;
+pub(super) mod runtime_secrets;
 pub(super) mod secrets;
 pub(super) mod usage;
