@@ -191,9 +191,9 @@ async fn the_database_itself_refuses_more_than_a_limit() {
 async fn rows_swapped_in_the_file_do_not_open() {
     let (place, vault, tenant) = (Sqlite::new(), test_vault(), Tenant::default());
     let store = place.open().await;
-    for (secret, version, value) in [("a", 1, "old a"), ("a", 2, "new a"), ("b", 1, "the b")] {
-        store.secrets().put(seal(&vault, secret, version, value)).await.unwrap();
-    }
+    store.secrets().put(seal(&vault, "a", 1, "old a")).await.unwrap();
+    store.secrets().replace(seal(&vault, "a", 2, "new a"), Timestamp::from_secs(START + 600)).await.unwrap();
+    store.secrets().put(seal(&vault, "b", 1, "the b")).await.unwrap();
     store.close().await;
     let whole = std::fs::read(place.file()).unwrap();
     let from_another_row = |to: &str, from: &str| {
