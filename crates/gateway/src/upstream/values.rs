@@ -17,6 +17,11 @@ impl KeyValues {
         Self { current, others: Vec::new() }
     }
 
+    /// The one in use.
+    pub const fn current(&self) -> &Credential {
+        &self.current
+    }
+
     /// One more to fall back on, after those there are.
     #[must_use]
     pub fn and(mut self, slot: Slot, credential: Credential) -> Self {

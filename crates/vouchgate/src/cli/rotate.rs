@@ -6,7 +6,7 @@ use vault::MasterKey;
 
 use super::args::RotateCommand;
 use super::io::{Exit, Failure, Io, Outcome};
-use super::manage::{ask, ask_list, done};
+use super::manage::{ask, done};
 use super::print;
 use super::table::{Column, text};
 
@@ -27,7 +27,9 @@ const ROWS: &[Column] = &[
 pub(super) async fn run(command: RotateCommand, io: &mut Io<'_>) -> Outcome {
     match command {
         RotateCommand::Status(state) => {
-            let rows = ask_list(io, &state, "/rotation").await?;
+            // All of them at once.
+            let answer = ask(io, &state, (Method::GET, "/rotation"), None).await?;
+            let rows = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
             print::list(io, state.json, ROWS, (&rows, "There are no keys yet."))?;
             Ok(Exit::Done)
         }

@@ -8,12 +8,10 @@ use gateway::{Credential, Trial, Tried, try_credentials, try_kept};
 use net::Egress;
 use store::Store;
 use tokio::net::UnixStream;
-use vault::{MasterKey, Vault};
 
 use super::{Findings, Verdict};
-use crate::references;
-use crate::server::master_key_path;
 use crate::wire::Credentials;
+use crate::{master_keys, references};
 
 /// Try each key of each cloud.
 pub(super) async fn look(config: &Config, egress: &Egress, findings: &mut Findings) {
@@ -73,7 +71,7 @@ enum NotOpen {
 impl Kept {
     /// A provider's key, by its place among the provider's, and its session token.
     fn of(&self, provider: &Provider, index: usize) -> Option<(&Credential, Option<&Credential>)> {
-        let key = self.0.providers.get(&provider.name)?.get(index)?;
+        let key = self.0.providers.get(&provider.name)?.get(index)?.current();
         let field = (provider.name.clone(), Provider::SESSION_TOKEN_FIELD.to_owned());
         Some((key, self.0.fields.get(&field)))
     }
@@ -93,9 +91,8 @@ async fn kept(config: &Config) -> Result<Kept, NotOpen> {
     if UnixStream::connect(data_dir.join(control::admin::SOCKET_NAME)).await.is_ok() {
         return Err(NotOpen::Running);
     }
-    let SecretRef::File(path) = &config.vault.key else { return Err(failed(&"[vault] key must be a file")) };
-    let key = MasterKey::read_file(&master_key_path(data_dir, path)).map_err(|error| failed(&error))?;
-    let vault = Arc::new(Vault::new(key, Arc::new(SystemRng)).map_err(|error| failed(&error))?);
+    let vault = master_keys::vault(config, |_| Ok(None), Arc::new(SystemRng)).map_err(|error| failed(&error))?;
+    let vault = Arc::new(vault);
     let url = references::store_url(config).map_err(|error| failed(&error))?;
     let store = Store::open(&url, data_dir, Arc::new(SystemClock), Arc::new(SystemRng)).await;
     let store = store.map_err(|error| failed(&error))?;
@@ -143,6 +140,7 @@ mod tests {
     use net::EgressConfig;
     use serde_json::json;
     use testkit::mock::{Answer, Mock};
+    use vault::{MasterKey, Vault};
 
     async fn seen(text: &str) -> Vec<(Verdict, String)> {
         let (config, mut findings) = (config::parse(text).unwrap(), Findings::default());
