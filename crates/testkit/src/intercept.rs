@@ -55,6 +55,8 @@ struct State {
     /// Where there is one, TLS ends here.
     acceptor: Option<TlsAcceptor>,
     alter: Option<Arc<Alter>>,
+    /// What is answered to requests for this path, instead of the server.
+    instead: Option<(String, Bytes)>,
 }
 
 impl Intercept {
@@ -89,9 +91,15 @@ impl Intercept {
         self.shared.state.lock().unwrap().alter = Some(Arc::new(alter));
     }
 
+    /// From now on, answer requests for `path` with this, and do not ask the server.
+    pub fn answer(&self, path: &str, body: Bytes) {
+        self.shared.state.lock().unwrap().instead = Some((path.to_owned(), body));
+    }
+
     /// From now on, change nothing.
     pub fn leave_as_is(&self) {
-        self.shared.state.lock().unwrap().alter = None;
+        let mut state = self.shared.state.lock().unwrap();
+        (state.alter, state.instead) = (None, None);
     }
 
     /// Everything that was read, before it was changed.
@@ -140,7 +148,13 @@ async fn read_along(request: Request<Incoming>, shared: Arc<Shared>) -> Result<R
     let path = head.uri.path_and_query().expect("a request has a path").to_string();
     let mut request = Overheard { method: head.method, path, headers: head.headers, body };
     shared.overheard.lock().unwrap().push(request.clone());
-    let alter = shared.state.lock().unwrap().alter.clone();
+    let (alter, instead) = {
+        let state = shared.state.lock().unwrap();
+        (state.alter.clone(), state.instead.clone())
+    };
+    if let Some((_, body)) = instead.filter(|(path, _)| *path == request.path) {
+        return Ok(Response::new(Full::new(body)));
+    }
     if let Some(alter) = alter {
         alter(&mut request);
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use config::ProviderKind;
 
+use crate::simulate;
+
 /// What a `dev` instance is made of.
 #[derive(Debug, Clone)]
 pub struct Setup<'a> {
@@ -20,6 +22,8 @@ pub struct Setup<'a> {
     pub providers: Vec<ProviderKind>,
     /// The AWS region, where one is set: Bedrock is there.
     pub region: Option<String>,
+    /// Whether there is an app for simulated devices.
+    pub app: bool,
 }
 
 /// The name of the client `dev` mints tokens for.
@@ -98,6 +102,9 @@ pub fn configuration(setup: &Setup<'_>) -> String {
         passthrough(&setup.providers),
         service_model(&setup.providers),
     );
+    if setup.app {
+        text.push_str(&simulate::configuration(setup.data_dir));
+    }
     text
 }
 
@@ -139,9 +146,10 @@ pub fn banner(public: &str, admin: &str, token: &str, setup: &Setup<'_>) -> Stri
          curl -N {public}/v1/chat/completions -H 'Content-Type: application/json' \\\n  \
          -H 'Authorization: Bearer {token}' \\\n  \
          --data '{{\"model\": \"vouchgate/echo\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hello from the other side\"}}]}}'\n\n\
-         That token works for one hour. The next one: vouchgate token mint --client {CLIENT} --data-dir {}\n",
+         That token works for one hour. The next one: vouchgate token mint --client {CLIENT} --data-dir {}\n{}",
         config.display(),
         setup.data_dir.display(),
+        if setup.app { simulate::invitation(public, setup.data_dir) } else { String::new() },
     )
 }
 
@@ -156,6 +164,7 @@ mod tests {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             providers,
             region: Some("eu-central-1".to_owned()),
+            app: false,
         }
     }
 
@@ -168,6 +177,10 @@ mod tests {
             let config = config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
             assert_eq!(config.providers.len(), providers.len());
             assert_eq!(config.server.data_dir, Path::new("data \"quoted\""));
+            assert!(config.apps.is_empty());
+            let text = configuration(&Setup { app: true, ..setup(providers) });
+            let config = config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
+            assert_eq!(config.apps[0].name.as_str(), simulate::APP);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod public;
 pub mod references;
 pub mod serve;
 pub mod server;
+pub mod simulate;
 pub mod spans;
 pub mod tasks;
 pub mod telemetry;

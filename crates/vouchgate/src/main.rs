@@ -33,6 +33,7 @@ fn main() -> ExitCode {
                 admin_listen: args.admin_listen,
                 providers: Vec::new(),
                 region: None,
+                app: args.app,
             };
             runtime.block_on(serve::dev(setup, &mut stdout, &mut stderr))
         }

@@ -17,7 +17,7 @@ use crate::log::{self, Format};
 use crate::server::{Options, Server, StartError};
 use crate::spans::{self, Exporter};
 use crate::wire::BuildError;
-use crate::{preflight, references};
+use crate::{preflight, references, simulate};
 
 /// `vouchgate serve`: run what the file says until told to stop.
 pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
@@ -57,6 +57,9 @@ pub async fn serve(path: &Path, stderr: &mut dyn Write) -> Outcome {
 pub async fn dev(mut setup: Setup<'_>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> Outcome {
     setup.providers = dev::find_providers(|name| references::variable(name).is_some()).await;
     setup.region = dev::REGION.into_iter().find_map(references::variable).map(|region| region.expose().clone());
+    if setup.app {
+        simulate::prepare(setup.data_dir)?;
+    }
     let text = dev::configuration(&setup);
     let file = setup.data_dir.join("dev.toml");
     let config = match preflight::read(&text) {

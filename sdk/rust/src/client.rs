@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -122,6 +123,14 @@ struct Session {
     next_nonce: Option<String>,
 }
 
+/// What was done already about refusals of one request: each once.
+#[derive(Default)]
+struct Tried {
+    nonce: bool,
+    later: bool,
+    token: bool,
+}
+
 /// When to try again after failures.
 #[derive(Default)]
 struct Backoff {
@@ -186,8 +195,7 @@ impl Client {
         let path = self.path(request.uri())?;
         let (head, body) = request.into_parts();
         let mut session = self.session().await?;
-        let mut renewed = false;
-        let mut with_nonce = false;
+        let mut tried = Tried::default();
         loop {
             let nonce_before = self.nonce();
             let mut headers = head.headers.clone();
@@ -198,12 +206,16 @@ impl Client {
             }
             // A nonce that just came has not been tried yet.
             let fresh_nonce = self.nonce().is_some_and(|nonce| Some(nonce) != nonce_before);
-            if self.inner.proof == Proof::Dpop && fresh_nonce && !with_nonce {
-                with_nonce = true;
-            } else if renewed {
+            if self.inner.proof == Proof::Dpop && fresh_nonce && !tried.nonce {
+                tried.nonce = true;
+            } else if let Some(seconds) = wire::soon(&answer.headers).filter(|_| !tried.later) {
+                // The gateway has just started: it cannot know yet which signatures it has seen.
+                tried.later = true;
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+            } else if tried.token {
                 return Ok(answer);
             } else {
-                renewed = true;
+                tried.token = true;
                 self.forget_token(&session);
                 session = self.session().await?;
             }
@@ -224,6 +236,18 @@ impl Client {
         let mut signed = headers.clone();
         self.sign_with(&session, (method, &path), &mut signed, body)?;
         Ok(signed)
+    }
+
+    /// Send a request as it is, once: signed already by [`Client::sign`], or not signed.
+    pub async fn send_as_is(&self, request: Request<Bytes>) -> Result<Answer, Error> {
+        let path = self.path(request.uri())?;
+        let (head, body) = request.into_parts();
+        self.exchange(&head.method, &path, head.headers, body).await
+    }
+
+    /// The token itself, for logs of development and apps that put it on themselves. Without the key it is worth nothing.
+    pub async fn token(&self) -> Result<String, Error> {
+        Ok(self.session().await?.token.clone())
     }
 
     /// Enrol if need be, and see that there is a token.

@@ -19,6 +19,9 @@ pub(crate) const MAX_ANSWER: usize = 64 << 10;
 /// The most seconds the gateway can make us wait.
 const MAX_WAIT: u64 = 86_400;
 
+/// The most seconds a request waits by itself.
+const MAX_SOON: u64 = 10;
+
 /// What the platform signs with its evidence: canonical JSON (RFC 8785), which is sent as it was hashed. The members are in
 /// the order of their names.
 pub(crate) struct ClientData<'a> {
@@ -122,6 +125,11 @@ pub(crate) fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
 /// `Retry-After` in seconds; dates are not understood.
 fn seconds(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+/// The seconds to wait where it is worth waiting for within one request.
+pub(crate) fn soon(headers: &HeaderMap) -> Option<u64> {
+    seconds(headers).filter(|seconds| *seconds <= MAX_SOON)
 }
 
 /// `Date` (RFC 9110 section 5.6.7, the form that is sent) in seconds since the epoch.

@@ -13,6 +13,9 @@ use crate::challenge::{self, ACCEPT_SIGNATURE};
 use crate::edge::Scheme;
 use crate::problem::Refusal;
 
+/// For so long after a start signatures may have been used before it, with the usual forgiven clock difference.
+const AFTER_START: Duration = Duration::from_secs(6);
+
 /// Why nobody is known to be calling.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthenticateError {
@@ -182,8 +185,13 @@ impl AuthenticateError {
             Self::Signature(_) | Self::SignatureReplayed => {
                 // RFC 9421 has no error code; the token is what cannot be used like this.
                 let description = format!("The request signature is refused: {}", self.reason());
-                Problem::client(StatusCode::UNAUTHORIZED, "invalid_signature", format!("{description}."))
-                    .challenge(challenge::error(scheme, "invalid_token", Some(&description)))
+                let problem = Problem::client(StatusCode::UNAUTHORIZED, "invalid_signature", format!("{description}."))
+                    .challenge(challenge::error(scheme, "invalid_token", Some(&description)));
+                match self {
+                    // Nothing is wrong with the client: it signs again when nobody could have seen such a signature before.
+                    Self::Signature(SignatureProofError::BeforeStart) => problem.retry_after(AFTER_START),
+                    _ => problem,
+                }
             }
             Self::Replay(error) => {
                 Problem::us(StatusCode::SERVICE_UNAVAILABLE, error.reason(), "Proofs cannot be checked now.")

@@ -1,4 +1,4 @@
-//! `vouchgate attest verify`: recorded evidence, offline, one verdict for each case.
+//! `vouchgate attest verify`: recorded evidence, offline, one verdict for each case. `simulate` is in [`crate::simulate`].
 
 use std::io::Read as _;
 use std::path::Path;
@@ -17,10 +17,17 @@ const MAX_ROOTS: usize = 1 << 20;
 /// The largest revocation list, in bytes.
 const MAX_STATUS: usize = 32 << 20;
 
+/// `attest ...`
+pub(super) async fn run(command: AttestCommand, io: &mut Io<'_>) -> Outcome {
+    match command {
+        AttestCommand::Verify(args) => verify(&args, io),
+        AttestCommand::Simulate(args) => crate::simulate::run(&args, io).await,
+    }
+}
+
 /// Judge every case of a file.
-pub(super) fn run(command: AttestCommand, io: &mut Io<'_>) -> Outcome {
-    let AttestCommand::Verify(args) = command;
-    let options = options(&args)?;
+fn verify(args: &AttestVerifyArgs, io: &mut Io<'_>) -> Outcome {
+    let options = options(args)?;
     let bytes = read(&args.file, MAX_FILE_LEN)?;
     let directory = args.file.parent().unwrap_or(Path::new(""));
     // A name that leads elsewhere never gets here; a link that does is the operator's own.

@@ -47,6 +47,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate dev",
             "OPENAI_API_KEY=... vouchgate dev                registers the provider openai",
             "vouchgate dev --listen 127.0.0.1:0              on a free port",
+            "vouchgate dev --app                             with an app for phones made of software",
         ],
     ),
     ("serve", &["vouchgate serve --config vouchgate.toml"]),
@@ -89,13 +90,21 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "vouchgate dpop verify --method GET --url https://example.com/v1/models --token-file token < proof",
         ],
     ),
-    ("attest", &["vouchgate attest verify attestation.json"]),
+    ("attest", &["vouchgate attest verify attestation.json", "vouchgate attest simulate"]),
     (
         "attest verify",
         &[
             "vouchgate attest verify attestation.json",
             "vouchgate attest verify cases.json --root test-root.pem --now 1795219200",
             "vouchgate attest verify chain.pem --status status.json --app com.example.app --challenge 9w11c_H1kgfx",
+        ],
+    ),
+    (
+        "attest simulate",
+        &[
+            "vouchgate attest simulate                          against a running vouchgate dev --app",
+            "vouchgate attest simulate --device android --defect repackaged",
+            "vouchgate attest simulate --defect list",
         ],
     ),
     ("client", &["vouchgate client create batch-jobs --scope chat", "vouchgate client list"]),

@@ -48,7 +48,7 @@ pub async fn run(command: Command, io: &mut Io<'_>) -> ExitCode {
         Command::Token(command) => manage::token(command, io).await,
         Command::Jwt(command) => jwt::run(command, io),
         Command::Dpop(command) => dpop::run(command, io),
-        Command::Attest(command) => attest::run(command, io),
+        Command::Attest(command) => attest::run(command, io).await,
         Command::Client(command) => manage::client(command, io).await,
         Command::Secret(command) => manage::secret(command, io).await,
         Command::Key(command) => manage::key(command, io).await,

@@ -17,6 +17,7 @@ mod cassettes;
 mod admin;
 mod anomaly;
 mod attacks;
+mod attest;
 mod audit_disk;
 mod audited;
 mod backup;

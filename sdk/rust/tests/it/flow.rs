@@ -183,6 +183,22 @@ async fn a_token_that_is_refused_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_has_just_started_is_asked_again_when_it_says() {
+    let world = World::new();
+    let gateway = Gateway::new(|asked, before| {
+        accepting(asked, before).unwrap_or_else(|| {
+            let mut answer = if before == 2 { refusal(401, "") } else { ok() };
+            answer.headers_mut().insert("retry-after", "1".parse().unwrap());
+            answer
+        })
+    })
+    .await;
+    let client = world.client(&gateway);
+    assert_eq!(status(&client, "/v1/models").await, 200);
+    assert_eq!((gateway.count("/v1/models"), gateway.count("/attest/v1/token")), (2, 0));
+}
+
+#[tokio::test]
 async fn a_proof_is_made_again_with_the_nonce_that_is_asked_for() {
     let world = World::new();
     let gateway = Gateway::new(|asked, before| {

@@ -170,7 +170,8 @@ async fn somebody_between_cannot_give_a_configuration_of_their_own() {
     let stranger = World::new().await;
     stranger.publish(9, &[own], &json!({}));
     let genuine = world.published.lock().unwrap().clone();
-    for forged in [stranger.published.lock().unwrap().clone(), String::new(), genuine.replace('.', "x."), "{}".into()] {
+    let by_stranger = stranger.published.lock().unwrap().clone();
+    for forged in [by_stranger, String::new(), genuine.replace('.', "x."), "{}".into()] {
         *world.published.lock().unwrap() = forged;
         let error = world.client(true).send(ask()).await.unwrap_err();
         assert!([Status::ConfigStale, Status::Rejected].contains(&error.status()), "{error}");

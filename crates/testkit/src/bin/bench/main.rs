@@ -14,6 +14,7 @@
     reason = "a measuring program: what goes wrong has to end it on the spot, and its output is what it is for"
 )]
 
+mod attest;
 mod compare;
 mod disk;
 mod load;
@@ -31,6 +32,7 @@ use tokio::net::TcpListener;
 
 const USAGE: &str = "\
 usage: bench compare --vouchgate BINARY [--json FILE] [--requests N] [--only NAME]
+       bench attest --vouchgate BINARY [--json FILE] [--installations N]
        bench upstream | bench proxy ADDRESS | bench verify        (started by compare)";
 
 #[tokio::main]
@@ -48,6 +50,15 @@ async fn main() {
             println!("{}", report::table(&found));
             if let Some(file) = flag("--json") {
                 std::fs::write(&file, report::json(&plan, &found)).expect("the result can be written");
+            }
+        }
+        Some("attest") => {
+            let vouchgate = flag("--vouchgate").map(PathBuf::from).expect(USAGE);
+            let count =
+                flag("--installations").map_or(10_000, |count| count.parse().expect("a number of installations"));
+            let found = attest::run(&vouchgate, count).await;
+            if let Some(file) = flag("--json") {
+                std::fs::write(&file, found.to_string()).expect("the result can be written");
             }
         }
         Some("verify") => verify::run(),

@@ -9,6 +9,40 @@ use clap::{Args, Subcommand};
 pub enum AttestCommand {
     /// Verify recorded evidence: App Attest, Android Key Attestation, Play Integrity or Approov; one verdict a line
     Verify(AttestVerifyArgs),
+    /// Show the whole flow with a phone made of software against `vouchgate dev --app`: enrolment, token, signed requests, and
+    /// attempts that must fail
+    Simulate(AttestSimulateArgs),
+}
+
+/// A phone made of software.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SimulatedDevice {
+    /// An iPhone with App Attest
+    Ios,
+    /// An Android phone with key attestation
+    Android,
+    /// A browser with proof of work
+    Web,
+}
+
+/// Options of `attest simulate`.
+#[derive(Debug, Clone, Args)]
+pub struct AttestSimulateArgs {
+    /// The device
+    #[arg(long, value_enum, default_value = "ios")]
+    pub device: SimulatedDevice,
+    /// What is wrong with it; `list` names what there is
+    #[arg(long, value_name = "DEFECT")]
+    pub defect: Option<String>,
+    /// The gateway's public address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub gateway: String,
+    /// The data directory of `vouchgate dev --app`, where the keys of the simulated makers are
+    #[arg(long, value_name = "DIR", default_value = "./vouchgate-data")]
+    pub data_dir: PathBuf,
+    /// The app's name at the gateway
+    #[arg(long, value_name = "NAME", default_value = crate::simulate::APP)]
+    pub app: String,
 }
 
 /// Options of `attest verify`. Each goes before what the file says.

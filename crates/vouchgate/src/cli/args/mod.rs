@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use anomaly::AnomalyCommand;
 pub use app::{AppCommand, ArcCommand, DeviceCommand, DeviceListArgs};
-pub use attest::{AttestCommand, AttestVerifyArgs};
+pub use attest::{AttestCommand, AttestSimulateArgs, AttestVerifyArgs, SimulatedDevice};
 pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
 pub use budget::{BudgetCommand, RaiseArgs};
 pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
@@ -185,6 +185,9 @@ pub struct DevArgs {
     /// The admin address
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub admin_listen: std::net::SocketAddr,
+    /// Register an app that takes phones made of software, to see attestation without a phone
+    #[arg(long)]
+    pub app: bool,
 }
 
 /// Where the state is. A server that runs there is asked through its admin.sock; otherwise its lock is taken.
