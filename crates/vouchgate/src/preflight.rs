@@ -47,6 +47,24 @@ pub fn warnings(config: &Config) -> Vec<String> {
     found
 }
 
+/// What is wrong with where state is kept: where, its code, and why.
+fn stores(config: &Config) -> Vec<(&'static str, &'static str, String)> {
+    let mut found = Vec::new();
+    if let Err(error) = references::store_url(config) {
+        let code = if matches!(error, StoreUrlError::Reference(_)) { "missing_secret" } else { "unusable_store" };
+        found.push(("store.url", code, error.to_string()));
+    }
+    if let Err(error) = references::shared_state(config, &base::SystemRng) {
+        let (path, code) = match error {
+            SharedUrlError::Reference(_) => ("store.shared", "missing_secret"),
+            SharedUrlError::Ca(_) => ("store.shared_ca", "missing_secret"),
+            SharedUrlError::Url(_) => ("store.shared", "unusable_store"),
+        };
+        found.push((path, code, error.to_string()));
+    }
+    found
+}
+
 /// Every fault, each with its path.
 fn faults(config: &Config) -> Vec<Fault> {
     let mut found = Vec::new();
@@ -57,17 +75,8 @@ fn faults(config: &Config) -> Vec<Fault> {
         SecretRef::Secret(_) => None,
         other => references::read(other).err().map(|error| error.to_string()),
     };
-    if let Err(error) = references::store_url(config) {
-        let code = if matches!(error, StoreUrlError::Reference(_)) { "missing_secret" } else { "unusable_store" };
-        add("store.url".to_owned(), code, error.to_string());
-    }
-    if let Err(error) = references::shared_state(config, &base::SystemRng) {
-        let (path, code) = match error {
-            SharedUrlError::Reference(_) => ("store.shared", "missing_secret"),
-            SharedUrlError::Ca(_) => ("store.shared_ca", "missing_secret"),
-            SharedUrlError::Url(_) => ("store.shared", "unusable_store"),
-        };
-        add(path.to_owned(), code, error.to_string());
+    for (path, code, message) in stores(config) {
+        add(path.to_owned(), code, message);
     }
     for (index, issuer) in config.issuers.iter().enumerate() {
         let key = if issuer.hs256_secret.is_some() { "hs256_secret" } else { "jwks_file" };

@@ -191,6 +191,11 @@ const LAST_TASKS: Duration = Duration::from_secs(5);
 impl Server {
     /// Open the state, bind the listeners and begin to serve.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        // Everything there is passes through it: kept off the stacks of those who start one.
+        Box::pin(Self::begin(options)).await
+    }
+
+    async fn begin(options: Options) -> Result<Self, StartError> {
         let Options { config, file, create_master_key, clock, rng } = options;
         let config = Arc::new(config);
         let (tasks, stop) = Tasks::new();
@@ -209,9 +214,8 @@ impl Server {
         let recorder = recording::open(recording, Some(publisher.announce())).await?;
         record::started(&recorder, &config).await;
         let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
-        let operations = operations.recorded_by(recorder.clone()).with_ledger(ledger.clone());
-        let shown = tls.clone();
-        let operations = operations.showing(move || shown.as_ref().map(|tls| tls.leaf().to_vec()));
+        let operations =
+            operations.recorded_by(recorder.clone()).with_ledger(ledger.clone()).showing(leaf(tls.as_ref()));
         let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
         ensure_signing_key(&operations).await?;
         let shared = proofs::shared_state(&config, &*rng)?;
@@ -219,12 +223,8 @@ impl Server {
         let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
         let limits = proofs::fleet_limits(shared.as_ref(), &vault);
         let jwks = key_sets(&egress, &store, (&clock, &rng));
-        let builder = Builder::new(
-            Arc::clone(&operations),
-            vault,
-            Arc::clone(&jwks),
-            (vec![public_address], States::new(Arc::clone(&clock))),
-        );
+        let here = (vec![public_address], States::new(Arc::clone(&clock)));
+        let builder = Builder::new(Arc::clone(&operations), vault, Arc::clone(&jwks), here);
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
         let (drain, admin_drain) = (Drain::new(), Drain::new());
@@ -234,8 +234,7 @@ impl Server {
         let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
         let apps = apps::AppServices::open(&config, (&egress, &store), &clock, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
-        let ends = app_configs::Ends::default();
-        ends.register(&mut registry);
+        let ends = app_configs::Ends::register(&mut registry);
         registry.register_collector(Box::new(ages::Certificates::of(tls.as_ref(), admin_tls.as_ref())));
         let deps = Deps {
             clock: Arc::clone(&clock),
@@ -294,8 +293,6 @@ impl Server {
         apps.begin(&tasks, &running);
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
-        let keep = (config.store.retention.duration(), config.store.usage_retention.duration());
-        tasks.spawn(upkeep::forget(store, Arc::clone(&clock), keep));
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
         let (public, admin, times) = (public_address, admin_address, DrainTimes::from(limits));
         Ok(Self { running, public, admin, admin_drain, tasks, stop, times })
@@ -384,6 +381,9 @@ fn beside(
     risk::begin(tasks, running);
     budgets::keep(tasks, (&running.ledger, recorder), (store, clock));
     app_configs::begin(tasks, running, Arc::clone(clock));
+    let config = running.config();
+    let keep = (config.store.retention.duration(), config.store.usage_retention.duration());
+    tasks.spawn(upkeep::forget(store.clone(), Arc::clone(clock), keep));
     certificates::follow(tasks, running);
 }
 
@@ -544,6 +544,12 @@ pub fn master_key_path(data_dir: &Path, configured: &Path) -> PathBuf {
 
 fn load_tls(tls: Option<&config::Tls>) -> Result<Option<Arc<ServerTls>>, TlsError> {
     tls.map(|tls| ServerTls::load(TlsFiles::from(tls))).transpose()
+}
+
+/// How it is found out which certificate a listener shows: the leaf, DER.
+fn leaf(tls: Option<&Arc<ServerTls>>) -> impl Fn() -> Option<Vec<u8>> + Send + Sync + 'static {
+    let tls = tls.cloned();
+    move || tls.as_ref().map(|tls| tls.leaf().to_vec())
 }
 
 /// What our tokens name as issuer and audience.

@@ -123,13 +123,10 @@ pub(super) async fn cert(command: CertCommand, io: &mut Io<'_>) -> Outcome {
 }
 
 async fn show(app: Option<&str>, state: &StateArgs, io: &mut Io<'_>) -> Outcome {
-    let configs = match app {
-        Some(app) => vec![ask(io, state, (Method::GET, &format!("/app-configs/{}", segment(app))), None).await?],
-        None => {
-            let answer = ask(io, state, (Method::GET, "/app-configs"), None).await?;
-            answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default()
-        }
-    };
+    let path = app.map_or_else(|| "/app-configs".to_owned(), |app| format!("/app-configs/{}", segment(app)));
+    let answer = ask(io, state, (Method::GET, &path), None).await?;
+    let listed = answer.get("items").and_then(Value::as_array).cloned();
+    let configs = listed.unwrap_or_else(|| vec![answer]);
     if state.json {
         io.json(&Value::Array(configs))?;
         return Ok(Exit::Done);

@@ -28,7 +28,7 @@ fn certificates(config: &Config, now: Timestamp, findings: &mut Findings) {
             None => findings.ok(what, seen),
             Some(0) => findings.add(what, Verdict::Failure, seen, Some("renew it: clients refuse it")),
             Some(_) => {
-                findings.add(what, Verdict::Warning, seen, Some("renew it, with the same key where it is pinned"))
+                findings.add(what, Verdict::Warning, seen, Some("renew it, with the same key where it is pinned"));
             }
         }
     }

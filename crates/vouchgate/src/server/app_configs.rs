@@ -32,8 +32,10 @@ pub(super) struct Ends(Arc<Mutex<Vec<(String, i64)>>>);
 
 impl Ends {
     /// Have it shown.
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(self.clone()));
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let ends = Self::default();
+        registry.register_collector(Box::new(ends.clone()));
+        ends
     }
 
     fn set(&self, ends: Vec<(String, i64)>) {
@@ -64,7 +66,7 @@ pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, clock: Arc<dyn Clock>
                 match operations.app_configs_maintain().await {
                     Ok(left) => told = tell(operations, &left, clock.now(), told),
                     Err(error) => {
-                        tracing::warn!(reason = error.reason(), %error, "what apps are told cannot be kept up")
+                        tracing::warn!(reason = error.reason(), %error, "what apps are told cannot be kept up");
                     }
                 }
             }

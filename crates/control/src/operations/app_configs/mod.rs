@@ -15,6 +15,8 @@ use config::Config;
 use proof::app_config::{AppConfig, Enforce, Kill, PinnedHost};
 use proof::jose::SigningKey;
 use proof::mtls::ClientCertificate;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::Delegated;
@@ -161,13 +163,11 @@ impl Operations {
 
     /// What the public listener shows, if TLS ends there.
     pub(super) fn shown(&self, config: &Config) -> Option<Certificate> {
-        let der = match &self.shown.0 {
-            Some(leaf) => leaf()?,
-            None => {
-                use rustls_pki_types::pem::PemObject;
-                let path = &config.server.tls.as_ref()?.cert;
-                rustls_pki_types::CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?.to_vec()
-            }
+        let der = if let Some(leaf) = &self.shown.0 {
+            leaf()?
+        } else {
+            let path = &config.server.tls.as_ref()?.cert;
+            CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?.to_vec()
         };
         Certificate::parse(&der)
     }
@@ -200,9 +200,9 @@ impl Operations {
         let now = self.clock.now();
         let hosts =
             build::hosts(&build::Facts { config: &config, shown: shown.as_ref(), now }, &name, before.as_ref(), &drop)?;
-        let warnings = self.publish_warnings(&config, before.as_ref(), &hosts);
+        let warnings = publish_warnings(&config, before.as_ref(), &hosts);
         let kill = before.as_ref().map(|before| before.kill).unwrap_or_default();
-        let stored = self.tell(&config, &name, (hosts, kill), last.map_or(0, |last| last.seq), by).await?;
+        let stored = self.tell(&config, (&name, last.map_or(0, |last| last.seq)), (hosts, kill), by).await?;
         tracing::info!(target: "audit", by, app, seq = stored.seq, "configuration of an app published");
         view(&stored, warnings)
     }
@@ -222,7 +222,7 @@ impl Operations {
             pinning: switches.pinning.unwrap_or(before.kill.pinning),
             attest: switches.attest.unwrap_or(before.kill.attest),
         };
-        let stored = self.tell(&config, &last.app, (before.hosts, kill), last.seq, by).await?;
+        let stored = self.tell(&config, (&last.app, last.seq), (before.hosts, kill), by).await?;
         tracing::warn!(target: "audit", by, app, pinning = kill.pinning, attest = kill.attest, "switches of an app set");
         view(&stored, Vec::new())
     }
@@ -269,7 +269,7 @@ impl Operations {
         let hosts = build::renewed(facts, &last.app, before.hosts)?;
         let renewed = audit::Event::new("app_config.renewed").by(by).with("app", last.app.as_str());
         self.audit.happened(renewed.with("seq", last.seq + 1)).await?;
-        match self.tell(facts.config, &last.app, (hosts, before.kill), last.seq, by).await {
+        match self.tell(facts.config, (&last.app, last.seq), (hosts, before.kill), by).await {
             // Another node was faster.
             Err(error) if error.reason() == "conflict" => Ok(()),
             done => done.map(drop),
@@ -280,9 +280,8 @@ impl Operations {
     async fn tell(
         &self,
         config: &Config,
-        app: &Name,
+        (app, last): (&Name, u64),
         (hosts, kill): (Vec<PinnedHost>, Kill),
-        last: u64,
         by: &str,
     ) -> Result<store::AppConfig, OperationError> {
         let (key, delegated) = self.config_signer().await?;
@@ -331,18 +330,17 @@ impl Operations {
         // Read before the configurations: a change in between makes the next call read again.
         let version = self.store.version();
         let cached = self.served.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let in_force = match cached.filter(|cached| cached.version == version) {
-            Some(cached) => cached,
-            None => {
-                let latest = self.store.app_configs().latest().await?;
-                let served = |stored: store::AppConfig| {
-                    let etag = super::resources::digest(&stored.jws);
-                    (stored.app, Arc::new(ServedConfig { jws: stored.jws, etag }))
-                };
-                let read = Arc::new(InForce { version, configs: latest.into_iter().map(served).collect() });
-                *self.served.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&read));
-                read
-            }
+        let in_force = if let Some(cached) = cached.filter(|cached| cached.version == version) {
+            cached
+        } else {
+            let latest = self.store.app_configs().latest().await?;
+            let served = |stored: store::AppConfig| {
+                let etag = super::resources::digest(&stored.jws);
+                (stored.app, Arc::new(ServedConfig { jws: stored.jws, etag }))
+            };
+            let read = Arc::new(InForce { version, configs: latest.into_iter().map(served).collect() });
+            *self.served.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&read));
+            read
         };
         Ok(Name::new(app).ok().and_then(|app| in_force.configs.get(&app).cloned()))
     }
@@ -351,27 +349,27 @@ impl Operations {
         let latest = self.store.app_configs().latest().await?;
         latest.into_iter().find(|stored| stored.app.as_str() == app).ok_or_else(|| nothing_told(app))
     }
+}
 
-    /// What works and still deserves a second look.
-    fn publish_warnings(&self, config: &Config, before: Option<&AppConfig>, hosts: &[PinnedHost]) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if config.app_config.roots.len() < 2 {
-            let message =
-                "there is one root key only: build a spare into the app, kept elsewhere, for when this one is lost";
-            warnings.push(message.to_owned());
-        }
-        for host in hosts {
-            let known = before.and_then(|before| before.hosts.iter().find(|other| other.host == host.host));
-            let (Some(known), Some(current)) = (known, host.pins.first()) else { continue };
-            if !known.pins.iter().any(|pin| pin.spki_sha256 == current.spki_sha256) {
-                warnings.push(format!(
-                    "{} shows a key that apps are not told of so far: until they have fetched this configuration they refuse it",
-                    host.host
-                ));
-            }
-        }
-        warnings
+/// What works and still deserves a second look.
+fn publish_warnings(config: &Config, before: Option<&AppConfig>, hosts: &[PinnedHost]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.app_config.roots.len() < 2 {
+        let message =
+            "there is one root key only: build a spare into the app, kept elsewhere, for when this one is lost";
+        warnings.push(message.to_owned());
     }
+    for host in hosts {
+        let known = before.and_then(|before| before.hosts.iter().find(|other| other.host == host.host));
+        let (Some(known), Some(current)) = (known, host.pins.first()) else { continue };
+        if !known.pins.iter().any(|pin| pin.spki_sha256 == current.spki_sha256) {
+            warnings.push(format!(
+                "{} shows a key that apps are not told of so far: until they have fetched this configuration they refuse it",
+                host.host
+            ));
+        }
+    }
+    warnings
 }
 
 /// The app of that name.

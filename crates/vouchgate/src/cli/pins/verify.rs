@@ -119,7 +119,9 @@ impl Asked {
         }
         let rules = Rules { roots: &self.roots, app, now: self.now, seen: self.seen };
         let verified = std::str::from_utf8(body).map_err(|_| "not_compact_jws");
-        match verified.and_then(|text| proof::app_config::verify(text, &rules).map_err(|error| error.reason())) {
+        match verified
+            .and_then(|text| proof::app_config::verify(text, &rules).map_err(proof::app_config::ConfigError::reason))
+        {
             Err(reason) => (Err(reason), None),
             Ok(verified) => (self.fits(&verified.config, shown), Some(verified)),
         }
