@@ -1,10 +1,10 @@
 //! Who gets in, who does not, and what is said about it.
 
 use base::{Name, Timestamp};
-use config::{Bound, Config};
+use config::{AttestationLevel, Bound, Config};
 use proptest::prelude::*;
 
-use crate::{Ask, Caller, Denial, Policies, PolicyFault, Proven, Target, Tools, World, compile};
+use crate::{Ask, Attested, Caller, Denial, Policies, PolicyFault, Proven, Target, Tools, World, compile};
 
 const PRELUDE: &str = r#"
 [[issuer]]
@@ -152,6 +152,32 @@ may = { models = "*" }
         let ask = Ask { now: Timestamp::from_secs(NOON.as_secs() + hours * 3600), ..model("fast") };
         assert!(policies.decide(&good, &ask).is_err(), "{hours}");
     }
+}
+
+#[test]
+fn installations_are_let_in_by_what_they_proved() {
+    let policies = policies(
+        "[[policy]]\nname = \"phones\"\nwho = { attested = [\"apple-app-attest\", \"android-key\"], level = \"hw\", not_annotated = \"limited-*\" }\n\
+         may = { models = \"*\" }\n\
+         [[policy]]\nname = \"odd\"\nwho = { annotations = [\"limited-*\"] }\nmay = { models = \"fast\" }\n",
+    );
+    let list = |texts: &[&str]| texts.iter().map(|text| serde_json::Value::from(*text)).collect::<Vec<_>>();
+    let asks = |level: AttestationLevel, evidence: &[&str], annotations: &[&str], model_: &str| {
+        let (evidence, annotations) = (list(evidence), list(annotations));
+        let attested = Some(Attested { level, evidence: &evidence, annotations: &annotations });
+        outcome(&policies, &Caller { attested, ..caller() }, &model(model_)).ok()
+    };
+    let (strong, verdict) = (AttestationLevel::HwStrong, AttestationLevel::Verdict);
+    assert_eq!(asks(strong, &["apple-app-attest"], &[], "claude-x").as_deref(), Some("phones"));
+    assert_eq!(
+        asks(AttestationLevel::Hw, &["android-key", "play-integrity"], &[], "claude-x").as_deref(),
+        Some("phones")
+    );
+    assert_eq!(asks(verdict, &["android-key"], &[], "claude-x"), None);
+    assert_eq!(asks(strong, &["altcha"], &[], "claude-x"), None);
+    assert_eq!(asks(strong, &["android-key"], &["limited-rpm"], "claude-x"), None);
+    assert_eq!(asks(strong, &["android-key"], &["limited-rpm"], "fast").as_deref(), Some("odd"));
+    assert_eq!(outcome(&policies, &caller(), &model("fast")).ok(), None, "who proved nothing");
 }
 
 #[test]

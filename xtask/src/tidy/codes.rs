@@ -8,8 +8,9 @@ const PAGE: &str = "docs/errors.md";
 const GIVEN: [&str; 4] = ["Problem::client(", "Problem::us(", "Problem::provider(", "near(rule,"];
 
 /// Where the codes of `reason()` go out too, or into the metric of refused requests.
-const REASONS: [&str; 34] = [
+const REASONS: [&str; 36] = [
     "crates/gateway/src/",
+    "crates/control/src/apps/",
     "crates/control/src/oauth/",
     "crates/control/src/operations/error.rs",
     "crates/llm/src/error.rs",
@@ -29,6 +30,7 @@ const REASONS: [&str; 34] = [
     "crates/proof/src/attest/jwe.rs",
     "crates/proof/src/attest/online.rs",
     "crates/proof/src/attest/play.rs",
+    "crates/proof/src/attest/possession.rs",
     "crates/proof/src/attest/status.rs",
     "crates/proof/src/attest/webauthn.rs",
     "crates/proof/src/dpop/error.rs",

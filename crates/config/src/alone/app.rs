@@ -55,7 +55,7 @@ impl Alone for App {
             }
         }
         if let Some(header) = &self.user_token {
-            self.user_token_alone(header, faults);
+            user_token_alone(header, faults);
         }
         self.platforms_alone(faults);
     }
@@ -78,15 +78,15 @@ fn is_web(kind: EvidenceKind) -> bool {
     strongest(kind) == AttestationLevel::Web
 }
 
-impl App {
-    fn user_token_alone(&self, header: &HeaderName, faults: &mut Faults) {
-        if TAKEN.contains(&header.as_str().to_ascii_lowercase().as_str()) {
-            faults
-                .add("user_token", Code::Conflict, "this header means something here already")
-                .hint("choose a header of the app's own, such as X-User-Authorization");
-        }
+fn user_token_alone(header: &HeaderName, faults: &mut Faults) {
+    if TAKEN.contains(&header.as_str().to_ascii_lowercase().as_str()) {
+        faults
+            .add("user_token", Code::Conflict, "this header means something here already")
+            .hint("choose a header of the app's own, such as X-User-Authorization");
     }
+}
 
+impl App {
     fn platforms_alone(&self, faults: &mut Faults) {
         if let Some(ios) = &self.ios {
             twice(&ios.environments, "ios.environments", faults);

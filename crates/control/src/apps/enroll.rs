@@ -91,7 +91,7 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> 
     let annotations = decide(&app, &judged)?;
     let mut used_up = std::mem::take(&mut judged.used);
     used_up.push(used);
-    let user_token = apps.user_token(parts, &app)?;
+    let user_token = user_token(parts, &app)?;
     let instance = NewInstance {
         app: app.config.name.clone(),
         jkt,
@@ -204,26 +204,26 @@ impl Apps {
     /// Judge evidence, a few at a time, off the threads that serve requests.
     async fn judged(&self, given: Given, by: Circumstances, visit: &Visit) -> Result<Judged, AppsError> {
         if let Some(asked) = self.ask(&given, &by, visit.address).await {
-            return Ok(asked?);
+            return asked;
         }
-        let _place = tokio::time::timeout(WAIT, self.judging.acquire()).await;
-        let Ok(Ok(_)) = _place else { return Err(AppsError::Unavailable("verification_busy")) };
+        let place = tokio::time::timeout(WAIT, self.judging.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Err(AppsError::Unavailable("verification_busy")) };
         let judged = tokio::task::spawn_blocking(move || judge(&given, &by)).await;
         Ok(judged.map_err(|_| AppsError::Unavailable("verification_failed"))??)
     }
+}
 
-    /// The app's own user's token, where the app is set to have one and the request brings it.
-    pub(super) fn user_token(&self, parts: &Parts, app: &AppInForce) -> Result<Option<String>, AppsError> {
-        let Some(header) = &app.config.user_token else { return Ok(None) };
-        let mut values = parts.headers.get_all(header.as_str()).iter();
-        match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some(value), None) if !value.is_empty() => {
-                let text = value.to_str().map_err(|_| AppsError::Request("the user's token is not text"))?;
-                Ok(Some(text.to_owned()))
-            }
-            _ => Err(AppsError::Request("more than one user's token, or an empty one")),
+/// The app's own user's token, where the app is set to have one and the request brings it.
+pub(super) fn user_token(parts: &Parts, app: &AppInForce) -> Result<Option<String>, AppsError> {
+    let Some(header) = &app.config.user_token else { return Ok(None) };
+    let mut values = parts.headers.get_all(header.as_str()).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) if !value.is_empty() => {
+            let text = value.to_str().map_err(|_| AppsError::Request("the user's token is not text"))?;
+            Ok(Some(text.to_owned()))
         }
+        _ => Err(AppsError::Request("more than one user's token, or an empty one")),
     }
 }
 

@@ -14,8 +14,8 @@ pub async fn recheck(operations: &Operations, list: &StatusList) -> Result<u64, 
     let (mut after, mut found) = (String::new(), 0u64);
     loop {
         let some = operations.store().instances().with_serials(&after, STEP).await?;
-        let Some((last, _)) = some.last() else { return Ok(found) };
-        after.clone_from(last);
+        let Some((end, _)) = some.last() else { return Ok(found) };
+        after.clone_from(end);
         for (id, serials) in some {
             let Some(serial) = serials.iter().find(|serial| list.of_serial(serial).is_some()) else { continue };
             let why = "certificate_revoked";

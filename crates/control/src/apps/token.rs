@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use store::{Instance, InstanceStatus, OneTime, Refreshed, Renewed, UseUp};
 
 use super::client_data::{ClientData, Purpose};
-use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable};
+use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable, user_token};
 use super::evidence::{judge_assertion, kept};
 use super::refusal::{Action, AppsError, Refused};
 use super::visit::{Visit, json, read};
@@ -103,7 +103,7 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) ->
         arc: visit.arc.clone(),
         by: BY.to_owned(),
     };
-    let user_token = apps.user_token(parts, &app)?;
+    let user_token = user_token(parts, &app)?;
     let renewed = apps.operations().store().instances().refresh(&instance.id, refreshed).await;
     let instance = match renewed.map_err(|error| unavailable(&error.into()))? {
         Renewed::Done(instance) => *instance,

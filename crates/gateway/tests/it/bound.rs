@@ -1,5 +1,6 @@
 //! Tokens that are bound to a key: worth nothing to whoever does not hold it.
 
+mod attested;
 mod dpop;
 mod mtls;
 mod nonces;

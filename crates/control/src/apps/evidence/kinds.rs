@@ -122,7 +122,7 @@ fn android_key(chain: &[String], play: Option<&str>, by: &Circumstances) -> Resu
     let kept_in = match verified.description.attestation_level {
         SecurityLevel::StrongBox => Some(KeyHardware::StrongBox),
         SecurityLevel::TrustedEnvironment => Some(KeyHardware::TrustedEnvironment),
-        _ => None,
+        SecurityLevel::Software => None,
     };
     if kept_in.is_none_or(|hardware| !configured.levels.contains(&hardware)) {
         return Err(refused("key_hardware_not_allowed"));
