@@ -214,9 +214,9 @@ impl Server {
         let recorder = recording::open(recording, Some(publisher.announce())).await?;
         record::started(&recorder, &config).await;
         let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
-        let operations =
-            operations.recorded_by(recorder.clone()).with_ledger(ledger.clone()).showing(leaf(tls.as_ref()));
-        let operations = Arc::new(operations.tried_by(move |config| wire::obstacle(config, &url)));
+        let operations = operations.recorded_by(recorder.clone()).with_ledger(ledger.clone());
+        let operations = operations.showing(leaf(tls.as_ref())).tried_by(move |config| wire::obstacle(config, &url));
+        let operations = Arc::new(operations);
         ensure_signing_key(&operations).await?;
         let shared = proofs::shared_state(&config, &*rng)?;
         proofs::look_at(shared.as_ref()).await?;
@@ -227,15 +227,13 @@ impl Server {
         let builder = Builder::new(Arc::clone(&operations), vault, Arc::clone(&jwks), here);
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
-        let (drain, admin_drain) = (Drain::new(), Drain::new());
-        let heard = Arc::<EventCounts>::default();
+        let (drain, admin_drain, heard) = (Drain::new(), Drain::new(), Arc::<EventCounts>::default());
         let mut registry = registry(&builder, (&store, &ledger), (&recorder, &publisher, &clock), (&proofs, &heard));
         risk::register(&mut registry, &operations);
         let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
         let apps = apps::AppServices::open(&config, (&egress, &store), &clock, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
-        let ends = app_configs::Ends::register(&mut registry);
-        registry.register_collector(Box::new(ages::Certificates::of(tls.as_ref(), admin_tls.as_ref())));
+        let ends = register_ends(&mut registry, tls.as_ref(), admin_tls.as_ref());
         let deps = Deps {
             clock: Arc::clone(&clock),
             rng,
@@ -544,6 +542,16 @@ pub fn master_key_path(data_dir: &Path, configured: &Path) -> PathBuf {
 
 fn load_tls(tls: Option<&config::Tls>) -> Result<Option<Arc<ServerTls>>, TlsError> {
     tls.map(|tls| ServerTls::load(TlsFiles::from(tls))).transpose()
+}
+
+/// Have `/metrics` show when things end: certificates, and what apps are told.
+fn register_ends(
+    registry: &mut Registry,
+    public: Option<&Arc<ServerTls>>,
+    admin: Option<&Arc<ServerTls>>,
+) -> app_configs::Ends {
+    registry.register_collector(Box::new(ages::Certificates::of(public, admin)));
+    app_configs::Ends::register(registry)
 }
 
 /// How it is found out which certificate a listener shows: the leaf, DER.
