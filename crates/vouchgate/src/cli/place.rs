@@ -75,7 +75,7 @@ impl Place {
             return Ok(Opened { api: Api::Running(socket), store: None, recorder: Recorder::off() });
         }
         let store = self.store(io).await?;
-        let opened = self.here(store.clone(), io).await;
+        let opened = Box::pin(self.here(store.clone(), io)).await;
         if opened.is_err() {
             store.close().await;
         }

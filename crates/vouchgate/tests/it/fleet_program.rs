@@ -255,13 +255,11 @@ async fn a_rolling_restart_under_requests_and_streams_fails_nobody() {
     let began = tokio::time::Instant::now();
     let (rate, rounds) = wanted();
     let asking = async {
-        match rate {
-            Some(rate) => load.ask_at(rate).await,
-            None => {
-                join_all((0..ASKING).map(|_| load.ask())).await;
-                Pace::default()
-            }
+        if let Some(rate) = rate {
+            return load.ask_at(rate).await;
         }
+        join_all((0..ASKING).map(|_| load.ask())).await;
+        Pace::default()
     };
     let streaming = join_all((0..STREAMING).map(|_| load.stream(&gate)));
     let restarts = async {
