@@ -19,6 +19,7 @@ pub mod jwe;
 pub mod online;
 pub mod play;
 pub mod possession;
+pub mod seal;
 mod spki;
 pub mod status;
 pub mod webauthn;
