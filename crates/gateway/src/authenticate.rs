@@ -193,9 +193,7 @@ impl Caller {
     /// How well the app was attested when it was given its token: our own tokens say it (`lvl`).
     pub(crate) fn level(&self) -> AttestationLevel {
         let Identity::Token(token) = &self.identity else { return AttestationLevel::None };
-        let said = token.claims().get("lvl").and_then(serde_json::Value::as_str);
-        let said = said.filter(|_| self.issuer() == config::OWN_NAME);
-        said.and_then(AttestationLevel::from_name).unwrap_or(AttestationLevel::None)
+        attested::of(token).map_or(AttestationLevel::None, |attested| attested.level)
     }
 
     /// The thumbprint (base64url) of the key or certificate that the token is bound to.

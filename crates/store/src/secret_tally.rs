@@ -49,8 +49,8 @@ impl SecretTally {
         if counts.waiting.len() >= MOST && !counts.waiting.contains_key(&key) {
             return;
         }
-        let (uses, last) = counts.waiting.entry(key).or_insert((0, used.at));
-        *uses = uses.saturating_add(1);
+        let (sum, last) = counts.waiting.entry(key).or_insert((0, used.at));
+        *sum = sum.saturating_add(1);
         *last = used.at.max(*last);
     }
 

@@ -16,6 +16,7 @@ mod instance;
 mod nonce;
 mod recheck;
 mod refusal;
+mod secrets;
 mod token;
 mod visit;
 
@@ -92,6 +93,8 @@ pub struct Apps {
     enrolments: Mutex<HashMap<Name, Window>>,
     judging: Semaphore,
     kept: Mutex<Window>,
+    /// Deliveries of secrets in this minute, by installation.
+    deliveries: Mutex<HashMap<String, Window>>,
     keys: ClientKeySets,
 }
 
@@ -117,6 +120,11 @@ impl Window {
         self.count += 1;
         Ok(())
     }
+
+    /// Whether its minute has passed.
+    fn is_over(&self, now: Instant) -> bool {
+        self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_mins(1))
+    }
 }
 
 impl std::fmt::Debug for Apps {
@@ -133,6 +141,7 @@ impl Apps {
             enrolments: Mutex::default(),
             judging: Semaphore::new(AT_ONCE),
             kept: Mutex::default(),
+            deliveries: Mutex::default(),
             keys: parts.oauth.key_sets(),
             parts,
         }
@@ -189,6 +198,7 @@ pub fn router(apps: Arc<Apps>) -> Router {
         .route("/attest/v1/challenge", post(challenge::endpoint).fallback(post_only))
         .route("/attest/v1/enroll", post(enroll::endpoint).fallback(post_only))
         .route("/attest/v1/token", post(token::endpoint).fallback(post_only))
+        .route("/attest/v1/secrets", post(secrets::endpoint).fallback(post_only))
         .route("/attest/v1/instance", delete(instance::endpoint).fallback(delete_only))
         .fallback(async || AppsError::NotFound.response("", false))
         .layer(middleware::from_fn_with_state(Arc::clone(&apps), visit::cors))

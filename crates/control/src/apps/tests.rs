@@ -2,6 +2,7 @@
 
 mod enrol;
 mod refresh;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -131,7 +131,11 @@ impl Apps {
 
 /// Read a body as one strict JSON object: no member twice, nothing unknown.
 pub(super) async fn read<T: DeserializeOwned>(parts: &Parts, body: Body) -> Result<T, AppsError> {
-    let bytes = bytes(body).await?;
+    strict(parts, &bytes(body).await?)
+}
+
+/// The same of a body that was read.
+pub(super) fn strict<T: DeserializeOwned>(parts: &Parts, bytes: &[u8]) -> Result<T, AppsError> {
     if !is_json(&parts.headers) {
         return Err(AppsError::Request("the body must be application/json"));
     }
@@ -139,7 +143,7 @@ pub(super) async fn read<T: DeserializeOwned>(parts: &Parts, body: Body) -> Resu
         return Err(AppsError::Request("there are no parameters in the URL"));
     }
     let object: Map<String, Value> =
-        json::object(&bytes, LIMITS).map_err(|_| AppsError::Request("the body is not one strict JSON object"))?;
+        json::object(bytes, LIMITS).map_err(|_| AppsError::Request("the body is not one strict JSON object"))?;
     serde_json::from_value(Value::Object(object)).map_err(|_| {
         AppsError::Request("a member is missing, unknown or of another type; see the documentation of /attest/v1")
     })

@@ -57,6 +57,7 @@ pub use revocations::{CreateRevocation, RevocationKind, RevocationView};
 pub use rewrap::{HASH_KEYS, RewrapView, SealedBy, VAULT_KEYS};
 pub use risk::{ForcedPassView, GiveForcedPass, RiskDecisionView, RiskReport, SimulateRisk};
 pub use rotation::{RotationView, first_certificate, known};
+pub(crate) use runtime_secrets::Deliverable;
 pub use runtime_secrets::{
     RetireRuntimeSecret, RuntimeSecretView, RuntimeState, RuntimeUse, RuntimeVersionView, SetRuntimeSecret,
 };

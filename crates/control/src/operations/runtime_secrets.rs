@@ -3,8 +3,8 @@
 //! changing the resource alone never sends a value elsewhere or gives it to a device.
 
 use audit::Event;
-use base::{Name, Span, Timestamp};
-use config::{Config, RuntimeSecret};
+use base::{Name, Secret, Span, Timestamp};
+use config::{AttestationLevel, Config, RuntimeSecret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::{NewRuntimeVersion, Page, RuntimeVersion, SecretUse, SecretUses, StoreError};
@@ -133,7 +133,79 @@ pub struct RetireRuntimeSecret {
     version: Option<u64>,
 }
 
+/// A secret on its way to a device.
+pub(crate) struct Deliverable {
+    /// Its name.
+    pub(crate) name: Name,
+    /// Which version it is.
+    pub(crate) version: u64,
+    /// Its value.
+    pub(crate) value: Secret<Vec<u8>>,
+    keep: Span,
+    /// When this version ends, or the next begins.
+    change: Option<Timestamp>,
+}
+
+impl Deliverable {
+    /// Until when the device may keep it.
+    pub(crate) fn until(&self, now: Timestamp) -> Timestamp {
+        let kept = now.plus(self.keep.duration());
+        self.change.map_or(kept, |change| change.min(kept))
+    }
+
+    /// Seconds until the device asks again.
+    pub(crate) fn refresh_in(&self, now: Timestamp) -> u64 {
+        u64::try_from(self.until(now).as_secs() - now.as_secs()).unwrap_or(0).max(1)
+    }
+}
+
 impl Operations {
+    /// The values of these secrets for an instance of `app` that was attested as well as `level`; or a stable code for why it
+    /// gets none.
+    pub(crate) async fn runtime_secrets_for(
+        &self,
+        (app, level): (&Name, AttestationLevel),
+        names: &[Name],
+    ) -> Result<Result<Vec<Deliverable>, &'static str>, OperationError> {
+        let config = self.current_config().await?;
+        let now = self.clock.now();
+        // All of them are allowed before any is opened.
+        let mut allowed = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(secret) = described(&config, name).filter(|secret| secret.deliver) else {
+                return Ok(Err("runtime_secret_unknown"));
+            };
+            if !secret.apps.contains(app) {
+                return Ok(Err("runtime_secret_app"));
+            }
+            if level < secret.minimum_level || level == AttestationLevel::None {
+                return Ok(Err("runtime_secret_level"));
+            }
+            allowed.push(secret);
+        }
+        let mut found = Vec::with_capacity(allowed.len());
+        for secret in allowed {
+            let versions = self.store.runtime_secrets().versions(&secret.name).await?;
+            let in_force = current(&versions, now).filter(|version| version.delivered);
+            let Some((version, sealed)) = in_force.and_then(|version| Some((version, version.sealed.as_ref()?))) else {
+                tracing::error!(secret = %secret.name, "a runtime secret that is to be delivered has no value for it in force");
+                return Ok(Err("runtime_secret_missing"));
+            };
+            let label = Label::new(self.store.tenant(), purpose(true), secret.name.as_str(), version.version);
+            let value = self.vault.open(&label.origin(version.origin.as_deref()), sealed)?;
+            let next = versions.iter().filter(|other| other.sealed.is_some() && other.not_before > now);
+            let next = next.map(|other| other.not_before).min();
+            found.push(Deliverable {
+                name: secret.name.clone(),
+                version: version.version,
+                value,
+                keep: secret.keep,
+                change: next.into_iter().chain(version.not_after).min(),
+            });
+        }
+        Ok(Ok(found))
+    }
+
     /// Keep a value as the newest version. Those before it end when it begins, unless an overlap is said.
     pub async fn runtime_secret_set(
         &self,

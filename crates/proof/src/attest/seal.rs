@@ -272,7 +272,11 @@ mod tests {
         let changed = |change: Value| {
             let mut jwk = object(good.clone());
             for (name, value) in object(change) {
-                if value.is_null() { jwk.remove(&name) } else { jwk.insert(name, value) };
+                if value.is_null() {
+                    jwk.remove(&name)
+                } else {
+                    jwk.insert(name, value)
+                };
             }
             EphemeralKey::from_jwk(&jwk)
         };
