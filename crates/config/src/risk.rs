@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::level::{AttestationLevel, Platform};
 use crate::policy::OneOrMany;
 use crate::text::{MoneyText, NameText, SpanText, ValueError, text_value};
-use crate::values::Pattern;
+use crate::values::{Cidr, Pattern};
 
 /// A set of rules. Every set that names an app judges its instances; of all that is decided the severest is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +40,10 @@ pub struct Risk {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub rules: Vec<RiskRule>,
+    /// Addresses of machines that are rented out: an instance that comes from there has the flag `ip_datacenter`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50_000))]
+    pub datacenters: Vec<Cidr>,
     /// What is put up with when something fails that is not the device's fault.
     #[serde(default, skip_serializing_if = "Grace::is_default")]
     pub grace: Grace,

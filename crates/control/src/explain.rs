@@ -83,7 +83,8 @@ pub fn explain(
     let values = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect::<Vec<serde_json::Value>>();
     let (evidence, annotations) = (values(&request.attested), values(&request.annotations));
     let attested = request.level.filter(|_| request.issuer == config::OWN_NAME);
-    let attested = attested.map(|level| Attested { level, evidence: &evidence, annotations: &annotations });
+    let attested =
+        attested.map(|level| Attested { level, evidence: &evidence, annotations: &annotations, throttle: None });
     let caller = Caller {
         issuer: &request.issuer,
         client: request.client.as_deref(),

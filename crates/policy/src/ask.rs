@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use base::{Name, Timestamp};
-use config::{AttestationLevel, Bound, EvidenceKind};
+use config::{AttestationLevel, Bound, EvidenceKind, RiskThrottle};
 use serde_json::Value;
 
 /// Who calls.
@@ -38,6 +38,8 @@ pub struct Attested<'a> {
     pub evidence: &'a [Value],
     /// What was noted of it (`anno`).
     pub annotations: &'a [Value],
+    /// What it may ask and spend at most (`thr`), whatever a policy says.
+    pub throttle: Option<RiskThrottle>,
 }
 
 impl Attested<'_> {

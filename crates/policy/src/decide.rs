@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use base::{Name, Timestamp};
-use config::{Bound, OnRevocation, Policy, Rate};
+use base::{Name, Span, Timestamp};
+use config::{Bound, OnRevocation, Per, Policy, Rate, RiskThrottle};
 
 use crate::ask::{Ask, Caller, Target};
 use crate::fund::Fund;
@@ -71,13 +72,35 @@ pub fn compile(policies: &[Policy], world: &World) -> Result<Policies, Vec<Polic
 ///
 /// ```compile_fail,E0451
 /// fn help_oneself() -> policy::Permit {
-///     policy::Permit { rule: loop {} }
+///     policy::Permit { rule: loop {}, throttle: None }
 /// }
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a permit is leave to do something"]
 pub struct Permit {
     rule: Arc<Rule>,
+    throttle: Option<Arc<Throttled>>,
+}
+
+/// The limits of a rule with those that the caller's token brings.
+#[derive(Debug)]
+struct Throttled {
+    rates: Box<[Rate]>,
+    funds: Box<[Arc<Fund>]>,
+}
+
+/// A minute, and a little more: the limiter counts by window, and this is another limit than a rule's own of a minute.
+const THROTTLE_WINDOW: Span = Span::new(Duration::from_millis(60_001));
+
+impl Throttled {
+    fn new(rule: &Rule, throttle: RiskThrottle) -> Self {
+        let rate = throttle.rpm.map(|requests| Rate::Requests { requests, per: Per::Subject, window: THROTTLE_WINDOW });
+        let fund = throttle.usd_day.map(|limit| Arc::new(Fund::throttle(limit)));
+        Self {
+            rates: rule.rates.iter().cloned().chain(rate).collect(),
+            funds: rule.funds.iter().cloned().chain(fund).collect(),
+        }
+    }
 }
 
 impl Permit {
@@ -93,12 +116,12 @@ impl Permit {
 
     /// Limits on how often. All of them apply.
     pub fn rates(&self) -> &[Rate] {
-        &self.rule.rates
+        self.throttle.as_ref().map_or(&self.rule.rates, |throttled| &throttled.rates)
     }
 
     /// What it is paid from: the policy's own limits first, then every budget that may count it.
     pub fn funds(&self) -> &[Arc<Fund>] {
-        &self.rule.funds
+        self.throttle.as_ref().map_or(&self.rule.funds, |throttled| &throttled.funds)
     }
 
     /// What the policy says its requests are for.
@@ -149,7 +172,11 @@ impl Policies {
     /// Decide: the first policy whose `who` and `may` both match gives leave; without one there is none.
     pub fn decide(&self, caller: &Caller<'_>, ask: &Ask<'_>) -> Result<Permit, Denial> {
         match self.rules.iter().find(|rule| rule.matches(caller, ask)) {
-            Some(rule) => Ok(Permit { rule: Arc::clone(rule) }),
+            Some(rule) => {
+                let throttle = caller.attested.and_then(|attested| attested.throttle);
+                let throttle = throttle.map(|throttle| Arc::new(Throttled::new(rule, throttle)));
+                Ok(Permit { rule: Arc::clone(rule), throttle })
+            }
             None => Err(self.denial(caller, ask)),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base::{Money, Span};
 use config::{Budget, BudgetMode, BudgetPer, BudgetUnit, BudgetWindow, OnUnknown, Over, Policy, Spend, Threshold};
 
 use crate::glob::Glob;
@@ -93,6 +94,21 @@ impl Fund {
             soft: spend.soft.clone().into(),
             enforced: spend.mode == BudgetMode::Enforce,
             on_unknown: spend.on_unknown,
+            scope: Scope::default(),
+        }
+    }
+
+    /// What an instance of an app that is throttled may spend in a day: one account for each, whatever policy lets it in. No
+    /// `[[budget]]` has a blank in its name.
+    pub(crate) fn throttle(limit: Money) -> Self {
+        Self {
+            account: Arc::from("risk throttle"),
+            per: [BudgetPer::Subject].into(),
+            limits: [(BudgetUnit::Money, i64::try_from(limit.nano_usd()).unwrap_or(i64::MAX))].into(),
+            window: BudgetWindow::Rolling(Span::secs(86_400)),
+            soft: Box::default(),
+            enforced: true,
+            on_unknown: OnUnknown::Charge,
             scope: Scope::default(),
         }
     }

@@ -10,11 +10,12 @@ mod simulate;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base::{Name, Timestamp};
 use config::{
-    Annotation, AttestationLevel as Level, FORCED_PASS, ForcedPass, Grace, Platform, Risk, RiskAction, RiskMode,
+    Annotation, AttestationLevel as Level, Cidr, FORCED_PASS, ForcedPass, Grace, Platform, Risk, RiskAction, RiskMode,
     RiskThrottle, STEP_UP_LASTS, StepUp,
 };
 use proof::attest::{Flag, FlagValue, Provenance, provenance};
@@ -98,6 +99,7 @@ pub const LEVEL_TOO_LOW: &str = "level_too_low";
 #[derive(Debug, Default)]
 pub struct Rules {
     sets: Vec<Set>,
+    version: String,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ struct Set {
     rules: Box<[Rule]>,
     grace: Grace,
     forced_pass: ForcedPass,
+    datacenters: Box<[Cidr]>,
 }
 
 #[derive(Debug)]
@@ -132,7 +135,18 @@ struct Hit<'r> {
 impl Rules {
     /// Compile sets that have no faults of their own.
     pub fn compile(risks: &[Risk]) -> Self {
-        Self { sets: risks.iter().map(Set::compile).collect() }
+        let text = serde_json::to_string(risks).unwrap_or_default();
+        Self { sets: risks.iter().map(Set::compile).collect(), version: format!("{:016x}", fnv(&text)) }
+    }
+
+    /// What tells these rules from others: the same wherever they are written the same.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether a set that judges the app lists this address as one of machines that are rented out.
+    pub fn is_datacenter(&self, app: &str, address: IpAddr) -> bool {
+        self.of(app).any(|set| set.datacenters.iter().any(|range| range.contains(address)))
     }
 
     /// Decide about an instance.
@@ -191,6 +205,7 @@ impl Set {
             rules: risk.rules.iter().map(rule).collect(),
             grace: risk.grace,
             forced_pass: risk.forced_pass,
+            datacenters: risk.datacenters.clone().into(),
         }
     }
 
@@ -281,11 +296,14 @@ fn tighter(one: Option<RiskThrottle>, other: Option<RiskThrottle>) -> Option<Ris
 /// Where the holder of a key stands among 100: the same at every enrolment with that key. `thumbprint` is the RFC 7638
 /// thumbprint of the instance's key, which is as good as drawn.
 pub fn lot(thumbprint: &str) -> u8 {
-    // FNV-1a: whoever makes keys until one falls outside a canary gains what everybody outside has.
-    let hash = thumbprint
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    u8::try_from((hash >> 32) % 100).unwrap_or_default()
+    // Whoever makes keys until one falls outside a canary gains what everybody outside has.
+    u8::try_from((fnv(thumbprint) >> 32) % 100).unwrap_or_default()
+}
+
+/// FNV-1a, 64 bits.
+fn fnv(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// What a client says of itself: the members of `flags` in its client data that are `true` and that a client may say.

@@ -164,7 +164,7 @@ fn installations_are_let_in_by_what_they_proved() {
     let list = |texts: &[&str]| texts.iter().map(|text| serde_json::Value::from(*text)).collect::<Vec<_>>();
     let asks = |level: AttestationLevel, evidence: &[&str], annotations: &[&str], model_: &str| {
         let (evidence, annotations) = (list(evidence), list(annotations));
-        let attested = Some(Attested { level, evidence: &evidence, annotations: &annotations });
+        let attested = Some(Attested { level, evidence: &evidence, annotations: &annotations, throttle: None });
         outcome(&policies, &Caller { attested, ..caller() }, &model(model_)).ok()
     };
     let (strong, verdict) = (AttestationLevel::HwStrong, AttestationLevel::Verdict);
@@ -559,4 +559,38 @@ proptest! {
             prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
         }
     }
+}
+
+#[test]
+fn what_a_token_throttles_comes_on_top_of_what_its_policy_limits() {
+    let rules = policies(
+        "[[policy]]\nname = \"p\"\nmay = { models = \"*\" }\n\
+         rate = [{ requests = 60, per = \"subject\", window = \"1m\" }]\n\
+         spend = [{ limit = \"5 USD\", per = \"subject\", window = \"1d\" }]\n",
+    );
+    let throttled = |throttle| Caller {
+        attested: Some(Attested {
+            level: config::AttestationLevel::HwStrong,
+            evidence: &[],
+            annotations: &[],
+            throttle: Some(throttle),
+        }),
+        ..caller()
+    };
+    let plain = rules.decide(&caller(), &model("fast")).unwrap();
+    assert_eq!((plain.rates().len(), plain.funds().len()), (1, 1));
+    let limit = base::Money::from_nano_usd(100_000_000);
+    let both = config::RiskThrottle { rpm: Some(5), usd_day: Some(limit) };
+    let permit = rules.decide(&throttled(both), &model("fast")).unwrap();
+    let config::Rate::Requests { requests: 5, per: config::Per::Subject, window } = permit.rates()[1] else {
+        panic!("{:?}", permit.rates())
+    };
+    let config::Rate::Requests { window: own, .. } = permit.rates()[0] else { panic!() };
+    assert_ne!(window, own, "counted apart from the policy's own");
+    let fund = &permit.funds()[1];
+    assert_eq!((&**fund.account(), fund.limits()), ("risk throttle", &[(config::BudgetUnit::Money, 100_000_000)][..]));
+    assert!(fund.is_enforced() && fund.counts_caller(&crate::Spender::default()));
+    let rate_only = config::RiskThrottle { rpm: Some(5), usd_day: None };
+    let permit = rules.decide(&throttled(rate_only), &model("fast")).unwrap();
+    assert_eq!((permit.rates().len(), permit.funds().len()), (2, 1));
 }

@@ -96,7 +96,7 @@ pub use replay::{Claim, MemoryReplay, Replay, ReplayError};
 pub use resources::{Expect, Resource, Resources};
 pub use revocations::{Entry as Revocation, NewRevocation, Revocations, Revoke};
 pub use revoked::{Cause, OWN_ISSUER, Revoked, TokenFacts};
-pub use risk::{ForcedPass, ForcedPasses, NewForcedPass, RiskDecision, RiskDecisions};
+pub use risk::{ForcedPass, ForcedPasses, NewForcedPass, RiskDecision, RiskDecisions, StepUps};
 pub use runtime_secrets::{NewRuntimeVersion, RuntimeSecrets, RuntimeVersion, SecretUse, SecretUses};
 pub use sealed::{SealedKind, SealedRow, SealedValues};
 pub use secret_tally::{SecretTally, Used};
@@ -296,6 +296,11 @@ impl Store {
     /// What was decided about instances of apps.
     pub fn risk_decisions(&self) -> RiskDecisions<'_> {
         RiskDecisions(self)
+    }
+
+    /// What instances of apps showed besides their evidence.
+    pub fn step_ups(&self) -> StepUps<'_> {
+        StepUps(self)
     }
 
     /// Leave that operators gave instances of apps.

@@ -338,6 +338,48 @@ impl ForcedPasses<'_> {
     }
 }
 
+/// What installations showed besides their evidence, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct StepUps<'a>(pub(crate) &'a Store);
+
+impl StepUps<'_> {
+    /// An instance, known by the thumbprint of its key, shows this now.
+    pub async fn put(self, app: &str, jkt: &str, what: &str) -> Result<(), StoreError> {
+        at_most("name", app.len().max(jkt.len()).max(what.len()), 256)?;
+        let put = self
+            .0
+            .sql(
+                "INSERT INTO step_ups (tenant, app, jkt, what, shown_at) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (tenant, app, jkt, what) DO UPDATE SET shown_at = excluded.shown_at",
+            )
+            .bind(app)
+            .bind(jkt)
+            .bind(what)
+            .bind(self.0.now());
+        self.0.write(move |tx| Box::pin(async move { tx.execute(put).await })).await.map(drop)
+    }
+
+    /// What an instance showed, and when it last did.
+    pub async fn of(self, app: &str, jkt: &str) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        let select =
+            self.0.sql("SELECT what, shown_at FROM step_ups WHERE tenant = $1 AND app = $2 AND jkt = $3 LIMIT 16");
+        self.0.read(select.bind(app).bind(jkt), |mut row| Ok((row.take()?, row.take()?))).await
+    }
+
+    /// Forget up to `limit` that were shown before `moment`; how many there were.
+    pub async fn delete_before(self, moment: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let delete = self
+            .0
+            .sql(
+                "DELETE FROM step_ups WHERE tenant = $1 AND (app, jkt, what) IN
+                 (SELECT app, jkt, what FROM step_ups WHERE tenant = $1 AND shown_at < $2 ORDER BY shown_at LIMIT $3)",
+            )
+            .bind(moment)
+            .bind(i64::from(limit));
+        self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
+    }
+}
+
 fn read_pass(mut row: Row) -> Result<ForcedPass, StoreError> {
     Ok(ForcedPass {
         id: row.take()?,

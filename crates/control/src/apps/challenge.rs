@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use config::{EvidenceKind, Platform};
+use config::{EvidenceKind, Platform, StepUp};
 use http::Request;
 use http::request::Parts;
 use proof::attest::altcha::{AltchaKey, Work};
@@ -25,6 +25,9 @@ struct Asked {
     platform: Platform,
     #[serde(default)]
     jkt: Option<String>,
+    /// What is to be shown besides, as an answer with the action `step-up` asks for.
+    #[serde(default)]
+    step_up: Option<StepUp>,
 }
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
@@ -58,7 +61,8 @@ fn challenge(apps: &Apps, visit: &mut Visit, asked: &Asked) -> Result<Response, 
         "accept": names,
         "clientdata_v": 1,
     });
-    if accept.contains(&EvidenceKind::Altcha)
+    let besides = asked.step_up == Some(StepUp::Altcha);
+    if (besides || accept.contains(&EvidenceKind::Altcha))
         && let (Some(body), Some(work)) = (body.as_object_mut(), work(apps, &app, &nonce)?)
     {
         body.insert("altcha".to_owned(), work);
@@ -66,9 +70,9 @@ fn challenge(apps: &Apps, visit: &mut Visit, asked: &Asked) -> Result<Response, 
     Ok(answer(&body))
 }
 
-/// The work a browser has to do, for this nonce only.
+/// The work a browser has to do, for this nonce only. An app that asks for it only besides other evidence has the usual amount.
 fn work(apps: &Apps, app: &AppInForce, nonce: &str) -> Result<Option<Value>, AppsError> {
-    let Some(asked) = app.config.web.as_ref().and_then(|web| web.altcha.as_ref()) else { return Ok(None) };
+    let asked = app.config.web.as_ref().and_then(|web| web.altcha.clone()).unwrap_or_default();
     let Some(key) = apps.work_keys().into_iter().next() else { return Ok(None) };
     let operations = apps.operations();
     let work = Work::Derive { cost: asked.cost, zeros: asked.zeros };

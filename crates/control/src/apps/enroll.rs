@@ -20,9 +20,11 @@ use vault::HashPurpose;
 use super::client_data::{ClientData, MAX_LEN, Purpose};
 use super::evidence::{Circumstances, Given, Judged, judge, kept, level_of, platform};
 use super::refusal::{Action, AppsError, Refused};
+use super::risk::{Besides, Found};
 use super::visit::{Visit, read};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::OperationError;
+use crate::risk::Step;
 
 const PATH: &str = "/attest/v1/enroll";
 
@@ -36,6 +38,8 @@ struct Asked {
     jwk: Value,
     evidence: Given,
     proof: String,
+    #[serde(default)]
+    step_up: Option<Besides>,
 }
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
@@ -84,19 +88,30 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> 
         work_keys: apps.work_keys(),
     };
     let mut judged = apps.judged(asked.evidence, circumstances, visit).await?;
+    let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;
     if judged.version.is_some() {
         visit.version.clone_from(&judged.version);
     }
     judged.flags.extend(said.flags);
-    let annotations = decide(&app, &judged)?;
+    let found = Found {
+        app: &app,
+        jkt: &jkt,
+        platform: platform_of(&judged),
+        level: level_of(judged.level),
+        version: visit.version.as_deref(),
+        flags: judged.flags.clone(),
+        shown,
+    };
+    let decision = apps.decide(visit, found, Step::Enroll).await?;
     let mut used_up = std::mem::take(&mut judged.used);
     used_up.push(used);
+    used_up.extend(also_used);
     let user_token = user_token(parts, &app)?;
     let instance = NewInstance {
         app: app.config.name.clone(),
         jkt,
         jwk,
-        attested: attested(apps, &app, judged, (annotations, said.app_version, now)),
+        attested: attested(apps, &app, judged, (said.app_version, now)),
         arc: visit.arc.clone(),
     };
     let enrolled = apps.operations().store().instances().enroll(instance, used_up).await;
@@ -115,7 +130,8 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> 
         event.with("evidence", instance.attested.evidence.as_str()).with("level", instance.attested.level.as_str());
     let event = event.with("arc", visit.arc.as_str()).from(Some(visit.address));
     apps.operations().audit().happened(event).await.map_err(|_| AppsError::Unavailable("audit_unavailable"))?;
-    apps.token_for(&app, &instance, user_token.as_deref()).await
+    apps.remember(&app, &instance.jkt, shown).await?;
+    apps.token_for(&app, &instance, (user_token.as_deref(), &decision)).await
 }
 
 /// Refused, and nothing the client can do about it.
@@ -148,13 +164,11 @@ fn check_origin(parts: &Parts, app: &AppInForce, kind: EvidenceKind) -> Result<(
     }
 }
 
-/// Whether evidence that holds is enough: annotations for the tokens of an installation that is let in.
-fn decide(app: &AppInForce, judged: &Judged) -> Result<Vec<String>, Refused> {
-    if level_of(judged.level) < app.config.minimum_level() {
-        let flags = serde_json::to_value(&judged.flags).unwrap_or_default();
-        return Err(malformed("level_too_low").with("level", judged.level.name()).with("flags", flags));
-    }
-    Ok(judged.annotations.clone())
+/// What evidence was made on.
+fn platform_of(judged: &Judged) -> &str {
+    let first = judged.kinds.first().copied().unwrap_or(EvidenceKind::Altcha);
+    let by_facts = judged.facts.get("platform").and_then(Value::as_str);
+    platform(first).or(by_facts).unwrap_or("other")
 }
 
 /// What is kept of an installation.
@@ -162,10 +176,9 @@ fn attested(
     apps: &Apps,
     app: &AppInForce,
     judged: Judged,
-    (annotations, app_version, now): (Vec<String>, Option<String>, Timestamp),
+    (app_version, now): (Option<String>, Timestamp),
 ) -> Attested {
     let first = judged.kinds.first().copied().unwrap_or(EvidenceKind::Altcha);
-    let by_facts = judged.facts.get("platform").and_then(Value::as_str);
     let of_device = |device: &String| {
         let salted = format!("{}\0{device}", app.config.name);
         let hash = apps.operations().vault().keyed_hash(HashPurpose::Device, salted.as_bytes());
@@ -173,7 +186,7 @@ fn attested(
     };
     let names: Vec<&str> = judged.kinds.iter().map(|kind| kind.as_str()).collect();
     Attested {
-        platform: platform(first).or(by_facts).unwrap_or("other").to_owned(),
+        platform: platform_of(&judged).to_owned(),
         evidence: names.join(" "),
         evidence_key: judged.evidence_key,
         attested_key: judged.attested_key,
@@ -183,7 +196,7 @@ fn attested(
         version: judged.version.or(app_version),
         serials: judged.serials,
         flags: kept(&judged.flags),
-        annotations,
+        annotations: judged.annotations,
         device: judged.device.as_ref().map(of_device),
         reattest_at: now.plus(app.config.reattest_after(first).duration()),
     }

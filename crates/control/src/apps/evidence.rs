@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use store::UseUp;
 
-pub(super) use kinds::{judge, judge_assertion, level_of, of_key, once, sha256, work_context};
+pub(super) use kinds::{judge, judge_assertion, level_of, of_key, once, sha256, work_context, work_done};
 
 use super::in_force::AppInForce;
 use super::refusal::{Action, Refused};

@@ -14,8 +14,10 @@ mod evidence;
 mod in_force;
 mod instance;
 mod nonce;
+mod observed;
 mod recheck;
 mod refusal;
+mod risk;
 mod secrets;
 mod token;
 mod visit;
@@ -95,6 +97,7 @@ pub struct Apps {
     kept: Mutex<Window>,
     /// Deliveries of secrets in this minute, by installation.
     deliveries: Mutex<HashMap<String, Window>>,
+    observer: observed::Observer,
     keys: ClientKeySets,
 }
 
@@ -142,6 +145,7 @@ impl Apps {
             judging: Semaphore::new(AT_ONCE),
             kept: Mutex::default(),
             deliveries: Mutex::default(),
+            observer: observed::Observer::default(),
             keys: parts.oauth.key_sets(),
             parts,
         }

@@ -20,6 +20,8 @@ pub enum Action {
     Update,
     /// The same again later.
     RetryAfter,
+    /// The same again, and what `step_up` of `/attest/v1/challenge` asks for besides.
+    StepUp,
     /// Nothing.
     None,
 }
@@ -32,6 +34,7 @@ impl Action {
             Self::ReEnroll => "re-enroll",
             Self::Update => "update",
             Self::RetryAfter => "retry-after",
+            Self::StepUp => "step-up",
             Self::None => "none",
         }
     }

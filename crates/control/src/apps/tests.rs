@@ -2,6 +2,7 @@
 
 mod enrol;
 mod refresh;
+mod risk;
 mod secrets;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use base::Timestamp;
 use config::{AttestationLevel, EvidenceKind};
 use http::Request;
 use http::request::Parts;
+use policy::risk::Decision;
 use proof::attest::possession::{InstanceKey, Wanted};
 use serde::{Deserialize, Serialize};
 use store::{Instance, InstanceStatus, OneTime, Refreshed, Renewed, UseUp};
@@ -17,9 +18,11 @@ use super::client_data::{ClientData, Purpose};
 use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable, user_token};
 use super::evidence::{judge_assertion, kept};
 use super::refusal::{Action, AppsError, Refused};
+use super::risk::{Besides, Found};
 use super::visit::{Visit, json, read};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::Once;
+use crate::risk::Step;
 
 const PATH: &str = "/attest/v1/token";
 
@@ -40,6 +43,8 @@ struct Asked {
     #[serde(default)]
     assertion: Option<String>,
     proof: String,
+    #[serde(default)]
+    step_up: Option<Besides>,
 }
 
 /// A token for an installation.
@@ -91,15 +96,30 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) ->
     // Only now: whoever does not hold the key learns nothing of the installation.
     standing(&app, &instance, now)?;
     apps.still_good(&instance).await?;
+    let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;
 
     let (counter, version) = apps.asserted(&app, &instance, asked.assertion, client_data).await?;
     let flags = flags_now(&instance, said.flags);
+    let version = version.or(said.app_version);
+    let found = Found {
+        app: &app,
+        jkt: &instance.jkt,
+        platform: &instance.attested.platform,
+        level: AttestationLevel::from_name(&instance.attested.level).unwrap_or_default(),
+        version: version.as_deref().or(instance.attested.version.as_deref()),
+        flags: flags.clone(),
+        shown,
+    };
+    let decision = apps.decide(visit, found, Step::Token).await;
+    // Whatever was decided: what was shown counts once, and a counter that does not rise is noticed.
+    let mut used = vec![UseUp { kind: OneTime::AttestNonce, key: vec![said.nonce.clone()], until: until.plus(LONGER) }];
+    used.extend(also_used);
     let refreshed = Refreshed {
-        used: vec![UseUp { kind: OneTime::AttestNonce, key: vec![said.nonce], until: until.plus(LONGER) }],
+        used,
         counter: counter.map(u64::from),
         annotations: instance.attested.annotations.clone(),
         flags: kept(&flags),
-        version: version.or(said.app_version),
+        version,
         arc: visit.arc.clone(),
         by: BY.to_owned(),
     };
@@ -114,7 +134,9 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) ->
             return Err(malformed("counter_regression").into());
         }
     };
-    apps.token_for(&app, &instance, user_token.as_deref()).await
+    let decision = decision?;
+    apps.remember(&app, &instance.jkt, shown).await?;
+    apps.token_for(&app, &instance, (user_token.as_deref(), &decision)).await
 }
 
 /// Whether an installation may have tokens still.
@@ -128,10 +150,6 @@ fn standing(app: &AppInForce, instance: &Instance, now: Timestamp) -> Result<(),
     let accepted = app.config.evidence();
     if !kinds(instance).first().is_some_and(|kind| accepted.contains(kind)) {
         return Err(Refused::new(Action::ReEnroll, "evidence_not_accepted"));
-    }
-    let level = AttestationLevel::from_name(&instance.attested.level).unwrap_or(AttestationLevel::None);
-    if level < app.config.minimum_level() {
-        return Err(Refused::new(Action::ReEnroll, "level_too_low").with("level", level.as_str()));
     }
     Ok(())
 }
@@ -193,10 +211,10 @@ impl Apps {
         &self,
         app: &AppInForce,
         instance: &Instance,
-        user_token: Option<&str>,
+        (user_token, decision): (Option<&str>, &Decision),
     ) -> Result<Response, AppsError> {
         let operations = self.operations();
-        let issued = operations.issue_to_instance(&app.config, instance, user_token).await;
+        let issued = operations.issue_to_instance(&app.config, instance, (user_token, decision)).await;
         let issued = issued.map_err(|error| unavailable(&error))?;
         let now = operations.clock().now();
         let until = now.plus(app.config.token_ttl.duration()).plus(GRACE);

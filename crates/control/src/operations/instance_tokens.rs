@@ -1,9 +1,12 @@
 //! Access tokens for installations of apps.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use config::{App, AppProof};
+use policy::risk::Decision;
 use serde_json::{Map, Value, json};
 use store::Instance;
 
@@ -16,7 +19,7 @@ impl Operations {
         &self,
         app: &App,
         instance: &Instance,
-        user_token: Option<&str>,
+        (user_token, decision): (Option<&str>, &Decision),
     ) -> Result<MintedToken, OperationError> {
         let (now, seconds) = (self.clock.now().as_secs(), app.token_ttl.duration().as_secs());
         let mut jti = [0u8; 18];
@@ -27,6 +30,7 @@ impl Operations {
         let of = &instance.attested;
         let jwk: Value = serde_json::from_str(&instance.jwk).unwrap_or_default();
         let kinds: Vec<&str> = of.evidence.split(' ').collect();
+        let annotations: BTreeSet<&String> = of.annotations.iter().chain(&decision.annotations).collect();
         let mut claims = json!({
             "iss": self.external_url,
             "sub": instance.id,
@@ -40,7 +44,8 @@ impl Operations {
             "plat": of.platform,
             "lvl": of.level,
             "att": kinds,
-            "anno": of.annotations,
+            "anno": annotations,
+            "pv": self.judge().rules().version(),
             "arc": instance.arc,
             "pop": app.proof.as_str(),
         });
@@ -55,6 +60,10 @@ impl Operations {
                     ("pay", user_token.map(|text| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes())))),
                 ],
             );
+        }
+        if let (Some(claims), Some(throttle)) = (claims.as_object_mut(), decision.throttle) {
+            let nano_usd = throttle.usd_day.map(|money| i64::try_from(money.nano_usd()).unwrap_or(i64::MAX));
+            claims.insert("thr".to_owned(), json!({ "rpm": throttle.rpm, "nano_usd_day": nano_usd }));
         }
         let event = audit::Event::new("token.issued").by(app.name.as_str()).about(config::OWN_NAME, &instance.id);
         let event = event.maybe("scope", scope.as_deref()).with("ttl", seconds).with("jti", jti);

@@ -60,8 +60,8 @@ pub struct Suspect<'a> {
     pub version: Option<&'a str>,
     /// What was found, reported and observed.
     pub flags: Vec<Flag>,
-    /// What it has shown besides, and when.
-    pub shown: Vec<(StepUp, Timestamp)>,
+    /// What it shows besides, now. What it showed before is looked up.
+    pub shown: Option<StepUp>,
 }
 
 /// The rules in force, and what they decide.
@@ -114,6 +114,10 @@ impl Judge {
     pub async fn judge(&self, store: &Store, suspect: Suspect<'_>, step: Step) -> Result<Decision, StoreError> {
         let now = store.now();
         let pass = store.forced_passes().of(suspect.app, suspect.jkt).await?;
+        let mut shown: Vec<(StepUp, Timestamp)> = suspect.shown.map(|what| (what, now)).into_iter().collect();
+        for (what, at) in store.step_ups().of(suspect.app, suspect.jkt).await? {
+            shown.extend(StepUp::ALL.into_iter().find(|known| known.as_str() == what).map(|what| (what, at)));
+        }
         let signals = Signals {
             app: suspect.app.to_owned(),
             platform: suspect.platform,
@@ -121,7 +125,7 @@ impl Judge {
             required: suspect.required,
             flags: suspect.flags,
             lot: policy::risk::lot(suspect.jkt),
-            shown: suspect.shown,
+            shown,
             forced_until: pass.as_ref().map(|pass| pass.ends_at),
         };
         let decision = self.rules().decide(&signals, now);

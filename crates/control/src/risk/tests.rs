@@ -27,7 +27,7 @@ fn suspect(flags: &[Flag]) -> Suspect<'static> {
         required: AttestationLevel::None,
         version: Some("1.2"),
         flags: flags.to_vec(),
-        shown: Vec::new(),
+        shown: None,
     }
 }
 

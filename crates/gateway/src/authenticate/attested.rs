@@ -4,9 +4,10 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
+use base::Money;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use config::AttestationLevel;
+use config::{AttestationLevel, RiskThrottle};
 use http::HeaderMap;
 use policy::Attested;
 use proof::token::VerifiedToken;
@@ -19,7 +20,16 @@ use crate::snapshot::Snapshot;
 pub(super) fn of(token: &VerifiedToken) -> Option<Attested<'_>> {
     let level = own(token, "lvl")?.as_str().and_then(AttestationLevel::from_name)?;
     let list = |name| own(token, name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    Some(Attested { level, evidence: list("att"), annotations: list("anno") })
+    Some(Attested { level, evidence: list("att"), annotations: list("anno"), throttle: throttle(token) })
+}
+
+/// How much an installation may ask and spend. What cannot be read lets nothing through that could be counted.
+fn throttle(token: &VerifiedToken) -> Option<RiskThrottle> {
+    let throttle = own(token, "thr")?;
+    let number = |name| throttle.get(name).filter(|value| !value.is_null());
+    let rpm = number("rpm").map(|rpm| rpm.as_u64().and_then(|rpm| rpm.try_into().ok()).unwrap_or(1));
+    let usd_day = number("nano_usd_day").map(|nano| Money::from_nano_usd(nano.as_u64().unwrap_or(0).into()));
+    Some(RiskThrottle { rpm, usd_day })
 }
 
 /// Whether every request with the token has to be signed (RFC 9421), and a `DPoP` proof alone does not do.

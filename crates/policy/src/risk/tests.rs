@@ -194,6 +194,17 @@ fn a_forced_pass_lets_in_until_it_ends_is_seen_in_the_token_and_can_be_ruled_out
 }
 
 #[test]
+fn addresses_of_machines_for_rent_are_of_the_sets_that_judge_the_app() {
+    let rules = Rules::compile(&sets(
+        "[[risk]]\nname = \"a\"\napps = \"chat-*\"\ndatacenters = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n[[risk]]\nname = \"b\"\n",
+    ));
+    let listed = |app: &str, address: &str| rules.is_datacenter(app, address.parse().unwrap());
+    assert!(listed("chat-ios", "192.0.2.9") && listed("chat-ios", "2001:db8::1"));
+    assert!(!listed("chat-ios", "198.51.100.1") && !listed("maps", "192.0.2.9"));
+    assert_ne!(rules.version(), Rules::compile(&[]).version());
+}
+
+#[test]
 fn a_client_can_report_against_itself_only() {
     let said = serde_json::json!({
         "frida": true, "vpn": false, "bootloader_unlocked": true, "captcha_score": 9, "nonsense": true, "debugger": "yes",

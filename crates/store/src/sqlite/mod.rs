@@ -49,6 +49,7 @@ static MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/sqlite/0012_runtime_secrets.sql"),
     },
     Migration { version: 13, name: "rotation", sql: include_str!("../../migrations/sqlite/0013_rotation.sql") },
+    Migration { version: 14, name: "step_ups", sql: include_str!("../../migrations/sqlite/0014_step_ups.sql") },
 ];
 
 /// Every table's columns, tables in the order they were made in.

@@ -156,6 +156,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.habits().delete_before(clock.now().minus(HABITS), STEP).await,
             store.app_configs().delete_before(clock.now().minus(STOPS), STEP).await,
             store.risk_decisions().delete_before(store::RiskDecision::day_of(clock.now().minus(DECISIONS)), STEP).await,
+            store.step_ups().delete_before(clock.now().minus(DECISIONS), STEP).await,
             store.forced_passes().delete_before(clock.now().minus(PASSES), STEP).await,
             store.instances().delete_refusals(clock.now().minus(REFUSALS), MOST_REFUSALS, STEP).await,
             store.instances().delete_unseen(clock.now().minus(UNSEEN), clock.now().minus(BARRED), STEP).await,

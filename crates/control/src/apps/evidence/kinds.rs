@@ -163,9 +163,22 @@ fn play_integrity(token: &str, by: &Circumstances) -> Result<Summary, Refused> {
 
 fn altcha(payload: &str, by: &Circumstances) -> Result<Judged, Refused> {
     let context = work_context(by.app.config.name.as_str(), &by.nonce);
+    let (summary, used) = work_done(payload, &context, &by.work_keys, by.now)?;
+    let mut judged = Judged::new(EvidenceKind::Altcha, summary, of_key(by));
+    judged.used.push(used);
+    Ok(judged)
+}
+
+/// What a proof of work over this context shows, signed with one of these keys, and what of it counts once.
+pub(in crate::apps) fn work_done(
+    payload: &str,
+    context: &[u8],
+    keys: &[[u8; 32]],
+    now: base::Timestamp,
+) -> Result<(Summary, UseUp), Refused> {
     let mut outcome = Err(refused("evidence_not_configured"));
-    for key in &by.work_keys {
-        let solved = AltchaKey::new(key).verify(payload, &context, by.now);
+    for key in keys {
+        let solved = AltchaKey::new(key).verify(payload, context, now);
         let signed = !matches!(solved, Err(proof::attest::altcha::AltchaError::Signature));
         outcome = solved.map_err(|error| refused(error.reason()));
         if signed {
@@ -173,9 +186,8 @@ fn altcha(payload: &str, by: &Circumstances) -> Result<Judged, Refused> {
         }
     }
     let solved = outcome?;
-    let mut judged = Judged::new(EvidenceKind::Altcha, solved.summary, of_key(by));
-    judged.used.push(once("altcha", base64url_encode(solved.id), solved.expires));
-    Ok(judged)
+    let used = once("altcha", base64url_encode(solved.id), solved.expires);
+    Ok((solved.summary, used))
 }
 
 /// What a proof of work is asked for.
