@@ -268,27 +268,21 @@ impl StepUp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grace {
-    /// What becomes of an instance when somebody who has to be asked about it does not answer.
-    pub verifier_unavailable: OnUnavailable,
     /// How old the list of revoked attestation keys may be before no Android device is enrolled.
     #[schemars(with = "SpanText")]
     pub revocation_list_max_age: Span,
-    /// With `verifier_unavailable = "keep"`: for how long since it was last judged.
-    #[schemars(with = "SpanText")]
-    pub refresh_failure: Span,
 }
 
 impl Default for Grace {
     fn default() -> Self {
-        Self {
-            verifier_unavailable: OnUnavailable::Deny,
-            revocation_list_max_age: Span::secs(7 * 86_400),
-            refresh_failure: Span::secs(15 * 60),
-        }
+        Self { revocation_list_max_age: Self::LONGEST }
     }
 }
 
 impl Grace {
+    /// No list that is older counts, whatever the rules say.
+    pub const LONGEST: Span = Span::secs(7 * 86_400);
+
     /// Whether nothing is said.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -297,23 +291,8 @@ impl Grace {
     /// The stricter of two, part by part.
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {
-        Self {
-            verifier_unavailable: self.verifier_unavailable.min(other.verifier_unavailable),
-            revocation_list_max_age: self.revocation_list_max_age.min(other.revocation_list_max_age),
-            refresh_failure: self.refresh_failure.min(other.refresh_failure),
-        }
+        Self { revocation_list_max_age: self.revocation_list_max_age.min(other.revocation_list_max_age) }
     }
-}
-
-/// What becomes of an instance when somebody who has to be asked about it does not answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnUnavailable {
-    /// It gets no token.
-    #[default]
-    Deny,
-    /// An instance that was judged before keeps what was found then, for a while. A new one gets no token.
-    Keep,
 }
 
 /// Leave for single instances whatever the rules say, given by an operator.

@@ -5,9 +5,9 @@ use base::Span;
 use super::{between, own_name, twice};
 use crate::fault::{Code, Faults};
 use crate::resource::Alone;
-use crate::{FlagKind, FlagName, FlagWord, ForcedPass, Risk, RiskAction, RiskMode, RiskRule, RiskUnless, RiskWhen};
-
-const DAY: Span = Span::secs(86_400);
+use crate::{
+    FlagKind, FlagName, FlagWord, ForcedPass, Grace, Risk, RiskAction, RiskMode, RiskRule, RiskUnless, RiskWhen,
+};
 
 impl Alone for Risk {
     fn alone(&self, faults: &mut Faults) {
@@ -23,11 +23,10 @@ impl Alone for Risk {
         between(
             self.grace.revocation_list_max_age,
             Span::secs(3600),
-            Span::secs(30 * 86_400),
+            Grace::LONGEST,
             "grace.revocation_list_max_age",
             faults,
         );
-        between(self.grace.refresh_failure, Span::secs(60), DAY, "grace.refresh_failure", faults);
         between(self.forced_pass.longest, Span::secs(60), ForcedPass::LONGEST, "forced_pass.longest", faults);
     }
 }

@@ -3,7 +3,7 @@
 use base::Span;
 
 use super::{bad, brief, good, only};
-use crate::{AttestationLevel, FlagName, Grace, OnUnavailable, RiskAction, RiskMode};
+use crate::{AttestationLevel, FlagName, Grace, RiskAction, RiskMode};
 
 fn set(rest: &str) -> String {
     format!("[[risk]]\nname = \"r\"\n{rest}\n")
@@ -95,8 +95,7 @@ fn what_cannot_be_meant_is_refused_where_it_stands() {
         ("mode = \"observe\"\ncanary = 5", "4:10 conflict risk[0].canary"),
         ("canary = 0", "3:10 bad_value risk[0].canary"),
         ("minimum_level = \"strong\"", "3:17 bad_value risk[0].minimum_level"),
-        ("grace = { refresh_failure = \"2d\" }", "3:29 bad_value risk[0].grace.refresh_failure"),
-        ("grace = { verifier_unavailable = \"allow\" }", "3:34 bad_value risk[0].grace.verifier_unavailable"),
+        ("grace = { revocation_list_max_age = \"8d\" }", "3:37 bad_value risk[0].grace.revocation_list_max_age"),
         ("forced_pass = { longest = \"31d\" }", "3:27 bad_value risk[0].forced_pass.longest"),
     ] {
         assert_eq!(only(&set(text)), expected, "{text}");
@@ -116,8 +115,7 @@ fn a_slip_in_a_flags_name_is_answered_with_the_name_meant() {
 
 #[test]
 fn of_two_settings_for_grace_the_stricter_counts() {
-    let mild = Grace { verifier_unavailable: OnUnavailable::Keep, ..Grace::default() };
-    let short = Grace { refresh_failure: Span::secs(60), ..mild };
-    assert_eq!(mild.stricter(Grace::default()), Grace::default());
-    assert_eq!(short.stricter(mild), short);
+    let short = Grace { revocation_list_max_age: Span::secs(3600) };
+    assert_eq!(short.stricter(Grace::default()), short);
+    assert_eq!(Grace::default().stricter(short), short);
 }

@@ -84,7 +84,7 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> 
         nonce: said.nonce.clone(),
         key,
         now,
-        revoked: apps.parts.revoked.list(),
+        revoked: apps.revoked_for(&app),
         work_keys: apps.work_keys(),
     };
     let mut judged = apps.judged(asked.evidence, circumstances, visit).await?;

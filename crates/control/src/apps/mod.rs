@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use axum::routing::{delete, post};
 use axum::{Router, middleware};
-use base::Name;
+use base::{Name, Timestamp};
 use proof::attest::status::StatusList;
 use tokio::sync::Semaphore;
 use vault::HashPurpose;
@@ -65,6 +65,9 @@ const KEPT_PER_MINUTE: u32 = 60;
 pub trait RevocationList: Send + Sync {
     /// The list, or a stable code for why there is none that counts.
     fn list(&self) -> Result<Arc<StatusList>, &'static str>;
+
+    /// When it was fetched, where there is one.
+    fn fetched_at(&self) -> Option<Timestamp>;
 }
 
 /// What the endpoints are made of.
@@ -179,6 +182,17 @@ impl Apps {
     fn targets(&self, path: &str) -> Vec<String> {
         let origins = self.operations().file().server.origins(&self.parts.listening);
         origins.into_iter().map(|origin| format!("{origin}{path}")).collect()
+    }
+
+    /// What is revoked, for an app that is enrolled with: a list that is too old for its risk rules does not count.
+    fn revoked_for(&self, app: &AppInForce) -> Result<Arc<StatusList>, &'static str> {
+        let list = self.parts.revoked.list()?;
+        let most = self.operations().judge().rules().grace(app.config.name.as_str()).revocation_list_max_age;
+        let oldest = self.operations().clock().now().minus(most.duration());
+        match self.parts.revoked.fetched_at() {
+            Some(at) if at < oldest => Err("revocation_list_stale"),
+            _ => Ok(list),
+        }
     }
 
     /// Keys that proofs of work are signed with: the present one and the one before.

@@ -75,6 +75,10 @@ impl RevocationList for Told {
     fn list(&self) -> Result<Arc<StatusList>, &'static str> {
         self.list.lock().unwrap().clone()
     }
+
+    fn fetched_at(&self) -> Option<base::Timestamp> {
+        Some(base::Timestamp::from_secs(NOW))
+    }
 }
 
 impl Puzzles for Told {

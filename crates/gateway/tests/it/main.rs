@@ -52,4 +52,5 @@ mod server;
 mod service;
 mod shadow;
 mod slots;
+mod throttled;
 mod vertex;

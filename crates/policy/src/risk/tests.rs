@@ -1,7 +1,5 @@
 use base::{Money, Timestamp};
-use config::{
-    AttestationLevel as Level, FlagKind, FlagName, OnUnavailable, Platform, Risk, RiskAction, RiskThrottle, StepUp,
-};
+use config::{AttestationLevel as Level, FlagKind, FlagName, Platform, Risk, RiskAction, RiskThrottle, StepUp};
 use proof::attest::{CATALOGUE, Flag, FlagValue, Provenance, provenance};
 use proptest::prelude::*;
 
@@ -190,7 +188,7 @@ fn a_forced_pass_lets_in_until_it_ends_is_seen_in_the_token_and_can_be_ruled_out
     let ruled_out = Rules::compile(&sets(&format!("{text}forced_pass = {{ allowed = false }}\n")));
     assert_eq!(ruled_out.decide(&until(1), NOW).action, RiskAction::Deny);
     assert!(!ruled_out.forced_pass("any").allowed);
-    assert_eq!(rules.grace("any").verifier_unavailable, OnUnavailable::Deny);
+    assert_eq!(rules.grace("any"), config::Grace::default());
 }
 
 #[test]

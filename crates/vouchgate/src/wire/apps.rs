@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base::{Name, Secret};
+use base::{Name, Secret, Timestamp};
 use config::{App, Config, SecretRef};
 use control::admin::Pending;
 use control::apps::{AppsInForce, AskedError, Puzzle, Puzzles, RevocationList};
@@ -67,6 +67,10 @@ pub struct RevokedKeys(pub Arc<Revocations>);
 impl RevocationList for RevokedKeys {
     fn list(&self) -> Result<Arc<StatusList>, &'static str> {
         self.0.list().map_err(|error| error.reason())
+    }
+
+    fn fetched_at(&self) -> Option<Timestamp> {
+        self.0.fetched_at()
     }
 }
 

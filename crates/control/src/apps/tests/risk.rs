@@ -164,3 +164,16 @@ async fn an_address_of_machines_for_rent_and_many_enrolments_from_one_network_ar
     let (body, _) = world.enrolment("chat", &world.iphone()).await;
     assert_eq!(world.why(&world.post("/attest/v1/enroll", &body).await).await, "enrol_rate");
 }
+
+#[tokio::test]
+async fn a_list_of_revoked_keys_that_is_too_old_for_the_rules_enrols_no_android_phone() {
+    let world = World::new().await;
+    world.rules("grace = { revocation_list_max_age = \"1h\" }");
+    world.enrol("chat", &world.android()).await;
+    world.advance(3601);
+    let (body, _) = world.enrolment("chat", &world.android()).await;
+    let refused = world.post("/attest/v1/enroll", &body).await;
+    assert_eq!(world.why(&refused).await, "revocation_list_stale");
+    assert_eq!(refused.json()["action"], "retry-after");
+    world.enrol("chat", &world.iphone()).await;
+}
