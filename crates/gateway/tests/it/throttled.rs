@@ -23,7 +23,7 @@ async fn post(world: &World, claims: &Value) -> crate::harness::Answer {
     }
     let bearer = format!("Bearer {}", world.token_with(&all));
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    world.send("POST", "/v1/chat/completions", &headers, &ask(100).to_string()).await
+    world.send("POST", "/v1/chat/completions", &headers, ask(100).to_string()).await
 }
 
 #[tokio::test]
@@ -71,6 +71,6 @@ async fn other_issuers_throttle_nobody() {
     let world = world(&mock).await;
     let bearer = format!("Bearer {}", world.token_with(&json!({ "lvl": "hw", "thr": { "nano_usd_day": 0 } })));
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    let answer = world.send("POST", "/v1/chat/completions", &headers, &ask(1).to_string()).await;
+    let answer = world.send("POST", "/v1/chat/completions", &headers, ask(1).to_string()).await;
     assert_eq!(answer.status, 200);
 }
