@@ -77,6 +77,24 @@ pub struct NewSecret {
     pub created_by: String,
 }
 
+/// What a new version becomes.
+#[derive(Debug, Clone, Copy)]
+enum Becomes {
+    /// The current one; the one before is kept until then, or not at all.
+    Current { keep_until: Option<Timestamp> },
+    /// The next one.
+    Next,
+}
+
+impl Becomes {
+    const fn slot(self) -> Slot {
+        match self {
+            Self::Current { .. } => Slot::Current,
+            Self::Next => Slot::Next,
+        }
+    }
+}
+
 /// Sealed secrets.
 #[derive(Debug, Clone, Copy)]
 pub struct Secrets<'a>(pub(crate) &'a Store);
@@ -91,22 +109,21 @@ impl Secrets<'_> {
     /// Store a new version, the current one from now on; all others are forgotten. [`StoreError::Conflict`] if somebody
     /// else has set the secret since [`Secrets::last_version`]: seal for the next version and try again.
     pub async fn put(self, new: NewSecret) -> Result<SecretVersion, StoreError> {
-        self.insert(new, Some(None)).await
+        self.insert(new, Becomes::Current { keep_until: None }).await
     }
 
     /// Store a new version, the current one from now on. The one before is the old one until `keep_until`; all others are
     /// forgotten.
     pub async fn replace(self, new: NewSecret, keep_until: Timestamp) -> Result<SecretVersion, StoreError> {
-        self.insert(new, Some(Some(keep_until))).await
+        self.insert(new, Becomes::Current { keep_until: Some(keep_until) }).await
     }
 
     /// Store a new version that is not used yet, in the place of another that was not: the next one.
     pub async fn stage(self, new: NewSecret) -> Result<SecretVersion, StoreError> {
-        self.insert(new, None).await
+        self.insert(new, Becomes::Next).await
     }
 
-    /// `activate`: make it the current one, and keep the one before until then.
-    async fn insert(self, new: NewSecret, activate: Option<Option<Timestamp>>) -> Result<SecretVersion, StoreError> {
+    async fn insert(self, new: NewSecret, becomes: Becomes) -> Result<SecretVersion, StoreError> {
         at_most("hint", new.hint.as_ref().map_or(0, String::len), 16)?;
         at_most("origin", new.origin.as_ref().map_or(0, String::len), 2048)?;
         let now = self.0.now();
@@ -119,8 +136,8 @@ impl Secrets<'_> {
             hint: new.hint,
             created_at: now,
             created_by: new.created_by,
-            slot: if activate.is_some() { Slot::Current } else { Slot::Next },
-            activated_at: activate.map(|_| now),
+            slot: becomes.slot(),
+            activated_at: (becomes.slot() == Slot::Current).then_some(now),
             retire_at: None,
         };
         let advance = self
@@ -156,7 +173,10 @@ impl Secrets<'_> {
             .bind(secret.created_at)
             .bind(&*secret.created_by)
             .bind(secret.activated_at);
-        let change = activate.map(|keep_until| self.makes_current(&secret.name, secret.version, keep_until));
+        let change = match becomes {
+            Becomes::Current { keep_until } => Some(self.makes_current(&secret.name, secret.version, keep_until)),
+            Becomes::Next => None,
+        };
         self.0
             .change(move |tx, _| {
                 Box::pin(async move {

@@ -208,6 +208,12 @@ fn vault_section(key: &Path, older: Option<&Path>) -> String {
     format!("[vault]\nkey = {{ file = {:?} }}\n{}", key.display().to_string(), older.unwrap_or_default())
 }
 
+/// Have a new master key made.
+fn new_key(dir: &Path, file: &Path) {
+    let (exit, _, said) = run(&["rotate", "new-vault-key", file.to_str().unwrap()], dir, b"");
+    assert_eq!(exit, 0, "{said}");
+}
+
 /// The vault's master key is replaced under load, killed in between, and the old one destroyed.
 async fn vault_drill(store: &str) {
     let keys = tempfile::tempdir().unwrap();
@@ -222,7 +228,7 @@ async fn vault_drill(store: &str) {
     let mut load = Load::begin(program.public, &[token.clone(), api_key.clone()]);
     load.goes_on().await;
 
-    told(dir, &["rotate", "new-vault-key", new.to_str().unwrap()], "").await;
+    new_key(dir, &new);
     let (current, between) = (vault_section(&old, None), vault_section(&new, Some(&old)));
     reload(&mut program, dir, |text| text.replace(&current, &between)).await;
     load.goes_on().await;
@@ -284,7 +290,7 @@ async fn a_master_key_that_is_still_needed_cannot_be_left_out() {
     let (old, new) = (keys.path().join("old.key"), keys.path().join("new.key"));
     let (dir, _mock, _accepts) = installed(&vault_section(&old, None)).await;
     let dir = dir.path();
-    command(dir, &["rotate", "new-vault-key", new.to_str().unwrap()], b"");
+    new_key(dir, &new);
     let file = dir.join("vouchgate.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let with = |section: &str| std::fs::write(&file, text.replace(&vault_section(&old, None), section)).unwrap();
