@@ -3,6 +3,7 @@
 //! itself (`{{secret:NAME}}`), that is better.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -123,7 +124,9 @@ impl Apps {
     async fn claim_key(&self, epk: &EphemeralKey, now: Timestamp) -> Result<(), AppsError> {
         let hash = digest(&SHA256, format!("runtime secret epk {}", epk.id()).as_bytes());
         let mut key = [0u8; 32];
-        key.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
+        for (to, from) in key.iter_mut().zip(hash.as_ref()) {
+            *to = *from;
+        }
         match self.parts.oauth.claim(key, now.plus(KEY_KNOWN)).await {
             Ok(Claim::First) => Ok(()),
             Ok(Claim::Seen) => Err(malformed("epk_reused").into()),
@@ -175,9 +178,10 @@ fn payload(found: &[Deliverable], now: Timestamp) -> Zeroizing<String> {
         let value = Zeroizing::new(json!(String::from_utf8_lossy(secret.value.expose())).to_string());
         let exp = secret.until(now).as_secs();
         let before = if index == 0 { "" } else { "," };
-        text.push_str(&format!("{before}\"{}\":{{\"v\":{},\"value\":", secret.name, secret.version));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{before}\"{}\":{{\"v\":{},\"value\":", secret.name, secret.version);
         text.push_str(&value);
-        text.push_str(&format!(",\"exp\":{exp}}}"));
+        let _ = write!(text, ",\"exp\":{exp}}}");
     }
     text.push('}');
     text

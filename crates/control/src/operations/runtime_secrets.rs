@@ -409,8 +409,8 @@ fn view(
         warnings.push(format!("no value is in force: vouchgate secret runtime set {name} < FILE"));
     }
     let one = |version: &RuntimeVersion| {
-        let used: Vec<&SecretUses> = uses.iter().filter(|used| used.version == version.version).collect();
-        let delivered = used.iter().filter(|used| used.how == SecretUse::Delivered.as_str());
+        let counts: Vec<&SecretUses> = uses.iter().filter(|used| used.version == version.version).collect();
+        let delivered = counts.iter().filter(|used| used.how == SecretUse::Delivered.as_str());
         let keep = secret.map_or(Span::secs(300), |secret| secret.keep);
         RuntimeVersionView {
             version: version.version,
@@ -426,9 +426,9 @@ fn view(
             last4: version.hint.clone(),
             not_before: version.not_before.rfc3339(),
             not_after: version.not_after.map(Timestamp::rfc3339),
-            last_used_at: used.iter().map(|used| used.last_used_at).max().map(Timestamp::rfc3339),
+            last_used_at: counts.iter().map(|used| used.last_used_at).max().map(Timestamp::rfc3339),
             held_until: delivered.map(|used| used.last_used_at.plus(keep.duration())).max().map(Timestamp::rfc3339),
-            uses: used
+            uses: counts
                 .iter()
                 .map(|used| RuntimeUse {
                     app: used.app.clone(),

@@ -316,7 +316,9 @@ fn joined<'v>(
     }
     // Full size from the start: growing would leave a copy behind.
     let mut text = Vec::with_capacity(room.max(pieces.iter().map(|piece| piece.len()).sum()));
-    pieces.iter().for_each(|piece| text.extend_from_slice(piece));
+    for piece in pieces {
+        text.extend_from_slice(piece);
+    }
     Ok(Secret::new(text))
 }
 
@@ -397,6 +399,8 @@ fn filled_query<'v>(query: &str, value: impl Fn(&[u8]) -> Option<&'v [u8]>) -> R
         }
     }
     let mut text = String::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
-    pieces.iter().for_each(|piece| text.push_str(piece));
+    for piece in &pieces {
+        text.push_str(piece);
+    }
     Ok(Secret::new(text))
 }

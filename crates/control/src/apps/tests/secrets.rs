@@ -111,7 +111,7 @@ fn open(jwe: &str, key: &PrivateKey) -> (Value, Value) {
         let mut input = vec![0, 0, 0, 1];
         input.extend_from_slice(shared);
         for part in [&b"A256GCM"[..], &apu, &apv] {
-            input.extend_from_slice(&(part.len() as u32).to_be_bytes());
+            input.extend_from_slice(&u32::try_from(part.len()).unwrap().to_be_bytes());
             input.extend_from_slice(part);
         }
         input.extend_from_slice(&[0, 0, 1, 0]);
