@@ -136,12 +136,12 @@ impl Observer {
 }
 
 /// The place of a key; where there is no room even without what is over, none.
-fn place<'m, K: Eq + Hash, V>(
-    map: &'m mut HashMap<K, V>,
+fn place<K: Eq + Hash, V>(
+    map: &mut HashMap<K, V>,
     key: K,
     over: impl Fn(&V) -> bool,
     begin: impl FnOnce() -> V,
-) -> Option<&'m mut V> {
+) -> Option<&mut V> {
     if map.len() >= MOST && !map.contains_key(&key) {
         map.retain(|_, value| !over(value));
         if map.len() >= MOST {

@@ -66,6 +66,9 @@ pub struct ReportRow {
     pub newly: u64,
 }
 
+/// What a row tells: reason, action, app, version, platform.
+type Told<'c> = (&'static str, RiskAction, &'c str, &'c str, Platform);
+
 /// So many reasons are told.
 const MAX_ROWS: usize = 1000;
 
@@ -74,7 +77,7 @@ const MAX_ROWS: usize = 1000;
 pub fn simulate<'c>(rules: &Rules, decided: impl IntoIterator<Item = &'c Counted>, now: Timestamp) -> Report {
     let mut report = Report::default();
     let mut changed: BTreeMap<(RiskAction, RiskAction), u64> = BTreeMap::new();
-    let mut rows: BTreeMap<(&'static str, RiskAction, &str, &str, Platform), (u64, u64)> = BTreeMap::new();
+    let mut rows: BTreeMap<Told<'_>, (u64, u64)> = BTreeMap::new();
     for one in decided {
         let decision = rules.decide(&one.signals, now);
         let (from, to) = (one.done, decision.would);
@@ -100,16 +103,15 @@ pub fn simulate<'c>(rules: &Rules, decided: impl IntoIterator<Item = &'c Counted
     let changed = changed.into_iter();
     report.changed =
         changed.map(|((from, to), count)| Changed { from: from.as_str(), to: to.as_str(), count }).collect();
-    let row =
-        |((reason, action, app, version, platform), (count, newly)): ((_, RiskAction, &str, &str, _), _)| ReportRow {
-            reason,
-            action: action.as_str(),
-            app: app.to_owned(),
-            version: version.to_owned(),
-            platform,
-            count,
-            newly,
-        };
+    let row = |((reason, action, app, version, platform), (count, newly)): (Told<'_>, (u64, u64))| ReportRow {
+        reason,
+        action: action.as_str(),
+        app: app.to_owned(),
+        version: version.to_owned(),
+        platform,
+        count,
+        newly,
+    };
     report.reasons = rows.into_iter().map(row).collect();
     report.reasons.sort_by_key(|row| (std::cmp::Reverse(row.newly), std::cmp::Reverse(row.count)));
     report.reasons.truncate(MAX_ROWS);

@@ -325,10 +325,11 @@ proptest! {
         shown in any::<bool>(),
         at in 0usize..8,
     ) {
-        let text: String = texts.iter().enumerate().map(|(index, (rules, observe))| {
+        let text: Vec<String> = texts.iter().enumerate().map(|(index, (rules, observe))| {
             let mode = if *observe { "observe" } else { "enforce" };
             format!("[[risk]]\nname = \"r{index}\"\nmode = \"{mode}\"\nrules = [{}]\n", rules.join(", "))
         }).collect();
+        let text = text.concat();
         let rules = Rules::compile(&sets(&text));
         let shown = if shown { vec![(StepUp::Altcha, NOW)] } else { Vec::new() };
         let before = Signals { shown, ..signals(&flags) };
