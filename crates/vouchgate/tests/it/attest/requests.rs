@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use serde_json::{Value, json};
 use testkit::dpop::Holder;
 use testkit::signature::Signing;
+use vouchgate_client::clock::{Clock as _, SystemClock};
 use vouchgate_client::{Client, Options, Proof};
 
 use super::{ANSWER, PROVIDER_KEY, World, chat, read};
@@ -66,8 +67,7 @@ async fn a_stolen_token_is_worth_nothing_without_the_key() {
     let thief = Holder::new("ES256");
     let url = format!("{}{PATH}", world.url());
     let authorization = format!("Bearer {token}");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let now = i64::try_from(now).unwrap();
+    let now = SystemClock.now();
     let body = chat("fast").into_body();
     let signing = Signing::new(&thief, "POST", &url, ("authorization", &authorization), now);
     let signing = signing.body("application/json", &body);
