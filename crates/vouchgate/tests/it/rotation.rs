@@ -55,7 +55,9 @@ async fn installed(more: &str) -> (tempfile::TempDir, Mock, Accepts) {
          [[policy]]\nname = \"keys\"\nwho = {{ key = \"laptop\" }}\nmay = {{ models = [\"*\"] }}\n",
         mock.url()
     );
-    write_config(dir.path(), "", &format!("{more}{APP}{provider}"));
+    // Tokens name it: the port is another after each start.
+    let server = "external_url = \"https://ai.example.com\"";
+    write_config(dir.path(), server, &format!("{more}{APP}{provider}"));
     command(dir.path(), &["secret", "set", "prov-key"], b"first-key");
     (dir, mock, accepts)
 }
