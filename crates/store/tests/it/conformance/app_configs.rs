@@ -1,6 +1,7 @@
 //! What apps are told: numbered without gaps, and signed by one key at a time.
 
 use store::{AppConfig, ConfigKeyState, Delegated, NewConfigKey};
+use tokio::task::JoinSet;
 use vault::{Label, Purpose};
 
 use super::{Backend, START, name, secs, test_vault};
@@ -29,16 +30,12 @@ pub(crate) async fn of_an_apps_configurations_each_follows_the_last<B: Backend>(
         assert_eq!(configs.publish(config("a", seq, 10)).await.unwrap_err().reason(), "conflict", "{seq}");
     }
     // Of many at once one is the next.
-    let tasks: Vec<_> = (0..8)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { store.app_configs().publish(config("a", 2, 20)).await.is_ok() })
-        })
-        .collect();
-    let mut published = 0;
-    for task in tasks {
-        published += usize::from(task.await.unwrap());
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move { store.app_configs().publish(config("a", 2, 20)).await.is_ok() });
     }
+    let published = tasks.join_all().await.into_iter().filter(|done| *done).count();
     assert_eq!(published, 1);
     configs.publish(config("b", 1, 5)).await.unwrap();
     store.close().await;
