@@ -161,6 +161,8 @@ pub(super) fn set(name: &str) -> Option<Flag> {
 
 #[cfg(test)]
 mod tests {
+    use base::{Clock, SystemClock};
+
     use super::*;
 
     fn said(flags: &[Flag]) -> Vec<String> {
@@ -173,7 +175,7 @@ mod tests {
 
     #[test]
     fn enrolments_are_counted_by_network_and_app() {
-        let (observer, now, app) = (Observer::default(), Instant::now(), Name::new("chat").unwrap());
+        let (observer, now, app) = (Observer::default(), SystemClock.monotonic(), Name::new("chat").unwrap());
         let enrol =
             |address: &str, unsupported, at| said(&observer.enrolment(&app, address.parse().unwrap(), unsupported, at));
         assert_eq!(enrol("192.0.2.1", false, now), ["enrol_rate 1"]);
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_installation_in_too_many_places_is_seen() {
-        let (observer, now, app) = (Observer::default(), Instant::now(), Name::new("chat").unwrap());
+        let (observer, now, app) = (Observer::default(), SystemClock.monotonic(), Name::new("chat").unwrap());
         let refresh = |address: &str, at| said(&observer.refresh(&app, "k", address.parse().unwrap(), at));
         assert_eq!(refresh("192.0.2.1", now), ["device_rate 1"]);
         assert_eq!(refresh("192.0.2.9", now), ["device_rate 2"]);
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_and_for_others_when_those_are_over() {
-        let (observer, now, app) = (Observer::default(), Instant::now(), Name::new("chat").unwrap());
+        let (observer, now, app) = (Observer::default(), SystemClock.monotonic(), Name::new("chat").unwrap());
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         for n in 0..MOST {
             observer.refresh(&app, &n.to_string(), address, now);

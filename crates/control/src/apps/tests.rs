@@ -207,22 +207,6 @@ impl World {
         Enrolled { key, answer: answer.json() }
     }
 
-    /// What a device sends for its next token.
-    fn next(&self, app: &str, device: &dyn Attester, of: &Enrolled) -> Value {
-        let jkt = of.key.public_jwk().thumbprint();
-        let nonce = &of.answer["nonce"];
-        let client_data = client_data("refresh", app, nonce, Some(&jkt), &device.reported());
-        let mut body = json!({
-            "instance": of.answer["instance"],
-            "client_data": base64url_encode(&client_data),
-            "proof": proof(&*of.key, "token", nonce, &client_data),
-        });
-        if let Some(assertion) = device.assert(&client_data).unwrap() {
-            body["assertion"] = base64url_encode(assertion).into();
-        }
-        body
-    }
-
     /// Why somebody was refused, as the operator finds it.
     async fn why(&self, answer: &Answer) -> String {
         assert_eq!(answer.status, 401, "{}", answer.text);
@@ -288,4 +272,20 @@ fn platforms_are_called_the_same_here_and_in_the_client() {
         [Platform::Ios, Platform::Android, Platform::Web].map(Platform::name),
         config::Platform::ALL.map(config::Platform::as_str)
     );
+}
+
+/// What a device sends for its next token.
+fn next_token(app: &str, device: &dyn Attester, of: &Enrolled) -> Value {
+    let jkt = of.key.public_jwk().thumbprint();
+    let nonce = &of.answer["nonce"];
+    let client_data = client_data("refresh", app, nonce, Some(&jkt), &device.reported());
+    let mut body = json!({
+        "instance": of.answer["instance"],
+        "client_data": base64url_encode(&client_data),
+        "proof": proof(&*of.key, "token", nonce, &client_data),
+    });
+    if let Some(assertion) = device.assert(&client_data).unwrap() {
+        body["assertion"] = base64url_encode(assertion).into();
+    }
+    body
 }

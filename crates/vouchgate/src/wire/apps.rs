@@ -20,7 +20,7 @@ use vault::{Label, Purpose, Vault};
 use crate::references;
 
 /// The apps of a configuration. A secret that cannot be read leaves its kind of evidence out of service, and nothing else.
-pub async fn compile(config: &Config, store: &Store, vault: &Vault) -> AppsInForce {
+pub(super) async fn compile(config: &Config, store: &Store, vault: &Vault) -> AppsInForce {
     let mut secrets: BTreeMap<(Name, &'static str), Secret<String>> = BTreeMap::new();
     for app in &config.apps {
         for (key, reference) in app.secrets() {

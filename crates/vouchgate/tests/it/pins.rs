@@ -255,6 +255,7 @@ struct Load {
 
 impl Load {
     /// Half of the clients fetch what they are told before each request, half go by what they were told at first.
+    #[allow(clippy::disallowed_methods)] // they end with the test
     async fn begin(world: &World) -> Self {
         let token = world.gateway.token("app").await;
         let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(Semaphore::new(0)));

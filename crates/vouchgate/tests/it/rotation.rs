@@ -108,8 +108,7 @@ impl Load {
         while let Some(ended) = self.callers.join_next().await {
             ended.unwrap();
         }
-        let answered = *self.answered.borrow();
-        answered
+        *self.answered.borrow()
     }
 }
 

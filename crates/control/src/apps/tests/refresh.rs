@@ -13,14 +13,14 @@ async fn an_installation_gets_one_token_after_the_other_with_the_nonce_of_the_la
     let mut of = world.enrol("chat", &phone).await;
     for counter in 1..=3u64 {
         world.advance(270);
-        let answer = world.post("/attest/v1/token", &world.next("chat", &phone, &of)).await;
+        let answer = world.post("/attest/v1/token", &next_token("chat", &phone, &of)).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         assert_eq!(answer.json()["instance"], of.answer["instance"]);
         of.answer = answer.json();
         let device = world.fixture.operations.device_show(of.id()).await.unwrap();
         assert_eq!(device.counter, counter);
     }
-    let again = world.next("chat", &phone, &of);
+    let again = next_token("chat", &phone, &of);
     assert_eq!(world.post("/attest/v1/token", &again).await.status, 200);
     let replayed = world.post("/attest/v1/token", &again).await;
     assert_eq!(
@@ -31,7 +31,7 @@ async fn an_installation_gets_one_token_after_the_other_with_the_nonce_of_the_la
     let late = world.post("/attest/v1/token", &again).await;
     assert_eq!(world.why(&late).await, "nonce_expired");
     of.answer["nonce"] = world.challenge("chat", "ios", Some(&of.key.public_jwk().thumbprint())).await["nonce"].clone();
-    assert_eq!(world.post("/attest/v1/token", &world.next("chat", &phone, &of)).await.status, 200);
+    assert_eq!(world.post("/attest/v1/token", &next_token("chat", &phone, &of)).await.status, 200);
 }
 
 #[tokio::test]
@@ -40,10 +40,10 @@ async fn a_copied_installation_is_found_by_its_counter_and_loses_its_tokens() {
     let phone = world.iphone();
     let of = world.enrol("chat", &phone).await;
     let copy = phone.cloned();
-    let answer = world.post("/attest/v1/token", &world.next("chat", &phone, &of)).await;
+    let answer = world.post("/attest/v1/token", &next_token("chat", &phone, &of)).await;
     assert_eq!(answer.status, 200);
     let stolen = Enrolled { key: Arc::clone(&of.key), answer: answer.json() };
-    let refused = world.post("/attest/v1/token", &world.next("chat", &copy, &stolen)).await;
+    let refused = world.post("/attest/v1/token", &next_token("chat", &copy, &stolen)).await;
     assert_eq!(world.why(&refused).await, "counter_regression");
     let device = world.fixture.operations.device_show(of.id()).await.unwrap();
     assert_eq!((device.status.as_str(), device.status_by.as_deref()), ("quarantined", Some("attestation")));
@@ -51,14 +51,14 @@ async fn a_copied_installation_is_found_by_its_counter_and_loses_its_tokens() {
     mine.answer["nonce"] =
         world.challenge("chat", "ios", Some(&mine.key.public_jwk().thumbprint())).await["nonce"].clone();
     assert_eq!(
-        world.why(&world.post("/attest/v1/token", &world.next("chat", &phone, &mine)).await).await,
+        world.why(&world.post("/attest/v1/token", &next_token("chat", &phone, &mine)).await).await,
         "instance_barred"
     );
     let change = ChangeDevice { reason: "talked to its owner".to_owned() };
     world.fixture.operations.device_set_status(of.id(), store::InstanceStatus::Active, (&change, "ops")).await.unwrap();
     mine.answer["nonce"] =
         world.challenge("chat", "ios", Some(&mine.key.public_jwk().thumbprint())).await["nonce"].clone();
-    assert_eq!(world.post("/attest/v1/token", &world.next("chat", &phone, &mine)).await.status, 200);
+    assert_eq!(world.post("/attest/v1/token", &next_token("chat", &phone, &mine)).await.status, 200);
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_refresh_needs_the_key_the_assertion_and_the_installation() {
     let world = World::new().await;
     let phone = world.iphone();
     let of = world.enrol("chat", &phone).await;
-    let good = world.next("chat", &phone, &of);
+    let good = next_token("chat", &phone, &of);
     let with = |name: &str, value: Value| {
         let mut body = good.clone();
         body[name] = value;
@@ -78,7 +78,7 @@ async fn a_refresh_needs_the_key_the_assertion_and_the_installation() {
         (with("assertion", json!("AAAA")), "malformed_cbor"),
         (with("instance", json!("in_nobody")), "instance_unknown"),
         (with("instance", other.answer["instance"].clone()), "instance_unknown"),
-        (with("proof", world.next("chat", &phone, &other)["proof"].clone()), "possession_nonce"),
+        (with("proof", next_token("chat", &phone, &other)["proof"].clone()), "possession_nonce"),
     ] {
         let answer = world.post("/attest/v1/token", &body).await;
         let why = world.why(&answer).await;
@@ -91,7 +91,7 @@ async fn a_refresh_needs_the_key_the_assertion_and_the_installation() {
     let flags = device.flags.to_string();
     assert!(flags.contains("\"frida\"") && flags.contains("\"category\""), "{flags}");
     reported.reported.clear();
-    assert_eq!(world.post("/attest/v1/token", &world.next("chat", &reported, &of)).await.status, 200);
+    assert_eq!(world.post("/attest/v1/token", &next_token("chat", &reported, &of)).await.status, 200);
     let flags = world.fixture.operations.device_show(of.id()).await.unwrap().flags.to_string();
     assert!(!flags.contains("frida") && flags.contains("\"category\""), "{flags}");
 }
@@ -103,7 +103,7 @@ async fn evidence_ends_and_has_to_be_shown_anew() {
     let mut of = world.enrol("web", &browser).await;
     world.advance(86_400);
     of.answer["nonce"] = world.challenge("web", "web", Some(&of.key.public_jwk().thumbprint())).await["nonce"].clone();
-    let answer = world.post("/attest/v1/token", &world.next("web", &browser, &of)).await;
+    let answer = world.post("/attest/v1/token", &next_token("web", &browser, &of)).await;
     assert_eq!(
         (answer.json()["action"].as_str(), world.why(&answer).await.as_str()),
         (Some("re-enroll"), "reattestation_due")
@@ -120,10 +120,10 @@ async fn a_keybox_that_leaks_ends_what_was_enrolled_with_it() {
     assert_eq!(recheck(&world.fixture.operations, &list).await.unwrap(), 0);
     *world.told.list.lock().unwrap() = Ok(list);
     assert_eq!(
-        world.why(&world.post("/attest/v1/token", &world.next("chat", &leaked, &one)).await).await,
+        world.why(&world.post("/attest/v1/token", &next_token("chat", &leaked, &one)).await).await,
         "instance_barred"
     );
-    assert_eq!(world.post("/attest/v1/token", &world.next("chat", &fine, &two)).await.status, 200);
+    assert_eq!(world.post("/attest/v1/token", &next_token("chat", &fine, &two)).await.status, 200);
     let token = one.answer["access_token"].as_str().unwrap();
     assert!(world.apps.parts.oauth.app_token(token).await.unwrap().is_none(), "revoked at once");
 }
@@ -143,7 +143,7 @@ async fn a_token_is_bound_to_the_apps_own_users_token_where_there_is_one() {
     };
     let of = Enrolled { key, answer: answer.json() };
     assert_eq!(of.claims()["pay"], expected);
-    let next = world.post("/attest/v1/token", &world.next("chat", &phone, &of)).await;
+    let next = world.post("/attest/v1/token", &next_token("chat", &phone, &of)).await;
     assert!(claims(&next.json()).get("pay").is_none(), "without it there is none");
 }
 

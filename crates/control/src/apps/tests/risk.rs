@@ -21,7 +21,7 @@ impl World {
         }
         let challenge = self.post("/attest/v1/challenge", &asked).await.json();
         of.answer["nonce"] = challenge["nonce"].clone();
-        let mut body = self.next("chat", device, of);
+        let mut body = next_token("chat", device, of);
         if besides {
             let payload = vouchgate_client::altcha::solve(&challenge["altcha"]).unwrap();
             body["step_up"] = json!({"type": "altcha", "payload": payload});
@@ -96,7 +96,7 @@ async fn a_step_up_is_asked_for_shown_and_good_for_a_while() {
     let first = world.post("/attest/v1/challenge", &asked).await.json();
     let second = world.post("/attest/v1/challenge", &asked).await.json();
     of.answer["nonce"] = second["nonce"].clone();
-    let mut body = world.next("chat", &phone, &of);
+    let mut body = next_token("chat", &phone, &of);
     let payload = vouchgate_client::altcha::solve(&first["altcha"]).unwrap();
     body["step_up"] = json!({"type": "altcha", "payload": payload});
     let answer = world.post("/attest/v1/token", &body).await;
