@@ -6,6 +6,7 @@ mod flow;
 mod hand;
 mod instances;
 mod requests;
+mod secrets;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
