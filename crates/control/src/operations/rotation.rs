@@ -187,6 +187,21 @@ impl Operations {
             self.of_reference(("secret", &name), (used.reference, &place, Slot::Current), (&known, limit), &mut all)
                 .await?;
         }
+        // Those that nothing names yet, or any more.
+        let mut page = Page { after: None, limit: 200 };
+        loop {
+            let listed = self.store.secrets().list(&page).await?;
+            for version in listed.items {
+                if !all.iter().any(|row| row.secret.as_deref() == Some(version.name.as_str())) {
+                    let name = version.name.clone();
+                    all.push(of_version(("secret", name.as_str()), &name, &version, (self.clock.now(), limit)));
+                }
+            }
+            match listed.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
         all.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         Ok(all)
     }
@@ -377,4 +392,57 @@ fn certificates(config: &Config, now: Timestamp) -> Vec<RotationView> {
 pub fn first_certificate(path: &Path) -> Option<ClientCertificate> {
     let der = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
     ClientCertificate::parse(&der).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use http::Method;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn every_key_is_listed_with_its_age_and_what_is_due() {
+        let toml = "[rotation]\nsecrets = \"30d\"\n[[provider]]\nname = \"a\"\nkind = \"openai\"\napi_key = { secret = \"one\" }\n\
+                    [[provider]]\nname = \"b\"\nkind = \"openai\"\napi_key = { env = \"B\" }\nnext_api_key = { env = \"B2\" }\n";
+        let fixture = Fixture::with(toml).await;
+        let set =
+            async |name: &str, body| fixture.owner(Method::PUT, &format!("/admin/v1/secrets/{name}"), Some(body)).await;
+        set("one", json!({ "value": "first" })).await;
+        set("spare", json!({ "value": "x", "origin": "https://a.example" })).await;
+        fixture.owner(Method::POST, "/admin/v1/secrets/one/rotate", Some(json!({ "value": "second" }))).await;
+        let known_keys = fixture.operations.store().known_keys();
+        known_keys.seen(known::REFERRED, "provider.b.api_key", &[[1; 32]]).await.unwrap();
+        let rows = async || {
+            let rows = fixture.operations.rotation_list().await.unwrap();
+            let keys = rows.into_iter().filter(|row| ["provider key", "secret", "signing key"].contains(&row.kind));
+            keys.map(|row| (row.kind, row.name, row.state, row.age_days, row.due)).collect::<Vec<_>>()
+        };
+        let found = rows().await;
+        let row = |name: &str, state, age, due| ("provider key", name.to_owned(), state, age, due);
+        assert_eq!(
+            found[..4],
+            [
+                row("a/default", "current", Some(0), false),
+                row("a/default", "old", Some(0), false),
+                row("b/default", "current", Some(0), false),
+                row("b/default", "next", None, false),
+            ]
+        );
+        assert_eq!(found[4], ("secret", "spare".to_owned(), "current", Some(0), false));
+        assert_eq!((found[5].0, found[5].2), ("signing key", "current"));
+        fixture.clock.advance(Duration::from_hours(31 * 24));
+        let found = rows().await;
+        assert_eq!(
+            found[..3],
+            [
+                row("a/default", "current", Some(31), true),
+                row("b/default", "current", Some(31), true),
+                row("b/default", "next", None, false),
+            ],
+            "the old one's time is over, and the current ones are old"
+        );
+        let shown = fixture.owner(Method::GET, "/admin/v1/rotation", None).await.json();
+        assert_eq!(shown["items"][0]["todo"], "vouchgate secret rotate one < new-key.txt");
+    }
 }
