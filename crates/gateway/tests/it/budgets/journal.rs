@@ -77,7 +77,7 @@ async fn a_second_call_is_said_before_it_is_made() {
     let (held, gate) = (Gate::closed(), Gate::closed());
     let mock = Mock::start().await;
     let (logged, recorder) = logged(false);
-    let model = fast("retry = { attempts = 2 }\ntimeout = { first_byte = \"200ms\" }");
+    let model = fast("retry = { attempts = 2 }\ntimeout = { first_byte = \"1s\" }");
     let world = World::with_recorded_budgets(&config(&mock, &model), recorder).await;
     // Not answered in time: nobody knows whether it was done.
     mock.push(Answer::json(200, &answer(50)).hold_head(&held));
