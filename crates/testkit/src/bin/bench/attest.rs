@@ -168,7 +168,7 @@ impl Gateway {
         write("apple.pem", &apple.root_pem());
         write("google.pem", &google.root_pem());
         let master = vault::MasterKey::generate(&SystemRng).expect("a master key");
-        master.create_file(&dir.path().join("master.key")).expect("the master key is written");
+        master.create_file(&dir.path().join("bench.key")).expect("the master key is written");
         let digest = "07".repeat(32);
         let text = format!(
             r#"
@@ -178,7 +178,7 @@ admin_listen = "127.0.0.1:0"
 data_dir = "data"
 
 [vault]
-key = {{ file = "master.key" }}
+key = {{ file = "bench.key" }}
 
 [log]
 level = "warn"
