@@ -180,6 +180,9 @@ data_dir = "data"
 [vault]
 key = {{ file = "bench.key" }}
 
+[limits]
+connections_per_address = 5000
+
 [log]
 level = "warn"
 
