@@ -55,7 +55,7 @@ async fn main() {
         Some("attest") => {
             let vouchgate = flag("--vouchgate").map(PathBuf::from).expect(USAGE);
             let count =
-                flag("--installations").map_or(10_000, |count| count.parse().expect("a number of installations"));
+                flag("--installations").map_or(4_000, |count| count.parse().expect("a number of installations"));
             let found = attest::run(&vouchgate, count).await;
             if let Some(file) = flag("--json") {
                 std::fs::write(&file, found.to_string()).expect("the result can be written");
