@@ -23,6 +23,7 @@ struct Known {
     name: &'static str,
     kind: FlagKind,
     reported: bool,
+    found: bool,
 }
 
 /// The name of a flag of the catalogue.
@@ -52,6 +53,11 @@ impl FlagName {
         self.0.kind
     }
 
+    /// Whether this version finds it out of an installation. A rule about one that it does not would never match.
+    pub const fn is_found(self) -> bool {
+        self.0.found
+    }
+
     /// Whether it is the client's own word.
     pub const fn is_reported(self) -> bool {
         self.0.reported
@@ -78,19 +84,24 @@ impl fmt::Display for FlagName {
 }
 
 const fn set(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Set, reported: false }
+    Known { name, kind: FlagKind::Set, reported: false, found: true }
 }
 
 const fn number(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Number, reported: false }
+    Known { name, kind: FlagKind::Number, reported: false, found: true }
 }
 
 const fn text(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Text, reported: false }
+    Known { name, kind: FlagKind::Text, reported: false, found: true }
 }
 
 const fn reported(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Set, reported: true }
+    Known { name, kind: FlagKind::Set, reported: true, found: true }
+}
+
+/// One whose name is taken, but that nothing sets yet.
+const fn unfound(known: Known) -> Known {
+    Known { found: false, ..known }
 }
 
 /// The flags, in the order of `proof`'s catalogue, which says who says what. (A test in `policy` compares the two.)
@@ -125,8 +136,8 @@ const CATALOGUE: &[Known] = &[
     set("pi_testing"),
     number("pi_device_activity"),
     number("pi_device_recall"),
-    number("fraud_metric"),
-    number("devicecheck_bits"),
+    unfound(number("fraud_metric")),
+    unfound(number("devicecheck_bits")),
     set("appcheck_only"),
     number("captcha_score"),
     reported("rooted"),
@@ -151,8 +162,8 @@ const CATALOGUE: &[Known] = &[
     set("geo_jump"),
     number("enrol_rate"),
     number("device_rate"),
-    text("tls_fingerprint"),
-    set("pin_report_missing"),
+    unfound(text("tls_fingerprint")),
+    unfound(set("pin_report_missing")),
     number("unsupported_share"),
-    set("stale_pin_config"),
+    unfound(set("stale_pin_config")),
 ];

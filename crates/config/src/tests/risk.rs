@@ -79,6 +79,11 @@ fn what_cannot_be_meant_is_refused_where_it_stands() {
             "{ when = { flag = \"boot_failed\" }, do = \"deny\", unless = { any = [\"pi_virtual\", \"vpn\"] } }",
             "3:90 conflict risk[0].rules[0].unless.any[1]",
         ),
+        ("{ when = { flag = \"fraud_metric\", gt = 5 }, do = \"deny\" }", "3:28 not_built risk[0].rules[0].when.flag"),
+        (
+            "{ when = { any = [\"vpn\", \"stale_pin_config\"] }, do = \"deny\" }",
+            "3:35 not_built risk[0].rules[0].when.any[1]",
+        ),
         (
             "{ when = { flag = \"boot_failed\" }, do = \"deny\", unless = {} }",
             "3:67 missing_key risk[0].rules[0].unless",

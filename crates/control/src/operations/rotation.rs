@@ -138,7 +138,7 @@ impl Operations {
         all.extend(self.rotation_clients(&config).await?);
         all.extend(self.rotation_signing(&config).await?);
         all.extend(self.rotation_config_keys().await?);
-        all.push(self.rotation_nonces());
+        all.extend(self.rotation_nonces());
         all.extend(self.rotation_vault(&config).await?);
         let audit = self.store.known_keys().of_kind(known::AUDIT).await?;
         let now = self.clock.now();
@@ -345,13 +345,16 @@ impl Operations {
         Ok(self.store.app_configs().keys().await?.into_iter().filter_map(of).collect())
     }
 
-    fn rotation_nonces(&self) -> RotationView {
+    fn rotation_nonces(&self) -> [RotationView; 2] {
+        let attest = RotationView::new("nonce key", "attest", "current")
+            .todo("with the vault's master key; nonces of the one before count still");
         let row = RotationView::new("nonce key", "dpop", "current");
-        row.todo(if self.store.is_shared() {
+        let dpop = row.todo(if self.store.is_shared() {
             "by itself: nonces change every few minutes; their key is that of the vault's first master key"
         } else {
             "by itself: nonces change every few minutes; their key is made at each start"
-        })
+        });
+        [attest, dpop]
     }
 }
 

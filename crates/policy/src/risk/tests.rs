@@ -64,7 +64,7 @@ fn the_severest_of_the_rules_that_match_is_done_and_words_and_limits_add_up() {
     let rules = rules(
         "{ when = { flag = \"vpn\" }, do = \"annotate\", as = \"vpn\" },
          { when = { flag = \"os_patch_age\", gt = 540 }, do = \"annotate\", as = \"old-os\" },
-         { when = { flag = \"fraud_metric\", gt = 5 }, do = \"throttle\", to = { rpm = 9, usd_day = \"0.10 USD\" } },
+         { when = { flag = \"rkp_issue_count\", gt = 5 }, do = \"throttle\", to = { rpm = 9, usd_day = \"0.10 USD\" } },
          { when = { any = [\"ip_datacenter\", \"geo_jump\"] }, do = \"throttle\", to = { rpm = 5, usd_day = \"1 USD\" } },
          { when = { all = [\"frida\", \"debugger\"] }, do = \"deny\" }",
     );
@@ -73,10 +73,10 @@ fn the_severest_of_the_rules_that_match_is_done_and_words_and_limits_add_up() {
     assert_eq!((one.action, one.annotations.join(" ")), (RiskAction::Annotate, "old-os vpn".to_owned()));
     assert_eq!(one.reasons, ["os_patch_age", "vpn"]);
     assert_eq!(decide(&rules, &[number("os_patch_age", 540)]).action, RiskAction::Allow);
-    let two = decide(&rules, &[set("vpn"), number("fraud_metric", 6), set("geo_jump")]);
+    let two = decide(&rules, &[set("vpn"), number("rkp_issue_count", 6), set("geo_jump")]);
     let least = RiskThrottle { rpm: Some(5), usd_day: Some(Money::from_nano_usd(100_000_000)) };
     assert_eq!((two.action, two.throttle), (RiskAction::Throttle, Some(least)));
-    assert_eq!((two.reasons.as_slice(), two.annotations.len()), (&["fraud_metric", "geo_jump"][..], 1));
+    assert_eq!((two.reasons.as_slice(), two.annotations.len()), (&["geo_jump", "rkp_issue_count"][..], 1));
     assert!(two.lets_in());
     assert_eq!(decide(&rules, &[set("frida")]).action, RiskAction::Allow);
     let three = decide(&rules, &[set("frida"), set("debugger"), set("vpn")]);
@@ -242,10 +242,14 @@ fn a_simulation_says_who_would_be_refused_and_why() {
 
 /// A rule that has no faults, about one or more flags.
 fn any_rule() -> impl Strategy<Value = String> {
-    let names: Vec<&'static str> =
-        FlagName::all().filter(|flag| flag.kind() != FlagKind::Number).map(FlagName::as_str).collect();
-    let exceptions: Vec<&'static str> =
-        FlagName::all().filter(|f| f.kind() != FlagKind::Number && !f.is_reported()).map(FlagName::as_str).collect();
+    let names: Vec<&'static str> = FlagName::all()
+        .filter(|flag| flag.is_found() && flag.kind() != FlagKind::Number)
+        .map(FlagName::as_str)
+        .collect();
+    let exceptions: Vec<&'static str> = FlagName::all()
+        .filter(|f| f.is_found() && f.kind() != FlagKind::Number && !f.is_reported())
+        .map(FlagName::as_str)
+        .collect();
     let name = || prop::sample::select(names.clone());
     let when = prop_oneof![
         name().prop_map(|name| format!("{{ flag = \"{name}\" }}")),
@@ -253,7 +257,7 @@ fn any_rule() -> impl Strategy<Value = String> {
             .prop_map(|names| format!("{{ any = {names:?} }}").replace(['{', '}'], "")),
         prop::collection::hash_set(name(), 1..3)
             .prop_map(|names| format!("{{ all = {names:?} }}").replace(['{', '}'], "")),
-        (1i64..9).prop_map(|least| format!("{{ flag = \"fraud_metric\", gt = {least} }}")),
+        (1i64..9).prop_map(|least| format!("{{ flag = \"rkp_issue_count\", gt = {least} }}")),
     ]
     .prop_map(|when| match when.trim().split_once(" = ") {
         Some((key @ ("any" | "all"), list)) => format!("{{ {key} = [{}] }}", list.trim()),
