@@ -1,4 +1,8 @@
+use std::path::Path;
+
 use base::{SystemClock, SystemRng};
+use control::OperationError;
+use control::admin::Readiness;
 use control::operations::{Condition, Kind, SetSecret};
 use serde_json::{Value, json};
 
