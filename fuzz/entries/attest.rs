@@ -1,12 +1,20 @@
-//! What the targets of App Attest, `WebAuthn` and ALTCHA do with their input. Included by the targets and by a test of the
-//! `proof` crate.
+//! What the targets of App Attest, `WebAuthn`, ALTCHA, of what installations send, and of what is sealed to them do with their
+//! input. Included by the targets and by a test of the `proof` crate.
 
 use base::Timestamp;
 use proof::attest::altcha::{AltchaKey, Work};
 use proof::attest::apple::{self, AssertionRules, AttestationRules, ClientData, Environment, ReceiptRules};
 use proof::attest::cbor::{self, Limits};
+use proof::attest::client_data::{ClientData as Said, Purpose};
+use proof::attest::enrolment::{self, Enrolment, Refresh};
 use proof::attest::inspect::{File, Options, inspect};
+use proof::attest::possession::{InstanceKey, Wanted};
+use proof::attest::seal::{EphemeralKey, Parties, SealError, seal};
 use proof::attest::webauthn::{self, CredentialKey, RelyingParty};
+use proof::attest::{Provenance, provenance};
+use proof::jose::base64url_encode;
+use serde_json::Value;
+use vouchgate_client::secrets::{Recipient, SecretError};
 
 /// What a target does with its input.
 type Entry = fn(&[u8]);
@@ -20,6 +28,10 @@ pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("webauthn", webauthn),
     ("altcha", altcha),
     ("evidence_file", evidence_file),
+    ("client_data", client_data),
+    ("enrolment", enrolment),
+    ("seal", sealing),
+    ("sealed_secrets", sealed_secrets),
 ];
 
 const APP: &[&str] = &["ABCDE12345.com.example.gateway"];
@@ -118,4 +130,84 @@ fn evidence_file(data: &[u8]) {
     if let Ok(verdicts) = inspect(file, &options, now()) {
         assert!(verdicts.iter().all(|verdict| verdict.valid == (verdict.reason == "ok")));
     }
+}
+
+/// Client data is for one purpose, and nothing an app says of itself is more than a report.
+fn client_data(data: &[u8]) {
+    let (enrol, refresh) = (Said::read(data, Purpose::Enroll), Said::read(data, Purpose::Refresh));
+    assert!(enrol.is_err() || refresh.is_err());
+    let Ok(said) = enrol.or(refresh) else { return };
+    assert!(said.flags.iter().all(|flag| provenance(flag.name()) == Some(Provenance::Reported)));
+    let texts = [Some(&said.app), Some(&said.nonce), Some(&said.sdk), said.jkt.as_ref(), said.app_version.as_ref()];
+    for text in texts.into_iter().flatten() {
+        assert!((1..=128).contains(&text.len()) && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+    }
+}
+
+/// Bodies of the two requests: evidence is what it is called, and a proof counts for its nonce, endpoint and client data only.
+fn enrolment(data: &[u8]) {
+    const ENROLL: &str = "https://ai.example.com/attest/v1/enroll";
+    if let Ok(asked) = enrolment::read::<Refresh>(data) {
+        let _ = enrolment::client_data(&asked.client_data).map(|said| Said::read(&said, Purpose::Refresh));
+    }
+    let Ok(asked) = enrolment::read::<Enrolment>(data) else { return };
+    let Ok(whole) = serde_json::from_slice::<Value>(data) else { panic!("read strictly, but no JSON") };
+    assert_eq!(whole["evidence"]["type"], asked.evidence.evidence().name());
+    assert!(enrolment::read::<Refresh>(data).is_err());
+    let Ok(bytes) = enrolment::client_data(&asked.client_data) else { return };
+    let (Ok(said), Ok(key)) = (Said::read(&bytes, Purpose::Enroll), InstanceKey::from_jwk(&asked.jwk)) else { return };
+    assert!(key.point().is_some());
+    let targets = [ENROLL.to_owned()];
+    let wanted = Wanted { nonce: &said.nonce, targets: &targets, client_data: &bytes };
+    if key.check(&asked.proof, &wanted).is_ok() {
+        let other = [bytes.as_slice(), b" "].concat();
+        for wrong in [
+            Wanted { nonce: "another", ..wanted },
+            Wanted { targets: &[], ..wanted },
+            Wanted { client_data: &other, ..wanted },
+        ] {
+            assert!(key.check(&asked.proof, &wrong).is_err());
+        }
+    }
+}
+
+/// A recipient's key up to the first line break, then what is to be sealed. Whatever that is, an installation opens what is
+/// sealed to it, and finds secrets in it or none.
+fn sealing(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (jwk, rest) = data.split_at(end);
+    let plaintext = rest.get(1..).unwrap_or_default();
+    let rng = base::SeededRng::new(u64::try_from(data.len()).unwrap_or_default());
+    let parties = Parties { apu: b"installation", apv: plaintext.get(..8).unwrap_or_default() };
+    let to = |jwk: &[u8]| match serde_json::from_slice::<Value>(jwk) {
+        Ok(Value::Object(jwk)) => EphemeralKey::from_jwk(&jwk),
+        _ => Err(SealError::Form),
+    };
+    if let Ok(key) = to(jwk) {
+        assert_eq!(key.id().len(), 43);
+        match seal(&key, parties, plaintext, &rng) {
+            Ok(sealed) => assert_eq!(sealed.split('.').count(), 5),
+            Err(error) => assert_eq!(error, SealError::Point),
+        }
+    }
+    let Ok(recipient) = Recipient::new() else { return };
+    let Ok(key) = to(recipient.public_jwk().to_json().to_string().as_bytes()) else { panic!("a key of our client") };
+    let Ok(sealed) = seal(&key, parties, plaintext, &rng) else { panic!("sealed to a key of our client") };
+    let opened = recipient.open(&sealed, "installation");
+    assert!(matches!(opened, Ok(_) | Err(SecretError::Payload)), "{opened:?}");
+}
+
+/// What a server answers: whole, then as a header up to the first line break and what is encrypted. Nobody who does not know the
+/// key can make what opens.
+fn sealed_secrets(data: &[u8]) {
+    let opens = |jwe: &str| Recipient::new().is_ok_and(|recipient| recipient.open(jwe, "installation").is_ok());
+    if let Ok(jwe) = std::str::from_utf8(data) {
+        assert!(!opens(jwe));
+    }
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (header, rest) = data.split_at(end);
+    let (iv, rest) = rest.get(1..).unwrap_or_default().split_at_checked(12).unwrap_or_default();
+    let (tag, text) = rest.split_at_checked(16).unwrap_or_default();
+    let [header, iv, text, tag] = [header, iv, text, tag].map(base64url_encode);
+    assert!(!opens(&format!("{header}..{iv}.{text}.{tag}")));
 }

@@ -13,6 +13,8 @@ pub mod approov;
 pub mod asn1;
 pub mod cbor;
 pub mod chain;
+pub mod client_data;
+pub mod enrolment;
 mod flag;
 pub mod inspect;
 pub mod jwe;

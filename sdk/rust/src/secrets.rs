@@ -78,26 +78,28 @@ impl fmt::Debug for RuntimeSecret {
     }
 }
 
-/// The key of one delivery.
-pub(crate) struct Recipient {
+/// The key of one delivery. [`Client`](crate::Client) makes one for each; an app that asks by itself does the same.
+pub struct Recipient {
     private: EphemeralPrivateKey,
     public: PublicJwk,
 }
 
 impl Recipient {
-    pub(crate) fn new() -> Result<Self, SecretError> {
+    /// A new key.
+    pub fn new() -> Result<Self, SecretError> {
         let private = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new()).map_err(|_| SecretError::Key)?;
         let public = private.compute_public_key().map_err(|_| SecretError::Key)?;
         let public = PublicJwk::from_point(public.as_ref()).ok_or(SecretError::Key)?;
         Ok(Self { private, public })
     }
 
-    pub(crate) fn public_jwk(&self) -> PublicJwk {
+    /// What is sealed to (`epk` of the request).
+    pub fn public_jwk(&self) -> PublicJwk {
         self.public
     }
 
     /// Open a delivery for `instance`. The key is used up.
-    pub(crate) fn open(self, jwe: &str, instance: &str) -> Result<BTreeMap<String, RuntimeSecret>, SecretError> {
+    pub fn open(self, jwe: &str, instance: &str) -> Result<BTreeMap<String, RuntimeSecret>, SecretError> {
         let parts = Parts::parse(jwe).ok_or(SecretError::Form)?;
         let header = &parts.header;
         let text = |name: &str| header.get(name).and_then(Value::as_str);
@@ -120,6 +122,12 @@ impl Recipient {
             .open_in_place(nonce, Aad::from(parts.protected.as_bytes()), &mut sealed)
             .map_err(|_| SecretError::Decrypt)?;
         read(opened).ok_or(SecretError::Payload)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipient").field("public", &self.public).finish_non_exhaustive()
     }
 }
 

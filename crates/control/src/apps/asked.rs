@@ -6,11 +6,12 @@ use base::Secret;
 use config::EvidenceKind;
 use proof::attest::Summary;
 use proof::attest::appcheck::{self, AppCheckError, AppCheckRules, JWKS_URL};
+use proof::attest::enrolment::Given;
 use proof::attest::online::{CaptchaKind, CaptchaRules, OnlineError};
 use proof::jose::base64url_encode;
 
 use super::Apps;
-use super::evidence::{Circumstances, Given, Judged, of_key, once, sha256};
+use super::evidence::{Circumstances, Judged, of_key, once, sha256};
 use super::refusal::{Action, AppsError, Refused};
 use crate::admin::Pending;
 use crate::operations::RegisteredKeys;

@@ -10,17 +10,16 @@ use config::EvidenceKind;
 use http::request::Parts;
 use http::{Request, header};
 use proof::attest::Flag;
+use proof::attest::client_data::{ClientData, Purpose};
+use proof::attest::enrolment::{self, Enrolment, EnvelopeError, Given};
 use proof::attest::possession::{InstanceKey, Wanted};
-use proof::jose::base64url_decode;
-use serde::Deserialize;
 use serde_json::Value;
 use store::{Attested, Enrolled, Instance, NewInstance, OneTime, UseUp};
 use vault::HashPurpose;
 
-use super::client_data::{ClientData, MAX_LEN, Purpose};
-use super::evidence::{Circumstances, Given, Judged, judge, kept, level_of, platform};
+use super::evidence::{Circumstances, Judged, judge, kept, kind_of, level_of, platform};
 use super::refusal::{Action, AppsError, Refused};
-use super::risk::{Besides, Found};
+use super::risk::Found;
 use super::visit::{Visit, read};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::OperationError;
@@ -31,32 +30,21 @@ const PATH: &str = "/attest/v1/enroll";
 /// Once the evidence was used it is kept for this much longer than anybody should take it: nodes' clocks differ.
 pub(super) const LONGER: std::time::Duration = std::time::Duration::from_mins(2);
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    client_data: String,
-    jwk: Value,
-    evidence: Given,
-    proof: String,
-    #[serde(default)]
-    step_up: Option<Besides>,
-}
-
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
     apps.answer("enroll", request, async |visit: &mut Visit, parts: Parts, body: Body| {
-        let asked: Asked = read(&parts, body).await?;
+        let asked: Enrolment = read(&parts, body).await?;
         enroll(&apps, visit, &parts, asked).await
     })
     .await
 }
 
-async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> Result<Response, AppsError> {
+async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment) -> Result<Response, AppsError> {
     let client_data = client_data_bytes(&asked.client_data)?;
     let said = ClientData::read(&client_data, Purpose::Enroll).map_err(|error| malformed(error.reason()))?;
     visit.version.clone_from(&said.app_version);
     let app = apps.app(&said.app)?;
     visit.app = Some(Arc::clone(&app));
-    let kind = asked.evidence.kind();
+    let kind = kind_of(&asked.evidence);
     if !app.config.evidence().contains(&kind) {
         return Err(malformed("evidence_not_accepted").into());
     }
@@ -141,10 +129,10 @@ pub(super) fn malformed(reason: &'static str) -> Refused {
 
 /// The client data as it was sent.
 pub(super) fn client_data_bytes(text: &str) -> Result<Vec<u8>, AppsError> {
-    if text.len() > MAX_LEN * 2 {
-        return Err(AppsError::Request("client_data is too long"));
-    }
-    base64url_decode(text).ok_or(AppsError::Request("client_data is not base64url"))
+    enrolment::client_data(text).map_err(|error| match error {
+        EnvelopeError::ClientDataTooLong => AppsError::Request("client_data is too long"),
+        _ => AppsError::Request("client_data is not base64url"),
+    })
 }
 
 /// A failure of ours: the log says which, the client does not need to know.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use base::Timestamp;
 use config::EvidenceKind;
+use proof::attest::enrolment::Given;
 use proof::attest::possession::InstanceKey;
 use proof::attest::{Flag, Level, status::StatusList};
 use proof::jose::JsonObject;
-use serde::Deserialize;
 use serde_json::Value;
 use store::UseUp;
 
@@ -18,51 +18,19 @@ pub(super) use kinds::{judge, judge_assertion, level_of, of_key, once, sha256, w
 use super::in_force::AppInForce;
 use super::refusal::{Action, Refused};
 
-/// Evidence as it is sent. Binaries are base64 or base64url.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
-pub(super) enum Given {
-    #[serde(rename = "apple-app-attest")]
-    AppAttest { key_id: String, attestation: String },
-    #[serde(rename = "android-key")]
-    AndroidKey {
-        chain: Vec<String>,
-        #[serde(default)]
-        play_integrity: Option<String>,
-    },
-    #[serde(rename = "play-integrity")]
-    Play { token: String },
-    #[serde(rename = "altcha")]
-    Altcha { payload: String },
-    #[serde(rename = "turnstile")]
-    Turnstile { response: String },
-    #[serde(rename = "hcaptcha")]
-    Hcaptcha { response: String },
-    #[serde(rename = "recaptcha")]
-    Recaptcha { response: String },
-    #[serde(rename = "webauthn")]
-    WebAuthn { client_data: String, attestation: String },
-    #[serde(rename = "appcheck")]
-    AppCheck { token: String },
-    #[serde(rename = "approov")]
-    Approov { token: String },
-}
-
-impl Given {
-    /// What kind it is.
-    pub(super) const fn kind(&self) -> EvidenceKind {
-        match self {
-            Self::AppAttest { .. } => EvidenceKind::AppleAppAttest,
-            Self::AndroidKey { .. } => EvidenceKind::AndroidKey,
-            Self::Play { .. } => EvidenceKind::PlayIntegrity,
-            Self::Altcha { .. } => EvidenceKind::Altcha,
-            Self::Turnstile { .. } => EvidenceKind::Turnstile,
-            Self::Hcaptcha { .. } => EvidenceKind::Hcaptcha,
-            Self::Recaptcha { .. } => EvidenceKind::Recaptcha,
-            Self::WebAuthn { .. } => EvidenceKind::Webauthn,
-            Self::AppCheck { .. } => EvidenceKind::Appcheck,
-            Self::Approov { .. } => EvidenceKind::Approov,
-        }
+/// What kind evidence is, as configuration names it.
+pub(super) const fn kind_of(given: &Given) -> EvidenceKind {
+    match given {
+        Given::AppAttest { .. } => EvidenceKind::AppleAppAttest,
+        Given::AndroidKey { .. } => EvidenceKind::AndroidKey,
+        Given::Play { .. } => EvidenceKind::PlayIntegrity,
+        Given::Altcha { .. } => EvidenceKind::Altcha,
+        Given::Turnstile { .. } => EvidenceKind::Turnstile,
+        Given::Hcaptcha { .. } => EvidenceKind::Hcaptcha,
+        Given::Recaptcha { .. } => EvidenceKind::Recaptcha,
+        Given::WebAuthn { .. } => EvidenceKind::Webauthn,
+        Given::AppCheck { .. } => EvidenceKind::Appcheck,
+        Given::Approov { .. } => EvidenceKind::Approov,
     }
 }
 

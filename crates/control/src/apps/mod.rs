@@ -7,7 +7,6 @@
 mod asked;
 mod caller;
 mod challenge;
-mod client_data;
 mod counts;
 mod enroll;
 mod evidence;
@@ -48,9 +47,6 @@ pub(crate) use visit::Visit;
 
 use crate::oauth::{AttemptLimits, Attempts, ClientKeySets, Oauth};
 use crate::operations::Operations;
-
-/// The longest body: a chain of certificates, or an attestation object, in base64.
-const BODY: usize = 128 << 10;
 
 /// Evidence judged at the same time; whoever comes then waits.
 const AT_ONCE: usize = 4;

@@ -3,7 +3,7 @@
 use config::{AttestationLevel, Platform, RiskAction, StepUp};
 use policy::risk::{Decision, LEVEL_TOO_LOW};
 use proof::attest::Flag;
-use serde::Deserialize;
+use proof::attest::enrolment::Besides;
 use serde_json::{Value, json};
 use store::UseUp;
 
@@ -28,15 +28,6 @@ pub(super) struct Found<'a> {
     pub(super) flags: Vec<Flag>,
     /// What it shows besides, now.
     pub(super) shown: Option<StepUp>,
-}
-
-/// What is shown besides evidence.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
-pub(super) enum Besides {
-    /// Proof of work, asked for by `step_up` of `/attest/v1/challenge`.
-    #[serde(rename = "altcha")]
-    Altcha { payload: String },
 }
 
 impl Apps {

@@ -10,15 +10,16 @@ use config::{AttestationLevel, EvidenceKind};
 use http::Request;
 use http::request::Parts;
 use policy::risk::Decision;
+use proof::attest::client_data::{ClientData, Purpose};
+use proof::attest::enrolment::Refresh;
 use proof::attest::possession::{InstanceKey, Wanted};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use store::{Instance, InstanceStatus, OneTime, Refreshed, Renewed, UseUp};
 
-use super::client_data::{ClientData, Purpose};
 use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable, user_token};
 use super::evidence::{judge_assertion, kept};
 use super::refusal::{Action, AppsError, Refused};
-use super::risk::{Besides, Found};
+use super::risk::Found;
 use super::visit::{Visit, json, read};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::Once;
@@ -34,18 +35,6 @@ const AHEAD: u64 = 30;
 
 /// How long after its token a nonce that came with it counts.
 const GRACE: std::time::Duration = std::time::Duration::from_mins(1);
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    instance: String,
-    client_data: String,
-    #[serde(default)]
-    assertion: Option<String>,
-    proof: String,
-    #[serde(default)]
-    step_up: Option<Besides>,
-}
 
 /// A token for an installation.
 #[derive(Debug, Serialize)]
@@ -67,13 +56,13 @@ struct Granted<'a> {
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
     apps.answer("token", request, async |visit: &mut Visit, parts: Parts, body: Body| {
-        let asked: Asked = read(&parts, body).await?;
+        let asked: Refresh = read(&parts, body).await?;
         refresh(&apps, visit, &parts, asked).await
     })
     .await
 }
 
-async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Asked) -> Result<Response, AppsError> {
+async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) -> Result<Response, AppsError> {
     let client_data = client_data_bytes(&asked.client_data)?;
     let said = ClientData::read(&client_data, Purpose::Refresh).map_err(|error| malformed(error.reason()))?;
     visit.version.clone_from(&said.app_version);

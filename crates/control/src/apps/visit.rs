@@ -10,20 +10,18 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use proof::jose::json::{self, Limits};
+use proof::attest::enrolment::{self, EnvelopeError, MAX_BODY_LEN};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::Refusal;
 use tracing::Instrument;
 
+use super::Apps;
 use super::in_force::AppInForce;
 use super::refusal::{AppsError, Refused, arc};
-use super::{Apps, BODY};
 use crate::ClientAddress;
 use crate::oauth::{BodyError, collect, cors_for};
-
-const LIMITS: Limits = Limits { bytes: BODY, depth: 8, values: 512 };
 
 /// One request to an endpoint, and what is known of it so far.
 #[derive(Debug)]
@@ -142,16 +140,17 @@ pub(super) fn strict<T: DeserializeOwned>(parts: &Parts, bytes: &[u8]) -> Result
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(AppsError::Request("there are no parameters in the URL"));
     }
-    let object: Map<String, Value> =
-        json::object(bytes, LIMITS).map_err(|_| AppsError::Request("the body is not one strict JSON object"))?;
-    serde_json::from_value(Value::Object(object)).map_err(|_| {
-        AppsError::Request("a member is missing, unknown or of another type; see the documentation of /attest/v1")
+    enrolment::read(bytes).map_err(|error| match error {
+        EnvelopeError::Members => {
+            AppsError::Request("a member is missing, unknown or of another type; see the documentation of /attest/v1")
+        }
+        _ => AppsError::Request("the body is not one strict JSON object"),
     })
 }
 
 /// The whole body.
 pub(super) async fn bytes(body: Body) -> Result<Bytes, AppsError> {
-    collect(body, BODY).await.map_err(|error| match error {
+    collect(body, MAX_BODY_LEN).await.map_err(|error| match error {
         BodyError::TooLarge => AppsError::TooLarge,
         BodyError::Cut => AppsError::Request("the body ended early"),
     })

@@ -8,6 +8,7 @@ use proof::attest::altcha::AltchaKey;
 use proof::attest::android::{self, SecurityLevel};
 use proof::attest::apple::{self, AssertionRules, AttestationRules, ClientData, Extensions};
 use proof::attest::approov::{self, ApproovRules};
+use proof::attest::enrolment::Given;
 use proof::attest::play::{self, Binding, DEFAULT_MAX_AGE, PlayRules};
 use proof::attest::status::StatusList;
 use proof::attest::webauthn::{self, Registration, RelyingParty};
@@ -16,7 +17,7 @@ use proof::jose::{base64url_decode, base64url_encode};
 use store::{OneTime, UseUp};
 
 use super::super::refusal::Refused;
-use super::{Circumstances, Given, Judged, refused};
+use super::{Circumstances, Judged, refused};
 
 /// Judge evidence that needs nobody else. Costs up to a few milliseconds: not to be done on a thread that serves requests.
 pub(in crate::apps) fn judge(given: &Given, by: &Circumstances) -> Result<Judged, Refused> {

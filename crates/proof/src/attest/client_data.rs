@@ -1,13 +1,14 @@
 //! What an app says with its evidence, and what the evidence is made over: its bytes are hashed as they were sent, then read
 //! strictly.
 
-use proof::attest::{Flag, FlagValue, Provenance, provenance};
-use proof::jose::json::{self, Limits};
-use proof::jose::{JsonError, JsonObject};
 use serde_json::Value;
 
+use super::{Flag, FlagValue, Provenance, provenance};
+use crate::jose::json::{self, Limits};
+use crate::jose::{JsonError, JsonObject};
+
 /// The longest client data, in bytes.
-pub(crate) const MAX_LEN: usize = 4 << 10;
+pub const MAX_LEN: usize = 4 << 10;
 
 /// The most flags an app may report.
 const MAX_FLAGS: usize = 32;
@@ -16,7 +17,7 @@ const LIMITS: Limits = Limits { bytes: MAX_LEN, depth: 4, values: 128 };
 
 /// What client data is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// To enrol an installation.
     Enroll,
     /// To get its next token.
@@ -34,24 +35,24 @@ impl Purpose {
 
 /// Client data, read.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ClientData {
+pub struct ClientData {
     /// The app.
-    pub(crate) app: String,
+    pub app: String,
     /// Thumbprint of the installation's key, where it was made before.
-    pub(crate) jkt: Option<String>,
+    pub jkt: Option<String>,
     /// Our nonce.
-    pub(crate) nonce: String,
+    pub nonce: String,
     /// The version of the client library.
-    pub(crate) sdk: String,
+    pub sdk: String,
     /// The version of the app, as it says itself.
-    pub(crate) app_version: Option<String>,
+    pub app_version: Option<String>,
     /// What it found out about its surroundings: these flags can only lower trust.
-    pub(crate) flags: Vec<Flag>,
+    pub flags: Vec<Flag>,
 }
 
 /// Why client data is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ClientDataError {
+pub enum ClientDataError {
     /// Not an acceptable JSON object.
     #[error("the client data is refused: {0}")]
     Json(JsonError),
@@ -65,7 +66,7 @@ pub(crate) enum ClientDataError {
 
 impl ClientDataError {
     /// A stable code.
-    pub(crate) const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::Json(error) => error.reason(),
             Self::Member(_) => "client_data_members",
@@ -77,8 +78,8 @@ impl ClientDataError {
 const KNOWN: [&str; 9] = ["app", "app_version", "flags", "jkt", "nonce", "purpose", "sdk", "ts", "v"];
 
 impl ClientData {
-    /// Read client data that must be for `purpose`.
-    pub(crate) fn read(bytes: &[u8], purpose: Purpose) -> Result<Self, ClientDataError> {
+    /// Read client data that must be for `purpose`. Of more than [`MAX_LEN`] bytes nothing is read.
+    pub fn read(bytes: &[u8], purpose: Purpose) -> Result<Self, ClientDataError> {
         let members = json::object(bytes, LIMITS).map_err(ClientDataError::Json)?;
         if members.keys().any(|name| !KNOWN.contains(&name.as_str())) {
             return Err(ClientDataError::Member("a member"));
