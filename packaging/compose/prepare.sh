@@ -21,8 +21,9 @@ maxmemory-policy noeviction
 appendonly no
 save ""
 END
+# The network between the containers is internal and PostgreSQL's image has no certificate: a database elsewhere wants TLS.
 cat > secrets/environment <<END
-DATABASE_URL=postgres://vouchgate:$postgres@postgres:5432/vouchgate
+DATABASE_URL=postgres://vouchgate:$postgres@postgres:5432/vouchgate?sslmode=disable
 REDIS_URL=redis://:$redis@redis:6379
 END
 # The users of the images: 65532 runs the nodes, 999 PostgreSQL and Redis.
