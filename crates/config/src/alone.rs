@@ -86,6 +86,9 @@ impl Alone for Issuer {
             Some(KeySource::JwksUrl(url)) => destination(url, self.allow_private, "jwks_url", faults),
             Some(KeySource::JwksFile(_) | KeySource::SharedSecret(_)) => {}
         }
+        if !shared && self.next_hs256_secret.is_some() {
+            faults.add("next_hs256_secret", Code::Conflict, "it follows hs256_secret, and there is none");
+        }
         if !shared && self.issuer.is_none() {
             faults
                 .add("", Code::MissingKey, "the key issuer is missing")

@@ -46,6 +46,9 @@ pub struct Issuer {
     /// A secret shared with whoever makes the tokens, as with Node's jsonwebtoken. At most one such issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hs256_secret: Option<SecretRef>,
+    /// The secret that is to follow `hs256_secret`: tokens made with either are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hs256_secret: Option<SecretRef>,
     /// Header types (`typ`) of which a token must have one. Absent: none, `JWT` and `at+jwt` are accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
@@ -91,6 +94,11 @@ impl Issuer {
         let mut given = sources.into_iter().flatten();
         let first = given.next();
         if given.next().is_some() { None } else { first }
+    }
+
+    /// The secrets shared with whoever makes the tokens: the one in use, and the one that is to follow it.
+    pub fn shared_secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        self.hs256_secret.iter().chain(&self.next_hs256_secret)
     }
 
     /// The algorithms in force: those given, or the defaults.

@@ -226,10 +226,12 @@ impl Config {
             refs.push(("signin.client_secret".to_owned(), secret));
         }
         let issuers = self.issuers.iter().map(|i| (Issuer::KIND, &i.name, "hs256_secret", i.hs256_secret.as_ref()));
-        let upstreams = self
-            .upstreams
-            .iter()
-            .map(|u| (Upstream::KIND, &u.name, "inject.value", u.inject.as_ref().map(|i| &i.value)));
+        let next_issuers =
+            self.issuers.iter().map(|i| (Issuer::KIND, &i.name, "next_hs256_secret", i.next_hs256_secret.as_ref()));
+        for upstream in &self.upstreams {
+            let place = |key: &str| format!("{}.{}.inject.{key}", Upstream::KIND, upstream.name);
+            refs.extend(upstream.inject.iter().flat_map(Inject::values).map(|(key, secret)| (place(key), secret)));
+        }
         let transmitters = self.transmitters.iter().map(|t| (Transmitter::KIND, &t.name, "bearer", t.bearer.as_ref()));
         for provider in &self.providers {
             let place = |key: &str| format!("{}.{}.{key}", Provider::KIND, provider.name);
@@ -245,7 +247,7 @@ impl Config {
         let published = self.audit.publish.iter().filter_map(|to| to.key.as_ref().map(|key| (&to.name, key)));
         refs.extend(published.map(|(name, key)| (format!("audit.publish.{name}.key"), key)));
         let webhooks = self.webhooks.iter().map(|w| (Webhook::KIND, &w.name, "secret", Some(&w.secret)));
-        for (kind, name, key, secret) in issuers.chain(upstreams).chain(transmitters).chain(webhooks) {
+        for (kind, name, key, secret) in issuers.chain(next_issuers).chain(transmitters).chain(webhooks) {
             if let Some(secret) = secret {
                 refs.push((format!("{kind}.{name}.{key}"), secret));
             }

@@ -47,8 +47,19 @@ pub struct Inject {
     pub header: HeaderName,
     /// Its value.
     pub value: SecretRef,
+    /// The value that is to follow it: used where the API refuses that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_value: Option<SecretRef>,
     /// What stands before the value: `"Bearer "`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32))]
     pub prefix: String,
+}
+
+impl Inject {
+    /// Its values, each with its key: the one in use, and the one that is to follow.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, &SecretRef)> {
+        let next = self.next_value.iter().map(|next| ("next_value", next));
+        std::iter::once(("value", &self.value)).chain(next)
+    }
 }

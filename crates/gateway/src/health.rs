@@ -32,7 +32,7 @@ pub(crate) use self::line::{Bounds, Line, NoPlace};
 pub(crate) use self::pass::{Pass, Refused, Scope, Wanted, Why};
 use self::quantiles::Quantiles;
 use self::quota::{Said, said};
-pub(crate) use self::slots::{KeySlot, SlotState, any_accepted};
+pub(crate) use self::slots::{KeySlot, SlotState, Standby, any_accepted};
 
 use self::window::{Counts, Window};
 

@@ -3,6 +3,7 @@
 mod cloud;
 mod destination;
 mod figures;
+mod proxied;
 mod surface;
 
 use std::collections::HashMap;
@@ -18,8 +19,9 @@ use proof::token::Issuers;
 use store::SecretTally;
 use vault::{HashPurpose, Vault};
 
-pub(crate) use self::destination::{Field, Inject, Provider, Upstream};
+pub(crate) use self::destination::{Field, Provider};
 pub use self::figures::own_figures;
+pub(crate) use self::proxied::{Inject, Upstream};
 
 use crate::budget::Membership;
 use crate::cache;
@@ -46,7 +48,7 @@ pub struct Parts {
     /// The header fields of providers whose values are secrets, by the provider's name and the field's.
     pub provider_fields: HashMap<(Name, String), Credential>,
     /// The injected value of each upstream that has one, by the upstream's name.
-    pub upstream_keys: HashMap<Name, Credential>,
+    pub upstream_keys: HashMap<Name, KeyValues>,
     /// The values of runtime secrets by name, newest version first; and where their uses are counted.
     pub runtime_secrets: (HashMap<Name, Vec<RuntimeValue>>, SecretTally),
     /// How providers have been doing: the same for every snapshot.
@@ -291,11 +293,11 @@ impl Snapshot {
         for service in &config.services {
             services.insert(service.path.as_str().to_owned(), Arc::new(Service::build(service)?));
         }
-        let secrets = runtime_secrets(&config, parts.runtime_secrets);
+        let secrets = runtime_secrets(&config, parts.runtime_secrets, &states);
         let mut upstreams = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
             let key = upstream_keys.remove(&upstream.name);
-            upstreams.push(Arc::new(Upstream::build(upstream, key, deadlines)?.with_secrets(&secrets)));
+            upstreams.push(Arc::new(Upstream::build(upstream, key, (deadlines, &states))?.with_secrets(&secrets)));
         }
         // The longest prefix is the one meant.
         upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.path.len()));
@@ -354,7 +356,7 @@ impl Snapshot {
         }
         for upstream in &config.upstreams {
             let bare = config::Upstream { inject: None, ..upstream.clone() };
-            Upstream::build(&bare, None, deadlines)?;
+            Upstream::build(&bare, None, (deadlines, &states))?;
         }
         config.services.iter().try_for_each(|service| Service::build(service).map(drop))
     }
@@ -411,10 +413,11 @@ impl Snapshot {
 fn runtime_secrets(
     config: &Config,
     (mut values, tally): (HashMap<Name, Vec<RuntimeValue>>, SecretTally),
+    states: &Arc<States>,
 ) -> Vec<Arc<RuntimeSecret>> {
     let secret = |rules: &config::RuntimeSecret| {
         let values = values.remove(&rules.name).unwrap_or_default();
-        Arc::new(RuntimeSecret::new(rules.clone(), values, tally.clone()))
+        Arc::new(RuntimeSecret::new(rules.clone(), values, (tally.clone(), states)))
     };
     config.runtime_secrets.iter().map(secret).collect()
 }

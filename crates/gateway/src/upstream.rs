@@ -35,6 +35,7 @@ pub(crate) use net::sigv4::Signer;
 use self::authorize::Scheme;
 use self::grant::GrantError;
 pub(crate) use self::grant::{AccessTokens, Grant};
+pub(crate) use self::refused::said as key_refused;
 
 use crate::Reservation;
 use crate::budget::BudgetError;
@@ -595,13 +596,13 @@ impl Content {
 
 /// A request to a reverse-proxied API: the caller's fields as far as they may travel, and the injected value.
 pub(crate) fn proxied_request(
-    (inject, _recorded): (Option<&Inject>, Recorded),
+    (inject, _recorded): (Option<(&Inject, &Credential)>, Recorded),
     origin: &str,
     (method, path): (Method, &PathAndQuery),
     (mut headers, body): (HeaderMap, Bytes),
 ) -> Result<Request<OutBody>, CredentialError> {
-    if let Some(inject) = inject {
-        headers.insert(inject.header.clone(), inject.credential.open(origin, &inject.prefix)?);
+    if let Some((inject, value)) = inject {
+        headers.insert(inject.header.clone(), value.open(origin, &inject.prefix)?);
     }
     Ok(request(method, path, headers, body).map(OutBody::from))
 }

@@ -279,6 +279,16 @@ impl Instances<'_> {
             .await
     }
 
+    /// Whether an installation of an app is on a device of this name.
+    pub async fn device_known(self, app: &Name, device: &str) -> Result<bool, StoreError> {
+        let select = self
+            .0
+            .sql("SELECT 1 FROM instances WHERE tenant = $1 AND app = $2 AND device = $3 LIMIT 1")
+            .bind(app)
+            .bind(device);
+        Ok(!self.0.fetch(select).await?.is_empty())
+    }
+
     /// Let an installation have another token, or quarantine it because its counter did not rise.
     pub async fn refresh(self, id: &str, new: Refreshed) -> Result<Renewed, StoreError> {
         at_most("list of flags", new.flags.len(), 16 * 1024)?;

@@ -34,11 +34,13 @@ pub enum Purpose {
     DeliveredSecret,
     /// What hashed credentials under a master key that is not held any more.
     HashKeys,
+    /// What hashes that outlast master keys are made with.
+    LastingHashKey,
 }
 
 impl Purpose {
     /// In the order they are declared in: keys are found by it.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Secret,
         Self::SigningKey,
         Self::Answer,
@@ -52,6 +54,7 @@ impl Purpose {
         Self::RuntimeSecret,
         Self::DeliveredSecret,
         Self::HashKeys,
+        Self::LastingHashKey,
     ];
 
     /// The stable name that goes into key derivation and associated data.
@@ -70,6 +73,7 @@ impl Purpose {
             Self::RuntimeSecret => "runtime-secret",
             Self::DeliveredSecret => "delivered-secret",
             Self::HashKeys => "hash-keys",
+            Self::LastingHashKey => "lasting-hash-key",
         }
     }
 }
@@ -132,6 +136,12 @@ impl HashPurpose {
             Self::AttestNonce => "attest-nonce",
             Self::Device => "device",
         }
+    }
+
+    /// Whether such a hash is kept to be compared with later ones, and so must stay what it is when the master key is
+    /// replaced. Credentials are not among them: who shows one is looked up by the hash under every key.
+    pub const fn lasts(self) -> bool {
+        matches!(self, Self::Fingerprint | Self::AuditValue | Self::Device)
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! A [`Vault`] holds one or more master keys: it seals with the newest and opens with any, so that a key can be
 //! rotated while older values wait to be sealed anew. Hashes of credentials cannot be made anew: of a master key that is gone
-//! what hashed them is kept, sealed under a newer one ([`Vault::hash_keys`]).
+//! what hashed them is kept, sealed under a newer one ([`Vault::hash_keys`]). Hashes that are compared with later ones are made
+//! with a key of their own, which stays the same ([`Vault::lasting_key`]).
 
 mod label;
 mod master;
@@ -145,6 +146,34 @@ impl Vault {
         Ok(())
     }
 
+    /// A new key for hashes that outlast master keys ([`HashPurpose::lasts`]), sealed with the newest: to be kept, and given to
+    /// [`Vault::take_lasting`] at each start.
+    pub fn lasting_key(&self, tenant: &Tenant) -> Result<Sealed, VaultError> {
+        let seed = MasterKey::generate(&*self.rng)?;
+        self.seal(&lasting_label(tenant), seed.bytes())
+    }
+
+    /// Make hashes that outlast master keys with what [`Vault::lasting_key`] gave. Those that were made before, under a master
+    /// key, are known still.
+    pub fn take_lasting(&self, tenant: &Tenant, sealed: &Sealed) -> Result<(), VaultError> {
+        let opened = self.open(&lasting_label(tenant), sealed)?;
+        let (seed, more) =
+            opened.expose().split_first_chunk::<32>().ok_or(VaultError::Malformed("this is no lasting hash key"))?;
+        if !more.is_empty() {
+            return Err(VaultError::Malformed("this is no lasting hash key"));
+        }
+        let lasting = HashKeys::of(&MasterKey::from_bytes(seed)?)?;
+        let ring = self.ring.load().with_lasting(lasting);
+        self.ring.store(Arc::new(ring));
+        Ok(())
+    }
+
+    /// What [`Vault::lasting_key`] gave, sealed with the newest master key.
+    pub fn lasting_anew(&self, tenant: &Tenant, sealed: &Sealed) -> Result<Sealed, VaultError> {
+        let label = lasting_label(tenant);
+        self.seal(&label, self.open(&label, sealed)?.expose())
+    }
+
     /// Derive what nodes share ([`HashPurpose::Shared`]) from the master key `id` from now on, whichever is the newest: all nodes
     /// have to name the same. The newest at the time this vault was made, if nothing is said.
     pub fn agree_on(&self, id: KeyId) {
@@ -205,26 +234,27 @@ impl Vault {
         decrypt(&aes(data_key.expose())?, parts.body_nonce, &label.body_data(parts.key_id), parts.body)
     }
 
-    /// HMAC-SHA256 (RFC 2104) of `bytes` under a key derived for `purpose` from the newest master key: how a
-    /// high-entropy credential is stored. Without the master key a stolen database is not even a list to guess against.
+    /// HMAC-SHA256 (RFC 2104) of `bytes` under a key derived for `purpose` from the newest master key, or from the key that
+    /// outlasts it ([`HashPurpose::lasts`]): how a high-entropy credential is stored. Without the master key a stolen database is not even a list to guess against.
     pub fn keyed_hash(&self, purpose: HashPurpose, bytes: &[u8]) -> [u8; 32] {
         let ring = self.ring.load();
         let anchored = ring.hashing().find(|keys| purpose == HashPurpose::Shared && keys.id == ring.anchor);
-        let keys = anchored.unwrap_or(&ring.newest.hash);
+        let first = || ring.hashing_for(purpose).next();
+        let keys = anchored.or_else(first).unwrap_or(&ring.newest.hash);
         // The newest has all purposes.
         keys.hash(purpose, bytes).or_else(|| ring.newest.hash.hash(purpose, bytes)).unwrap_or_default()
     }
 
     /// [`Vault::keyed_hash`] under every master key held or remembered, newest first: what to look a credential up by.
     pub fn keyed_hashes(&self, purpose: HashPurpose, bytes: &[u8]) -> Vec<[u8; 32]> {
-        self.ring.load().hashing().filter_map(|keys| keys.hash(purpose, bytes)).collect()
+        self.ring.load().hashing_for(purpose).filter_map(|keys| keys.hash(purpose, bytes)).collect()
     }
 
     /// Whether `expected` is the keyed hash of `bytes` under any master key held or remembered. Takes the same time whichever
     /// it is.
     pub fn matches(&self, purpose: HashPurpose, bytes: &[u8], expected: &[u8]) -> bool {
         let ring = self.ring.load();
-        let keys = ring.hashing().filter_map(|keys| keys.key(purpose));
+        let keys = ring.hashing_for(purpose).filter_map(|keys| keys.key(purpose));
         keys.fold(false, |found, key| found | hmac::verify(key, bytes, expected).is_ok())
     }
 
@@ -242,6 +272,10 @@ impl fmt::Debug for Vault {
             .field("older", &ring.older.len())
             .finish_non_exhaustive()
     }
+}
+
+const fn lasting_label(tenant: &Tenant) -> Label<'_> {
+    Label::new(tenant, Purpose::LastingHashKey, "lasting", 1)
 }
 
 fn aes(key: &[u8]) -> Result<LessSafeKey, VaultError> {

@@ -148,7 +148,8 @@ impl MasterKey {
         self.id
     }
 
-    fn from_bytes(bytes: &[u8; 32]) -> Result<Self, VaultError> {
+    /// The key of these bytes.
+    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Result<Self, VaultError> {
         let mut id = [0u8; 8];
         expand(bytes, &["key id", ""], &mut id)?;
         Ok(Self { bytes: Secret::new(*bytes), id: KeyId(id) })
@@ -172,6 +173,11 @@ impl MasterKey {
             return Err("its key is a placeholder, not random");
         }
         Self::from_bytes(key).map_err(|_| "no key can be derived from it")
+    }
+
+    /// Its bytes, to be sealed.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        self.bytes.expose()
     }
 
     /// The 256-bit key for one use of this master key.

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{HashPurpose, KeyId, MasterKey, Purpose, VaultError, aes};
 
 /// The keys held at one moment.
+#[derive(Clone)]
 pub(crate) struct Ring {
     /// Seals.
     pub(crate) newest: Arc<Keys>,
@@ -19,13 +20,15 @@ pub(crate) struct Ring {
     pub(crate) retired: Vec<Arc<HashKeys>>,
     /// By whose keyed hash nodes agree on what they share: the first this installation had.
     pub(crate) anchor: KeyId,
+    /// What hashes that outlast master keys are made with, once it is known.
+    pub(crate) lasting: Option<Arc<HashKeys>>,
 }
 
 impl Ring {
     pub(crate) fn new(newest: &MasterKey, older: &[MasterKey]) -> Result<Self, VaultError> {
         let older = older.iter().map(|key| Keys::derive(key).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let newest = Arc::new(Keys::derive(newest)?);
-        Ok(Self { anchor: newest.id, newest, older, retired: Vec::new() })
+        Ok(Self { anchor: newest.id, newest, older, retired: Vec::new(), lasting: None })
     }
 
     /// This one, with everything that `before` held: what was sealed by it in this process goes on opening.
@@ -37,20 +40,24 @@ impl Ring {
         }
         self.retired.clone_from(&before.retired);
         self.anchor = before.anchor;
+        self.lasting.clone_from(&before.lasting);
         self
     }
 
     pub(crate) fn with_retired(&self, retired: HashKeys) -> Self {
-        let mut all = self.retired.clone();
-        if !all.iter().any(|keys| keys.id == retired.id) {
-            all.push(Arc::new(retired));
+        let mut ring = self.clone();
+        if !ring.retired.iter().any(|keys| keys.id == retired.id) {
+            ring.retired.push(Arc::new(retired));
         }
-        Self { newest: Arc::clone(&self.newest), older: self.older.clone(), retired: all, anchor: self.anchor }
+        ring
     }
 
     pub(crate) fn with_anchor(&self, anchor: KeyId) -> Self {
-        let (newest, older, retired) = (Arc::clone(&self.newest), self.older.clone(), self.retired.clone());
-        Self { newest, older, retired, anchor }
+        Self { anchor, ..self.clone() }
+    }
+
+    pub(crate) fn with_lasting(&self, lasting: HashKeys) -> Self {
+        Self { lasting: Some(Arc::new(lasting)), ..self.clone() }
     }
 
     pub(crate) fn keys(&self, id: KeyId) -> Option<&Arc<Keys>> {
@@ -62,6 +69,11 @@ impl Ring {
         let held = std::iter::once(&self.newest).chain(&self.older).map(|keys| &keys.hash);
         let gone = self.retired.iter().map(AsRef::as_ref);
         held.chain(gone.filter(|gone| self.keys(gone.id).is_none()))
+    }
+
+    /// What hashes for `purpose`, in the order to look things up in: what is to last first, as far as it is known.
+    pub(crate) fn hashing_for(&self, purpose: HashPurpose) -> impl Iterator<Item = &HashKeys> {
+        self.lasting.as_deref().filter(|_| purpose.lasts()).into_iter().chain(self.hashing())
     }
 }
 
@@ -76,13 +88,7 @@ pub(crate) struct Keys {
 impl Keys {
     fn derive(master: &MasterKey) -> Result<Self, VaultError> {
         let wrapping = Purpose::ALL.iter().map(|purpose| aes(master.derive("wrap", purpose.as_str())?.as_ref()));
-        let hashing = HashPurpose::ALL.iter().map(|purpose| master.derive("hash", purpose.as_str()));
-        let hashing = hashing.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            id: master.id(),
-            wrapping: wrapping.collect::<Result<_, _>>()?,
-            hash: HashKeys::new(master.id(), hashing),
-        })
+        Ok(Self { id: master.id(), wrapping: wrapping.collect::<Result<_, _>>()?, hash: HashKeys::of(master)? })
     }
 
     pub(crate) fn wrapping(&self, purpose: Purpose) -> Result<&LessSafeKey, VaultError> {
@@ -103,6 +109,12 @@ pub(crate) struct HashKeys {
 const FORM: u8 = 1;
 
 impl HashKeys {
+    /// Those of a key that is used for nothing else.
+    pub(crate) fn of(seed: &MasterKey) -> Result<Self, VaultError> {
+        let hashing = HashPurpose::ALL.iter().map(|purpose| seed.derive("hash", purpose.as_str()));
+        Ok(Self::new(seed.id(), hashing.collect::<Result<Vec<_>, _>>()?))
+    }
+
     fn new(id: KeyId, bytes: Vec<Zeroizing<[u8; 32]>>) -> Self {
         let keys = bytes.iter().map(|bytes| hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref())).collect();
         Self { id, keys, bytes }

@@ -159,6 +159,36 @@ fn credentials_of_a_master_key_that_is_gone_are_known_by_its_hash_keys_alone() {
 }
 
 #[test]
+fn what_is_compared_with_later_hashes_stays_the_same_under_every_master_key() {
+    let tenant = Tenant::default();
+    let first = vault(1);
+    let former = first.keyed_hash(HashPurpose::Device, b"a device");
+    let kept = first.lasting_key(&tenant).unwrap();
+    first.take_lasting(&tenant, &kept).unwrap();
+    let lasting = first.keyed_hash(HashPurpose::Device, b"a device");
+    assert_eq!(
+        first.keyed_hashes(HashPurpose::Device, b"a device"),
+        [lasting, former],
+        "what was made before is known"
+    );
+    assert_ne!(lasting, former);
+    first.adopt(master(2), Vec::new()).unwrap();
+    assert_eq!(first.keyed_hash(HashPurpose::Device, b"a device"), lasting);
+    // Sealed anew: the first master key is gone.
+    let anew = first.lasting_anew(&tenant, &kept).unwrap();
+    let after = Vault::new(master(2), Arc::new(SystemRng)).unwrap();
+    assert_eq!(after.take_lasting(&tenant, &kept), Err(VaultError::WrongKey(master(1).id())));
+    after.take_lasting(&tenant, &anew).unwrap();
+    assert_eq!(after.keyed_hash(HashPurpose::Device, b"a device"), lasting);
+    assert!(after.matches(HashPurpose::Device, b"a device", &lasting));
+    assert!(!after.matches(HashPurpose::Device, b"a device", &former), "its master key is neither held nor remembered");
+    // Credentials have nothing of it, and nobody else's key passes for it.
+    assert_eq!(after.keyed_hashes(HashPurpose::ApiKey, b"vg_fake").len(), 1);
+    let other = Tenant::new(base::Name::new("other").unwrap());
+    assert_eq!(after.take_lasting(&other, &anew), Err(VaultError::Altered));
+}
+
+#[test]
 fn purposes_stand_in_the_order_they_are_declared_in() {
     assert!(Purpose::ALL.iter().enumerate().all(|(at, purpose)| *purpose as usize == at));
     assert!(HashPurpose::ALL.iter().enumerate().all(|(at, purpose)| *purpose as usize == at));

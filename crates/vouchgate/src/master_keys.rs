@@ -2,7 +2,8 @@
 //!
 //! The store keeps the ids of all master keys this installation ever sealed with, in their order (`vault.key_ids`). Whoever
 //! opens it must hold the last of them, and whatever key long-lived values are still sealed with. Of keys that are gone it
-//! keeps what hashed credentials (`vault.hash_keys.ID`), sealed.
+//! keeps what hashed credentials (`vault.hash_keys.ID`), sealed; and the key of hashes that outlast them
+//! (`vault.lasting_hash_key`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use base::Rng;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use config::{Config, SecretRef};
-use control::operations::{HASH_KEYS, VAULT_KEYS, known};
+use control::operations::{HASH_KEYS, LASTING_HASH_KEY, VAULT_KEYS, known};
 use store::{SealedKind, Store};
 use vault::{KeyFileError, KeyId, MasterKey, Sealed, Vault};
 
@@ -70,6 +71,7 @@ pub async fn agree(vault: &Vault, store: &Store) -> Result<(), StartError> {
         return Err(StartError::MasterKeyGone { id: *id, values: *values });
     }
     remember(vault, store).await?;
+    lasting(vault, store).await?;
     vault.agree_on(first);
     if !ids.contains(&newest) {
         ids.push(newest);
@@ -98,6 +100,20 @@ async fn remember(vault: &Vault, store: &Store) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+/// Hash what is compared with later hashes under the key that outlasts master keys, made the first time.
+async fn lasting(vault: &Vault, store: &Store) -> Result<(), StartError> {
+    let meta = store.meta();
+    let kept = match meta.get(LASTING_HASH_KEY).await? {
+        Some(kept) => kept,
+        None => {
+            let new = vault.lasting_key(store.tenant())?;
+            meta.set_once(LASTING_HASH_KEY, &STANDARD.encode(new.as_bytes())).await?
+        }
+    };
+    let sealed = STANDARD.decode(kept).ok().and_then(|bytes| Sealed::from_bytes(bytes).ok());
+    Ok(vault.take_lasting(store.tenant(), &sealed.ok_or(StartError::OtherMasterKey)?)?)
 }
 
 /// The files were read again: seal with the key they name now, and go on opening what was sealed before.

@@ -92,8 +92,10 @@ fn faults(config: &Config) -> Vec<Fault> {
         }
     }
     for (index, upstream) in config.upstreams.iter().enumerate() {
-        if let Some(message) = upstream.inject.as_ref().and_then(|inject| missing(&inject.value)) {
-            add(format!("upstream[{index}].inject.value"), "missing_secret", message);
+        for (key, reference) in upstream.inject.iter().flat_map(config::Inject::values) {
+            if let Some(message) = missing(reference) {
+                add(format!("upstream[{index}].inject.{key}"), "missing_secret", message);
+            }
         }
     }
     for (index, place) in config.audit.publish.iter().enumerate() {

@@ -15,7 +15,6 @@ use proof::attest::enrolment::{self, Enrolment, EnvelopeError, Given};
 use proof::attest::possession::{InstanceKey, Wanted};
 use serde_json::Value;
 use store::{Attested, Enrolled, Instance, NewInstance, OneTime, UseUp};
-use vault::HashPurpose;
 
 use super::evidence::{Circumstances, Judged, judge, kept, kind_of, level_of, platform};
 use super::refusal::{Action, AppsError, Refused};
@@ -95,11 +94,15 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
     used_up.push(used);
     used_up.extend(also_used);
     let user_token = user_token(parts, &app)?;
+    let device = match judged.device.take() {
+        Some(device) => apps.device_name(&app.config.name, &device).await?,
+        None => None,
+    };
     let instance = NewInstance {
         app: app.config.name.clone(),
         jkt,
         jwk,
-        attested: attested(apps, &app, judged, (said.app_version, now)),
+        attested: attested(&app, judged, device, (said.app_version, now)),
         arc: visit.arc.clone(),
     };
     let enrolled = apps.operations().store().instances().enroll(instance, used_up).await;
@@ -161,17 +164,12 @@ fn platform_of(judged: &Judged) -> &str {
 
 /// What is kept of an installation.
 fn attested(
-    apps: &Apps,
     app: &AppInForce,
     judged: Judged,
+    device: Option<String>,
     (app_version, now): (Option<String>, Timestamp),
 ) -> Attested {
     let first = judged.kinds.first().copied().unwrap_or(EvidenceKind::Altcha);
-    let of_device = |device: &String| {
-        let salted = format!("{}\0{device}", app.config.name);
-        let hash = apps.operations().vault().keyed_hash(HashPurpose::Device, salted.as_bytes());
-        proof::jose::base64url_encode(hash)
-    };
     let names: Vec<&str> = judged.kinds.iter().map(|kind| kind.as_str()).collect();
     Attested {
         platform: platform_of(&judged).to_owned(),
@@ -185,7 +183,7 @@ fn attested(
         serials: judged.serials,
         flags: kept(&judged.flags),
         annotations: judged.annotations,
-        device: judged.device.as_ref().map(of_device),
+        device,
         reattest_at: now.plus(app.config.reattest_after(first).duration()),
     }
 }

@@ -8,6 +8,7 @@ mod asked;
 mod caller;
 mod challenge;
 mod counts;
+mod device;
 mod enroll;
 mod evidence;
 mod in_force;

@@ -1,5 +1,6 @@
 //! Simulated devices at the endpoints.
 
+mod devices;
 mod enrol;
 mod refresh;
 mod risk;
@@ -37,6 +38,8 @@ mod sha {
 }
 
 const TEAM: &str = "ABCDE12345.com.example.chat";
+/// The secret that Approov's tokens are made with, in base64: a digest of its name.
+const APPROOV: &str = "u2PMequIyJMZ+as4Uzw9QmT/8l/eaNTVW8XOsLXvds8=";
 const DIGEST: [u8; 32] = [0x9f; 32];
 
 const APPS: &str = r#"
@@ -124,7 +127,8 @@ impl World {
             config::TestRoots { apple: file("a.pem", apple.root_pem()), android: file("g.pem", google.root_pem()) };
         let with_roots = |app: &App| App { test_roots: Some(test_roots.clone()), ..app.clone() };
         let apps: Vec<App> = fixture.operations.file().apps.iter().map(with_roots).collect();
-        let in_force = AppsInForce::compile(&apps, |_, _| Some(Secret::new("shh".to_owned())));
+        let secret = |what: &str| if what == "approov.secret" { APPROOV } else { "shh" };
+        let in_force = AppsInForce::compile(&apps, |_, what| Some(Secret::new(secret(what).to_owned())));
         let told = Arc::new(Told {
             list: Mutex::new(Ok(Arc::new(StatusList::empty()))),
             puzzle: Mutex::new(Err(AskedError { reason: "check_failed", retryable: false })),

@@ -54,7 +54,7 @@ pub(crate) use refresh_tokens::FoundRefreshToken;
 pub use registration::{AuthForm, Authentication, ClientForm, RegisteredKeys, Registration, client_auth_fault};
 pub use resources::{Condition, Kind, ResourceView};
 pub use revocations::{CreateRevocation, RevocationKind, RevocationView};
-pub use rewrap::{HASH_KEYS, RewrapView, SealedBy, VAULT_KEYS};
+pub use rewrap::{HASH_KEYS, LASTING_HASH_KEY, RewrapView, SealedBy, VAULT_KEYS};
 pub use risk::{ForcedPassView, GiveForcedPass, RiskDecisionView, RiskReport, SimulateRisk};
 pub use rotation::{RotationView, first_certificate, known};
 pub(crate) use runtime_secrets::Deliverable;

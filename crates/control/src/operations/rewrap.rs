@@ -19,6 +19,8 @@ use config::Config;
 pub const VAULT_KEYS: &str = "vault.key_ids";
 /// Where it keeps what hashed credentials under a master key: this, and the key's id.
 pub const HASH_KEYS: &str = "vault.hash_keys.";
+/// Where it keeps the key of hashes that outlast master keys.
+pub const LASTING_HASH_KEY: &str = "vault.lasting_hash_key";
 /// Where it keeps the keys of audit logs: this, and the log's name.
 const AUDIT_KEYS: &str = "audit.key.";
 
@@ -53,6 +55,7 @@ impl Operations {
         let key = self.vault.key_id();
         // First of all: without it nobody is known by a credential once the old key is gone.
         let mut resealed = self.keep_hash_keys(key).await?;
+        resealed += self.rewrap_lasting(key).await?;
         resealed += self.rewrap_audit_keys(key).await?;
         for kind in SealedKind::LASTING {
             for _ in 0..MOST_STEPS {
@@ -113,6 +116,18 @@ impl Operations {
         Ok(put)
     }
 
+    /// The key of hashes that outlast master keys.
+    async fn rewrap_lasting(&self, key: KeyId) -> Result<u64, OperationError> {
+        let meta = self.store.meta();
+        let Some(text) = meta.get(LASTING_HASH_KEY).await? else { return Ok(0) };
+        let sealed = sealed_of(&text)?;
+        if sealed.key_id()? == key {
+            return Ok(0);
+        }
+        let anew = self.vault.lasting_anew(self.store.tenant(), &sealed)?;
+        Ok(u64::from(meta.replace(LASTING_HASH_KEY, &text, &STANDARD.encode(anew.as_bytes())).await?))
+    }
+
     async fn rewrap_audit_keys(&self, key: KeyId) -> Result<u64, OperationError> {
         let mut put = 0;
         for (name, text) in self.store.meta().starting_with(AUDIT_KEYS).await? {
@@ -136,7 +151,7 @@ impl Operations {
                 *counts.entry(id.to_string()).or_default() += values;
             }
         }
-        for beginning in [HASH_KEYS, AUDIT_KEYS] {
+        for beginning in [HASH_KEYS, LASTING_HASH_KEY, AUDIT_KEYS] {
             for (_, text) in self.store.meta().starting_with(beginning).await? {
                 *counts.entry(sealed_of(&text)?.key_id()?.to_string()).or_default() += 1;
             }

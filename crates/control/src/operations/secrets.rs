@@ -88,6 +88,16 @@ pub struct Use<'a> {
     pub reference: &'a SecretRef,
     /// The origin the value is sent to; `None` where it is not sent at all.
     pub origin: Option<String>,
+    /// Whether it is the one to follow another.
+    pub next: bool,
+}
+
+impl Use<'_> {
+    /// By what its age is known where it is not in the vault.
+    pub fn place(&self) -> String {
+        let next = if self.next { ".next" } else { "" };
+        format!("{}.{}{next}", self.kind.replace(' ', "."), self.by)
+    }
 }
 
 /// Every place in a configuration that names a secret that is sent somewhere or verifies something.
@@ -97,39 +107,41 @@ pub fn uses(config: &Config) -> Vec<Use<'_>> {
         let origin = provider.base().and_then(|base| origin_of(&base));
         for (_, reference) in provider.secrets() {
             let origin = origin.clone();
-            uses.push(Use { kind: "provider", by: &provider.name, reference, origin });
+            uses.push(Use { kind: "provider", by: &provider.name, reference, origin, next: false });
         }
     }
     for upstream in &config.upstreams {
-        if let Some(inject) = &upstream.inject {
-            let origin = origin_of(upstream.url.as_str());
-            uses.push(Use { kind: "upstream", by: &upstream.name, reference: &inject.value, origin });
+        let origin = origin_of(upstream.url.as_str());
+        for (at, (_, reference)) in upstream.inject.iter().flat_map(config::Inject::values).enumerate() {
+            let origin = origin.clone();
+            uses.push(Use { kind: "upstream", by: &upstream.name, reference, origin, next: at > 0 });
         }
     }
     for issuer in &config.issuers {
-        if let Some(reference) = &issuer.hs256_secret {
-            uses.push(Use { kind: "issuer", by: &issuer.name, reference, origin: None });
+        for (at, reference) in issuer.shared_secrets().enumerate() {
+            uses.push(Use { kind: "issuer", by: &issuer.name, reference, origin: None, next: at > 0 });
         }
     }
     for app in &config.apps {
         for (key, reference) in app.secrets() {
             // A puzzle's secret is sent to who judges it; the others open and verify.
             let origin = app.asked_with(key).and_then(|url| origin_of(&url));
-            uses.push(Use { kind: "app", by: &app.name, reference, origin });
+            uses.push(Use { kind: "app", by: &app.name, reference, origin, next: false });
         }
     }
     for transmitter in &config.transmitters {
         if let Some(reference) = &transmitter.bearer {
-            uses.push(Use { kind: "transmitter", by: &transmitter.name, reference, origin: None });
+            uses.push(Use { kind: "transmitter", by: &transmitter.name, reference, origin: None, next: false });
         }
     }
     for webhook in &config.webhooks {
-        uses.push(Use { kind: "webhook", by: &webhook.name, reference: &webhook.secret, origin: None });
+        let (by, reference) = (&webhook.name, &webhook.secret);
+        uses.push(Use { kind: "webhook", by, reference, origin: None, next: false });
     }
     for place in &config.audit.publish {
         if let Some(reference) = &place.key {
             // It signs, and is sent nowhere.
-            uses.push(Use { kind: "audit publish", by: &place.name, reference, origin: None });
+            uses.push(Use { kind: "audit publish", by: &place.name, reference, origin: None, next: false });
         }
     }
     if let Some(signin) = &config.signin
@@ -137,7 +149,7 @@ pub fn uses(config: &Config) -> Vec<Use<'_>> {
     {
         // Where a provider's metadata says the token endpoint is, the operator has to say the origin.
         let origin = signin.token_endpoint.as_ref().and_then(|url| origin_of(url.as_str()));
-        uses.push(Use { kind: "signin", by: &signin.issuer, reference, origin });
+        uses.push(Use { kind: "signin", by: &signin.issuer, reference, origin, next: false });
     }
     uses
 }

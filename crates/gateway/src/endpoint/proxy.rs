@@ -5,19 +5,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use base::Problem;
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use net::UpstreamBody;
 use policy::{Ask, Target};
 
 use super::{Answered, Asked};
+use crate::Reservation;
 use crate::authorize;
 use crate::budget::{Place, Quote};
 use crate::edge;
 use crate::problem::Refusal;
+use crate::recorded::Recorded;
 use crate::relay::{Answer, Content, Opaque};
-use crate::settle::Receipt;
-use crate::snapshot::Upstream;
+use crate::settle::{Leg, Receipt};
+use crate::snapshot::{Inject, Upstream};
 use crate::upstream::echo::{self, Echoes, Searched};
 use crate::upstream::placeholder::{self, Placeholders};
 use crate::upstream::{self, Call, CredentialError, UpstreamError};
@@ -33,7 +36,7 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let caller = receipt.caller().clone();
     let found = placeholder::find((&to.secrets, &to.origin), (&headers, query), &caller, receipt.at());
     let placeholders = found.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))?;
-    receipt.opens(placeholders.as_ref().map(Placeholders::names).unwrap_or_default());
+    receipt.opens(placeholders.as_ref().map(|named| named.names(&to.origin)).unwrap_or_default());
     let admitted = receipt.admit(permit).await?;
     let place = Place { upstream: Some(Arc::from(to.name.as_str())), ..Place::default() };
     let reservation = receipt.reserve(admitted, |_| vec![Quote::fixed(to.price, place)]).await?;
@@ -47,29 +50,102 @@ pub(crate) async fn answer(asked: Asked<'_>, to: &Upstream, rest: &str, receipt:
     let mut leg = receipt.leg();
     leg.put_in(&reservation).await.map_err(|error| error.problem())?;
     let recorded = leg.recorded(&to.label).await.map_err(|error| error.problem())?;
-    let mut echoes = None;
-    let path = match &placeholders {
-        None => to.request_path(rest, query),
-        Some(placeholders) => {
-            let filled = placeholders.fill(recorded, &to.origin, (&mut headers, query)).map_err(unusable)?;
-            searchable(&mut headers);
-            echoes = Some(Echoes::of(&filled.values));
-            to.request_path(rest, filled.query.as_ref().map(|query| query.expose().as_str()))
-        }
-    };
-    let path = path.ok_or_else(bad_path)?;
-    let inject = (to.inject.as_ref(), recorded);
-    let request = upstream::proxied_request(inject, &to.origin, (method, &path), (headers, asked.body));
-    let request = request.map_err(unusable)?;
-    let call = Call { target: &to.target, label: &to.label, deadlines: to.deadlines, request, upgrade: None };
-    let sent = upstream::send(&reservation, &mut leg, call).await;
+    let asking = Asking { to, method, rest, query, headers, body: asked.body };
+    let sent = asking.answered((&reservation, &mut leg, recorded), placeholders).await;
     receipt.takes(leg);
-    let response = sent.map_err(|error| error.problem())?;
+    let (response, echoes) = sent?;
     let answer = match echoes {
         None => passed_on(to, response),
         Some(echoes) => searched(to, response, echoes).await?,
     };
     Ok((answer, Some(reservation)))
+}
+
+/// What is asked of the API, but for the keys.
+struct Asking<'a> {
+    to: &'a Upstream,
+    method: Method,
+    rest: &'a str,
+    query: Option<&'a str>,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// An answer, and what must not be in it.
+type Told = (Response<UpstreamBody>, Option<Echoes>);
+/// Paid for, recorded.
+type Leave<'a> = (&'a Reservation, &'a mut Leg, Recorded);
+
+impl Asking<'_> {
+    /// Ask; where the API refuses a key of ours and another value of it stands by, once more with that.
+    async fn answered(
+        &self,
+        (reservation, leg, recorded): Leave<'_>,
+        placeholders: Option<Placeholders<'_>>,
+    ) -> Result<Told, Problem> {
+        let to = self.to;
+        let used = to.inject.as_ref().map_or(0, Inject::chosen);
+        let secrets = placeholders.as_ref();
+        let mut told = self.once((reservation, &mut *leg, recorded), (used, secrets)).await?;
+        let other = to.inject.as_ref().and_then(|inject| Some((inject, inject.other(used)?)));
+        let standing_by = secrets.and_then(|secrets| Some((secrets, secrets.standing_by(&to.origin)?)));
+        if other.is_none() && standing_by.is_none() {
+            return Ok(told);
+        }
+        if !refuses(&mut told).await? {
+            other.iter().for_each(|(inject, _)| inject.values.accepted(used));
+            standing_by.iter().for_each(|(secrets, _)| secrets.accepted());
+            return Ok(told);
+        }
+        if let Some((inject, instead)) = other {
+            told = self.once((reservation, &mut *leg, recorded), (instead, secrets)).await?;
+            if !refuses(&mut told).await? {
+                inject.values.fell_back((used, instead));
+                return Ok(told);
+            }
+        }
+        if let Some((secrets, instead)) = standing_by {
+            told = self.once((reservation, leg, recorded), (used, Some(&instead))).await?;
+            if !refuses(&mut told).await? {
+                secrets.refused(&instead);
+            }
+        }
+        Ok(told)
+    }
+
+    /// Ask once, with this value of what is injected and these of what the request names.
+    async fn once(
+        &self,
+        (reservation, leg, recorded): Leave<'_>,
+        (value, placeholders): (usize, Option<&Placeholders<'_>>),
+    ) -> Result<Told, Problem> {
+        let (to, mut headers, mut echoes) = (self.to, self.headers.clone(), None);
+        let path = match placeholders {
+            None => to.request_path(self.rest, self.query),
+            Some(placeholders) => {
+                let filled = placeholders.fill(recorded, &to.origin, (&mut headers, self.query)).map_err(unusable)?;
+                searchable(&mut headers);
+                echoes = Some(Echoes::of(&filled.values));
+                to.request_path(self.rest, filled.query.as_ref().map(|query| query.expose().as_str()))
+            }
+        };
+        let path = path.ok_or_else(bad_path)?;
+        let inject = match &to.inject {
+            None => None,
+            Some(inject) => Some((inject, inject.value(value).ok_or(CredentialError::Missing).map_err(unusable)?)),
+        };
+        let part = (self.method.clone(), &path);
+        let request = upstream::proxied_request((inject, recorded), &to.origin, part, (headers, self.body.clone()));
+        let request = request.map_err(unusable)?;
+        let call = Call { target: &to.target, label: &to.label, deadlines: to.deadlines, request, upgrade: None };
+        let response = upstream::send(reservation, leg, call).await.map_err(|error| error.problem())?;
+        Ok((response, echoes))
+    }
+}
+
+/// Whether the API says that it does not accept a key.
+async fn refuses((response, _): &mut Told) -> Result<bool, Problem> {
+    upstream::key_refused(response).await.map_err(|error| error.problem())
 }
 
 /// An answer as it is.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base::Name;
 use store::Slot;
 
-use super::{Breaker, Position, Probe, REFUSED_KEY};
+use super::{Breaker, Position, Probe, REFUSED_KEY, States};
 use crate::upstream::Credential;
 
 /// One value of a key.
@@ -40,6 +41,22 @@ impl KeySlot {
     /// It was refused. Says whether that is new.
     pub(super) fn refused(&self, now: u64, probe: bool) -> bool {
         self.state.accepted.failed(&REFUSED_KEY, now, probe)
+    }
+
+    /// What a call showed that no right to find out was taken for. Says whether it is new that it is refused.
+    fn showed(&self, now: u64, accepted: bool) -> bool {
+        let position = self.position(now);
+        let probe = (position != Position::Closed).then(|| self.state.accepted.probe()).flatten();
+        match (accepted, position) {
+            (true, _) => {
+                self.accepted(now, probe.is_some());
+                false
+            }
+            // That it is refused still is nothing new.
+            (false, Position::Open(_)) => false,
+            (false, Position::Closed) => self.refused(now, false),
+            (false, Position::HalfOpen) => probe.is_some() && self.refused(now, true),
+        }
     }
 
     /// It is used because another was refused.
@@ -78,6 +95,63 @@ pub(super) fn anyway(slots: &[Arc<KeySlot>], now: u64) -> Option<(Arc<KeySlot>, 
     Some((Arc::clone(slot), slot.state.accepted.probe()))
 }
 
+/// The values of a key that is put into requests to an `[[upstream]]`, in the order to use them in.
+#[derive(Debug)]
+pub(crate) struct Standby {
+    states: Arc<States>,
+    /// What has the key, and what the key is called there.
+    of: (Name, &'static str),
+    slots: Vec<Arc<KeySlot>>,
+}
+
+impl Standby {
+    /// The values of what is called `key` at `name`. The same value goes on where it was.
+    pub(crate) fn new(
+        (name, key): (&Name, &'static str),
+        values: impl IntoIterator<Item = (Slot, Credential)>,
+        states: &Arc<States>,
+    ) -> Self {
+        let slot = |(which, credential): (Slot, Credential)| {
+            let state = states.slot(name, key, credential.fingerprint());
+            Arc::new(KeySlot { which, credential: Some(credential), state })
+        };
+        Self { states: Arc::clone(states), of: (name.clone(), key), slots: values.into_iter().map(slot).collect() }
+    }
+
+    /// All of them.
+    pub(crate) fn slots(&self) -> &[Arc<KeySlot>] {
+        &self.slots
+    }
+
+    /// The first of those at `places` that may be accepted, as far as is known; the first of all where none is.
+    pub(crate) fn choose(&self, places: &[usize]) -> Option<usize> {
+        let now = self.states.now();
+        let may = |at: &&usize| self.slots.get(**at).is_some_and(|s| !matches!(s.position(now), Position::Open(_)));
+        places.iter().find(may).or(places.first()).copied()
+    }
+
+    /// The API accepted the value at this place.
+    pub(crate) fn accepted(&self, at: usize) {
+        if let Some(slot) = self.slots.get(at) {
+            slot.showed(self.states.now(), true);
+        }
+    }
+
+    /// The API refused the value at one place and accepted the one at another.
+    pub(crate) fn fell_back(&self, (from, to): (usize, usize)) {
+        let Some((refused, instead)) = self.slots.get(from).zip(self.slots.get(to)) else { return };
+        let now = self.states.now();
+        instead.stands_in();
+        instead.showed(now, true);
+        if refused.showed(now, false) {
+            let (name, key) = (self.of.0.as_str(), self.of.1);
+            let (slot, instead) = (refused.which, instead.which);
+            tracing::error!(target: "audit", name, key, slot = slot.as_str(), instead = instead.as_str(), "a key is refused: another is used");
+            self.states.key_refused((&self.of.0, key), slot, Some(instead));
+        }
+    }
+}
+
 /// Whether any is accepted as far as is known.
 pub(crate) fn any_accepted(slots: &[Arc<KeySlot>], now: u64) -> bool {
     slots.iter().any(|slot| slot.position(now) == Position::Closed)
@@ -86,6 +160,28 @@ pub(crate) fn any_accepted(slots: &[Arc<KeySlot>], now: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_is_refused_stands_back_and_is_tried_again_in_time() {
+        let clock = Arc::new(base::FakeClock::at(base::Timestamp::from_secs(1_700_000_000)));
+        let states = States::new(clock.clone());
+        let slots = slots();
+        let standby = Standby { states, of: (Name::new("maps").expect("a name"), "inject"), slots };
+        assert_eq!((standby.choose(&[0, 1, 2]), standby.choose(&[2]), standby.choose(&[])), (Some(0), Some(2), None));
+        standby.fell_back((0, 1));
+        assert_eq!(standby.choose(&[0, 1]), Some(1));
+        // Calls that were under way say nothing new, and do not make it wait longer.
+        standby.fell_back((0, 1));
+        clock.advance(std::time::Duration::from_secs(61));
+        assert_eq!(standby.choose(&[0, 1]), Some(0), "it may be accepted again");
+        standby.fell_back((0, 1));
+        clock.advance(std::time::Duration::from_secs(61));
+        assert_eq!(standby.choose(&[0, 1]), Some(1), "refused again, it waits twice as long");
+        clock.advance(std::time::Duration::from_secs(61));
+        standby.accepted(0);
+        assert_eq!(standby.choose(&[0, 1]), Some(0));
+        assert_eq!(standby.slots[1].stood_in(), 3);
+    }
 
     fn slots() -> Vec<Arc<KeySlot>> {
         let slot = |which| Arc::new(KeySlot { which, credential: None, state: Arc::default() });

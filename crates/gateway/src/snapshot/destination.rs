@@ -1,9 +1,9 @@
-//! Where requests go: providers and reverse-proxied APIs, ready to be called.
+//! Where requests go: providers, ready to be called.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base::{Money, Name, Problem, Rng};
+use base::{Name, Problem, Rng};
 use config::{ProviderDialect, ProviderKind};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
@@ -17,7 +17,7 @@ use crate::cache;
 use crate::endpoint::gemini;
 use crate::health::{Care, Choice, Key, KeySlot, Keys, Pass, States, wanted};
 use crate::metrics::Label;
-use crate::upstream::{Credential, CredentialError, Grant, KeyValues, RuntimeSecret, Signer, UpstreamError, signer};
+use crate::upstream::{Credential, CredentialError, Grant, KeyValues, Signer, UpstreamError, signer};
 
 /// What of a model's name is written as it is in a path.
 pub(super) const NAME: &percent_encoding::AsciiSet =
@@ -67,32 +67,6 @@ pub(crate) enum Field {
     Text(HeaderValue),
     /// A secret, bound to the provider's origin.
     Secret(Credential),
-}
-
-/// A reverse-proxied API.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) name: Name,
-    pub(crate) label: Label,
-    pub(crate) target: Target,
-    pub(crate) origin: String,
-    pub(crate) inject: Option<Inject>,
-    /// The runtime secrets that its callers may have put into their requests.
-    pub(crate) secrets: Vec<Arc<RuntimeSecret>>,
-    /// What a request costs.
-    pub(crate) price: Money,
-    pub(crate) deadlines: Deadlines,
-    pub(super) path: String,
-    base: String,
-    allow: HeaderValue,
-}
-
-/// A header set in every request to an upstream.
-#[derive(Debug)]
-pub(crate) struct Inject {
-    pub(crate) header: HeaderName,
-    pub(crate) prefix: String,
-    pub(crate) credential: Credential,
 }
 
 impl Provider {
@@ -485,76 +459,7 @@ impl Provider {
     }
 }
 
-impl Upstream {
-    pub(super) fn build(
-        upstream: &config::Upstream,
-        key: Option<Credential>,
-        deadlines: Deadlines,
-    ) -> Result<Self, SnapshotError> {
-        let name = &upstream.name;
-        let wrong =
-            |reason: &str| SnapshotError::Resource { kind: "upstream", name: name.clone(), reason: reason.to_owned() };
-        let (target, origin, base) = destination("upstream", name, upstream.url.as_str(), upstream.allow_private)?;
-        let inject = match (&upstream.inject, key) {
-            (Some(inject), Some(credential)) => {
-                let header =
-                    HeaderName::try_from(inject.header.as_str()).map_err(|_| wrong("its header has no valid name"))?;
-                Some(Inject { header, prefix: inject.prefix.clone(), credential })
-            }
-            (None, _) => None,
-            (Some(_), None) => return Err(wrong("its injected value is missing")),
-        };
-        let methods: Vec<&str> = upstream.methods.iter().map(config::Method::as_str).collect();
-        let allow = HeaderValue::try_from(methods.join(", ")).map_err(|_| wrong("its methods cannot be named"))?;
-        let (label, path) = (Label::Named(name.clone()), upstream.path.as_str().to_owned());
-        let price = upstream.price.unwrap_or(Money::ZERO);
-        let (name, secrets) = (name.clone(), Vec::new());
-        Ok(Self { name, label, target, origin, inject, secrets, price, deadlines, path, base, allow })
-    }
-
-    /// Those of `all` that are for it are put into requests to it.
-    pub(super) fn with_secrets(mut self, all: &[Arc<RuntimeSecret>]) -> Self {
-        self.secrets = all.iter().filter(|secret| secret.is_for(&self.name)).map(Arc::clone).collect();
-        self
-    }
-
-    /// Why it cannot be called until somebody sets its injected value again.
-    pub(super) fn trouble(&self) -> Option<CredentialError> {
-        self.inject.as_ref()?.credential.trouble(&self.origin)
-    }
-
-    /// The methods passed on, as `Allow` lists them.
-    pub(crate) fn allow(&self) -> &HeaderValue {
-        &self.allow
-    }
-
-    /// The path below this upstream's prefix, with a slash before it; empty for a path of its own.
-    pub(super) fn path_there(&self, path: &str) -> Option<String> {
-        let rest = path.strip_prefix(&self.path)?;
-        match (self.path.ends_with('/'), rest.is_empty()) {
-            (true, _) => Some(format!("/{rest}")),
-            (false, true) => Some(String::new()),
-            (false, false) => None,
-        }
-    }
-
-    /// A `Location` of the upstream's as a path here; `None` if it leads elsewhere, which is nobody's business.
-    pub(crate) fn location_here(&self, location: &HeaderValue) -> Option<HeaderValue> {
-        let text = location.to_str().ok()?;
-        let absolute = text.strip_prefix(&self.origin).unwrap_or(text);
-        let below = absolute.strip_prefix(&self.base)?;
-        let inside = below.starts_with('/') && !below.starts_with("//") && self.path.ends_with('/');
-        HeaderValue::try_from(format!("{}{}", self.path, below.strip_prefix('/').filter(|_| inside)?)).ok()
-    }
-
-    /// The whole path sent for `rest`.
-    pub(crate) fn request_path(&self, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
-        let whole = if rest.is_empty() && self.base.is_empty() { "/" } else { rest };
-        join(&self.base, whole, query)
-    }
-}
-
-fn join(base: &str, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
+pub(super) fn join(base: &str, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
     let text = match query {
         Some(query) => format!("{base}{rest}?{query}"),
         None => format!("{base}{rest}"),
@@ -563,7 +468,7 @@ fn join(base: &str, rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
 }
 
 /// Where a base URL leads: its target, its origin as text, and its path without a slash at the end.
-fn destination(
+pub(super) fn destination(
     kind: &'static str,
     name: &Name,
     base: &str,
@@ -587,12 +492,6 @@ mod tests {
             serde_json::from_value(serde_json::json!({"name": "p", "kind": kind, "base_url": base})).expect("provider");
         Provider::build(&config, Vec::new(), (Deadlines::default(), &States::new(Arc::new(base::SystemClock))))
             .expect("builds")
-    }
-
-    fn upstream(path: &str, url: &str) -> Upstream {
-        let config: config::Upstream =
-            serde_json::from_value(serde_json::json!({"name": "u", "path": path, "url": url})).expect("upstream");
-        Upstream::build(&config, None, Deadlines::default()).expect("builds")
     }
 
     #[test]
@@ -638,38 +537,6 @@ mod tests {
         assert_eq!(google.below("/upload/v1beta/files"), "/files");
         assert_eq!(native("/download/v1beta/files/x:download"), "/proxy/download/v1beta/files/x:download");
         assert_eq!(provider("openai", "https://api.example/v1").below("/upload/v1/files"), "/upload/v1/files");
-    }
-
-    #[test]
-    fn an_upstream_takes_its_prefix_off_and_matches_whole_segments() {
-        let maps = upstream("/maps/", "https://maps.example/api/");
-        assert_eq!(maps.path_there("/maps/a/b").as_deref(), Some("/a/b"));
-        assert_eq!(maps.path_there("/maps/").as_deref(), Some("/"));
-        assert_eq!(maps.path_there("/mapsx"), None);
-        assert_eq!(maps.request_path("/a/b", None).expect("path").as_str(), "/api/a/b");
-        let one = upstream("/one", "https://maps.example");
-        assert_eq!(one.path_there("/one").as_deref(), Some(""));
-        assert_eq!(one.path_there("/one/two"), None);
-        assert_eq!(one.request_path("", Some("q")).expect("path").as_str(), "/?q");
-    }
-
-    #[test]
-    fn a_location_is_told_only_if_it_leads_back_here() {
-        let maps = upstream("/maps/", "https://maps.example/api/");
-        let here = |text: &'static str| {
-            maps.location_here(&HeaderValue::from_static(text)).map(|v| v.to_str().expect("text").to_owned())
-        };
-        assert_eq!(here("https://maps.example/api/x?y").as_deref(), Some("/maps/x?y"));
-        assert_eq!(here("/api/x").as_deref(), Some("/maps/x"));
-        for elsewhere in [
-            "https://evil.example/api/x",
-            "https://maps.example.evil.example/api/x",
-            "//evil.example/api/x",
-            "/other",
-            "x",
-        ] {
-            assert_eq!(here(elsewhere), None, "{elsewhere}");
-        }
     }
 
     proptest! {

@@ -12,10 +12,11 @@ use config::AttestationLevel;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
-use store::{SecretTally, SecretUse, Used};
+use store::{SecretTally, SecretUse, Slot, Used};
 
 use super::{Credential, CredentialError};
 use crate::authenticate::Caller;
+use crate::health::{Standby, States};
 use crate::recorded::Recorded;
 
 /// What a placeholder begins and ends with.
@@ -34,6 +35,8 @@ pub struct RuntimeSecret {
     headers: Vec<HeaderName>,
     /// Newest first.
     values: Vec<RuntimeValue>,
+    /// What is known of each of them.
+    standby: Standby,
     tally: SecretTally,
 }
 
@@ -52,9 +55,16 @@ pub struct RuntimeValue {
 
 impl RuntimeSecret {
     /// A secret with these versions, the newest first.
-    pub(crate) fn new(rules: config::RuntimeSecret, values: Vec<RuntimeValue>, tally: SecretTally) -> Self {
+    pub(crate) fn new(
+        rules: config::RuntimeSecret,
+        values: Vec<RuntimeValue>,
+        (tally, states): (SecretTally, &Arc<States>),
+    ) -> Self {
         let headers = rules.headers.iter().filter_map(|name| HeaderName::try_from(name.as_str()).ok()).collect();
-        Self { rules, headers, values, tally }
+        let slot = |at| if at == 0 { Slot::Current } else { Slot::Old };
+        let each = values.iter().enumerate().map(|(at, value)| (slot(at), value.credential.clone()));
+        let standby = Standby::new((&rules.name, "runtime_secret"), each, states);
+        Self { rules, headers, values, standby, tally }
     }
 
     /// Whether it is for requests to this upstream.
@@ -67,10 +77,16 @@ impl RuntimeSecret {
             && level >= self.rules.minimum_level
     }
 
-    /// The newest version in force.
-    fn value(&self, now: Timestamp) -> Option<&RuntimeValue> {
-        let holds = |value: &&RuntimeValue| value.not_before <= now && value.not_after.is_none_or(|end| now < end);
-        self.values.iter().find(holds)
+    /// The places of the versions in force, the newest first.
+    fn in_force(&self, now: Timestamp) -> Vec<usize> {
+        let holds = |value: &RuntimeValue| value.not_before <= now && value.not_after.is_none_or(|end| now < end);
+        self.values.iter().enumerate().filter_map(|(at, value)| holds(value).then_some(at)).collect()
+    }
+
+    /// Another version in force than the one at `used`, that may be sent to `origin`.
+    fn other(&self, used: usize, now: Timestamp, origin: &str) -> Option<usize> {
+        let usable = |at: &usize| self.values.get(*at).is_some_and(|value| value.credential.trouble(origin).is_none());
+        self.in_force(now).into_iter().filter(|at| *at != used).find(usable)
     }
 }
 
@@ -205,26 +221,51 @@ impl Placeholders<'_> {
         if !here(secret) {
             return Err(PlaceholderError::Place);
         }
-        let value = secret.value(self.now).ok_or(PlaceholderError::Missing)?;
+        let chosen = secret.standby.choose(&secret.in_force(self.now)).ok_or(PlaceholderError::Missing)?;
+        let value = secret.values.get(chosen).ok_or(PlaceholderError::Missing)?;
         if let Some(error) = value.credential.trouble(origin) {
             tracing::error!(secret = %secret.rules.name, reason = error.reason(), %error, "a runtime secret is not sent");
             return Err(PlaceholderError::Missing);
         }
-        let version = secret.values.iter().position(|other| other.version == value.version).unwrap_or_default();
-        self.found.push((index, version));
+        self.found.push((index, chosen));
         if self.found.len() > MOST { Err(PlaceholderError::Malformed) } else { Ok(()) }
     }
 
-    /// What will be opened: `maps-key/2`, each once.
-    pub(crate) fn names(&self) -> Vec<String> {
+    /// What will be opened, and what may be where that is refused: `maps-key/2`, each once.
+    pub(crate) fn names(&self, origin: &str) -> Vec<String> {
         let mut names = Vec::new();
-        for (secret, value) in self.each() {
+        let other = self.standing_by(origin);
+        for (secret, _, value) in self.each().chain(other.iter().flat_map(Self::each)) {
             let name = format!("{}/{}", secret.rules.name, value.version);
             if !names.contains(&name) {
                 names.push(name);
             }
         }
         names
+    }
+
+    /// The same with other versions of its secrets, as far as there are others in force. `None`: there are none.
+    pub(crate) fn standing_by(&self, origin: &str) -> Option<Self> {
+        let mut any = false;
+        let other = |(secret, used): &(usize, usize)| {
+            let other = self.secrets.get(*secret).and_then(|secret| secret.other(*used, self.now, origin));
+            any |= other.is_some();
+            (*secret, other.unwrap_or(*used))
+        };
+        let found = self.found.iter().map(other).collect();
+        any.then_some(Self { secrets: self.secrets, now: self.now, app: self.app, found })
+    }
+
+    /// The API accepted these.
+    pub(crate) fn accepted(&self) {
+        self.each().for_each(|(secret, at, _)| secret.standby.accepted(at));
+    }
+
+    /// The API refused these and accepted `instead`.
+    pub(crate) fn refused(&self, instead: &Self) {
+        for ((secret, from, _), (_, to, _)) in self.each().zip(instead.each()).filter(|(a, b)| a.1 != b.1) {
+            secret.standby.fell_back((from, to));
+        }
     }
 
     /// Put the values in, of a request that is recorded: the header fields in place, the query anew.
@@ -235,7 +276,7 @@ impl Placeholders<'_> {
         (headers, query): (&mut HeaderMap, Option<&str>),
     ) -> Result<Filled, CredentialError> {
         let mut opened: Vec<(&[u8], Secret<Vec<u8>>)> = Vec::new();
-        for (secret, value) in self.each() {
+        for (secret, at, value) in self.each() {
             let name = secret.rules.name.as_str().as_bytes();
             if opened.iter().any(|(known, _)| *known == name) {
                 continue;
@@ -244,7 +285,7 @@ impl Placeholders<'_> {
             secret.tally.count(Used {
                 name: &secret.rules.name,
                 version: value.version,
-                old: false,
+                old: secret.in_force(self.now).first() != Some(&at),
                 app: self.app,
                 how: SecretUse::Substituted,
                 at: self.now,
@@ -265,10 +306,11 @@ impl Placeholders<'_> {
         Ok(Filled { query, values: opened.into_iter().map(|(_, value)| value).collect() })
     }
 
-    fn each(&self) -> impl Iterator<Item = (&RuntimeSecret, &RuntimeValue)> {
+    /// Each secret with the place of the version that is used of it.
+    fn each(&self) -> impl Iterator<Item = (&RuntimeSecret, usize, &RuntimeValue)> {
         self.found.iter().filter_map(|(secret, value)| {
             let secret = self.secrets.get(*secret)?;
-            Some((secret.as_ref(), secret.values.get(*value)?))
+            Some((secret.as_ref(), *value, secret.values.get(*value)?))
         })
     }
 }

@@ -1,12 +1,26 @@
 //! Whether a provider's answer says that it does not accept the key it was sent.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
+use net::UpstreamBody;
 use serde_json::Value;
 
-use super::{AWS_KEY_ERRORS, error_type};
+use super::{AWS_KEY_ERRORS, UpstreamError, error_type};
 
 /// What is not read further than this.
 const LONGEST: usize = 16 * 1024;
+
+/// Whether an answer says so. What of an error's body is looked at stays in it.
+pub(crate) async fn said(response: &mut Response<UpstreamBody>) -> Result<bool, UpstreamError> {
+    if by_head(response.status(), response.headers()) {
+        return Ok(true);
+    }
+    if !matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
+        return Ok(false);
+    }
+    let status = response.status();
+    let first = response.body_mut().ahead().await?;
+    Ok(first.is_some_and(|first| by_body(status, first)))
+}
 
 /// Whether the head of an answer says so: 401 in any dialect, 407 of something in between, or one of AWS's errors.
 pub(super) fn by_head(status: StatusCode, headers: &HeaderMap) -> bool {

@@ -538,8 +538,13 @@ fn compiled(config: &str, source: &Arc<Source>, (states, provider_key): (&Arc<St
         };
         provider.secret_headers().map(sealed).collect::<Vec<_>>()
     });
-    let upstream_keys = config.upstreams.iter().filter(|u| u.inject.is_some()).map(|upstream| {
-        (upstream.name.clone(), sealed(&vault, (upstream.name.as_str(), PROVIDER_KEY), upstream.url.as_str()))
+    let upstream_keys = config.upstreams.iter().filter_map(|upstream| {
+        let inject = upstream.inject.as_ref()?;
+        let sealed = |key: &str| sealed(&vault, (upstream.name.as_str(), key), upstream.url.as_str());
+        let values = KeyValues::new(sealed(PROVIDER_KEY));
+        let next = inject.next_value.as_ref().map(|_| sealed(&format!("{PROVIDER_KEY}-next")));
+        let values = next.into_iter().fold(values, |values, next| values.and(store::Slot::Next, next));
+        Some((upstream.name.clone(), values))
     });
     let parts = Parts {
         listening: vec!["192.0.2.1:8080".parse().unwrap()],

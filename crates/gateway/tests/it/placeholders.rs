@@ -168,3 +168,29 @@ async fn the_next_version_is_sent_from_its_moment_on() {
     }
     assert_eq!(sent, [VALUE, "runtime-maps-key-2+/x", "runtime-maps-key-2+/x"]);
 }
+
+#[tokio::test]
+async fn where_the_new_version_of_a_secret_is_refused_the_old_one_is_used_as_long_as_it_is_in_force() {
+    let mock = Mock::start_with(|request| {
+        let old = request.header("x-key") == Some(VALUE);
+        if old { Answer::bytes(200, "text/plain", "ok") } else { Answer::json(401, &json!({"error": "no"})) }
+    })
+    .await;
+    let world = World::new(&config(&mock));
+    let bearer = of_app(&world, &json!({ "exp": crate::harness::NOW + 7200 }));
+    let fields = [("authorization", bearer.as_str()), ("x-key", "{{secret:maps-key}}")];
+    // Both are in force for a minute.
+    world.clock.advance(std::time::Duration::from_secs(3601));
+    for _ in 0..2 {
+        assert_eq!(world.send("GET", "/maps/a", &fields, "").await.text(), "ok");
+    }
+    assert_eq!(mock.count(), 3, "the new one is refused once and then left alone");
+    let told = world.notices.take();
+    assert_eq!(
+        (told.len(), &told[0].data["provider"], &told[0].data["key"]),
+        (1, &json!("maps-key"), &json!("runtime_secret"))
+    );
+    // The old one's time is over.
+    world.clock.advance(std::time::Duration::from_secs(61));
+    assert_eq!((world.send("GET", "/maps/a", &fields, "").await.status.as_u16(), mock.count()), (401, 4));
+}

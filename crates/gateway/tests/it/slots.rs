@@ -125,3 +125,62 @@ async fn a_request_that_waited_while_the_key_was_replaced_uses_the_new_one() {
     gate.open();
     assert_eq!(answer.join_all().await, [200]);
 }
+
+fn upstream(mock: &Mock, next: &str) -> String {
+    format!(
+        "[[upstream]]\nname = \"maps\"\npath = \"/maps/\"\nurl = \"{}/api/\"\nallow_private = true\nmethods = [\"GET\", \"POST\"]\n\
+         inject = {{ header = \"Authorization\", value = {{ env = \"X\" }}, prefix = \"Bearer \"{next} }}\n\
+         [[policy]]\nname = \"all\"\nmay = {{ upstreams = [\"maps\"] }}\n",
+        mock.url()
+    )
+}
+
+const NEXT_VALUE: &str = ", next_value = { env = \"Y\" }";
+
+#[tokio::test]
+async fn an_upstream_that_refuses_the_injected_value_is_asked_with_the_one_that_follows() {
+    let mock = accepting("-next").await;
+    let world = World::new(&upstream(&mock, NEXT_VALUE));
+    let body = json!({"where": "Lindau"});
+    for _ in 0..3 {
+        assert_eq!(world.post("/maps/find", &body).await.status, 200);
+    }
+    let (old, next) = (format!("Bearer {PROVIDER_KEY}"), format!("Bearer {PROVIDER_KEY}-next"));
+    assert_eq!(shown(&mock).await, [&old, &next, &next, &next].map(String::as_str), "refused once, then not asked");
+    assert_eq!(mock.request(1).await.body, body.to_string().as_bytes(), "the same request");
+    let told = world.notices.take();
+    assert_eq!((told.len(), &told[0].data["provider"], &told[0].data["key"]), (1, &json!("maps"), &json!("inject")));
+    assert_eq!((&told[0].data["slot"], &told[0].data["used_instead"]), (&json!("current"), &json!("next")));
+    world.clock.advance(Duration::from_secs(61));
+    assert_eq!(world.post("/maps/find", &body).await.status, 200);
+    assert_eq!(shown(&mock).await[4..], [&old, &next].map(String::clone));
+}
+
+#[tokio::test]
+async fn an_upstreams_refusal_is_passed_on_where_no_value_is_accepted_or_there_is_one_only() {
+    let mock = accepting("nobody has this").await;
+    let world = World::new(&upstream(&mock, NEXT_VALUE));
+    let answer = world.post("/maps/find", &json!({})).await;
+    assert_eq!((answer.status.as_u16(), mock.count()), (401, 2), "asked twice, and no more");
+    assert!(world.notices.take().is_empty(), "it may have refused something else");
+    let world = World::new(&upstream(&mock, ""));
+    assert_eq!((world.post("/maps/find", &json!({})).await.status.as_u16(), mock.count()), (401, 3));
+}
+
+#[tokio::test]
+async fn what_an_upstream_says_of_anything_else_is_no_reason_to_use_another_value() {
+    let mock = Mock::start().await;
+    let world = World::new(&upstream(&mock, NEXT_VALUE));
+    for (status, body) in
+        [(403, json!({"error": {"code": "forbidden"}})), (400, json!({"error": "Incorrect"})), (500, json!({}))]
+    {
+        mock.push(Answer::json(status, &body));
+        let answer = world.post("/maps/find", &json!({})).await;
+        assert_eq!((answer.status.as_u16(), answer.json()), (status, body));
+    }
+    assert_eq!(mock.count(), 3);
+    // Google's way to say it.
+    mock.push(Answer::json(400, &json!({"error": {"code": 400, "details": [{"reason": "API_KEY_INVALID"}]}})));
+    mock.push(Answer::json(200, &json!({"well": true})));
+    assert_eq!(world.post("/maps/find", &json!({})).await.json(), json!({"well": true}));
+}

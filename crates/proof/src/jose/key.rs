@@ -124,6 +124,14 @@ impl VerifyingKey {
         Ok(Self { kid: None, key_type: KeyType::Symmetric, thumbprint, verifiers })
     }
 
+    /// A shared key that is being replaced: what either makes holds. It is another key than either alone, so that what was
+    /// verified by one that is taken away is verified anew.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.thumbprint = sha256(&[self.thumbprint, other.thumbprint].concat());
+        self.verifiers.extend(other.verifiers);
+        self
+    }
+
     fn with_only_alg(key_type: KeyType, public: &[u8], members: &str) -> Result<Self, KeyError> {
         let (Some(alg), Some(verification)) = (key_type.only_alg(), key_type.verification()) else {
             return Err(KeyError::UnsupportedType);
@@ -168,11 +176,13 @@ impl VerifyingKey {
     /// ECDSA takes r‖s of exact length with r and s in \[1, n-1\] (RFC 7518 section 3.4), Ed25519 a canonical S,
     /// HMAC the whole tag, compared in constant time.
     pub fn verify(&self, alg: Alg, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
-        let verified = match self.verifier(alg).ok_or(SignatureError::WrongAlg)? {
-            Verifier::Public(key) => key.verify_sig(message, signature),
-            Verifier::Shared(key) => hmac::verify(key, message, signature),
+        self.verifier(alg).ok_or(SignatureError::WrongAlg)?;
+        let fits = |verifier: &Verifier| match verifier {
+            Verifier::Public(key) => key.verify_sig(message, signature).is_ok(),
+            Verifier::Shared(key) => hmac::verify(key, message, signature).is_ok(),
         };
-        verified.map_err(|_| SignatureError::Invalid)
+        let mut own = self.verifiers.iter().filter(|(own, _)| *own == alg);
+        if own.any(|(_, verifier)| fits(verifier)) { Ok(()) } else { Err(SignatureError::Invalid) }
     }
 
     fn verifier(&self, alg: Alg) -> Option<&Verifier> {

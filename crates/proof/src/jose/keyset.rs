@@ -131,11 +131,19 @@ impl KeySet {
     /// The one shared key of a shared-secret issuer, for each of `algorithms` it is long enough for. Refuses secrets
     /// that are too short for any of them, guessable or known from examples.
     pub fn from_secret(secret: &Secret<Vec<u8>>, algorithms: &[Alg]) -> Result<Self, KeySetError> {
-        for &alg in algorithms.iter().filter(|alg| alg.is_symmetric()) {
-            check_secret(secret.expose(), alg)?;
+        Self::from_secrets(secret, [], algorithms)
+    }
+
+    /// The same of a secret that is being replaced: what is made with it or with one of `others` is accepted.
+    pub fn from_secrets<'a>(
+        secret: &Secret<Vec<u8>>,
+        others: impl IntoIterator<Item = &'a Secret<Vec<u8>>>,
+        algorithms: &[Alg],
+    ) -> Result<Self, KeySetError> {
+        let mut key = symmetric(secret, algorithms)?;
+        for other in others {
+            key = key.and(symmetric(other, algorithms)?);
         }
-        let too_short = KeySetError::Secret(SecretError::TooShort { have: secret.expose().len(), need: 32 });
-        let key = VerifyingKey::symmetric(secret.expose(), None).map_err(|_| too_short)?;
         Ok(Self::from_keys(vec![key], Vec::new(), true))
     }
 
@@ -223,4 +231,13 @@ impl KeySet {
 
 fn entries(object: &JsonObject) -> Result<&[Value], KeySetError> {
     object.get("keys").and_then(Value::as_array).map(Vec::as_slice).ok_or(KeySetError::NoKeys)
+}
+
+/// A shared key that is fit for each of `algorithms`.
+fn symmetric(secret: &Secret<Vec<u8>>, algorithms: &[Alg]) -> Result<VerifyingKey, KeySetError> {
+    for &alg in algorithms.iter().filter(|alg| alg.is_symmetric()) {
+        check_secret(secret.expose(), alg)?;
+    }
+    let too_short = KeySetError::Secret(SecretError::TooShort { have: secret.expose().len(), need: 32 });
+    VerifyingKey::symmetric(secret.expose(), None).map_err(|_| too_short)
 }

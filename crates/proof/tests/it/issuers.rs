@@ -148,6 +148,36 @@ fn shared(change: impl FnOnce(&mut IssuerRules)) -> Issuers {
 }
 
 #[test]
+fn while_a_shared_secret_is_replaced_tokens_made_with_either_are_accepted_and_no_others() {
+    let rules = IssuerRules::shared_secret(name("node"));
+    let (old, new) = (Secret::new(SECRET.to_vec()), Secret::new(b"q8Lw2Zr6Tn0Vx4Bd9Hs3Kf7Mj1Pc5Gy".to_vec()));
+    let new = Secret::new([new.expose().as_slice(), b"A"].concat());
+    let algorithms = rules.algorithms.clone();
+    let with = |keys: KeySet| {
+        let mut rules = IssuerRules::shared_secret(name("node"));
+        rules.claims.subject = ClaimPath::new("id");
+        issuers(vec![Issuer::new(rules, Arc::new(StaticKeys::new(keys)))])
+    };
+    let both = KeySet::from_secrets(&old, [&new], &algorithms).unwrap();
+    let alone = KeySet::from_secret(&new, &algorithms).unwrap();
+    let thumbprint = *both.keys()[0].thumbprint();
+    assert!(!alone.holds(&thumbprint, None), "what one that is gone verified is verified anew");
+    let (both, alone) = (with(both), with(alone));
+    let payload = json!({"id": "u1", "iat": NOW, "exp": NOW + 3600}).to_string();
+    let made = |secret: &[u8]| TestKey::oct(secret).token(r#"{"alg":"HS256","typ":"JWT"}"#, payload.clone());
+    let verdict =
+        |world: &Issuers, token: &str| world.verify(token, now()).map_or_else(|error| error.reason(), |_| "ok");
+    for secret in [&old, &new] {
+        assert_eq!(verdict(&both, &made(secret.expose())), "ok");
+    }
+    assert_eq!(verdict(&both, &made(b"another-secret-of-more-than-32-bytes")), "bad_signature");
+    assert_eq!(verdict(&alone, &made(old.expose())), "bad_signature");
+    assert_eq!(verdict(&alone, &made(new.expose())), "ok");
+    let weak = Secret::new(b"secret".to_vec());
+    assert!(KeySet::from_secrets(&old, [&weak], &algorithms).is_err(), "the next one has to be as good");
+}
+
+#[test]
 fn a_token_of_node_jsonwebtoken_is_accepted_and_its_forgeries_are_not() {
     let node = shared(|rules| rules.claims.subject = ClaimPath::new("id"));
     let key = TestKey::oct(SECRET);

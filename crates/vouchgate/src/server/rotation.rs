@@ -72,9 +72,7 @@ fn referred(config: &Config) -> Vec<(String, &SecretRef)> {
             all.push((format!("provider.{}.{key}", provider.name), reference));
         }
     }
-    all.extend(
-        uses(config).into_iter().map(|used| (format!("{}.{}", used.kind.replace(' ', "."), used.by), used.reference)),
-    );
+    all.extend(uses(config).into_iter().map(|used| (used.place(), used.reference)));
     all.retain(|(_, reference)| !matches!(reference, SecretRef::Secret(_)));
     all
 }

@@ -48,7 +48,7 @@ pub struct Credentials {
     /// Of header fields of providers, by the field's name as the configuration writes it.
     pub fields: HashMap<(Name, String), Credential>,
     /// Of upstreams.
-    pub upstreams: HashMap<Name, Credential>,
+    pub upstreams: HashMap<Name, KeyValues>,
     /// The values of runtime secrets, newest version first.
     pub runtime: HashMap<Name, Vec<RuntimeValue>>,
 }
@@ -72,7 +72,9 @@ impl Credentials {
         for upstream in &config.upstreams {
             if let Some(inject) = &upstream.inject {
                 let of = Of { kind: "upstream", name: &upstream.name, url: upstream.url.as_str() };
-                all.upstreams.insert(upstream.name.clone(), of.credential(&inject.value, store, vault).await?);
+                let (reference, next) = (&inject.value, inject.next_value.as_ref());
+                let key = KeyRef { name: "inject", path: "inject.value".to_owned(), reference, next, signs: false };
+                all.upstreams.insert(upstream.name.clone(), of.values(&key, store, vault).await?);
             }
         }
         if !config.runtime_secrets.is_empty() {

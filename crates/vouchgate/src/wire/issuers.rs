@@ -10,7 +10,7 @@ use net::Reach;
 use net::jwks::{Jwks, KeyIssuer, Place};
 use proof::jose::{Alg, KeySet, KeySetError};
 use proof::token::{self, CacheLimits, ClaimMapping, ClaimPath, IssuerRules, Issuers, RulesError, StaticKeys};
-use store::{Store, StoreError};
+use store::{SecretVersion, Slot, Store, StoreError};
 use vault::{Label, Purpose, Vault};
 
 use crate::references::{self, ReferenceError};
@@ -58,33 +58,66 @@ pub enum IssuerError {
     Source(Name),
 }
 
-/// The shared secrets of issuers that keep theirs in the vault, by the issuer's name.
+/// The shared secrets of issuers that keep theirs in the vault, by the issuer's and the secret's name: the value in use first,
+/// then those that stand by while it is replaced.
 #[derive(Debug, Default)]
-pub(crate) struct Secrets(HashMap<Name, Secret<Vec<u8>>>);
+pub(crate) struct Secrets(HashMap<(Name, Name), Vec<Secret<Vec<u8>>>>);
 
 impl Secrets {
-    /// Open what the issuers refer to. One that does not open, or that was set to be sent somewhere, is left out: its issuer
-    /// then has no keys.
+    /// Open what the issuers refer to. One that does not open, or that was set to be sent somewhere, is left out: an issuer
+    /// whose secret in use is then has no keys.
     pub(crate) async fn collect(issuers: &[Issuer], store: &Store, vault: &Vault) -> Result<Self, IssuerError> {
         let mut all = HashMap::new();
         for issuer in issuers {
-            let Some(KeySource::SharedSecret(SecretRef::Secret(name))) = issuer.key_source() else { continue };
-            let missing =
-                || IssuerError::Secret { issuer: issuer.name.clone(), error: ReferenceError::Missing(name.clone()) };
-            let current = store.secrets().current(name).await?.ok_or_else(missing)?;
-            if let Some(origin) = &current.origin {
-                let what = "its shared secret was set to be sent somewhere; use one of its own";
-                tracing::error!(issuer = %issuer.name, secret = %name, origin, "{what}");
-                continue;
-            }
-            let label = Label::new(store.tenant(), Purpose::Secret, name.as_str(), current.version);
-            match vault.open(&label, &current.sealed) {
-                Ok(secret) => drop(all.insert(issuer.name.clone(), secret)),
-                Err(error) => tracing::error!(issuer = %issuer.name, %error, "its shared secret does not open"),
+            for reference in issuer.shared_secrets() {
+                let SecretRef::Secret(name) = reference else { continue };
+                let values = values_of(issuer, name, (store, vault)).await?;
+                if !values.is_empty() {
+                    all.insert((issuer.name.clone(), name.clone()), values);
+                }
             }
         }
         Ok(Self(all))
     }
+
+    fn of(&self, issuer: &Name, secret: &Name) -> &[Secret<Vec<u8>>] {
+        self.0.get(&(issuer.clone(), secret.clone())).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// The values of a shared secret that can be used, the one in use first; none where that one cannot be.
+async fn values_of(
+    issuer: &Issuer,
+    name: &Name,
+    (store, vault): (&Store, &Vault),
+) -> Result<Vec<Secret<Vec<u8>>>, IssuerError> {
+    let mut versions = store.secrets().versions(name).await?;
+    if !versions.iter().any(|version| version.slot == Slot::Current) {
+        return Err(IssuerError::Secret { issuer: issuer.name.clone(), error: ReferenceError::Missing(name.clone()) });
+    }
+    versions.sort_by_key(|version| version.slot != Slot::Current);
+    let mut values = Vec::new();
+    for version in versions {
+        match opened(&version, (store, vault)) {
+            Ok(secret) => values.push(secret),
+            Err(why) => {
+                tracing::error!(issuer = %issuer.name, secret = %name, why, "its shared secret cannot be used");
+                if version.slot == Slot::Current {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// One value of a shared secret.
+fn opened(version: &SecretVersion, (store, vault): (&Store, &Vault)) -> Result<Secret<Vec<u8>>, String> {
+    if let Some(origin) = &version.origin {
+        return Err(format!("it was set to be sent to {origin}; use one of its own"));
+    }
+    let label = Label::new(store.tenant(), Purpose::Secret, version.name.as_str(), version.version);
+    vault.open(&label, &version.sealed).map_err(|error| error.to_string())
 }
 
 /// An issuer without keys: its tokens cannot be checked, so they are refused (503).
@@ -162,9 +195,9 @@ fn cache_limits(limits: &config::Limits) -> CacheLimits {
 /// reload have looked before, and a change elsewhere, such as a revocation, must come into force all the same.
 fn keys_of(issuer: &Issuer, secrets: &Secrets, jwks: &Jwks) -> Result<Arc<dyn token::KeySource>, IssuerError> {
     let found = match issuer.key_source() {
-        Some(KeySource::SharedSecret(SecretRef::Secret(_))) => match secrets.0.get(&issuer.name) {
-            Some(secret) => shared(issuer, secret).map(Some),
-            None => return Ok(Arc::new(NoKeys)),
+        Some(KeySource::SharedSecret(_)) => match shared(issuer, secrets) {
+            Ok(None) => return Ok(Arc::new(NoKeys)),
+            other => other,
         },
         _ => static_keys(issuer),
     };
@@ -178,9 +211,32 @@ fn keys_of(issuer: &Issuer, secrets: &Secrets, jwks: &Jwks) -> Result<Arc<dyn to
     }
 }
 
-fn shared(issuer: &Issuer, secret: &Secret<Vec<u8>>) -> Result<KeySet, IssuerError> {
-    KeySet::from_secret(secret, &algorithms(issuer))
-        .map_err(|error| IssuerError::Keys { issuer: issuer.name.clone(), error })
+/// The key of an issuer that shares a secret, with those that stand by while it is replaced; `None` where the one in use is
+/// kept in the vault and not among `secrets`.
+fn shared(issuer: &Issuer, secrets: &Secrets) -> Result<Option<KeySet>, IssuerError> {
+    let mut all: Vec<Secret<Vec<u8>>> = Vec::new();
+    for (at, reference) in issuer.shared_secrets().enumerate() {
+        match reference {
+            SecretRef::Secret(name) => {
+                let kept = secrets.of(&issuer.name, name);
+                all.extend(kept.iter().map(|secret| Secret::new(secret.expose().clone())));
+            }
+            other => match references::read(other) {
+                Ok(secret) => all.push(super::bytes_of(&secret)),
+                Err(error) if at == 0 => return Err(IssuerError::Secret { issuer: issuer.name.clone(), error }),
+                // What is used now goes on; a start and a reload have looked before.
+                Err(error) => {
+                    tracing::error!(issuer = %issuer.name, %error, "the secret that is to follow cannot be read")
+                }
+            },
+        }
+        if all.is_empty() {
+            return Ok(None);
+        }
+    }
+    let Some((first, others)) = all.split_first() else { return Ok(None) };
+    let keys = KeySet::from_secrets(first, others, &algorithms(issuer));
+    keys.map(Some).map_err(|error| IssuerError::Keys { issuer: issuer.name.clone(), error })
 }
 
 /// The keys of an issuer that has them in a file, or as a shared secret in a file or variable; `None` when they are fetched
@@ -188,7 +244,7 @@ fn shared(issuer: &Issuer, secret: &Secret<Vec<u8>>) -> Result<KeySet, IssuerErr
 pub(crate) fn static_keys(issuer: &Issuer) -> Result<Option<KeySet>, IssuerError> {
     let keys_error = |error| IssuerError::Keys { issuer: issuer.name.clone(), error };
     match issuer.key_source().ok_or_else(|| IssuerError::Source(issuer.name.clone()))? {
-        KeySource::Discovery | KeySource::JwksUrl(_) | KeySource::SharedSecret(SecretRef::Secret(_)) => Ok(None),
+        KeySource::Discovery | KeySource::JwksUrl(_) => Ok(None),
         KeySource::JwksFile(path) => {
             let text = read_keys(path).map_err(|error| IssuerError::File {
                 issuer: issuer.name.clone(),
@@ -197,10 +253,12 @@ pub(crate) fn static_keys(issuer: &Issuer) -> Result<Option<KeySet>, IssuerError
             })?;
             KeySet::from_issuer_file(&text).map(Some).map_err(keys_error)
         }
-        KeySource::SharedSecret(reference) => {
-            let secret = references::read(reference)
-                .map_err(|error| IssuerError::Secret { issuer: issuer.name.clone(), error })?;
-            shared(issuer, &super::bytes_of(&secret)).map(Some)
+        KeySource::SharedSecret(_) => {
+            for reference in issuer.shared_secrets().filter(|reference| !matches!(reference, SecretRef::Secret(_))) {
+                references::read(reference)
+                    .map_err(|error| IssuerError::Secret { issuer: issuer.name.clone(), error })?;
+            }
+            shared(issuer, &Secrets::default())
         }
     }
 }
