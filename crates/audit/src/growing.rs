@@ -12,7 +12,7 @@ pub(crate) type Finished = (Tile, Vec<u8>);
 /// The right edge of the tiles.
 #[derive(Debug, Default)]
 pub(crate) struct Growing {
-    frontier: Frontier,
+    size: u64,
     /// The hashes of the last tile of each level, fewer than 256.
     levels: Vec<Vec<Hash>>,
     /// The entries of the last bundle, fewer than 256.
@@ -22,29 +22,24 @@ pub(crate) struct Growing {
 impl Growing {
     /// A tree whose last tiles and bundle are these. `None`: they do not belong together.
     pub(crate) fn resume(levels: Vec<Vec<Hash>>, bundle: Vec<u8>) -> Option<Self> {
-        let mut frontier = Frontier::new();
-        for (level, hashes) in levels.iter().enumerate().rev() {
-            let level = u32::try_from(level * 8).ok()?;
-            if !hashes.iter().all(|hash| frontier.push_subtree(level, *hash)) || hashes.len() as u64 >= WIDTH {
-                return None;
-            }
-        }
-        Some(Self { frontier, levels, bundle })
+        let size = edge(&levels)?.size();
+        Some(Self { size, levels, bundle })
     }
 
     pub(crate) fn size(&self) -> u64 {
-        self.frontier.size()
+        self.size
     }
 
+    /// The root, from the unfinished tiles: it is asked for now and then, and entries come all the time.
     pub(crate) fn root(&self) -> Hash {
-        self.frontier.root()
+        edge(&self.levels).unwrap_or_default().root()
     }
 
     /// Another entry; what it finished is added to `finished`.
     pub(crate) fn push(&mut self, entry: &[u8], leaf: Hash, finished: &mut Vec<Finished>) {
-        self.frontier.push(leaf);
+        self.size += 1;
         tile::push_entry(&mut self.bundle, entry);
-        let size = self.frontier.size();
+        let size = self.size;
         if size.is_multiple_of(WIDTH) {
             finished.push((Tile::full(Kind::Entries, size / WIDTH - 1), mem::take(&mut self.bundle)));
         }
@@ -81,6 +76,18 @@ impl Growing {
         }
         partial
     }
+}
+
+/// The tree's right edge out of the last tile of each level. `None`: they do not belong together.
+fn edge(levels: &[Vec<Hash>]) -> Option<Frontier> {
+    let mut edge = Frontier::new();
+    for (level, hashes) in levels.iter().enumerate().rev() {
+        let level = u32::try_from(level * 8).ok()?;
+        if !hashes.iter().all(|hash| edge.push_subtree(level, *hash)) || hashes.len() as u64 >= WIDTH {
+            return None;
+        }
+    }
+    Some(edge)
 }
 
 #[cfg(test)]

@@ -95,6 +95,29 @@ impl Object {
         self
     }
 
+    /// A list of lines: each a number, what is counted, and more numbers.
+    pub(crate) fn lines<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        lines: impl Iterator<Item = (i64, &'a str, [i64; N])>,
+    ) -> &mut Self {
+        self.name(name);
+        self.bytes.push(b'[');
+        for (place, (first, text, numbers)) in lines.enumerate() {
+            self.bytes.extend_from_slice(if place == 0 { b"[" } else { b",[" });
+            push_number(&mut self.bytes, first.into());
+            self.bytes.push(b',');
+            push_text(&mut self.bytes, text);
+            for number in numbers {
+                self.bytes.push(b',');
+                push_number(&mut self.bytes, number.into());
+            }
+            self.bytes.push(b']');
+        }
+        self.bytes.push(b']');
+        self
+    }
+
     /// The object, whole.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.push(b'}');
@@ -161,14 +184,17 @@ fn is_plain(text: &[u8]) -> bool {
     const HIGH: u64 = 0x80 * EACH;
     // The high bit of each byte below `bound`, where no byte has its own.
     let below = |word: u64, bound: u64| (word | HIGH).wrapping_sub(bound * EACH) & HIGH ^ HIGH;
-    let (words, rest) = text.as_chunks::<8>();
-    let odd = words.iter().fold(0, |odd, word| {
+    let odd = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word);
         let (quotes, slashes) = (word ^ (u64::from(b'"') * EACH), word ^ (u64::from(b'\\') * EACH));
         let controls = below(word, u64::from(b' ')) | word.wrapping_add(EACH);
-        odd | ((word | controls | below(quotes, 1) | below(slashes, 1)) & HIGH)
-    });
-    odd == 0 && rest.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
+        (word | controls | below(quotes, 1) | below(slashes, 1)) & HIGH
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    // What is left over, filled up with what is plain.
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    words.iter().fold(odd(&last), |found, word| found | odd(word)) == 0
 }
 
 fn push_char(out: &mut Vec<u8>, character: char) {
@@ -265,6 +291,14 @@ mod tests {
         object.flag("f", false).flag("g", true).value("h", &serde_json::json!({"i": [1, null, "z"]}));
         let bytes = object.finish();
         assert_eq!(bytes, br#"{"a":"x","c":"y","d":-7,"g":true,"h":{"i":[1,null,"z"]}}"#);
+    }
+
+    #[test]
+    fn lines_are_lists_of_what_each_holds() {
+        let mut object = Object::new();
+        object.lines("none", std::iter::empty::<(i64, &str, [i64; 1])>());
+        object.lines("some", [(7, "usd", [1, -2]), (8, "tokens", [3, 4])].into_iter());
+        assert_eq!(object.finish(), br#"{"none":[],"some":[[7,"usd",1,-2],[8,"tokens",3,4]]}"#);
     }
 
     #[test]

@@ -540,17 +540,13 @@ fn moved_entry(kind: &str, moved: &Moved<'_>) -> Vec<u8> {
 /// `[[lease,"unit",amount,of],...]`, if there is any.
 fn settled(entry: &mut Object, lines: &[SettledLine]) {
     if !lines.is_empty() {
-        let line = |line: &SettledLine| {
-            Value::from(vec![Value::from(line.lease), line.unit.into(), line.amount.into(), line.of.into()])
-        };
-        entry.value("settled", &lines.iter().map(line).collect());
+        entry.lines("settled", lines.iter().map(|line| (line.lease, line.unit, [line.amount, line.of])));
     }
 }
 
 /// `[[lease,"unit",amount],...]`, if there is any.
 fn lines(entry: &mut Object, name: &str, lines: &[HoldLine]) {
     if !lines.is_empty() {
-        let line = |line: &HoldLine| Value::from(vec![Value::from(line.lease), line.unit.into(), line.amount.into()]);
-        entry.value(name, &lines.iter().map(line).collect());
+        entry.lines(name, lines.iter().map(|line| (line.lease, line.unit, [line.amount])));
     }
 }
