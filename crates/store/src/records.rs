@@ -168,16 +168,16 @@ pub(crate) type Entry = (Tenant, RequestRecord);
 
 const COLUMNS: usize = 37;
 
-/// One statement that inserts all `records`: few enough for an engine's limit on placeholders. The engine says how it
-/// writes the n-th of them, counted from 1.
-pub(crate) fn insert(records: &[Entry], placeholder: impl Fn(&mut String, usize)) -> Statement {
+/// The text of a statement that inserts so many records: few enough for an engine's limit on placeholders. The engine says how
+/// it writes the n-th of them, counted from 1.
+pub(crate) fn insert_text(rows: usize, placeholder: impl Fn(&mut String, usize)) -> String {
     let mut text = String::from(
         "INSERT INTO request_records (tenant, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, \
          provider, status, error, input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, \
          request_bytes, response_bytes, cache, cache_similarity, provider_model, service, tags, cache_write_tokens, reasoning_tokens, \
          audio_input_tokens, audio_output_tokens, audio_ms, images, cost, cost_flags, rated, basis, price) VALUES ",
     );
-    for row in 0..records.len() {
+    for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ", (" });
         for column in 1..=COLUMNS {
             text.push_str(if column == 1 { "" } else { ", " });
@@ -185,8 +185,16 @@ pub(crate) fn insert(records: &[Entry], placeholder: impl Fn(&mut String, usize)
         }
         text.push(')');
     }
-    let values = records.iter().flat_map(|(tenant, record)| values(tenant, record)).collect();
-    Statement { sql: Cow::Owned(text), values, lock: None }
+    text
+}
+
+/// The statement of that text for so many `records`.
+pub(crate) fn insert(records: &[Entry], text: Cow<'static, str>) -> Statement {
+    let mut all = Vec::with_capacity(records.len() * COLUMNS);
+    for (tenant, record) in records {
+        all.extend(values(tenant, record));
+    }
+    Statement { sql: text, values: all, lock: None }
 }
 
 /// One statement per key used, that notes its last use unless one nearly as late is noted.

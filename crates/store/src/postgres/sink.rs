@@ -1,5 +1,6 @@
 //! Request records on their way to the server, many at a time.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -105,7 +106,7 @@ async fn insert(link: &mut Link, batch: &[records::Entry]) -> Result<(), StoreEr
     let mut rest = batch;
     for size in RECORDS_PER_INSERT {
         while let Some((part, more)) = rest.split_at_checked(size) {
-            link.execute(records::insert(part, numbered)).await?;
+            link.execute(records::insert(part, Cow::Owned(records::insert_text(part.len(), numbered)))).await?;
             rest = more;
         }
     }

@@ -3,9 +3,10 @@
 //!
 //! It runs on a thread and runtime of its own: a busy data plane does not delay a commit, nor the other way round.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base::Clock;
@@ -31,6 +32,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Records per statement, largest first: each statement is a way to SQLite's thread and back, which costs more than
 /// the insert; a few fixed sizes, because each is prepared once and kept.
 const RECORDS_PER_INSERT: [usize; 4] = [128, 32, 8, 1];
+
+/// Their texts. SQLite looks each `$n` up by a walk over all of them, which for hundreds costs more than the insert; a bare `?` has
+/// no name to look up.
+static INSERTS: LazyLock<[String; 4]> =
+    LazyLock::new(|| RECORDS_PER_INSERT.map(|size| records::insert_text(size, |text, _| text.push('?'))));
 
 pub(crate) enum Message {
     Job(Box<dyn Job>),
@@ -209,12 +215,9 @@ impl Writer {
     async fn insert(&mut self, batch: &[records::Entry]) -> Result<(), StoreError> {
         self.connection.execute(sql("BEGIN IMMEDIATE")).await?;
         let mut rest = batch;
-        for size in RECORDS_PER_INSERT {
+        for (size, text) in RECORDS_PER_INSERT.into_iter().zip(&*INSERTS) {
             while let Some((part, more)) = rest.split_at_checked(size) {
-                // SQLite looks each `$n` up by a walk over all of them, which for hundreds costs more than the insert;
-                // a bare `?` has no name to look up.
-                let statement = records::insert(part, |text, _| text.push('?'));
-                self.connection.execute(statement).await?;
+                self.connection.execute(records::insert(part, Cow::Borrowed(text))).await?;
                 rest = more;
             }
         }

@@ -1,8 +1,9 @@
 //! Records added up: into which rows, and by which statement.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use base::{Tenant, Timestamp};
@@ -35,7 +36,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn new(tenant: &Tenant, (span, start): (i64, i64), parts: [String; 9]) -> Self {
+    fn new(tenant: &Tenant, (span, start): (i64, i64), parts: [&str; 9]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&span.to_be_bytes());
         context.update(&start.to_be_bytes());
@@ -45,7 +46,7 @@ impl Key {
         }
         let mut hash = [0; 32];
         hash.copy_from_slice(context.finish().as_ref());
-        Self { tenant: tenant.as_str().to_owned(), span, start, hash, parts }
+        Self { tenant: tenant.as_str().to_owned(), span, start, hash, parts: parts.map(str::to_owned) }
     }
 }
 
@@ -86,11 +87,29 @@ impl Rows {
 
 /// The statements that add these records to the sums.
 pub(crate) fn upserts(records: &[Entry], placeholder: impl Fn(&mut String, usize)) -> Vec<Statement> {
+    // Of the many of a busy moment most are alike: they are added up before their rows are named.
+    let mut alike: HashMap<Alike<'_>, (&Entry, UsageSums)> = HashMap::new();
+    for entry in records {
+        let (tenant, record) = entry;
+        let key =
+            Alike { tenant, start: start_of(record.at, HOUR), parts: parts(record, ""), tags: &record.charge.tags };
+        alike.entry(key).or_insert_with(|| (entry, UsageSums::default())).1.add(&sums(record));
+    }
     let mut rows = Rows::default();
-    for (tenant, record) in records {
-        rows.add(tenant, record, &sums(record));
+    for ((tenant, record), sums) in alike.into_values() {
+        rows.add(tenant, record, &sums);
     }
     rows.statements(placeholder)
+}
+
+/// What records have in common that are counted in the same rows.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike<'a> {
+    tenant: &'a Tenant,
+    /// The hour they are of, and so the day.
+    start: i64,
+    parts: [&'a str; 9],
+    tags: &'a [Arc<str>],
 }
 
 /// What one record adds.
@@ -134,9 +153,13 @@ pub(super) fn start_of(at: Timestamp, span: i64) -> i64 {
     at.as_millis().div_euclid(length).saturating_mul(length)
 }
 
-fn parts(record: &RequestRecord, tag: &str) -> [String; 9] {
-    let name = |name: Option<&base::Name>| name.map(|name| name.as_str().to_owned()).unwrap_or_default();
-    let text = |text: Option<&str>| text.map(|text| cut(text).to_owned()).unwrap_or_default();
+fn parts<'a>(record: &'a RequestRecord, tag: &'a str) -> [&'a str; 9] {
+    fn name(name: Option<&base::Name>) -> &str {
+        name.map(base::Name::as_str).unwrap_or_default()
+    }
+    fn text(text: Option<&str>) -> &str {
+        text.map(cut).unwrap_or_default()
+    }
     let charge = &record.charge;
     // Callers may make up names without end; they count once something came of one.
     let came_of_it = charge.is_named || record.status < 400 || charge.cost.is_some_and(|cost| cost > 0);
@@ -149,7 +172,7 @@ fn parts(record: &RequestRecord, tag: &str) -> [String; 9] {
         name(record.provider.as_ref()),
         name(record.policy.as_ref()),
         text(charge.service.as_deref()),
-        cut(tag).to_owned(),
+        cut(tag),
     ]
 }
 
