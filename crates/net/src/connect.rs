@@ -22,6 +22,8 @@ use crate::address::judge;
 use crate::pool::{Driver, H1, Lease, Slot};
 use crate::{Deadlines, EgressConfig, EgressError, Resolver, Target, task};
 
+/// Fields of a head that hyper has room for beforehand. For any other number it makes room anew for each head it reads.
+pub(crate) const HEADERS: usize = 100;
 /// Addresses tried at most, of however many a name has.
 const MAX_ADDRESSES: usize = 8;
 /// When the next address is tried beside a silent one (RFC 8305 section 5).
@@ -118,13 +120,13 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(self.max_head)
-            .max_header_size(self.max_head)
-            .max_headers(self.max_headers)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| EgressError::Closed { reused: false })?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(self.max_head).max_header_size(self.max_head);
+        if self.max_headers != HEADERS {
+            builder.max_headers(self.max_headers);
+        }
+        let (sender, connection) =
+            builder.handshake(TokioIo::new(stream)).await.map_err(|_| EgressError::Closed { reused: false })?;
         let connection =
             if upgrades { H1::new(sender, connection.with_upgrades()) } else { H1::new(sender, connection) };
         Ok(slot.lease_h1(connection))

@@ -43,7 +43,7 @@ impl Default for EgressConfig {
             extra_roots: Vec::new(),
             http2: true,
             max_head: 64 * 1024,
-            max_headers: 128,
+            max_headers: crate::connect::HEADERS,
             idle_connections: 256,
             idle_time: Duration::from_secs(50),
             streams: 100,
