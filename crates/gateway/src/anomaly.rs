@@ -94,6 +94,15 @@ struct Actor {
 }
 
 /// What a caller is watched as, the narrowest first: what is stolen is the narrowest that behaves unlike itself.
+pub(crate) struct Actors(Vec<Actor>);
+
+impl Actors {
+    /// What this one is watched as: nothing where nothing is watched.
+    pub(crate) fn of(caller: &Caller, rules: &AnomalySection) -> Self {
+        Self(if watches(rules) { actors(caller).collect() } else { Vec::new() })
+    }
+}
+
 fn actors(caller: &Caller) -> impl Iterator<Item = Actor> {
     let device = caller.device().map(|device| account_text("device", None, &device));
     let own = match caller.key() {
@@ -148,21 +157,18 @@ impl Watch {
     pub(crate) fn asks(
         &self,
         rules: &AnomalySection,
-        caller: &Caller,
+        (caller, actors): (&Caller, &Actors),
         (model, now): (Option<&str>, Timestamp),
     ) -> Result<(), AnomalyError> {
-        if !watches(rules) {
-            return Ok(());
-        }
         if !self.stopped.is_empty() {
-            for actor in actors(caller) {
+            for actor in &actors.0 {
                 let Some(StopAction::Throttle(most)) = self.stopped.of(&actor.whom, now) else { continue };
-                self.within(&actor, most, (rules, now))?;
+                self.within(actor, most, (rules, now))?;
             }
         }
         let act = Act { at: now, ip: caller.ip(), model };
         let mut first = None;
-        for actor in actors(caller) {
+        for actor in &actors.0 {
             let unlike = self.with(&actor.whom, (rules, now), |kept| {
                 kept.habit.asks(&act, rules);
                 kept.habit.unlike(now, rules)
@@ -170,20 +176,25 @@ impl Watch {
             first = first.or(unlike.map(|unlike| (actor, unlike)));
         }
         let Some((actor, unlike)) = first else { return Ok(()) };
-        match self.act(&actor, &unlike, (rules, caller, now)) {
+        match self.act(actor, &unlike, (rules, caller, now)) {
             Some(StopAction::Suspend) => Err(AnomalyError::Suspended),
-            Some(StopAction::Throttle(most)) => self.within(&actor, most, (rules, now)),
+            Some(StopAction::Throttle(most)) => self.within(actor, most, (rules, now)),
             Some(StopAction::Observe) | None => Ok(()),
         }
     }
 
     /// A caller's request has cost so much, in nano-USD.
-    pub(crate) fn spent(&self, rules: &AnomalySection, caller: &Caller, (nano, now): (i64, Timestamp)) {
-        if !watches(rules) || nano <= 0 {
+    pub(crate) fn spent(
+        &self,
+        rules: &AnomalySection,
+        (caller, actors): (&Caller, &Actors),
+        (nano, now): (i64, Timestamp),
+    ) {
+        if nano <= 0 {
             return;
         }
         let mut first = None;
-        for actor in actors(caller) {
+        for actor in &actors.0 {
             let unlike = self.with(&actor.whom, (rules, now), |kept| {
                 kept.habit.spends(nano, now, rules);
                 kept.habit.unlike(now, rules)
@@ -191,7 +202,7 @@ impl Watch {
             first = first.or(unlike.map(|unlike| (actor, unlike)));
         }
         if let Some((actor, unlike)) = first {
-            let _stopped = self.act(&actor, &unlike, (rules, caller, now));
+            let _stopped = self.act(actor, &unlike, (rules, caller, now));
         }
     }
 

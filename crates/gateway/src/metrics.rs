@@ -2,13 +2,13 @@
 //! subject, a key or anything else a caller chooses.
 
 mod genai;
+mod way;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use base::Name;
-use llm::Usage;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +18,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use self::genai::GenAi;
 pub(crate) use self::genai::Operation;
+pub(crate) use self::way::Way;
+use self::way::Ways;
 
 /// A label value from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,11 +55,11 @@ impl EncodeLabelValue for Label {
 
 /// What a request is counted under.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct RequestLabels {
-    pub(crate) route: &'static str,
-    pub(crate) provider: Label,
-    pub(crate) model: Label,
-    pub(crate) outcome: &'static str,
+struct RequestLabels {
+    route: &'static str,
+    provider: Label,
+    model: Label,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -170,6 +172,7 @@ pub struct Metrics {
     cost: Family<CostLabels, Counter<f64, AtomicU64>>,
     token_parts: Family<PartLabels, Counter>,
     policy_tokens: Family<PolicyTokenLabels, Counter>,
+    ways: Ways,
     genai: GenAi,
 }
 
@@ -201,6 +204,7 @@ impl Metrics {
             cost: Family::default(),
             token_parts: Family::default(),
             policy_tokens: Family::default(),
+            ways: Ways::default(),
             genai: GenAi::default(),
         };
         registry.register(
@@ -250,40 +254,6 @@ impl Metrics {
         &self.genai
     }
 
-    /// Count what a request took and cost.
-    pub(crate) fn paid(&self, (provider, model, policy): (&Label, &Label, &Label), usage: &Usage, cost: Option<i64>) {
-        for (direction, count) in [("input", usage.input_tokens), ("output", usage.generated())] {
-            let count = count.unwrap_or(0);
-            self.tokens(direction, provider, model, count);
-            if count > 0 {
-                let labels = PolicyTokenLabels { direction, policy: policy.clone() };
-                self.policy_tokens.get_or_create(&labels).inc_by(count);
-            }
-        }
-        let parts = [
-            ("cached", usage.cache_read_tokens),
-            ("cache_write", usage.cache_write_tokens),
-            ("reasoning", usage.reasoning_tokens),
-            ("audio_input", usage.audio_input_tokens),
-            ("audio_output", usage.audio_output_tokens),
-        ];
-        for (kind, count) in parts {
-            if let Some(count) = count.filter(|count| *count > 0) {
-                let labels = PartLabels { kind, provider: provider.clone(), model: model.clone() };
-                self.token_parts.get_or_create(&labels).inc_by(count);
-            }
-        }
-        if let Some(cost) = cost.filter(|cost| *cost > 0) {
-            let (provider, model, policy) = (provider.clone(), model.clone(), policy.clone());
-            #[allow(clippy::cast_precision_loss)] // Prometheus has floats only
-            self.cost.get_or_create(&CostLabels { provider, model, policy }).inc_by(cost as f64 / 1e9);
-        }
-    }
-
-    pub(crate) fn request(&self, labels: &RequestLabels) {
-        self.requests.get_or_create(labels).inc();
-    }
-
     /// Count a refusal; also for other surfaces of the same listener.
     pub fn blocked(&self, reason: &'static str) {
         self.blocked.get_or_create(&BlockedLabels { reason }).inc();
@@ -307,6 +277,7 @@ impl Metrics {
         self.first_token.get_or_create(&UpstreamLabels { provider: provider.clone() }).observe(took.as_secs_f64());
     }
 
+    /// Count tokens that no request of a caller's took.
     pub(crate) fn tokens(&self, direction: &'static str, provider: &Label, model: &Label, count: u64) {
         if count > 0 {
             let labels = TokenLabels { direction, provider: provider.clone(), model: model.clone() };
@@ -380,36 +351,38 @@ fn long() -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use llm::Usage;
 
     #[test]
     fn metrics_are_named_as_documented() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let named = Label::Named(Name::new("openai").expect("name"));
-        let labels =
-            RequestLabels { route: "chat", provider: named.clone(), model: Label::Fixed("none"), outcome: "ok" };
-        metrics.request(&labels);
         metrics.blocked("rate_limited");
         metrics.proof("dpop", "ok");
         metrics.overhead(Duration::from_micros(20));
         metrics.attempt(&named, "ok", Duration::from_millis(20));
         metrics.first_token(&named, Duration::from_millis(20));
         let usage = Usage { input_tokens: Some(7), cache_read_tokens: Some(3), ..Usage::default() };
-        metrics.paid((&named, &named, &Label::Fixed("none")), &usage, Some(1_500_000_000));
+        let (model, policy) = (named.clone(), Label::Fixed("none"));
+        let way = Way { route: "chat", provider: named.clone(), model, policy, outcome: "ok" };
+        for _ in 0..2 {
+            metrics.ended(&way, &usage, Some(750_000_000));
+        }
         let stream = metrics.stream_opened();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("encode");
         for line in [
-            "vouchgate_requests_total{route=\"chat\",provider=\"openai\",model=\"none\",outcome=\"ok\"} 1",
+            "vouchgate_requests_total{route=\"chat\",provider=\"openai\",model=\"openai\",outcome=\"ok\"} 2",
             "vouchgate_blocked_total{reason=\"rate_limited\"} 1",
             "vouchgate_proofs_total{kind=\"dpop\",outcome=\"ok\"} 1",
             "vouchgate_overhead_seconds_count 1",
             "vouchgate_upstream_duration_seconds_count{provider=\"openai\"} 1",
             "vouchgate_upstream_attempts_total{provider=\"openai\",result=\"ok\"} 1",
             "vouchgate_ttft_seconds_count{provider=\"openai\"} 1",
-            "vouchgate_tokens_total{direction=\"input\",provider=\"openai\",model=\"openai\"} 7",
-            "vouchgate_policy_tokens_total{direction=\"input\",policy=\"none\"} 7",
-            "vouchgate_token_parts_total{kind=\"cached\",provider=\"openai\",model=\"openai\"} 3",
+            "vouchgate_tokens_total{direction=\"input\",provider=\"openai\",model=\"openai\"} 14",
+            "vouchgate_policy_tokens_total{direction=\"input\",policy=\"none\"} 14",
+            "vouchgate_token_parts_total{kind=\"cached\",provider=\"openai\",model=\"openai\"} 6",
             "vouchgate_cost_usd_total{provider=\"openai\",model=\"openai\",policy=\"none\"} 1.5",
             "vouchgate_streams_open 1",
         ] {

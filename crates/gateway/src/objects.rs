@@ -234,12 +234,9 @@ pub(crate) fn references(body: &[u8]) -> Vec<String> {
 fn may_name_object(body: &[u8]) -> bool {
     memchr::memchr2_iter(b'"', b'\\', body).any(|at| match body.get(at..) {
         // Almost no string begins with the same two letters.
-        Some([b'"', first, second, rest @ ..]) if BEGINNINGS.may_be(*first, *second) => {
-            let names = REFERENCES.iter().chain(&SPOKEN_OF).chain(&GOOGLES).chain([&BUCKET]);
-            names
-                .filter_map(|name| name.as_bytes().split_first_chunk::<2>())
-                .any(|(beginning, end)| *beginning == [*first, *second] && rest.starts_with(end))
-        }
+        Some([b'"', first, second, rest @ ..]) => BEGINNINGS
+            .names(*first, *second)
+            .any(|name| name.as_bytes().get(2..).is_some_and(|end| rest.starts_with(end))),
         Some([b'\\', b'u', b'0', b'0', b'2'..=b'7', ..]) => true,
         _ => false,
     })
@@ -251,7 +248,9 @@ struct Beginnings {
     second: [u64; 256],
 }
 
-static BEGINNINGS: Beginnings = Beginnings::of([&REFERENCES, &SPOKEN_OF, &GOOGLES, &[BUCKET]]);
+static NAMES: [&[&str]; 4] = [&REFERENCES, &SPOKEN_OF, &GOOGLES, &[BUCKET]];
+
+static BEGINNINGS: Beginnings = Beginnings::of(NAMES);
 
 impl Beginnings {
     #[allow(clippy::indexing_slicing)] // while compiling: out of bounds does not compile
@@ -271,10 +270,15 @@ impl Beginnings {
         table
     }
 
-    /// Whether a name begins with these two.
-    fn may_be(&self, first: u8, second: u8) -> bool {
+    /// The names that begin with these two: for almost all there are none.
+    fn names(&self, first: u8, second: u8) -> impl Iterator<Item = &'static str> {
         let (first, second) = (self.first.get(usize::from(first)), self.second.get(usize::from(second)));
-        first.zip(second).is_some_and(|(first, second)| first & second != 0)
+        let mut bits = first.zip(second).map_or(0, |(first, second)| first & second);
+        std::iter::from_fn(move || {
+            let bit = (bits != 0).then(|| bits.trailing_zeros())?;
+            bits &= bits - 1;
+            NAMES.iter().copied().flatten().nth(bit as usize).copied()
+        })
     }
 }
 

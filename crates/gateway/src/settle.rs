@@ -15,9 +15,10 @@ use store::{Charge, RequestRecord};
 
 pub(crate) use self::leg::Leg;
 use crate::admit::{CountedTokens, Standing};
+use crate::anomaly::Actors;
 use crate::authenticate::Caller;
 use crate::budget::{Funding, Stake, Tally};
-use crate::metrics::{Label, OpenStream, Operation, RequestLabels};
+use crate::metrics::{Label, OpenStream, Operation, Way};
 use crate::problem::Refusal;
 use crate::recorded::{self, Entry};
 use crate::trace::{self, TraceParent};
@@ -86,6 +87,8 @@ pub(crate) struct Receipt {
     pub(crate) holds: Vec<HoldLine>,
     /// The runtime secrets that are opened for it: known before its call, and said in the same entry.
     secrets: Vec<String>,
+    /// What its caller is watched as, once it is.
+    watched: Option<Actors>,
     /// What its budgets hold for it.
     funding: Option<Arc<Funding>>,
     trace: Option<TraceParent>,
@@ -147,6 +150,7 @@ impl Receipt {
             entry: OnceLock::new(),
             holds: Vec::new(),
             secrets: Vec::new(),
+            watched: None,
             funding: None,
             trace,
             route,
@@ -356,12 +360,6 @@ impl Drop for Receipt {
             let before = answered.saturating_duration_since(self.started);
             metrics.overhead(before.saturating_sub(self.upstream + self.waited));
         }
-        metrics.request(&RequestLabels {
-            route: self.route,
-            provider: self.provider.clone(),
-            model: self.model.clone(),
-            outcome: self.outcome.map_or("client_gone", Outcome::label),
-        });
         let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
         let charge = self.settle(now);
         self.count((took, first_byte), &charge);
@@ -387,8 +385,14 @@ impl Receipt {
     /// What it took and cost, in metrics.
     fn count(&self, (took, first_byte): (Duration, Option<Duration>), charge: &Charge) {
         let metrics = &self.shared.metrics;
-        let policy = self.policy.clone().map_or(Label::Fixed("none"), Label::Named);
-        metrics.paid((&self.provider, &self.model, &policy), &self.usage, charge.cost);
+        let way = Way {
+            route: self.route,
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            policy: self.policy.clone().map_or(Label::Fixed("none"), Label::Named),
+            outcome: self.outcome.map_or("client_gone", Outcome::label),
+        };
+        metrics.ended(&way, &self.usage, charge.cost);
         if metrics.genai().is_wanted() && self.provider.as_str() != "none" {
             metrics.genai().add(&Operation {
                 name: operation(self.route),

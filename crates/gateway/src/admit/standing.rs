@@ -125,10 +125,16 @@ impl Line {
 /// Write a number in decimal, after what comes before it.
 fn number(out: &mut String, before: &str, number: u64) {
     out.push_str(before);
-    let digits = number.checked_ilog10().unwrap_or(0);
-    for place in (0..=digits).rev() {
-        out.push(char::from_digit(u32::try_from(number / 10u64.pow(place) % 10).unwrap_or(0), 10).unwrap_or('0'));
+    let (mut digits, mut rest, mut used) = ([b'0'; 20], number, 0);
+    for digit in digits.iter_mut().rev() {
+        *digit += u8::try_from(rest % 10).unwrap_or(0);
+        (rest, used) = (rest / 10, used + 1);
+        if rest == 0 {
+            break;
+        }
     }
+    let written = digits.get(digits.len() - used..).unwrap_or_default();
+    out.push_str(std::str::from_utf8(written).unwrap_or_default());
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {

@@ -11,6 +11,7 @@ use store::Charge;
 use super::{Outcome, Receipt};
 use crate::Reservation;
 use crate::admit::Admitted;
+use crate::anomaly::Actors;
 use crate::budget::{self, Quote, Spending, Spent, Stake, Tally};
 use crate::metrics::Label;
 use crate::problem::Refusal;
@@ -22,7 +23,9 @@ impl Receipt {
     pub(crate) async fn admit(&mut self, permit: Permit) -> Result<Admitted, Refusal> {
         let single_use = permit.single_use();
         let snapshot = self.shared.snapshot.load();
-        let unlike = self.shared.watch.asks(&snapshot.anomaly, &self.caller, (self.requested.as_deref(), self.at));
+        let watched = self.watched.insert(Actors::of(&self.caller, &snapshot.anomaly));
+        let what = (self.requested.as_deref(), self.at);
+        let unlike = self.shared.watch.asks(&snapshot.anomaly, (&self.caller, watched), what);
         unlike.map_err(|error| Refusal::from(error.problem()))?;
         drop(snapshot);
         let admitted = self
@@ -155,7 +158,8 @@ impl Receipt {
         // What a session's answers cost has been told as they came.
         if let Some(nano) = charge.cost.map(|cost| self.tally.untold().unwrap_or(cost)) {
             let rules = &self.shared.snapshot.load().anomaly;
-            self.shared.watch.spent(rules, &self.caller, (nano, self.shared.clock.now()));
+            let watched = self.watched.take().unwrap_or_else(|| Actors::of(&self.caller, rules));
+            self.shared.watch.spent(rules, (&self.caller, &watched), (nano, self.shared.clock.now()));
         }
         charge
     }

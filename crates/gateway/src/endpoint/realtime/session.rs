@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 
-use crate::anomaly::AnomalyError;
+use crate::anomaly::{Actors, AnomalyError};
 use crate::authenticate::Caller;
 use crate::budget::{Spent, Stake, Tally};
 use crate::endpoint::request_problem;
@@ -254,7 +254,8 @@ impl Gate<'_> {
         }
         let (watch, now) = (&self.shared.watch, self.shared.clock.now());
         if let Some(nano) = nano {
-            watch.spent(&self.shared.snapshot.load().anomaly, self.caller, (nano, now));
+            let rules = &self.shared.snapshot.load().anomaly;
+            watch.spent(rules, (self.caller, &Actors::of(self.caller, rules)), (nano, now));
         }
         watch.check(self.caller, now).map_err(|error| End::Told(error.problem()))
     }
@@ -263,7 +264,8 @@ impl Gate<'_> {
     fn asks(&self) -> Result<(), Problem> {
         let (watch, now) = (&self.shared.watch, self.shared.clock.now());
         let rules = &self.shared.snapshot.load().anomaly;
-        let asks = || watch.asks(rules, self.caller, (Some(self.rules.asked.as_str()), now));
+        let actors = Actors::of(self.caller, rules);
+        let asks = || watch.asks(rules, (self.caller, &actors), (Some(self.rules.asked.as_str()), now));
         watch.check(self.caller, now).and_then(|()| asks()).map_err(AnomalyError::problem)
     }
 
