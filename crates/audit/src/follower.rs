@@ -425,10 +425,14 @@ fn time_of(entry: &[u8]) -> Option<Timestamp> {
 fn put(files: &Files, tile: Tile, bytes: &[u8]) -> Result<(), LogError> {
     let path = files.path(tile);
     let dir = path.parent().unwrap_or(&files.dir);
-    let written = match disk::replace(&*files.disk, &path, bytes) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            files.disk.make_dir(dir).and_then(|()| disk::replace(&*files.disk, &path, bytes))
-        }
+    // A full one is in no tree that was signed before it is written, so that nobody reads it meanwhile; one that was torn is
+    // written anew at the next start. A partial one may be there already, and read.
+    let write = || match u64::from(tile.width) {
+        WIDTH => files.disk.create(&path).and_then(|mut file| file.append(bytes)),
+        _ => disk::replace(&*files.disk, &path, bytes),
+    };
+    let written = match write() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => files.disk.make_dir(dir).and_then(|()| write()),
         written => written,
     };
     written.map_err(|error| LogError::file(&path, error))
