@@ -20,12 +20,16 @@ use net::IdleBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::aside::{Ready, either};
 use super::guarded::Guarded;
 use super::overload::Load;
 use super::sniff::{First, sniff};
 use super::tracked::Tracked;
 use super::watch::{Active, Verdict, Watch};
 use super::{Edge, Peer, Phase, ServerTls, Service};
+
+/// How many fields of a head hyper has room for beforehand; for any other number it makes room anew for each head it reads.
+const HYPER_HEADERS: usize = 100;
 
 /// What all connections of a listener share.
 pub(super) struct Context<S> {
@@ -116,11 +120,14 @@ impl<S: Service> Session<S> {
             session.drive(Box::pin(connection), http2::Connection::graceful_shutdown, false).await;
         } else {
             let draining = session.context.edge.drain.phase() >= Phase::Draining;
-            let connection = http1::Builder::new()
+            let mut builder = http1::Builder::new();
+            if limits.headers != HYPER_HEADERS {
+                builder.max_headers(limits.headers);
+            }
+            let connection = builder
                 .keep_alive(!draining)
                 // The watch keeps time: hyper's timer cannot tell a slow head from an idle connection.
                 .header_read_timeout(None)
-                .max_headers(limits.headers)
                 // Room for a long target beside the largest header section, so that each gets its own answer.
                 .max_buf_size((limits.header_bytes + limits.uri).saturating_add(24 * 1024).max(64 * 1024))
                 .serve_connection(io, service)
@@ -139,32 +146,40 @@ impl<S: Service> Session<S> {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut phase = self.context.edge.drain.follow();
         loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
+            let turned = async {
+                tokio::select! {
+                    _ = look.tick() => false,
+                    _ = phase.changed() => true,
+                }
+            };
+            let turned = match either(connection.as_mut(), turned).await {
+                Ready::Main(ended) => {
                     if let Err(_error) = ended {
                         tracing::debug!(http2 = self.peer.http2, "a connection ended with an error");
                     }
                     return;
                 }
-                _ = look.tick() => match self.watch.verdict(self.watch.now()) {
-                    Verdict::Cut(reason) => return tracing::debug!(reason, "a connection was cut"),
-                    Verdict::Retire => retire(connection.as_mut()),
-                    Verdict::Keep if self.context.edge.pressure.load() >= Load::High && !leaving => {
-                        leaving = true;
-                        retire(connection.as_mut());
-                    }
-                    Verdict::Keep => {}
-                },
-                _ = phase.changed() => {
-                    let phase = *phase.borrow_and_update();
-                    if phase == Phase::Over {
-                        return;
-                    }
-                    if phase >= Phase::Draining && !leaving {
-                        leaving = true;
-                        retire(connection.as_mut());
-                    }
+                Ready::Aside(turned) => turned,
+            };
+            if turned {
+                let phase = *phase.borrow_and_update();
+                if phase == Phase::Over {
+                    return;
                 }
+                if phase >= Phase::Draining && !leaving {
+                    leaving = true;
+                    retire(connection.as_mut());
+                }
+                continue;
+            }
+            match self.watch.verdict(self.watch.now()) {
+                Verdict::Cut(reason) => return tracing::debug!(reason, "a connection was cut"),
+                Verdict::Retire => retire(connection.as_mut()),
+                Verdict::Keep if self.context.edge.pressure.load() >= Load::High && !leaving => {
+                    leaving = true;
+                    retire(connection.as_mut());
+                }
+                Verdict::Keep => {}
             }
         }
     }

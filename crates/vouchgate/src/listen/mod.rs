@@ -4,6 +4,7 @@
 //! its socket, its requests and its answers report to, and one task that looks at the watch now and then and ends
 //! the connection when it says so.
 
+mod aside;
 mod caps;
 mod client_cert;
 mod connection;
