@@ -13,28 +13,37 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
-/// Forward everything that comes in on `listener` to `upstream`, until dropped.
-pub async fn run(listener: TcpListener, upstream: SocketAddr) {
+/// Forward everything that comes in on `listener`, over TLS if `tls` says how, to `upstream`, until dropped.
+pub async fn run(listener: TcpListener, tls: Option<Arc<ServerConfig>>, upstream: SocketAddr) {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client: Client<_, Incoming> =
         Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
     let authority: Authority = upstream.to_string().parse().expect("an address is an authority");
     let shared = Arc::new((client, authority));
+    let tls = tls.map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
-                let shared = Arc::clone(&shared);
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
                 connections.spawn(async move {
                     let service = service_fn(move |request| forward(Arc::clone(&shared), request));
                     let server = hyper::server::conn::http1::Builder::new();
-                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                    let Some(tls) = tls else {
+                        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                        return;
+                    };
+                    if let Ok(stream) = tls.accept(stream).await {
+                        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                    }
                 });
             }
             Some(_) = connections.join_next() => {}

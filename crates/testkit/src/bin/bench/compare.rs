@@ -80,8 +80,11 @@ pub(crate) async fn run(plan: &Plan) -> Found {
         return Found { rows: Vec::new(), streams: streams::run(plan, addr).await, verification: 0.0 };
     }
     let mut rows = vec![measure(plan, subject::direct(addr)).await];
-    if wanted("bare hyper") {
+    if wanted(subject::BARE) {
         rows.push(measure(plan, subject::bare(addr).await).await);
+    }
+    if wanted(subject::BARE_TLS) {
+        rows.push(measure(plan, subject::bare_tls(addr).await).await);
     }
     for case in Case::ALL.into_iter().filter(|case| wanted(case.name())) {
         let servers = if case == Case::Fleet { Servers::start() } else { None };

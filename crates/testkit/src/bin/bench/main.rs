@@ -26,14 +26,14 @@ mod upstream;
 mod verify;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
 
 const USAGE: &str = "\
 usage: bench compare --vouchgate BINARY [--json FILE] [--requests N] [--only NAME]
        bench attest --vouchgate BINARY [--json FILE] [--installations N]
-       bench upstream | bench proxy ADDRESS | bench verify        (started by compare)";
+       bench upstream | bench proxy ADDRESS [DIRECTORY] | bench verify        (started by compare)";
 
 #[tokio::main]
 async fn main() {
@@ -65,7 +65,8 @@ async fn main() {
         Some("upstream") => upstream::run(listen().await).await,
         Some("proxy") => {
             let upstream: SocketAddr = args.get(1).and_then(|addr| addr.parse().ok()).expect(USAGE);
-            testkit::proxy::run(listen().await, upstream).await;
+            let tls = args.get(2).map(|dir| subject::shown(Path::new(dir)));
+            testkit::proxy::run(listen().await, tls, upstream).await;
         }
         _ => panic!("{USAGE}"),
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::compare::{Found, Plan};
-use crate::subject::Case;
+use crate::subject::{BARE, BARE_TLS, Case};
 
 /// A table; latencies as what is added to `direct`, the first row.
 pub(crate) fn table(found: &Found) -> String {
@@ -55,10 +55,12 @@ pub(crate) fn table(found: &Found) -> String {
         direct.p50, direct.p99, direct.alone_p50, direct.alone_p99,
     ));
     let cpu = |name: &str| rows.iter().find(|row| row.name == name).and_then(|row| row.cpu_per_request);
-    let bare = cpu("bare hyper");
-    for case in [Case::Warm, Case::Budget, Case::Fleet] {
-        if let (Some(bare), Some(ours)) = (bare, cpu(case.name())) {
-            text.push_str(&format!("{} costs {:.2} times the CPU of bare hyper\n", case.name(), ours / bare));
+    let beside = [(BARE, vec![Case::Warm, Case::Budget, Case::Fleet]), (BARE_TLS, vec![Case::Tls, Case::TlsBudget])];
+    for (bare, cases) in beside {
+        for case in cases {
+            if let (Some(alone), Some(ours)) = (cpu(bare), cpu(case.name())) {
+                text.push_str(&format!("{} costs {:.2} times the CPU of {bare}\n", case.name(), ours / alone));
+            }
         }
     }
     for row in rows {

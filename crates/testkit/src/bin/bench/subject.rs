@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, SystemClock, SystemRng};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::certs::{Authority, Identity};
@@ -24,6 +27,11 @@ pub(crate) const AUDIENCE: &str = "https://ai.bench.example";
 pub(crate) const SERVER: &str = "ai.bench.example";
 /// What is asked for.
 pub(crate) const PATH: &str = "/v1/chat/completions";
+/// What the bare proxy is called, plain and over TLS.
+pub(crate) const BARE: &str = "bare hyper";
+pub(crate) const BARE_TLS: &str = "bare hyper, TLS";
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
 const ISSUER: &str = "https://id.bench.example";
 
 /// One way for a request to reach the provider.
@@ -103,7 +111,40 @@ pub(crate) async fn bare(upstream: SocketAddr) -> Subject {
     let own = std::env::current_exe().expect("a program knows itself");
     let mut process = Process::start(&own, &["proxy", &upstream.to_string()], Path::new("/"), &[]);
     let addr = address(&process.line("listening on ").await);
-    Subject::new("bare hyper", addr, Some(process), &Tokens::None)
+    Subject::new(BARE, addr, Some(process), &Tokens::None)
+}
+
+/// The same, and its clients come over TLS.
+pub(crate) async fn bare_tls(upstream: SocketAddr) -> Subject {
+    let own = std::env::current_exe().expect("a program knows itself");
+    let (dir, authority) = (tempfile::tempdir().expect("a temporary directory"), Authority::new());
+    show(&authority, dir.path());
+    let path = dir.path().to_str().expect("a path in UTF-8");
+    let mut process = Process::start(&own, &["proxy", &upstream.to_string(), path], Path::new("/"), &[]);
+    let addr = address(&process.line("listening on ").await);
+    let mut subject = Subject::new(BARE_TLS, addr, Some(process), &Tokens::None);
+    subject.target.tls = Some(authority.client_config(None, &["http/1.1"]));
+    subject.keep(dir)
+}
+
+/// Write what a server shows into a directory.
+fn show(authority: &Authority, dir: &Path) {
+    let server = authority.server(&[SERVER]);
+    for (name, text) in [(CERT, &server.cert_pem), (KEY, &server.key_pem)] {
+        std::fs::write(dir.join(name), text).expect("a file can be written");
+    }
+}
+
+/// What was written there, for a server over TLS.
+pub(crate) fn shown(dir: &Path) -> Arc<ServerConfig> {
+    let chain = CertificateDer::from_pem_file(dir.join(CERT)).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(dir.join(KEY)).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.expect("the provider has them").with_no_client_auth();
+    let mut config = builder.with_single_cert(vec![chain], key).expect("they belong together");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 /// What Vouchgate is measured with: everything on, and one of these.
@@ -123,13 +164,24 @@ pub(crate) enum Case {
     Signature,
     /// One token, over TLS.
     Tls,
+    /// The whole pipeline, over TLS.
+    TlsBudget,
     /// One token bound to the client's certificate, over TLS.
     Mtls,
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Warm, Self::Budget, Self::Fleet, Self::Fresh, Self::Dpop, Self::Signature, Self::Tls, Self::Mtls];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Warm,
+        Self::Budget,
+        Self::Fleet,
+        Self::Fresh,
+        Self::Dpop,
+        Self::Signature,
+        Self::Tls,
+        Self::TlsBudget,
+        Self::Mtls,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -140,6 +192,7 @@ impl Case {
             Self::Dpop => "vouchgate, DPoP",
             Self::Signature => "vouchgate, signature",
             Self::Tls => "vouchgate, TLS",
+            Self::TlsBudget => "vouchgate, TLS, budget",
             Self::Mtls => "vouchgate, mutual TLS",
         }
     }
@@ -150,14 +203,14 @@ impl Case {
             Self::Dpop => ", bound = [\"dpop\"]",
             Self::Signature => ", bound = [\"signature\"]",
             Self::Mtls => ", bound = [\"mtls\"]",
-            Self::Warm | Self::Budget | Self::Fleet | Self::Fresh | Self::Tls => "",
+            Self::Warm | Self::Budget | Self::Fleet | Self::Fresh | Self::Tls | Self::TlsBudget => "",
         }
     }
 
     /// What the policy's callers may spend.
     fn spend(self) -> &'static str {
         match self {
-            Self::Budget | Self::Fleet => {
+            Self::Budget | Self::Fleet | Self::TlsBudget => {
                 "spend = [{ limit = \"100000 USD\", per = \"subject\", window = \"1d\" }]\n\n[[price]]\nprovider = \"mock\"\n\
                  model = \"bench-model\"\ninput = \"1 USD\"\noutput = \"4 USD\"\ncontext = 100000\nmax_output = 4096\n"
             }
@@ -166,7 +219,7 @@ impl Case {
     }
 
     fn encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::Mtls)
+        matches!(self, Self::Tls | Self::TlsBudget | Self::Mtls)
     }
 }
 
@@ -185,9 +238,7 @@ pub(crate) async fn vouchgate(
     master.create_file(&dir.path().join("master.key")).expect("the master key is written");
     write("jwks.json", &key_set(&[&key]).to_string());
     let (authority, client) = (Authority::new(), Identity::self_signed("bench"));
-    let server = authority.server(&[SERVER]);
-    write("cert.pem", &server.cert_pem);
-    write("key.pem", &server.key_pem);
+    show(&authority, dir.path());
     let store = servers.as_ref().map_or(String::new(), |servers| {
         format!("[store]\nurl = \"{}\"\nshared = \"{}\"", servers.url, servers.shared.url())
     });
