@@ -1,22 +1,18 @@
 //! How old every key is, in which state, and what is due: one list for all of them.
 
+mod outside;
+
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::Duration;
 
 use base::{Name, Timestamp};
 use config::{ClientAuth, Config, SecretRef};
-use proof::mtls::ClientCertificate;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use schemars::JsonSchema;
 use serde::Serialize;
 use store::{ConfigKeyState, KeyState, Page, SecretVersion, Slot};
 
+pub use self::outside::first_certificate;
 use super::{OperationError, Operations, uses};
-
-/// A certificate that ends sooner ends soon.
-pub const CERTIFICATE_SOON: Duration = Duration::from_hours(30 * 24);
 
 /// A delegation of a configuration key that ends sooner is to be renewed.
 const DELEGATION_SOON: Duration = Duration::from_hours(30 * 24);
@@ -27,6 +23,8 @@ pub mod known {
     pub const REFERRED: &str = "referred";
     /// Clients' secrets that the configuration file has the hash of: by the client's name.
     pub const CLIENT: &str = "client";
+    /// Root keys of what apps are told: by the file's path.
+    pub const ROOT: &str = "root";
     /// The vault's master keys: by their id.
     pub const VAULT: &str = "vault";
     /// The key of an audit log: by the log's name.
@@ -36,7 +34,7 @@ pub mod known {
 /// A key, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RotationView {
-    /// What it is: `provider key`, `secret`, `runtime secret`, `client secret`, `signing key`, `configuration key`, `nonce key`, `vault key`, `audit key`, `certificate`.
+    /// What it is: `provider key`, `upstream key`, `issuer secret`, `webhook secret`, `secret`, `runtime secret`, `client secret`, `signing key`, `configuration key`, `root key`, `nonce key`, `vault key`, `audit key`, `certificate`.
     pub kind: &'static str,
     /// Which one.
     pub name: String,
@@ -62,6 +60,10 @@ pub struct RotationView {
     /// The secret of the vault that it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// Whether it is older than it may grow.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub too_old: bool,
     /// In seconds, for metrics.
     #[serde(skip)]
     #[schemars(skip)]
@@ -82,6 +84,7 @@ impl RotationView {
             due: false,
             todo: None,
             secret: None,
+            too_old: false,
             age: None,
         }
     }
@@ -99,7 +102,8 @@ impl RotationView {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit_days = Some(days(limit));
-        self.due |= self.age.is_some_and(|age| age > limit);
+        self.too_old = self.age.is_some_and(|age| age > limit);
+        self.due |= self.too_old;
         self
     }
 
@@ -137,17 +141,12 @@ impl Operations {
         all.extend(self.rotation_runtime(&config).await?);
         all.extend(self.rotation_clients(&config).await?);
         all.extend(self.rotation_signing(&config).await?);
-        all.extend(self.rotation_config_keys().await?);
+        all.extend(self.rotation_config_keys(&config).await?);
         all.extend(self.rotation_nonces());
         all.extend(self.rotation_vault(&config).await?);
-        let audit = self.store.known_keys().of_kind(known::AUDIT).await?;
-        let now = self.clock.now();
-        let mut logs: Vec<_> = audit.into_iter().collect();
-        logs.sort();
-        all.extend(
-            logs.into_iter().map(|(log, since)| RotationView::new("audit key", log, "current").since(Some(since), now)),
-        );
-        all.extend(certificates(&config, now));
+        all.extend(self.rotation_roots(&config).await?);
+        all.extend(self.rotation_audit(&config).await?);
+        all.extend(outside::certificates(&config, self.clock.now()));
         Ok(all)
     }
 
@@ -182,10 +181,15 @@ impl Operations {
             if used.kind == "provider" && config.providers.iter().any(|p| p.name == *used.by && is_key(p)) {
                 continue;
             }
-            let name = format!("{} {}", used.kind, used.by);
-            let place = name.replace(' ', ".");
-            self.of_reference(("secret", &name), (used.reference, &place, Slot::Current), (&known, limit), &mut all)
-                .await?;
+            let (kind, name) = match used.kind {
+                "upstream" => ("upstream key", used.by.to_string()),
+                "issuer" => ("issuer secret", used.by.to_string()),
+                "webhook" => ("webhook secret", used.by.to_string()),
+                other => ("secret", format!("{other} {}", used.by)),
+            };
+            let slot = if used.next { Slot::Next } else { Slot::Current };
+            let (place, limit) = (used.place(), config.rotation.secrets_of(used.kind));
+            self.of_reference((kind, &name), (used.reference, &place, slot), (&known, limit), &mut all).await?;
         }
         // Those that nothing names yet, or any more.
         let mut page = Page { after: None, limit: 200 };
@@ -217,10 +221,10 @@ impl Operations {
         let SecretRef::Secret(secret) = reference else {
             let row = RotationView::new(kind, name, slot.as_str()).since(known.get(place).copied(), now);
             all.push(match slot {
-                Slot::Next => row.todo("make it the api_key once the provider has it, and reload"),
+                Slot::Next => row.todo("put it in the place of the one it follows once that one is not needed, and reload"),
                 _ => row
                     .limit(limit)
-                    .todo("give its successor where it is written (a provider's first as next_api_key), and reload"),
+                    .todo("give its successor where it is written (first as next_api_key, next_value or next_hs256_secret, where there is one), and reload"),
             });
             return Ok(());
         };
@@ -235,7 +239,7 @@ impl Operations {
 
     /// Runtime secrets: of each the version in force, what comes next, and what is known still.
     async fn rotation_runtime(&self, config: &Config) -> Result<Vec<RotationView>, OperationError> {
-        let (now, limit) = (self.clock.now(), config.rotation.secrets.duration());
+        let (now, limit) = (self.clock.now(), config.rotation.secrets_of("runtime"));
         let kept = self.store.runtime_secrets().kept().await?;
         let in_force = |name: &Name| {
             let of = kept.iter().filter(|version| version.name == *name && version.holds(now));
@@ -323,8 +327,8 @@ impl Operations {
     }
 
     /// The keys that sign what apps are told.
-    async fn rotation_config_keys(&self) -> Result<Vec<RotationView>, OperationError> {
-        let now = self.clock.now();
+    async fn rotation_config_keys(&self, config: &Config) -> Result<Vec<RotationView>, OperationError> {
+        let (now, limit) = (self.clock.now(), config.rotation.config_keys.duration());
         let of = |key: store::ConfigKey| {
             let state = match key.state {
                 ConfigKeyState::Next => "next",
@@ -336,7 +340,7 @@ impl Operations {
             Some(match key.state {
                 ConfigKeyState::Active => {
                     let soon = until.is_some_and(|until| until < now.plus(DELEGATION_SOON));
-                    let row = row.since(key.activated_at.or(Some(key.created_at)), now).due(soon);
+                    let row = row.since(key.activated_at.or(Some(key.created_at)), now).limit(limit).due(soon);
                     row.todo("vouchgate pins key, and with the root key: pins delegate, pins accept")
                 }
                 _ => row.since(Some(key.created_at), now).todo("vouchgate pins delegate, then pins accept"),
@@ -372,29 +376,6 @@ fn of_version(
         Slot::Next => row.todo(format!("vouchgate secret activate {secret}")),
         Slot::Old => row.todo(format!("by itself; sooner: vouchgate secret retire {secret}")),
     }
-}
-
-/// The certificates this server shows.
-fn certificates(config: &Config, now: Timestamp) -> Vec<RotationView> {
-    let server = &config.server;
-    let shown = [&server.tls, &server.admin_tls].into_iter().flatten();
-    let of = |tls: &config::Tls| {
-        let name = tls.cert.display().to_string();
-        let row = RotationView::new("certificate", name, "current");
-        let Some(certificate) = first_certificate(&tls.cert) else {
-            return row.due(true).todo("it cannot be read");
-        };
-        let (begin, end) = (certificate.not_before(), certificate.not_after());
-        let row = row.since(Some(begin), now).ends(Some(end)).due(end < now.plus(CERTIFICATE_SOON));
-        row.todo("replace its files: they are read again when they change")
-    };
-    shown.map(of).collect()
-}
-
-/// The first certificate of a file.
-pub fn first_certificate(path: &Path) -> Option<ClientCertificate> {
-    let der = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
-    ClientCertificate::parse(&der).ok()
 }
 
 #[cfg(test)]

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use base::{Clock, Timestamp};
 use config::{Config, WebhookEvent};
+use control::operations::first_certificate;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use proof::mtls::ClientCertificate;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use store::{Notice, Store};
 
 use super::Running;
@@ -90,8 +89,7 @@ fn look(config: &Config, store: &Store, now: Timestamp) {
 
 /// When the first certificate of a file ends.
 pub fn end_of(path: &Path) -> Option<Timestamp> {
-    let der = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
-    Some(ClientCertificate::parse(&der).ok()?.not_after())
+    Some(first_certificate(path)?.not_after())
 }
 
 #[cfg(test)]

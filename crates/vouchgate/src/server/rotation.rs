@@ -61,6 +61,11 @@ async fn look(file: &Config, operations: &Operations, vault: &Vault) -> Result<V
             known_keys.seen(known::CLIENT, client.name.as_str(), &hashes).await?;
         }
     }
+    for path in &config.app_config.roots {
+        let Ok(key) = std::fs::read(path) else { continue };
+        let hashes = vault.keyed_hashes(HashPurpose::Fingerprint, &key);
+        known_keys.seen(known::ROOT, &path.display().to_string(), &hashes).await?;
+    }
     operations.rotation_list().await
 }
 
@@ -80,7 +85,7 @@ fn referred(config: &Config) -> Vec<(String, &SecretRef)> {
 /// Tell of those that are older than they should be.
 fn told(rows: &[RotationView], operations: &Operations, now: Timestamp) {
     let week = now.as_secs().div_euclid(WEEK);
-    for row in rows.iter().filter(|row| row.due && row.limit_days.is_some()) {
+    for row in rows.iter().filter(|row| row.too_old) {
         let (kind, name) = (row.kind, row.name.as_str());
         let about = format!("{kind}\n{name}\n{}\n{week}", row.state);
         let (since, days) = (row.since.clone().unwrap_or_default(), row.age_days.unwrap_or(0));

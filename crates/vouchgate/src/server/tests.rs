@@ -113,6 +113,41 @@ async fn an_issuers_shared_secret_may_be_in_the_vault_and_a_weak_one_verifies_no
 }
 
 #[tokio::test]
+async fn while_an_issuers_shared_secret_is_replaced_tokens_of_both_are_accepted() {
+    const VALUES: [&str; 2] = ["kX9vQ2mZ7rT4wL8nB3cF6hJ1dS5gP0yA", "Zq7Lw2Mr9Tn4Vx1Bd6Hs8Kf3Jp5Gc0Ye"];
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), "").await.unwrap();
+    set(&server, "shared", VALUES[0], None).await;
+    let issuer = json!({ "hs256_secret": { "secret": "shared" }, "claims": { "subject": "id" } });
+    put(&server, Kind::Issuer, "app", issuer).await;
+    let accepted = || VALUES.map(|value| accepts(&server, value));
+    assert_eq!(accepted(), [true, false]);
+    let next = serde_json::from_value(json!({ "value": VALUES[1], "next": true })).unwrap();
+    server.operations().secret_rotate("shared", &next, BY).await.unwrap();
+    assert!(server.settled().await);
+    assert_eq!(accepted(), [true, true], "the next one is accepted before anybody uses it");
+    server.operations().secret_activate("shared", &serde_json::from_value(json!({})).unwrap(), BY).await.unwrap();
+    assert!(server.settled().await);
+    assert_eq!(accepted(), [true, true], "and the old one after");
+    server
+        .operations()
+        .secret_retire("shared", &serde_json::from_value(json!({ "slot": "old" })).unwrap(), BY)
+        .await
+        .unwrap();
+    assert!(server.settled().await);
+    assert_eq!(accepted(), [false, true]);
+    server.stop().await;
+}
+
+/// Whether a token that is made with this secret is accepted now.
+fn accepts(server: &Server, secret: &str) -> bool {
+    let now = SystemClock.now();
+    let claims = json!({ "id": "u1", "iat": now.as_secs(), "exp": now.as_secs() + 300 });
+    let token = testkit::keys::TestKey::hmac("HS256", secret.as_bytes()).mint(&claims);
+    server.running.snapshot.load().issuers().verify(&token, now).is_ok()
+}
+
+#[tokio::test]
 async fn what_could_not_be_put_in_force_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), "").await.unwrap();

@@ -49,6 +49,7 @@ mod replay;
 mod revocation;
 mod rotation;
 mod sdk;
+mod sealed;
 mod services;
 mod token_service;
 mod upgrade;
