@@ -4,8 +4,13 @@
 //! around a text (roles, turns) is shorter than the JSON around it; what it puts before all of them has an allowance. Pictures and sound
 //! are bounded by what providers document of them. What is not in the request itself (an earlier answer, a file, what the provider's own tools
 //! read) is bounded only by what fits into the model.
+//!
+//! Where that bound is too much, and the model's vocabulary is public, the texts are counted ([`counted`]).
 
-use crate::json::{Limits, Node, node};
+mod texts;
+
+use crate::json::{JsonError, Limits, Node, node};
+use crate::tokens::Vocabulary;
 
 /// What providers put before a request by themselves: the longest published chat template (gpt-oss) has some 70 tokens.
 const ALLOWANCE: u64 = 128;
@@ -17,6 +22,23 @@ const IMAGE: u64 = 8192;
 const IMAGE_GPT_4O_MINI: u64 = 2833 + 8 * 5667;
 /// Bytes of sound for each token: 32 tokens a second (Google), and no codec in use needs less than 512 bytes a second.
 const BYTES_PER_AUDIO_TOKEN: u64 = 16;
+
+/// Texts longer than this in all are not counted: it would take tens of milliseconds.
+pub const MOST_COUNTED: usize = 1 << 20;
+
+/// No fewer tokens than all but the pictures and the sound of a request in JSON are to a model of this vocabulary, for
+/// [`Brought::tokens_as_counted`]. `None`: it is no JSON, or too long.
+pub fn counted(body: &[u8], vocabulary: Vocabulary) -> Option<u64> {
+    let text = std::str::from_utf8(body).ok()?;
+    let root = root(text).ok()?;
+    let mut walk = Walk::default();
+    walk.walk(&root, "");
+    texts::count(text, &root, (walk.media, vocabulary))
+}
+
+fn root(text: &str) -> Result<Node<'_>, JsonError> {
+    node(text, &Limits { nodes: usize::MAX, ..Limits::REQUEST })
+}
 
 /// What a request brings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,39 +65,55 @@ pub struct Brought {
 impl Brought {
     /// What a request in JSON brings, in whichever dialect. `None` for what is no JSON.
     pub fn of(body: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(body).ok()?;
-        let root = node(text, &Limits { nodes: usize::MAX, ..Limits::REQUEST }).ok()?;
-        let mut brought = Self { bytes: body.len() as u64, factor: 1, ..Self::default() };
-        brought.beyond = names_more(&root);
+        let root = root(std::str::from_utf8(body).ok()?).ok()?;
+        let bytes = body.len() as u64;
+        let brought = Self { bytes, factor: 1, beyond: names_more(&root), ..Self::default() };
+        let mut walk = Walk { brought, ..Walk::default() };
+        walk.walk(&root, "");
+        let mut brought = walk.brought;
         brought.tools =
             root.get("tools").or_else(|| root.get("functions")).or_else(|| root.get("toolConfig")).is_some();
         brought.factor = factor(&root);
         brought.predicted = root.get("prediction").map_or(0, |prediction| prediction.raw.len() as u64);
-        brought.walk(&root, "");
         Some(brought)
     }
 
     /// What is certainly no fewer tokens than the input of `model` has; `fits`: the most input that fits into it. `None` where there is
     /// no bound.
     pub fn tokens(&self, model: &str, fits: Option<u64>) -> Option<u64> {
+        self.tokens_as_counted(self.bytes, model, fits)
+    }
+
+    /// The same, where all but pictures and sound is known to be no more tokens than `texts`.
+    pub fn tokens_as_counted(&self, texts: u64, model: &str, fits: Option<u64>) -> Option<u64> {
         if self.beyond {
             return fits;
         }
         let each = if model.contains("gpt-4o-mini") { IMAGE_GPT_4O_MINI } else { IMAGE };
-        let counted = self
-            .bytes
+        let counted = texts
+            .min(self.bytes)
             .saturating_add(self.images.saturating_mul(each))
             .saturating_add(self.audio_bytes.div_ceil(BYTES_PER_AUDIO_TOKEN))
             .saturating_add(ALLOWANCE)
             .saturating_add(if self.tools { TOOLS_ALLOWANCE } else { 0 });
         Some(counted.min(fits.unwrap_or(u64::MAX)))
     }
+}
 
-    fn walk(&mut self, at: &Node<'_>, name: &str) {
+/// Looks through a request.
+#[derive(Debug, Default)]
+struct Walk<'a> {
+    brought: Brought,
+    /// Pictures and sound, as they are written.
+    media: Vec<&'a str>,
+}
+
+impl<'a> Walk<'a> {
+    fn walk(&mut self, at: &Node<'a>, name: &str) {
         for item in at.items() {
             // Ollama's pictures are texts in a list of that name.
             if name == "images" && item.is_string() {
-                self.picture(item.raw.len());
+                self.picture(Some(item.raw));
             } else {
                 self.walk(item, name);
             }
@@ -89,16 +127,16 @@ impl Brought {
             return;
         }
         if matches!(at.text_of("type").as_deref(), Some("document" | "file" | "input_file" | "video")) && !is_text(at) {
-            self.beyond = true;
+            self.brought.beyond = true;
         }
         match kind_of(at, name) {
-            Some(Media::Other) => self.beyond = true,
+            Some(Media::Other) => self.brought.beyond = true,
             Some(media) => {
                 let data = members.iter().find(|(name, _)| matches!(name.as_ref(), "data" | "bytes"));
-                let length = data.map_or(0, |(_, data)| data.raw.len());
+                let data = data.map(|(_, data)| data.raw);
                 match media {
-                    Media::Image => self.picture(length),
-                    _ => self.sound(length),
+                    Media::Image => self.picture(data),
+                    _ => self.sound(data),
                 }
                 return;
             }
@@ -108,9 +146,9 @@ impl Brought {
             match name.as_ref() {
                 // References to what is elsewhere.
                 "file_id" | "file_url" | "fileUri" | "file_uri" | "fileData" | "file_data" if !value.is_null() => {
-                    self.beyond = true;
+                    self.brought.beyond = true;
                 }
-                "ttl" if value.text().as_deref() == Some("1h") => self.long_cache = true,
+                "ttl" if value.text().as_deref() == Some("1h") => self.brought.long_cache = true,
                 // The model reads these as text, whatever they look like.
                 "metadata" | "text" | "parameters" | "input_schema" | "inputSchema" | "schema" | "args"
                 | "arguments" | "response" | "json" => {}
@@ -121,31 +159,39 @@ impl Brought {
     }
 
     /// A text that is a picture or leads to one.
-    fn linked(&mut self, text: &Node<'_>, name: &str) {
+    fn linked(&mut self, text: &Node<'a>, name: &str) {
         let raw = text.raw.trim_start_matches('"');
         let begins = |start: &str| raw.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
         if begins("data:image/") {
-            self.picture(text.raw.len());
+            self.picture(Some(text.raw));
         } else if begins("data:audio/") {
-            self.sound(text.raw.len());
+            self.sound(Some(text.raw));
         } else if begins("data:application/")
             || begins("data:video/")
             || matches!(name, "document_url" | "video_url" | "audio_url")
         {
-            self.beyond = true;
+            self.brought.beyond = true;
         } else {
-            self.images += 1;
+            self.brought.images += 1;
         }
     }
 
-    fn picture(&mut self, bytes: usize) {
-        self.images += 1;
-        self.bytes = self.bytes.saturating_sub(bytes as u64);
+    fn picture(&mut self, data: Option<&'a str>) {
+        self.brought.images += 1;
+        self.apart(data);
     }
 
-    fn sound(&mut self, bytes: usize) {
-        self.audio_bytes = self.audio_bytes.saturating_add(bytes as u64);
-        self.bytes = self.bytes.saturating_sub(bytes as u64);
+    fn sound(&mut self, data: Option<&'a str>) {
+        let bytes = data.map_or(0, |data| data.len() as u64);
+        self.brought.audio_bytes = self.brought.audio_bytes.saturating_add(bytes);
+        self.apart(data);
+    }
+
+    /// It is no text.
+    fn apart(&mut self, data: Option<&'a str>) {
+        let Some(data) = data else { return };
+        self.brought.bytes = self.brought.bytes.saturating_sub(data.len() as u64);
+        self.media.push(data);
     }
 }
 

@@ -21,6 +21,7 @@ pub mod realtime;
 #[cfg(test)]
 mod roundtrip;
 pub mod sameness;
+pub mod tokens;
 mod translate;
 
 pub use codec::array::JsonArray;

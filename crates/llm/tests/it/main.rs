@@ -21,3 +21,4 @@ mod passthrough;
 mod prices;
 mod responses;
 mod schemas;
+mod tokens;
