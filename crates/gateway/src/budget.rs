@@ -6,11 +6,14 @@
 
 mod error;
 mod funding;
+mod load;
 mod quote;
+mod recount;
 mod shares;
 mod stake;
 mod tally;
 mod told;
+mod units;
 mod whom;
 
 use std::sync::Arc;
@@ -19,7 +22,9 @@ use policy::Permit;
 
 pub(crate) use self::error::BudgetError;
 pub(crate) use self::funding::{Funding, Spending};
-pub(crate) use self::quote::{Load, Place, Quote, Tokens};
+pub(crate) use self::load::{Load, Place, Tokens};
+pub(crate) use self::quote::Quote;
+pub(crate) use self::recount::{Counting, Text};
 pub(crate) use self::shares::Shares;
 pub(crate) use self::stake::{Spent, Stake};
 pub(crate) use self::tally::Tally;

@@ -128,6 +128,7 @@ struct Shared {
     ledger: Option<Ledger>,
     /// Which parts of budgets have been told of.
     shares: budget::Shares,
+    counting: budget::Counting,
     notices: store::Notices,
     watch: Arc<Watch>,
     nonces: Arc<Nonces>,
@@ -191,6 +192,7 @@ impl Gateway {
             single_use: deps.single_use,
             ledger: deps.ledger,
             shares: budget::Shares::default(),
+            counting: budget::Counting::default(),
             notices: deps.notices,
             watch: deps.watch,
             nonces: deps.nonces,

@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use audit::SettledLine;
 use base::RequestId;
-use config::{BudgetUnit, BudgetWindow, OnUnknown};
+use config::{BudgetUnit, OnUnknown};
 use policy::{Fund, Permit, Spender};
-use store::{AccountKey, AccountRef, Hold, HoldLine, Ledger, Period, Unit, Want, Window};
+use store::{AccountKey, AccountRef, Hold, HoldLine, Ledger, Unit, Want};
 
 use super::error::BudgetError;
 use super::quote::Quote;
+use super::recount::{self, Text};
 use super::stake::{Spent, Stake};
 use super::tally::{Cost, Tally};
 use super::told;
+use super::units::{budget_unit, ledger_unit, ledger_window};
 use super::whom::whom;
 use crate::Shared;
 use crate::authenticate::Caller;
@@ -21,6 +23,8 @@ use crate::recorded;
 
 /// No lower bound than this is set in a request that has none: an answer that short is hardly one.
 const LEAST_OUTPUT: u64 = 1024;
+/// A hold of more than this part of a limit is much.
+const MUCH: i64 = 16;
 
 /// For whom something is to be held.
 pub(crate) struct Spending<'a> {
@@ -33,6 +37,8 @@ pub(crate) struct Spending<'a> {
     pub(crate) is_request: bool,
     /// Where what it costs is added up.
     pub(crate) tally: &'a Arc<Tally>,
+    /// What it sends, where that can be counted.
+    pub(crate) text: Text<'a>,
 }
 
 /// One account a request is counted in.
@@ -119,7 +125,7 @@ impl Funding {
         for fund in counting {
             funding.add(fund, permit, &spender)?;
         }
-        let first = funding.first_hold(spending.is_request).await;
+        let first = funding.first_hold(spending).await;
         let first = first.map_err(|error| funding.refused(error))?;
         funding.book().free = Some(first);
         Ok(Arc::new(funding))
@@ -176,11 +182,24 @@ impl Funding {
         Ok(())
     }
 
-    /// Hold the most; where that is not there, and the request leaves it to us how much may be generated, less.
-    async fn first_hold(&mut self, is_request: bool) -> Result<Hold, BudgetError> {
+    /// Hold the most; where that is not there, what the input certainly is no more than once it is counted; and where the request leaves
+    /// it to us how much may be generated, less.
+    async fn first_hold(&mut self, spending: &Spending<'_>) -> Result<Hold, BudgetError> {
+        let counting = &spending.shared.counting;
+        let mut uncounted = true;
+        if self.takes_much() {
+            uncounted = false;
+            counting.recount(&mut self.quotes, spending.text).await;
+        }
         let mut most = self.quotes.iter().filter_map(|quote| quote.set).max().unwrap_or(0);
         loop {
-            match self.hold(is_request, None).await {
+            match self.hold(spending.is_request, None).await {
+                Err(error @ BudgetError::Exhausted { .. }) if uncounted && self.may_fit(&error) => {
+                    uncounted = false;
+                    if !counting.recount(&mut self.quotes, spending.text).await && most <= LEAST_OUTPUT {
+                        return Err(error);
+                    }
+                }
                 Err(BudgetError::Exhausted { unit, .. }) if most > LEAST_OUTPUT && unit != BudgetUnit::Requests => {
                     most = (most / 4).max(LEAST_OUTPUT);
                     self.quotes.iter_mut().for_each(|quote| {
@@ -190,6 +209,23 @@ impl Funding {
                 other => return other,
             }
         }
+    }
+
+    /// Whether a long input, as its bytes bound it, would hold much of a limit: others would wait for nothing.
+    fn takes_much(&self) -> bool {
+        let is_long =
+            |quote: &Quote| quote.vocabulary().is_some() && quote.input().is_some_and(|input| input > recount::WORTH);
+        let much =
+            |line: &Line| line.fund.is_enforced() && reads(line.unit) && self.amount(line, None) > line.limit / MUCH;
+        self.quotes.iter().any(is_long) && self.lines.iter().any(much)
+    }
+
+    /// Whether a request that has been refused might fit if its input were counted: a budget of which nothing is left needs no counting.
+    fn may_fit(&self, refused: &BudgetError) -> bool {
+        let BudgetError::Exhausted { budget, unit, .. } = refused else { return false };
+        let of = |line: &&Line| line.unit == *unit && line.account.key().budget == *budget;
+        reads(*unit)
+            && self.lines.iter().filter(of).all(|line| line.account.seen().is_none_or(|seen| seen.remaining() > 0))
     }
 
     /// Hold for one more call: of this target, or of any that may answer.
@@ -535,35 +571,7 @@ fn barred(quote: &Quote, counting: &[&Arc<Fund>]) -> Option<BudgetError> {
     })
 }
 
-fn ledger_unit(unit: BudgetUnit) -> Unit {
-    match unit {
-        BudgetUnit::Money => Unit::NanoUsd,
-        BudgetUnit::Tokens => Unit::Tokens,
-        BudgetUnit::InputTokens => Unit::InputTokens,
-        BudgetUnit::OutputTokens => Unit::OutputTokens,
-        BudgetUnit::Requests => Unit::Requests,
-        BudgetUnit::Audio => Unit::AudioMs,
-    }
-}
-
-fn budget_unit(unit: Unit) -> BudgetUnit {
-    match unit {
-        Unit::NanoUsd => BudgetUnit::Money,
-        Unit::Tokens => BudgetUnit::Tokens,
-        Unit::InputTokens => BudgetUnit::InputTokens,
-        Unit::OutputTokens => BudgetUnit::OutputTokens,
-        Unit::Requests => BudgetUnit::Requests,
-        Unit::AudioMs => BudgetUnit::Audio,
-    }
-}
-
-fn ledger_window(window: BudgetWindow) -> Window {
-    match window {
-        BudgetWindow::Rolling(span) => Window::Rolling(span.duration()),
-        BudgetWindow::Hour => Window::Calendar(Period::Hour),
-        BudgetWindow::Day => Window::Calendar(Period::Day),
-        BudgetWindow::Week => Window::Calendar(Period::Week),
-        BudgetWindow::Month => Window::Calendar(Period::Month),
-        BudgetWindow::Total => Window::Total,
-    }
+/// Whether what is read counts.
+const fn reads(unit: BudgetUnit) -> bool {
+    matches!(unit, BudgetUnit::Money | BudgetUnit::Tokens | BudgetUnit::InputTokens)
 }

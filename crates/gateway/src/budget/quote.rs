@@ -1,95 +1,20 @@
 //! What a call may take of a target at the very most, what that costs, and what it did cost in the end.
 
-use std::sync::Arc;
-
 use base::Money;
 use config::BudgetUnit;
 use llm::Usage;
 use llm::bound::Brought;
 use llm::catalogue::{Charges, Figures, Price};
-use policy::Aim;
+use llm::tokens::Vocabulary;
 use store::Basis;
 
+use super::load::{Load, Place, Tokens};
 use crate::snapshot::{ModelTarget, Provider};
 
 /// The bound on what is generated where neither the request, the policy nor the figures of the model say one.
 const OUTPUT: u64 = 4096;
 /// Bytes of compressed sound for each second at the lowest rate in use (4 kbit/s), where nothing says how long it is.
 const BYTES_PER_SECOND: u64 = 500;
-
-/// What a request asks to have done, as far as it costs.
-#[derive(Debug, Clone)]
-pub(crate) enum Load {
-    /// Something providers do not charge.
-    Free,
-    /// Reading, and as a rule generating.
-    Tokens(Tokens),
-    /// Pictures, `count` of them.
-    Pictures { count: u64, size: Option<String>, quality: Option<String>, tokens: Tokens },
-    /// Text to be spoken.
-    Speech { characters: u64, tokens: Tokens },
-    /// Sound to be understood, so many bytes or milliseconds of it.
-    Sound { bytes: u64, millis: Option<u64> },
-    /// What nobody here knows: only a price for each request can be charged.
-    Opaque,
-}
-
-/// Tokens.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tokens {
-    /// What the request brings; `None`: it cannot be read.
-    pub(crate) brought: Option<Brought>,
-    /// Whether anything is generated.
-    pub(crate) generates: bool,
-    /// The bound on each answer that the request has.
-    pub(crate) asked: Option<u64>,
-    /// How many answers.
-    pub(crate) answers: u64,
-    /// Whether something is generated whose bound cannot be set: then it is as much as fits.
-    pub(crate) unbounded: bool,
-    /// Whether each answer may take all that fits into the model once more: a session's.
-    pub(crate) session: bool,
-}
-
-impl Tokens {
-    /// A request that is only read.
-    pub(crate) fn read(body: &[u8]) -> Self {
-        Self { brought: Brought::of(body), answers: 1, ..Self::default() }
-    }
-
-    /// A request that is answered, within `asked` tokens each.
-    pub(crate) fn answered(body: &[u8], asked: Option<u64>, answers: u64) -> Self {
-        Self { generates: true, asked, answers: answers.max(1), ..Self::read(body) }
-    }
-}
-
-/// Where a call goes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Place {
-    pub(crate) asked: Option<Arc<str>>,
-    pub(crate) provider: Option<Arc<str>>,
-    pub(crate) model: Option<Arc<str>>,
-    pub(crate) service: Option<Arc<str>>,
-    pub(crate) upstream: Option<Arc<str>>,
-}
-
-impl Place {
-    /// There.
-    pub(crate) fn at(target: &ModelTarget) -> Self {
-        let provider = target.provider().map_or(config::OWN_NAME, |provider| provider.name.as_str());
-        Self { provider: Some(Arc::from(provider)), model: Some(Arc::from(target.model())), ..Self::default() }
-    }
-
-    pub(crate) fn aim(&self) -> Aim<'_> {
-        Aim {
-            asked: self.asked.as_deref(),
-            provider: self.provider.as_deref(),
-            model: self.model.as_deref(),
-            service: self.service.as_deref(),
-            upstream: self.upstream.as_deref(),
-        }
-    }
-}
 
 /// The most one call can take at one target.
 #[derive(Debug, Clone)]
@@ -99,6 +24,8 @@ pub(crate) struct Quote {
     pub(crate) aside: bool,
     /// Tokens read; `None`: no bound is known.
     input: Option<u64>,
+    /// What its input is bound by, where it can be counted too.
+    reads: Option<Reads>,
     /// Tokens generated; `None`: no bound is known.
     output: Option<u64>,
     /// The bound on each answer that is set in the request, where it has none.
@@ -111,6 +38,14 @@ pub(crate) struct Quote {
     /// Where its price is from.
     origin: &'static str,
     charges: Charges,
+}
+
+/// What the bound on an input comes from.
+#[derive(Debug, Clone, Copy)]
+struct Reads {
+    brought: Brought,
+    fits: Option<u64>,
+    vocabulary: Vocabulary,
 }
 
 /// How it is priced.
@@ -157,6 +92,12 @@ impl Quote {
         if is_free(provider.kind.as_str(), model) {
             (quote.tariff, quote.basis) = (Tariff::Fixed(Money::ZERO), None);
         }
+        if let Load::Tokens(Tokens { brought: Some(brought), session: false, .. }) = load
+            && !brought.beyond
+            && let Some(vocabulary) = Vocabulary::of(provider.kind.as_str(), model)
+        {
+            quote.reads = Some(Reads { brought: *brought, fits: provider.figures(model).limits.input(), vocabulary });
+        }
         quote
     }
 
@@ -166,6 +107,7 @@ impl Quote {
             place,
             aside: false,
             input: Some(0),
+            reads: None,
             output: Some(0),
             set: None,
             answers: 1,
@@ -273,6 +215,28 @@ impl Quote {
         self.output = self.output.map(|output| output.saturating_sub(less));
         self.set = Some(most);
         true
+    }
+
+    /// Which vocabulary its input can be counted by.
+    pub(super) fn vocabulary(&self) -> Option<Vocabulary> {
+        self.reads.map(|reads| reads.vocabulary)
+    }
+
+    /// The texts of the request are so many tokens at the most. Whether it may take less than it seemed.
+    pub(super) fn counted(&mut self, texts: u64) -> bool {
+        let Some(reads) = self.reads.take() else { return false };
+        let model = self.place.model.as_deref().unwrap_or_default();
+        let input = reads.brought.tokens_as_counted(texts, model, reads.fits);
+        let less = input < self.input && input.is_some();
+        if less {
+            self.input = input;
+        }
+        less
+    }
+
+    /// The most tokens read.
+    pub(super) fn input(&self) -> Option<u64> {
+        self.input
     }
 
     /// How its cost follows from what is counted, where it can be computed again.

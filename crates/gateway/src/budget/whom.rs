@@ -9,7 +9,7 @@ use policy::{Fund, Spender};
 use proof::jose::base64url_encode;
 use proof::token::ClaimPath;
 
-use super::quote::Place;
+use super::load::Place;
 use crate::authenticate::Caller;
 
 /// The longest text an account is told apart by.

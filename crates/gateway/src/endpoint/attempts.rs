@@ -9,6 +9,7 @@ mod turns;
 use std::sync::Arc;
 
 use base::Problem;
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use llm::{Dialect, RequestError};
@@ -63,6 +64,11 @@ pub(crate) trait Exchange: Sync {
 
     /// A copy that outlives the request, for a target that nobody hears; `None` where there is none.
     fn copied(&self) -> Option<Copied> {
+        None
+    }
+
+    /// What is sent, as JSON whose texts the model reads, where that can be counted; asked for only where its bytes are too many.
+    fn text(&self) -> Option<Bytes> {
         None
     }
 
@@ -213,7 +219,8 @@ pub(crate) async fn run<E: Exchange>(
     admitted: Admitted,
     receipt: &mut Receipt,
 ) -> Result<(Answer, Reservation), Refusal> {
-    let reservation = receipt.reserve(admitted, quotes(exchange, plan, receipt.asked_for())).await?;
+    let quotes = quotes(exchange, plan, receipt.asked_for());
+    let reservation = receipt.reserve_for(admitted, (quotes, &|| exchange.text())).await?;
     let answer = reserved(exchange, plan, &reservation, receipt).await?;
     Ok((answer, reservation))
 }

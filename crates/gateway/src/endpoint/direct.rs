@@ -286,6 +286,10 @@ impl Exchange for DirectCall<'_> {
         true
     }
 
+    fn text(&self) -> Option<Bytes> {
+        matches!(self.body, Body::Json(_)).then(|| self.sent.clone())
+    }
+
     fn load(&self) -> Load {
         match &self.body {
             Body::Json(seen) if self.direct == Direct::Completions => {

@@ -136,6 +136,10 @@ impl Exchange for Embedding<'_> {
         }))
     }
 
+    fn text(&self) -> Option<Bytes> {
+        Some(self.body.clone())
+    }
+
     fn load(&self) -> Load {
         Load::Tokens(Tokens::read(self.body))
     }

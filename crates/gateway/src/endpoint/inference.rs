@@ -190,6 +190,10 @@ impl Exchange for Inference<'_> {
         super::repeat::is_harmless(self.dialect, self.seen, self.body)
     }
 
+    fn text(&self) -> Option<Bytes> {
+        Some(self.body.clone())
+    }
+
     fn load(&self) -> Load {
         Load::Tokens(Tokens::answered(self.body, self.seen.max_output_tokens, self.seen.answers))
     }

@@ -99,7 +99,7 @@ pub(crate) async fn answer(asked: Asked<'_>, provider: &Provider, rest: &str, re
         let place = Place { provider: Some(name.into()), model: Some(model.into()), ..Place::default() };
         vec![Quote::remote(&asks(), provider, model, (place, policy))]
     };
-    let reservation = receipt.reserve(admitted, quotes).await?;
+    let reservation = receipt.reserve_for(admitted, (quotes, &|| Some(asked.body.clone()))).await?;
     pass_on(&asked, (provider, rest), seen, reservation, receipt).await
 }
 

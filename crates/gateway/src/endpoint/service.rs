@@ -221,6 +221,11 @@ impl Exchange for ServiceCall {
         true
     }
 
+    fn text(&self) -> Option<Bytes> {
+        let said: Vec<_> = self.request.messages.iter().map(llm::model::Message::text).collect();
+        serde_json::to_vec(&said).ok().map(Bytes::from)
+    }
+
     fn load(&self) -> Load {
         // What it says, and of each turn more than any template puts around it.
         let said = self.request.messages.iter().map(|message| message.text().len() as u64 + 64).sum();

@@ -12,7 +12,7 @@ use super::{Outcome, Receipt};
 use crate::Reservation;
 use crate::admit::Admitted;
 use crate::anomaly::Actors;
-use crate::budget::{self, Quote, Spending, Spent, Stake, Tally};
+use crate::budget::{self, Quote, Spending, Spent, Stake, Tally, Text};
 use crate::metrics::Label;
 use crate::problem::Refusal;
 use crate::single_use;
@@ -47,9 +47,18 @@ impl Receipt {
         admitted: Admitted,
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
     ) -> Result<Reservation, Refusal> {
+        self.reserve_for(admitted, (quotes, &|| None)).await
+    }
+
+    /// The same for a request whose text may be counted, where its bytes are too many.
+    pub(crate) async fn reserve_for(
+        &mut self,
+        admitted: Admitted,
+        (quotes, text): (impl FnOnce(Option<u64>) -> Vec<Quote>, Text<'_>),
+    ) -> Result<Reservation, Refusal> {
         let permit = admitted.permit();
         if !permit.rates().iter().any(|rate| matches!(rate, Rate::Tokens { .. })) {
-            return self.hold(admitted, quotes).await;
+            return self.hold(admitted, quotes, text).await;
         }
         let quotes = quotes(permit.max_output_tokens());
         // What has no bound counts as all there may be.
@@ -57,13 +66,14 @@ impl Receipt {
         let now = self.shared.clock.monotonic();
         let counted = self.shared.limiter.count_tokens(permit, &self.caller, (now, most), &mut self.standing).await;
         self.tokens = counted.map_err(|error| Refusal::from(error.problem()))?;
-        self.hold(admitted, |_| quotes).await
+        self.hold(admitted, |_| quotes, text).await
     }
 
     async fn hold(
         &mut self,
         admitted: Admitted,
         quotes: impl FnOnce(Option<u64>) -> Vec<Quote>,
+        text: Text<'_>,
     ) -> Result<Reservation, Refusal> {
         let permit = admitted.permit();
         self.tags = permit.tags().iter().map(|tag| Arc::from(tag.as_str())).collect();
@@ -76,6 +86,7 @@ impl Receipt {
             tag: self.tag.as_deref(),
             is_request: true,
             tally,
+            text,
         };
         let reserved = budget::reserve(&spending, admitted, quotes).await;
         let reservation = reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))?;
@@ -98,6 +109,7 @@ impl Receipt {
             tag: self.tag.as_deref(),
             is_request: false,
             tally,
+            text: &|| None,
         };
         let reserved = budget::reserve_apart(&spending, admitted.clone(), quotes).await;
         reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))
