@@ -1,9 +1,11 @@
 //! What the targets of the `llm` crate do with their input. Included by the targets and by a test of the crate.
 
 use bytes::Bytes;
+use llm::bound::{Brought, counted};
 use llm::passthrough::{
     CapName, Edits, Form, StreamTap, media_usage, models, peek, peek_completions, peek_response, splice,
 };
+use llm::tokens::{Counter, Vocabulary};
 use llm::{Dialect, Framing, Limits, Options, Outcome, SseDecoder, SseEvent, Translation};
 
 /// What a target does with its input.
@@ -12,6 +14,7 @@ type Entry = fn(&[u8]);
 /// Every target: its name, and what it does.
 pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("json", json),
+    ("tokens", tokens),
     ("sse", sse),
     ("stream_lines", |data| stream(Dialect::OpenAiChat, Framing::Lines, data)),
     ("stream_event_stream", |data| stream(Dialect::BedrockInvoke, Framing::EventStream, data)),
@@ -48,6 +51,19 @@ pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("request_bedrock", |data| request(Dialect::BedrockConverse, data)),
     ("request_bedrock_invoke", |data| request(Dialect::BedrockInvoke, data)),
 ];
+
+/// No text has more tokens than bytes, and no request more than its bytes bound.
+fn tokens(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for vocabulary in [Vocabulary::O200k, Vocabulary::Cl100k] {
+        let tokens = Counter::new(vocabulary).count(&text);
+        assert!(tokens <= text.len() as u64 && (tokens == 0) == text.is_empty(), "{tokens} tokens");
+        let (Some(brought), Some(texts)) = (Brought::of(data), counted(data, vocabulary)) else { continue };
+        for model in ["gpt-5", "gpt-4o-mini"] {
+            assert!(brought.tokens_as_counted(texts, model, None) <= brought.tokens(model, None), "{texts} in texts");
+        }
+    }
+}
 
 /// What clients speak.
 const CLIENTS: [Dialect; 4] =

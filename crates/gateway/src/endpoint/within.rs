@@ -162,7 +162,9 @@ impl Made {
         if self.makes == Some(Makes::Results) {
             let value = serde_json::from_slice::<Value>(json).unwrap_or_default();
             let outputs = ["output_dataset_id", "output_file_id", "error_file_id"];
-            let outputs = outputs.iter().filter_map(|name| text(Some(&value), name)).map(str::to_owned);
+            // Cohere's batches stand inside another member.
+            let told = value.get("batch").unwrap_or(&value);
+            let outputs = outputs.iter().filter_map(|name| text(Some(told), name)).map(str::to_owned);
             self.note(objects::google::results(&value).into_iter().chain(outputs));
             return;
         }

@@ -160,6 +160,20 @@ pub(crate) fn results(value: &Value) -> Vec<String> {
     files.chain(videos).filter_map(file).filter(|name| name.starts_with("files/")).collect()
 }
 
+/// A batch as lists show it: without its results, which are paid for where the batch itself is asked for.
+pub(crate) fn without_results(mut item: Value) -> Value {
+    let is_batch =
+        item.get("name").and_then(Value::as_str).and_then(key).is_some_and(|name| name.starts_with("batches/"));
+    if is_batch {
+        for place in ["", "/metadata"] {
+            if let Some(members) = item.pointer_mut(place).and_then(Value::as_object_mut) {
+                members.retain(|name, _| !matches!(name.as_str(), "response" | "output"));
+            }
+        }
+    }
+    item
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

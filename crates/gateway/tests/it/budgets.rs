@@ -1,6 +1,7 @@
 //! What may be spent: held before a provider is asked, and settled by what it took.
 
 mod batches;
+mod counting;
 mod endpoints;
 mod journal;
 mod usage;

@@ -191,6 +191,56 @@ async fn everything_agrees(store: &str, url: &StoreUrl) {
     store.close().await;
 }
 
+/// A post whose caller says what it is for.
+async fn tagged(program: &Program, token: &str, tag: Option<&str>) {
+    let (path, body, _) = request(1);
+    let bearer = format!("Bearer {token}");
+    let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+    headers.extend(tag.map(|tag| ("x-vouchgate-tag", tag)));
+    let answer = testkit::raw::request(program.public, "POST", path, &headers, body.to_string().as_bytes()).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_requests_are_for_is_in_their_records_in_the_sums_and_in_what_the_command_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let counted = Arc::new(Counted::default());
+    let counting = Arc::clone(&counted);
+    let mock = Mock::start_with(move |received| answer(received, &counting)).await;
+    let config = configuration(dir.path(), &mock, "");
+    let config = config.replace("who = {", "tags = [\"mobile\"]\ncaller_tags = [\"search\", \"ads-*\"]\nwho = {");
+    write_config(dir.path(), "", &config);
+    let mut program = Program::serve(dir.path(), &[]).await;
+    let token = command(dir.path(), &["token", "mint", "--client", "app"], b"");
+    for tag in [None, Some("search"), Some("search"), Some("ads-1"), Some("not-mine")] {
+        tagged(&program, &token, tag).await;
+    }
+    program.process.signal("TERM");
+    assert!(program.process.ended().await.success());
+
+    let each = counted.cost.load(Ordering::Relaxed) / 5;
+    let table: Value = serde_json::from_str(&command(dir.path(), &["usage", "--by", "tag", "--json"], b"")).unwrap();
+    let rows = table["items"].as_array().unwrap();
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| (row["tag"].as_str().unwrap(), row["requests"].as_i64(), row["cost_nano_usd"].as_i64()))
+        .collect();
+    found.sort_unstable();
+    let row = |tag, requests: i64| (tag, Some(requests), Some(requests * each));
+    assert_eq!(found, [row("ads-1", 1), row("mobile", 5), row("search", 2)], "a tag that is not allowed is none");
+    assert_eq!((&table["total"]["requests"], &table["total"]["cost_nano_usd"]), (&json!(5), &json!(5 * each)));
+    let csv = command(dir.path(), &["usage", "--by", "tag", "--csv"], b"");
+    for line in ["tag,requests,failed,", "ads-1,1,0,", "mobile,5,0,", "search,2,0,"] {
+        assert!(csv.lines().any(|found| found.starts_with(line)), "{line}: {csv}");
+    }
+    let shown = command(dir.path(), &["usage", "--by", "tag"], b"");
+    assert!(shown.lines().any(|line| line.split_whitespace().take(2).eq(["search", "2"])), "{shown}");
+    let lines = command(dir.path(), &["usage", "requests", "--since", "24h"], b"");
+    let tags: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["tags"].clone()).collect();
+    assert_eq!(tags.iter().filter(|tags| **tags == json!(["search", "mobile"])).count(), 2, "{tags:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_sums_ledger_and_provider_agree_on_sqlite() {
     everything_agrees("", &StoreUrl::default()).await;

@@ -2,8 +2,11 @@
 //! for it, they are not told yet.
 //!
 //! The batch itself says it where `OpenAI`'s form is spoken (`usage` and `model`,
-//! platform.openai.com/docs/api-reference/batch/object). Where a server leaves that out, and at Anthropic
-//! (docs.anthropic.com/en/api/retrieving-message-batch-results), it is added up from the lines of its results.
+//! platform.openai.com/docs/api-reference/batch/object) and at Cohere (docs.cohere.com/reference/get-batch). Where a server leaves that
+//! out, at Anthropic (docs.anthropic.com/en/api/retrieving-message-batch-results) and at Google (ai.google.dev/gemini-api/docs/batch-api,
+//! where a batch may have its results in it), it is added up from its results.
+
+mod told;
 
 use std::sync::Arc;
 
@@ -11,23 +14,18 @@ use base::Money;
 use bytes::Bytes;
 use config::ProviderDialect;
 use http::Method;
-use llm::passthrough::peek_response;
-use llm::{Dialect, Usage};
-use serde::Deserialize;
+use llm::Usage;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use store::StoredObject;
 
+use self::told::{Counted, Ended};
 use crate::Reservation;
 use crate::budget::{Place, Quote, Spent};
 use crate::metrics::Label;
-use crate::objects;
+use crate::objects::{self, google};
 use crate::problem::Refusal;
 use crate::settle::Receipt;
 use crate::snapshot::Provider;
-
-/// The most models of one batch that are counted apart.
-const MODELS: usize = 64;
 
 /// What a call tells of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +41,11 @@ pub(super) enum Tells<'a> {
 impl<'a> Tells<'a> {
     /// What a call below a provider's base tells, in whatever case its path is.
     pub(super) fn of(dialect: ProviderDialect, (method, below): (&Method, &'a str)) -> Option<Self> {
-        if method != Method::GET || matches!(dialect, ProviderDialect::Gemini | ProviderDialect::Cohere) {
+        if method != Method::GET {
             return None;
+        }
+        if dialect == ProviderDialect::Gemini {
+            return Self::of_google(below);
         }
         let mut parts = below.trim_matches('/').split('/');
         let mut next = || parts.next().unwrap_or_default();
@@ -61,6 +62,18 @@ impl<'a> Tells<'a> {
             }
             _ => None,
         }
+    }
+
+    /// A batch, or a file that is downloaded: `/batches/b`, `/files/f:download`.
+    fn of_google(below: &'a str) -> Option<Self> {
+        let name = google::key(below)?;
+        let path = below.trim_end_matches('/');
+        let (collection, _) = name.split_once('/')?;
+        if collection.eq_ignore_ascii_case("batches") && path.ends_with(name) {
+            return Some(Self::Batch(name));
+        }
+        let content = path.ends_with(":download") || path.ends_with("/content");
+        (collection.eq_ignore_ascii_case("files") && content).then_some(Self::File(name))
     }
 
     const fn id(self) -> &'a str {
@@ -84,11 +97,22 @@ pub(super) async fn begun(
     receipt: &Receipt,
 ) -> Result<(), Refusal> {
     let path = below.trim_matches('/');
-    if !["batches", "messages/batches"].iter().any(|known| path.eq_ignore_ascii_case(known)) {
+    let google = provider.dialect == ProviderDialect::Gemini;
+    let begins = match google {
+        true => {
+            path.ends_with(":batchGenerateContent")
+                || path.ends_with(":asyncBatchEmbedContent")
+                || path == "openai/batches"
+        }
+        false => ["batches", "messages/batches"].iter().any(|known| path.eq_ignore_ascii_case(known)),
+    };
+    if !begins {
         return Ok(());
     }
     let made = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let Some(id) = made.get("id").and_then(Value::as_str) else { return Ok(()) };
+    let id = made.get("id").or_else(|| made.get("name").filter(|_| google)).or_else(|| made.get("batch")?.get("id"));
+    let Some(id) = id.and_then(Value::as_str) else { return Ok(()) };
+    let id = if google { google::key(id).unwrap_or(id) } else { id };
     let claimed = receipt.shared().objects.claim(&provider.name, &objects::uncounted(id), maker).await;
     claimed.map_err(|error| objects::unavailable(&error).into())
 }
@@ -101,9 +125,9 @@ pub(super) async fn count(
     (reservation, receipt): (&Reservation, &mut Receipt),
 ) -> Result<(), Refusal> {
     let (counted, file) = match tells {
-        Tells::Batch(_) => match Ended::of(answer) {
+        Tells::Batch(_) => match Ended::of(provider.dialect, answer) {
             None => return Ok(()),
-            Some(Ended::Took(part)) => (Counted(vec![part]), None),
+            Some(Ended::Took(counted)) => (counted, None),
             Some(Ended::Wrote(file)) => (Counted::default(), Some(file)),
             Some(Ended::Nothing) => (Counted::default(), None),
         },
@@ -159,91 +183,9 @@ fn price(provider: &Provider, model: &str, usage: &Usage) -> Option<Money> {
     }
 }
 
-/// How a batch of `OpenAI`'s form ended.
-enum Ended {
-    /// It says what it took.
-    Took((String, Usage)),
-    /// It does not; this file of results does.
-    Wrote(String),
-    /// It took nothing.
-    Nothing,
-}
-
-impl Ended {
-    /// `None`: it has not ended.
-    fn of(answer: &[u8]) -> Option<Self> {
-        let batch = serde_json::from_slice::<Value>(answer).unwrap_or_default();
-        let text = |name: &str| batch.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        if !matches!(text("status")?, "completed" | "failed" | "expired" | "cancelled") {
-            return None;
-        }
-        let seen = peek_response(Dialect::OpenAiResponses, answer);
-        Some(match (seen.model, text("output_file_id")) {
-            (Some(model), _) if seen.usage.is_known() => Self::Took((model, seen.usage)),
-            (_, Some(file)) => Self::Wrote(file.to_owned()),
-            (_, None) => Self::Nothing,
-        })
-    }
-}
-
-/// What was taken of each model.
-#[derive(Debug, Default, PartialEq)]
-struct Counted(Vec<(String, Usage)>);
-
-/// A line of results: `OpenAI`'s form, or Anthropic's.
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow, default)]
-    response: Option<Part<'a>>,
-    #[serde(borrow, default)]
-    result: Option<Part<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, default)]
-    body: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    message: Option<&'a RawValue>,
-}
-
-impl Counted {
-    /// What the lines say. Lines that are none say nothing.
-    fn in_lines(results: &[u8]) -> Self {
-        let mut counted = Self::default();
-        for line in results.split(|byte| *byte == b'\n') {
-            let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else { continue };
-            let answers = [
-                (line.response.and_then(|part| part.body), Dialect::OpenAiChat),
-                (line.result.and_then(|part| part.message), Dialect::AnthropicMessages),
-            ];
-            for (answer, dialect) in answers {
-                let Some(answer) = answer else { continue };
-                let seen = peek_response(dialect, answer.get().as_bytes());
-                if seen.usage.is_known() {
-                    counted.add(seen.model.unwrap_or_default(), &seen.usage);
-                }
-            }
-        }
-        counted
-    }
-
-    fn add(&mut self, model: String, usage: &Usage) {
-        let full = self.0.len() >= MODELS;
-        match self.0.iter_mut().find(|(known, _)| *known == model || (full && known.is_empty())) {
-            Some((_, sum)) => sum.add(usage),
-            // What is past the bound counts under no model's name.
-            None if full => self.0.push((String::new(), *usage)),
-            None => self.0.push((model, *usage)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
 
     fn tells(below: &str) -> Option<Tells<'_>> {
         Tells::of(ProviderDialect::OpenAi, (&Method::GET, below))
@@ -262,46 +204,13 @@ mod tests {
             assert_eq!(tells(other), None, "{other}");
         }
         assert_eq!(Tells::of(ProviderDialect::OpenAi, (&Method::DELETE, "/batches/b1")), None);
-        assert_eq!(Tells::of(ProviderDialect::Gemini, (&Method::GET, "/batches/b1")), None);
-    }
-
-    #[test]
-    fn lines_are_added_up_for_each_model_and_what_is_no_line_is_passed_over() {
-        let openai = |model: &str, input: u64| {
-            json!({"custom_id": "a", "response": {"status_code": 200, "body": {"model": model, "usage":
-                {"prompt_tokens": input, "completion_tokens": 3, "total_tokens": input + 3}}}, "error": null})
-        };
-        let anthropic = json!({"custom_id": "b", "result": {"type": "succeeded", "message": {"model": "c", "usage":
-            {"input_tokens": 5, "output_tokens": 7, "cache_read_input_tokens": 2}}}});
-        let failed = json!({"custom_id": "c", "result": {"type": "errored", "error": {"usage": {"input_tokens": 9}}}});
-        // What a model wrote is no count.
-        let said = json!({"custom_id": "d", "response": {"body": {"model": "m", "choices": [{"message":
-            {"content": "{\"usage\":{\"prompt_tokens\":1000}}"}}]}}});
-        let text =
-            [openai("m", 10), openai("n", 1), openai("m", 20), anthropic, failed, said].map(|line| line.to_string());
-        let counted = Counted::in_lines(format!("{}\n\nno line\n{{\"response\":3}}\n", text.join("\n")).as_bytes());
-        let found: Vec<_> = counted
-            .0
-            .iter()
-            .map(|(model, usage)| (model.as_str(), usage.input_tokens.unwrap(), usage.output_tokens.unwrap()))
-            .collect();
-        assert_eq!(found, [("m", 30, 6), ("n", 1, 3), ("c", 7, 7)]);
-    }
-
-    #[test]
-    fn models_without_end_are_counted_under_no_name() {
-        let mut counted = Counted::default();
-        let one = Usage { input_tokens: Some(1), output_tokens: Some(1), ..Usage::default() };
-        (0..1000).for_each(|n| counted.add(format!("m{n}"), &one));
-        assert_eq!(counted.0.len(), MODELS + 1);
-        assert_eq!(counted.0.iter().map(|(_, usage)| usage.input_tokens.unwrap()).sum::<u64>(), 1000);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_looked_through(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Counted::in_lines(&bytes);
-            let _ = Ended::of(&bytes);
+        let google = |below| Tells::of(ProviderDialect::Gemini, (&Method::GET, below));
+        assert_eq!(google("/batches/b1"), Some(Tells::Batch("batches/b1")));
+        assert_eq!(google("/openai/batches/batches/b1"), Some(Tells::Batch("batches/b1")));
+        assert_eq!(google("/files/batch-b1:download"), Some(Tells::File("files/batch-b1")));
+        for other in ["/batches", "/files/batch-b1", "/batches/b1:cancel", "/models/m", "/batches/b1/operations/x"] {
+            assert_eq!(google(other), None, "{other}");
         }
+        assert_eq!(Tells::of(ProviderDialect::Cohere, (&Method::GET, "/batches/b1")), Some(Tells::Batch("b1")));
     }
 }

@@ -62,7 +62,8 @@ fn ids_of(value: &Value, dialect: ProviderDialect, below: &str) -> Vec<String> {
         ProviderDialect::Gemini => google::made(value, google::collection(below)),
         ProviderDialect::Cohere => {
             // docs.cohere.com/reference: a job has a member of its own for it, some things stand inside another.
-            let inside = ["dataset", "connector", "finetuned_model"].iter().find_map(|name| value.get(name)?.get("id"));
+            let inside =
+                ["dataset", "connector", "finetuned_model", "batch"].iter().find_map(|name| value.get(name)?.get("id"));
             one(value.get("id").or_else(|| value.get("job_id")).or(inside))
         }
         _ => one(value.get("id").or_else(|| value.get("response")?.get("id"))),
@@ -137,7 +138,11 @@ pub(super) async fn filter(
             let Some(id) = id_of_item(&item, provider.dialect, below) else { continue };
             let objects = receipt.shared().objects.as_ref();
             if objects::is_owned(objects, provider, &id, receipt.caller()).await? {
-                kept.push(item);
+                kept.push(if provider.dialect == ProviderDialect::Gemini {
+                    google::without_results(item)
+                } else {
+                    item
+                });
             }
         }
         let id = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned().unwrap_or(Value::Null);

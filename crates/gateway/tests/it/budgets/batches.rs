@@ -27,12 +27,16 @@ fn config(mock: &Mock, limit: &str) -> String {
         format!("{{ provider = \"{name}\", methods = [\"GET\", \"POST\", \"DELETE\"], paths = [\"/**\"] }}")
     };
     format!(
-        "{}{}[[policy]]\nname = \"all\"\nmay = {{ providers = [\"o\", \"a\"], passthrough = [{}, {}] }}\n\
+        "{}{}{}{}[[policy]]\nname = \"all\"\nmay = {{ providers = [\"o\", \"a\", \"g\", \"c\"], passthrough = [{}, {}, {}, {}] }}\n\
          [[budget]]\nname = \"cap\"\nlimit = \"{limit}\"\nwindow = \"total\"\n",
         provider("o", "openai-compatible", "/v1"),
         provider("a", "anthropic", ""),
+        provider("g", "gemini", "/v1beta"),
+        provider("c", "cohere", ""),
         open("o"),
         open("a"),
+        open("g"),
+        open("c"),
     )
 }
 
@@ -50,6 +54,42 @@ fn results() -> String {
             "model": "m", "content": [], "usage": {"input_tokens": 5, "output_tokens": TOKENS / 2}}}})
     };
     format!("{}\n{}\n", one(0), json!({"custom_id": "e", "result": {"type": "expired"}})) + &one(1).to_string() + "\n"
+}
+
+/// Google's batch: at stage 1 with its results in it, at 2 with the name of their file.
+fn googles(stage: u64) -> Value {
+    let output = match stage {
+        0 => return json!({"name": "batches/b", "metadata": {"model": "models/m", "state": "BATCH_STATE_RUNNING"}}),
+        1 => {
+            json!({"inlinedResponses": {"inlinedResponses": [{"response": google_answer()}, {"response": google_answer()}]}})
+        }
+        _ => json!({"responsesFile": "files/batch-b"}),
+    };
+    json!({"name": "batches/b", "done": true, "response": output,
+        "metadata": {"model": "models/m", "state": "BATCH_STATE_SUCCEEDED", "output": output}})
+}
+
+fn google_answer() -> Value {
+    json!({"candidates": [{"content": {"parts": [{"text": "four"}], "role": "model"}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": TOKENS / 4, "thoughtsTokenCount": TOKENS / 4,
+            "totalTokenCount": 5 + TOKENS / 2}, "modelVersion": "m"})
+}
+
+fn google_lines() -> String {
+    let line = |n: u64| json!({"key": format!("k{n}"), "response": google_answer()});
+    format!("{}\n{}\n", line(0), line(1))
+}
+
+/// Cohere's batch: it says what it took.
+fn coheres(stage: u64) -> Value {
+    let mut batch = json!({"id": "cb", "name": "n", "model": "m", "input_dataset_id": "ds-in", "status": "BATCH_STATUS_IN_PROGRESS"});
+    if stage > 0 {
+        batch["status"] = json!("BATCH_STATUS_COMPLETED");
+        batch["output_dataset_id"] = json!("ds-out");
+        batch["input_tokens"] = json!("10");
+        batch["output_tokens"] = json!(TOKENS.to_string());
+    }
+    json!({"batch": batch})
 }
 
 /// A provider with one batch; `stage`: 0 in progress, 1 done and says what it took, 2 done and does not.
@@ -77,6 +117,14 @@ fn answers(request: &Received, stage: u64) -> Answer {
         ("GET", "/v1/messages/batches/msgbatch_1/results") => {
             Answer::bytes(200, "application/x-jsonl", results()).pieces(13)
         }
+        ("POST", "/v1beta/models/m:batchGenerateContent") => Answer::json(200, &googles(0)),
+        ("GET", "/v1beta/batches/b") => Answer::json(200, &googles(stage)),
+        ("GET", "/v1beta/batches") => Answer::json(200, &json!({"operations": [googles(stage)]})),
+        ("GET", "/download/v1beta/files/batch-b:download") => Answer::bytes(200, "application/jsonl", google_lines()),
+        ("POST", "/v1/datasets") => Answer::json(200, &json!({"id": "ds-in"})),
+        ("POST", "/v2/batches") => Answer::json(200, &coheres(0)),
+        ("GET", "/v2/batches/cb") => Answer::json(200, &coheres(stage)),
+        ("GET", "/v1/datasets/ds-out") => Answer::json(200, &json!({"dataset": {"id": "ds-out"}})),
         _ => Answer::json(404, &json!({"error": {"message": "no such thing"}})),
     }
 }
@@ -189,4 +237,67 @@ async fn of_many_that_fetch_results_at_once_one_pays() {
     let all = futures_util::future::join_all((0..20).map(|_| world.get_as("alice", path))).await;
     assert!(all.iter().all(|answer| answer.text() == results()));
     assert_eq!(used(&world), BEGUN + USD / 2);
+}
+
+#[tokio::test]
+async fn googles_batch_is_paid_for_when_its_results_are_told_with_it_and_lists_tell_none() {
+    let (world, stage, _mock) = world("5 USD").await;
+    let made = world.post("/providers/g/v1beta/models/m:batchGenerateContent", &json!({"batch": {}})).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let path = "/providers/g/v1beta/batches/b";
+    assert_eq!(world.get_as("alice", path).await.json()["metadata"]["state"], "BATCH_STATE_RUNNING");
+    assert_eq!(used(&world), BEGUN);
+    stage.store(1, Ordering::Relaxed);
+    let list = world.get_as("alice", "/providers/g/v1beta/batches").await;
+    assert_eq!(list.json()["operations"][0]["metadata"]["state"], "BATCH_STATE_SUCCEEDED");
+    assert!(!list.text().contains("four"), "{}", list.text());
+    assert_eq!(used(&world), BEGUN);
+    for first in [true, false] {
+        assert!(world.get_as("alice", path).await.text().contains("four"));
+        assert_eq!(world.record().charge.cost, Some(if first { USD / 2 } else { 0 }));
+        assert_eq!(used(&world), BEGUN + USD / 2);
+    }
+    assert_eq!(world.get_as("bob", path).await.status, 404);
+}
+
+#[tokio::test]
+async fn googles_file_of_results_is_added_up_when_it_is_fetched() {
+    let (world, stage, _mock) = world("5 USD").await;
+    assert_eq!(
+        world.post("/providers/g/v1beta/models/m:batchGenerateContent", &json!({"batch": {}})).await.status,
+        200
+    );
+    stage.store(2, Ordering::Relaxed);
+    assert_eq!(world.get_as("alice", "/providers/g/v1beta/batches/b").await.status, 200);
+    assert_eq!(used(&world), BEGUN);
+    for _ in 0..2 {
+        let file = world.get_as("alice", "/providers/g/download/v1beta/files/batch-b:download?alt=media").await;
+        assert_eq!(file.text(), google_lines());
+        assert_eq!(used(&world), BEGUN + USD / 2);
+    }
+}
+
+#[tokio::test]
+async fn coheres_batch_is_its_makers_and_paid_for_by_what_it_says() {
+    let (world, stage, _mock) = world("5 USD").await;
+    assert_eq!(world.post("/providers/c/v1/datasets", &json!({})).await.status, 200);
+    let batch = json!({"name": "n", "model": "m", "input_dataset_id": "ds-in"});
+    let made = world.post("/providers/c/v2/batches", &batch).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let before = used(&world);
+    stage.store(1, Ordering::Relaxed);
+    assert_eq!(world.get_as("bob", "/providers/c/v2/batches/cb").await.status, 404);
+    assert_eq!(
+        world.get_as("alice", "/providers/c/v1/datasets/ds-out").await.status,
+        404,
+        "nobody has been told of it"
+    );
+    for _ in 0..2 {
+        let told = world.get_as("alice", "/providers/c/v2/batches/cb").await;
+        assert_eq!(told.json()["batch"]["output_tokens"], TOKENS.to_string(), "{}", told.text());
+        assert_eq!(used(&world), before + USD / 2);
+    }
+    assert_eq!(world.get_as("alice", "/providers/c/v1/datasets/ds-out").await.status, 200);
+    assert_eq!(world.get_as("bob", "/providers/c/v1/datasets/ds-out").await.status, 404);
+    assert_eq!(used(&world), before + USD / 2);
 }
