@@ -98,13 +98,11 @@ pub(super) async fn begun(
 ) -> Result<(), Refusal> {
     let path = below.trim_matches('/');
     let google = provider.dialect == ProviderDialect::Gemini;
-    let begins = match google {
-        true => {
-            path.ends_with(":batchGenerateContent")
-                || path.ends_with(":asyncBatchEmbedContent")
-                || path == "openai/batches"
-        }
-        false => ["batches", "messages/batches"].iter().any(|known| path.eq_ignore_ascii_case(known)),
+    let begins = if google {
+        [":batchGenerateContent", ":asyncBatchEmbedContent"].iter().any(|call| path.ends_with(call))
+            || path.eq_ignore_ascii_case("openai/batches")
+    } else {
+        ["batches", "messages/batches"].iter().any(|known| path.eq_ignore_ascii_case(known))
     };
     if !begins {
         return Ok(());

@@ -79,7 +79,9 @@ impl Ended {
     fn of_cohere(batch: &Value) -> Option<Self> {
         let text = |name: &str| batch.get(name).and_then(Value::as_str);
         let states = ["BATCH_STATUS_COMPLETED", "BATCH_STATUS_FAILED", "BATCH_STATUS_CANCELED"];
-        states.contains(&text("status")?).then_some(())?;
+        if !states.contains(&text("status")?) {
+            return None;
+        }
         let count = |name: &str| batch.get(name)?.as_u64().or_else(|| text(name)?.parse().ok());
         let usage =
             Usage { input_tokens: count("input_tokens"), output_tokens: count("output_tokens"), ..Usage::default() };
