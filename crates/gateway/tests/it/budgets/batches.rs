@@ -15,10 +15,12 @@ const TOKENS: u64 = 1000;
 
 fn config(mock: &Mock, limit: &str) -> String {
     let provider = |name: &str, kind: &str, base: &str| {
+        // Cohere's batches name their model.
+        let begun = if kind == "cohere" { "request = \"0.01 USD\"\n" } else { "" };
         format!(
             "[[provider]]\nname = \"{name}\"\nkind = \"{kind}\"\nbase_url = \"{}{base}\"\nallow_private = true\n\
              api_key = {{ env = \"K\" }}\n\
-             [[price]]\nprovider = \"{name}\"\nmodel = \"m\"\ninput = \"0 USD\"\noutput = \"1000 USD\"\ncontext = 10000\n\
+             [[price]]\nprovider = \"{name}\"\nmodel = \"m\"\ninput = \"0 USD\"\noutput = \"1000 USD\"\ncontext = 10000\n{begun}\
              [[price]]\nprovider = \"{name}\"\nmodel = \"*\"\nrequest = \"0.01 USD\"\n",
             mock.url()
         )
