@@ -105,12 +105,11 @@ async fn remember(vault: &Vault, store: &Store) -> Result<(), StartError> {
 /// Hash what is compared with later hashes under the key that outlasts master keys, made the first time.
 async fn lasting(vault: &Vault, store: &Store) -> Result<(), StartError> {
     let meta = store.meta();
-    let kept = match meta.get(LASTING_HASH_KEY).await? {
-        Some(kept) => kept,
-        None => {
-            let new = vault.lasting_key(store.tenant())?;
-            meta.set_once(LASTING_HASH_KEY, &STANDARD.encode(new.as_bytes())).await?
-        }
+    let kept = if let Some(kept) = meta.get(LASTING_HASH_KEY).await? {
+        kept
+    } else {
+        let new = vault.lasting_key(store.tenant())?;
+        meta.set_once(LASTING_HASH_KEY, &STANDARD.encode(new.as_bytes())).await?
     };
     let sealed = STANDARD.decode(kept).ok().and_then(|bytes| Sealed::from_bytes(bytes).ok());
     Ok(vault.take_lasting(store.tenant(), &sealed.ok_or(StartError::OtherMasterKey)?)?)
