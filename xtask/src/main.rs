@@ -30,7 +30,7 @@ usage: cargo xtask <task>
   bench         build with optimisation, measure Vouchgate beside a bare proxy (and HAProxy where installed)
   fuzz [--seconds N] [TARGET...]   run the fuzz targets (all of them, ten seconds each), see fuzz/README.md
   package [--binary FILE]   a .deb, an archive for packaging/install.sh and their digests, in target/package/
-  torture [--release] [--rounds N] [sqlite|postgres]   kill -9 under load (1,000 times on SQLite, 200 on PostgreSQL), and check the books
+  torture [--release] [--rounds N] [--seed N] [sqlite|postgres]   kill -9 under load (1,000 times on SQLite, 200 on PostgreSQL), and check the books
   torture [--release] --restart [--rounds N] [--rps N]   restart three nodes one after the other under 50 streams and so many requests a second
   torture [--release] --redis-stall [SECONDS]   Redis does not answer for so long (30)
   setup         only install what the tests need

@@ -18,6 +18,7 @@ const STALL: &str = "failures::databases::redis_stalls_goes_and_comes_back";
 struct Wanted {
     rounds: Option<String>,
     rate: Option<String>,
+    seed: Option<String>,
     restart: bool,
     stall: Option<String>,
     engines: Vec<String>,
@@ -35,6 +36,7 @@ impl Wanted {
             };
             match arg.as_str() {
                 "--rounds" => wanted.rounds = number(None)?,
+                "--seed" => wanted.seed = number(None)?,
                 "--rps" => wanted.rate = number(None)?,
                 "--redis-stall" => wanted.stall = number(Some("30"))?,
                 "--restart" => wanted.restart = true,
@@ -84,7 +86,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         if wanted.engines.is_empty() || wanted.engines.iter().any(|name| name == engine) {
             let rounds = wanted.rounds.as_deref().unwrap_or(usual);
             step(&format!("{rounds} kills on {engine}"));
-            wanted.run(test, &[("VOUCHGATE_TEST_TORTURE", rounds)])?;
+            let mut variables = vec![("VOUCHGATE_TEST_TORTURE", rounds)];
+            variables.extend(wanted.seed.as_deref().map(|seed| ("VOUCHGATE_TEST_SEED", seed)));
+            wanted.run(test, &variables)?;
         }
     }
     Ok(())

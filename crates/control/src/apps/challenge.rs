@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use bytes::Bytes;
 use config::{EvidenceKind, Platform, StepUp};
 use http::Request;
 use http::request::Parts;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use super::evidence::{platform, work_context};
 use super::nonce::{self, CHALLENGE};
 use super::refusal::{Action, AppsError, Refused};
-use super::visit::{Visit, json as answer, read};
+use super::visit::{Visit, json as answer, strict};
 use super::{AppInForce, Apps};
 
 #[derive(Debug, Deserialize)]
@@ -31,8 +32,8 @@ struct Asked {
 }
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
-    apps.answer("challenge", request, async |visit: &mut Visit, parts: Parts, body: Body| {
-        let asked: Asked = read(&parts, body).await?;
+    apps.answer("challenge", request, async |visit: &mut Visit, parts: Parts, body: Bytes| {
+        let asked: Asked = strict(&parts, &body)?;
         challenge(&apps, visit, &asked)
     })
     .await

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use base::Timestamp;
+use bytes::Bytes;
 use config::EvidenceKind;
 use http::request::Parts;
 use http::{Request, header};
@@ -19,7 +20,7 @@ use store::{Attested, Enrolled, Instance, NewInstance, OneTime, UseUp};
 use super::evidence::{Circumstances, Judged, judge, kept, kind_of, level_of, platform};
 use super::refusal::{Action, AppsError, Refused};
 use super::risk::Found;
-use super::visit::{Visit, read};
+use super::visit::{Visit, strict};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::OperationError;
 use crate::risk::Step;
@@ -30,8 +31,8 @@ const PATH: &str = "/attest/v1/enroll";
 pub(super) const LONGER: std::time::Duration = std::time::Duration::from_mins(2);
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
-    apps.answer("enroll", request, async |visit: &mut Visit, parts: Parts, body: Body| {
-        let asked: Enrolment = read(&parts, body).await?;
+    apps.answer("enroll", request, async |visit: &mut Visit, parts: Parts, body: Bytes| {
+        let asked: Enrolment = strict(&parts, &body)?;
         enroll(&apps, visit, &parts, asked).await
     })
     .await

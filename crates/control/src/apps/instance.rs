@@ -5,17 +5,17 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use bytes::Bytes;
 use http::Request;
 use http::request::Parts;
 
 use super::Apps;
 use super::enroll::unavailable;
 use super::refusal::AppsError;
-use super::visit::{Visit, bytes, empty};
+use super::visit::{Visit, empty};
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
-    apps.answer("delete", request, async |visit: &mut Visit, parts: Parts, body: Body| {
-        let body = bytes(body).await?;
+    apps.answer("delete", request, async |visit: &mut Visit, parts: Parts, body: Bytes| {
         let caller = apps.caller(visit, &parts, &body).await?;
         let event = audit::Event::new("instance.deleted").by(caller.app.config.name.as_str());
         let event = event.with("instance", caller.instance.id.as_str()).with("signed", caller.signed.is_some());

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use base::{Name, Timestamp};
+use bytes::Bytes;
 use config::AttestationLevel;
 use http::Request;
 use http::request::Parts;
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 use super::caller::AppCaller;
 use super::enroll::{malformed, unavailable};
 use super::refusal::AppsError;
-use super::visit::{Visit, bytes, json as answer, strict};
+use super::visit::{Visit, json as answer, strict};
 use super::{Apps, Window};
 use crate::operations::Deliverable;
 
@@ -58,8 +59,7 @@ struct Delivered {
 }
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
-    apps.answer("secrets", request, async |visit: &mut Visit, parts: Parts, body: Body| {
-        let body = bytes(body).await?;
+    apps.answer("secrets", request, async |visit: &mut Visit, parts: Parts, body: Bytes| {
         let asked: Asked = strict(&parts, &body)?;
         let epk = EphemeralKey::from_jwk(&asked.epk);
         let epk = epk.map_err(|_| AppsError::Request("epk is not a public P-256 or X25519 key and nothing else"))?;

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use base::Timestamp;
+use bytes::Bytes;
 use config::{AttestationLevel, EvidenceKind};
 use http::Request;
 use http::request::Parts;
@@ -20,7 +21,7 @@ use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable
 use super::evidence::{judge_assertion, kept};
 use super::refusal::{Action, AppsError, Refused};
 use super::risk::Found;
-use super::visit::{Visit, json, read};
+use super::visit::{Visit, json, strict};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::Once;
 use crate::risk::Step;
@@ -55,8 +56,8 @@ struct Granted<'a> {
 }
 
 pub(super) async fn endpoint(State(apps): State<Arc<Apps>>, request: Request<Body>) -> Response {
-    apps.answer("token", request, async |visit: &mut Visit, parts: Parts, body: Body| {
-        let asked: Refresh = read(&parts, body).await?;
+    apps.answer("token", request, async |visit: &mut Visit, parts: Parts, body: Bytes| {
+        let asked: Refresh = strict(&parts, &body)?;
         refresh(&apps, visit, &parts, asked).await
     })
     .await

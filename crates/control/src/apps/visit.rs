@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -23,6 +24,9 @@ use super::refusal::{AppsError, Refused, arc};
 use crate::ClientAddress;
 use crate::oauth::{BodyError, collect, cors_for};
 
+/// Refusals are answered at multiples of this after the request: longer than any verification takes, shorter than anybody notices.
+pub(super) const BEAT: Duration = Duration::from_millis(50);
+
 /// One request to an endpoint, and what is known of it so far.
 #[derive(Debug)]
 pub(crate) struct Visit {
@@ -40,12 +44,13 @@ pub(crate) struct Visit {
 }
 
 impl Apps {
-    /// Answer a request: `work` is given what it is, and notes in it what it finds out.
+    /// Answer a request: `work` is given what it is, and notes in it what it finds out. A refusal is answered at the end of the beat
+    /// it falls into, counted from the moment the request had been read: how far it got cannot be seen by the time it took.
     pub(crate) async fn answer(
         &self,
         step: &'static str,
         request: Request<Body>,
-        work: impl AsyncFnOnce(&mut Visit, Parts, Body) -> Result<Response, AppsError>,
+        work: impl AsyncFnOnce(&mut Visit, Parts, Bytes) -> Result<Response, AppsError>,
     ) -> Response {
         let id = self.operations().request_id();
         let (parts, body) = request.into_parts();
@@ -60,11 +65,22 @@ impl Apps {
             let now = self.operations().clock().monotonic();
             // Before anything is read or reckoned.
             let admitted = self.attempts.admit("attest", address, now);
-            let outcome = match admitted {
-                Ok(()) => work(&mut visit, parts, body).await,
-                Err(closed) => Err(AppsError::TooMany(closed.retry_after)),
+            let admitted = admitted.map_err(|closed| AppsError::TooMany(closed.retry_after));
+            let read = match admitted {
+                Ok(()) => bytes(body).await,
+                Err(closed) => Err(closed),
             };
-            self.conclude(&visit, id.as_str(), outcome).await
+            let heard = tokio::time::Instant::now();
+            let outcome = match read {
+                Ok(body) => work(&mut visit, parts, body).await,
+                Err(error) => Err(error),
+            };
+            let refused = matches!(outcome, Err(AppsError::Refused(_)));
+            let response = self.conclude(&visit, id.as_str(), outcome).await;
+            if refused {
+                tokio::time::sleep_until(heard + on_beat(heard.elapsed())).await;
+            }
+            response
         };
         let mut response = answered.instrument(span).await;
         if let Ok(id) = HeaderValue::from_str(id.as_str()) {
@@ -127,12 +143,13 @@ impl Apps {
     }
 }
 
-/// Read a body as one strict JSON object: no member twice, nothing unknown.
-pub(super) async fn read<T: DeserializeOwned>(parts: &Parts, body: Body) -> Result<T, AppsError> {
-    strict(parts, &bytes(body).await?)
+/// The end of the beat that a moment after the request falls into.
+fn on_beat(passed: Duration) -> Duration {
+    let beats = passed.as_nanos() / BEAT.as_nanos() + 1;
+    BEAT.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
 }
 
-/// The same of a body that was read.
+/// Read a body as one strict JSON object: no member twice, nothing unknown.
 pub(super) fn strict<T: DeserializeOwned>(parts: &Parts, bytes: &[u8]) -> Result<T, AppsError> {
     if !is_json(&parts.headers) {
         return Err(AppsError::Request("the body must be application/json"));
@@ -149,7 +166,7 @@ pub(super) fn strict<T: DeserializeOwned>(parts: &Parts, bytes: &[u8]) -> Result
 }
 
 /// The whole body.
-pub(super) async fn bytes(body: Body) -> Result<Bytes, AppsError> {
+async fn bytes(body: Body) -> Result<Bytes, AppsError> {
     collect(body, MAX_BODY_LEN).await.map_err(|error| match error {
         BodyError::TooLarge => AppsError::TooLarge,
         BodyError::Cut => AppsError::Request("the body ended early"),
@@ -188,4 +205,18 @@ pub(super) async fn cors(State(apps): State<Arc<Apps>>, request: Request<Body>, 
     let user_tokens: Vec<String> =
         in_force.all().filter_map(|app| app.config.user_token.as_ref()).map(ToString::to_string).collect();
     cors_for(&file.cors, ("POST, DELETE", &user_tokens), request, next).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_fall_on_the_next_beat_never_on_the_present_one() {
+        let millis = Duration::from_millis;
+        for (passed, due) in [(0, 50), (1, 50), (49, 50), (50, 100), (51, 100), (170, 200)] {
+            assert_eq!(on_beat(millis(passed)), millis(due), "{passed}");
+        }
+        assert_eq!(on_beat(Duration::MAX), BEAT * u32::MAX);
+    }
 }

@@ -28,10 +28,28 @@ const TIGHT: usize = 15;
 const CALLERS: usize = 8;
 /// How often what is left is compared with what must be.
 const AUDIT: usize = 5;
+/// How many answers there are before a kill, at most. Of many kills most come early: what all of them left is read after each.
+const ANSWERS: usize = 352;
+const EARLY: usize = 64;
+/// So many kills are many, and so often one of them comes late.
+const MANY: usize = 100;
+const LATE: usize = 8;
+/// After so many kills the next ones are of a new data directory, since all that the old one holds is read after each.
+const LIFE: usize = 250;
+
+/// A number that `cargo xtask torture` says.
+fn told(name: &str, usual: usize) -> usize {
+    #[allow(clippy::disallowed_methods)] // of the task
+    std::env::var(name).map_or(usual, |number| number.parse().unwrap())
+}
 
 fn rounds(usual: usize) -> usize {
-    #[allow(clippy::disallowed_methods)] // `cargo xtask torture` says how many
-    std::env::var("VOUCHGATE_TEST_TORTURE").map_or(usual, |rounds| rounds.parse().unwrap())
+    told("VOUCHGATE_TEST_TORTURE", usual)
+}
+
+/// How many kills each data directory sees.
+fn lives(rounds: usize) -> impl Iterator<Item = usize> {
+    (0..rounds).step_by(LIFE).map(move |begun| LIFE.min(rounds - begun))
 }
 
 fn configure(dir: &Path, mock: &Mock, (url, tight): (&str, usize)) {
@@ -73,6 +91,7 @@ fn ask(model: &str) -> String {
 struct Acknowledged {
     requests: Mutex<Vec<String>>,
     refused: Mutex<usize>,
+    busy: Mutex<usize>,
     clients: Mutex<Vec<String>>,
     answers: watch::Sender<usize>,
     over: AtomicBool,
@@ -96,6 +115,8 @@ async fn call(program: std::net::SocketAddr, token: String, caller: usize, told:
         match answer.status() {
             200 => told.requests.lock().unwrap().push(id),
             429 => *told.refused.lock().unwrap() += 1,
+            // A machine that is too busy to ask the budgets within a second: nothing is promised.
+            503 if answer.text().contains("budget_unavailable") => *told.busy.lock().unwrap() += 1,
             other => panic!("{other}: {}", answer.text()),
         }
         told.answers.send_modify(|answers| *answers += 1);
@@ -126,14 +147,15 @@ struct Figures {
     kills: usize,
     requests: usize,
     refused: usize,
+    busy: usize,
     clients: Vec<String>,
     acknowledged: Vec<String>,
     unresolved: usize,
     entries: u64,
 }
 
-/// Start the program, let it work, and kill it at a random moment.
-async fn kill_under_load(dir: &Path, round: usize, rng: &SeededRng, figures: &mut Figures) {
+/// Start the program, let it work until a random moment within so many answers, and kill it.
+async fn kill_under_load(dir: &Path, (round, within): (usize, usize), rng: &SeededRng, figures: &mut Figures) {
     let mut program = Program::serve(dir, &[]).await;
     let token = command(dir, &["token", "mint", "--client", "app"], b"");
     let told = Arc::<Acknowledged>::default();
@@ -146,9 +168,11 @@ async fn kill_under_load(dir: &Path, round: usize, rng: &SeededRng, figures: &mu
     let mut dice = [0u8; 2];
     rng.fill(&mut dice);
     // By what has been done, not by a clock: the same load on a slow machine.
-    let due = 1 + usize::from(dice[0]) + usize::from(dice[1] % 4) * 32;
+    let due = 1 + usize::from(u16::from_le_bytes(dice)) % within;
     let mut answers = told.answers.subscribe();
-    patiently("the load", answers.wait_for(|answers| *answers >= due)).await.unwrap();
+    while *answers.borrow_and_update() < due {
+        patiently("an answer", answers.changed()).await.unwrap();
+    }
     program.process.signal("KILL");
     told.over.store(true, Ordering::Relaxed);
     program.process.ended().await;
@@ -158,6 +182,7 @@ async fn kill_under_load(dir: &Path, round: usize, rng: &SeededRng, figures: &mu
     figures.acknowledged.append(&mut told.requests.lock().unwrap());
     figures.clients.append(&mut told.clients.lock().unwrap());
     figures.refused += *told.refused.lock().unwrap();
+    figures.busy += *told.busy.lock().unwrap();
 }
 
 fn verified(dir: &Path, round: usize) -> verify::Report {
@@ -247,28 +272,30 @@ async fn compare(dir: &Path, (url, mock, tight): (&str, &Mock, usize), figures: 
     figures.requests = ample + of_tight;
 }
 
-/// Kill it so many times.
-async fn torture(name: &str, url: &str, rounds: usize) {
+/// Kill it so many times, at moments that differ with each life.
+async fn torture(name: &str, url: &str, (life, rounds): (usize, usize)) {
     let dir = tempfile::tempdir().unwrap();
     let mock = Mock::start_with(|_| answered()).await;
-    let rng = SeededRng::new(0x00a0_d17e);
+    let seed = told("VOUCHGATE_TEST_SEED", 0x00a0_d17e) + life;
+    let rng = SeededRng::new(u64::try_from(seed).unwrap());
     let mut figures = Figures::default();
     for round in 0..rounds {
         let tight = TIGHT * (round + 1);
         configure(dir.path(), &mock, (url, tight));
-        kill_under_load(dir.path(), round, &rng, &mut figures).await;
+        let within = if rounds > MANY && round % LATE != 0 { EARLY } else { ANSWERS };
+        kill_under_load(dir.path(), (round, within), &rng, &mut figures).await;
         verified(dir.path(), round);
         if (round + 1) % AUDIT == 0 || round + 1 == rounds {
             compare(dir.path(), (url, &mock, tight), &mut figures).await;
         }
     }
     assert_eq!(run(&["audit", "verify", "--config", "vouchgate.toml"], dir.path(), b"").0, 0);
-    let Figures { kills, requests, refused, clients, acknowledged, unresolved, entries } = figures;
+    let Figures { kills, requests, refused, busy, clients, acknowledged, unresolved, entries } = figures;
     // What it guards has been tried: in so many rounds more was asked for than the tight budget has.
     assert!(rounds < 5 || refused > 0, "the tight budget refused nothing");
     println!(
-        "torture of the program on {name}: {kills} kills; {requests} requests at the provider and {refused} refused, {} answers \
-         and {} administrative writes acknowledged, none lost; {unresolved} requests have no end; {entries} entries verify; the \
+        "torture of the program on {name}, seed {seed}: {kills} kills; {requests} requests at the provider, {refused} refused, {busy} not asked \
+         for in time, {} answers and {} administrative writes acknowledged, none lost; {unresolved} requests have no end; {entries} entries verify; the \
          books balanced each time",
         acknowledged.len(),
         clients.len()
@@ -277,15 +304,19 @@ async fn torture(name: &str, url: &str, rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_program_had_set_aside_is_settled_by_its_log() {
-    torture("SQLite", "sqlite:", rounds(25)).await;
+    for life in lives(rounds(25)).enumerate() {
+        torture("SQLite", "sqlite:", life).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_program_had_set_aside_is_settled_by_its_log_on_postgresql() {
-    let Some(url) = vectors::postgres::database() else {
-        return vectors::skip("kill -9 of the program on PostgreSQL", "PostgreSQL is not installed");
-    };
-    torture("PostgreSQL", &url, rounds(10)).await;
+    for life in lives(rounds(10)).enumerate() {
+        let Some(url) = vectors::postgres::database() else {
+            return vectors::skip("kill -9 of the program on PostgreSQL", "PostgreSQL is not installed");
+        };
+        torture("PostgreSQL", &url, life).await;
+    }
 }
 
 /// One request ended, and one under way, whose client waits.

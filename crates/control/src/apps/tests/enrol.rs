@@ -6,6 +6,7 @@ use vouchgate_client::simulator::{AndroidDefect, Boot};
 use vouchgate_client::simulator::{Environment, IphoneDefect};
 
 use super::*;
+use crate::apps::visit::BEAT;
 
 #[tokio::test]
 async fn an_iphone_enrols_and_gets_a_token_that_says_what_it_is() {
@@ -125,6 +126,28 @@ async fn android_phones_that_cannot_be_believed_are_refused() {
 }
 
 #[tokio::test]
+async fn no_refusal_is_answered_before_its_beat_however_soon_it_was_clear() {
+    let world = World::new().await;
+    let (good, _) = world.enrolment("chat", &world.iphone()).await;
+    let changed = |member: &str, value: Value| {
+        let mut body = good.clone();
+        body[member] = value;
+        body
+    };
+    let unknown = client_data("enroll", "nobody", &json!("n"), None, &[]);
+    for (body, reason) in [
+        (changed("client_data", base64url_encode(unknown).into()), "app_unknown"),
+        (changed("proof", "a.b.c".into()), "bad_base64url"),
+        (changed("evidence", world.enrolment("chat", &world.iphone()).await.0["evidence"].clone()), "nonce_mismatch"),
+    ] {
+        let asked = tokio::time::Instant::now();
+        let answer = world.post("/attest/v1/enroll", &body).await;
+        assert!(asked.elapsed() >= BEAT, "{reason}");
+        assert_eq!(world.why(&answer).await, reason);
+    }
+}
+
+#[tokio::test]
 async fn an_enrolment_counts_once_and_only_for_the_key_it_was_made_for() {
     let world = World::new().await;
     let phone = world.iphone();
@@ -234,12 +257,9 @@ async fn a_flood_is_stopped_before_anything_is_reckoned_and_fills_nothing() {
     }
     let full = world.post("/attest/v1/enroll", &body).await;
     assert_eq!((full.status.as_u16(), full.header("retry-after")), (429, "61"), "the app's minute is full");
-    let mut refused = 0;
-    for _ in 0..400 {
-        refused += u32::from(
-            world.post("/attest/v1/challenge", &json!({"app": "nobody", "platform": "ios"})).await.status == 401,
-        );
-    }
+    let nobody = json!({"app": "nobody", "platform": "ios"});
+    let answers = futures_util::future::join_all((0..400).map(|_| world.post("/attest/v1/challenge", &nobody))).await;
+    let refused = answers.iter().filter(|answer| answer.status == 401).count();
     assert!(refused < 200, "{refused}");
     assert_eq!(world.fixture.operations.store().instances().counts().await.unwrap(), []);
     let counted = world.counted();

@@ -1,7 +1,9 @@
 //! What attestation costs: one verification of each kind, enrolments and refreshes through Vouchgate, and what enrolled
 //! installations take. `cargo xtask bench --attest` starts it.
 
-use std::path::Path;
+mod refusals;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,32 +32,36 @@ const VERIFIED: u32 = 2_000;
 /// Installations that enrol at the same time.
 const AT_ONCE: usize = 32;
 
+/// The serial number of an attestation key that is revoked.
+const REVOKED: [u8; 3] = [0xc0, 0xff, 0xee];
+
 /// How long the program under test may take to start.
 const START: Duration = Duration::from_mins(1);
 
-/// Measure with this many installations, which are half iPhones and half Android phones.
-pub(crate) async fn run(vouchgate: &Path, installations: usize) -> Value {
+/// What is to be measured.
+pub(crate) struct Plan {
+    /// The program.
+    pub(crate) vouchgate: PathBuf,
+    /// Installations, half iPhones and half Android phones.
+    pub(crate) installations: usize,
+    /// Whether they close their connections: then what grows is what the installations themselves take.
+    pub(crate) closing: bool,
+    /// How often each reason of a refusal is measured.
+    pub(crate) refusals: usize,
+}
+
+/// Measure.
+pub(crate) async fn run(plan: &Plan) -> Value {
     let mut kinds = Vec::new();
     for (name, micros) in verifications() {
         println!("{name:<44}{micros:>10.1} us of CPU");
         kinds.push(json!({"kind": name, "us": micros}));
     }
-    let gateway = Gateway::start(vouchgate).await;
+    let mut gateway = Gateway::start(&plan.vouchgate).await;
     gateway.warm().await;
-    let at_rest = gateway.process.cost().resident;
-    let clients = gateway.clients(installations);
-    let enrolments = gateway.rate("enrolments", clients.clone(), |client: Client| async move {
-        client.ready().await.expect("a genuine phone is enrolled");
-    });
-    let enrolments = enrolments.await;
-    let grown = gateway.process.cost().resident.saturating_sub(at_rest) as f64 / 1_048_576.0;
-    let refreshes = gateway.rate("refreshes", clients, |client: Client| async move {
-        client.refresh().await.expect("an installation is given its next token");
-    });
-    let refreshes = refreshes.await;
-    println!("memory: {grown:.1} MiB more with {installations} installations, each with a connection that stays open");
-    json!({"verifications": kinds, "installations": installations, "enrolments": enrolments, "refreshes": refreshes,
-           "mib_more": grown})
+    let refusals = if plan.refusals > 0 { refusals::measured(&gateway, plan.refusals).await } else { json!([]) };
+    let measured = if plan.closing { gateway.closing(plan).await } else { gateway.keeping(plan).await };
+    json!({"verifications": kinds, "refusals": refusals, "installations": plan.installations, "load": measured})
 }
 
 /// CPU time of one verification of each kind, in microseconds.
@@ -150,7 +156,8 @@ struct Gateway {
     url: String,
     apple: Apple,
     google: Google,
-    _dir: tempfile::TempDir,
+    binary: PathBuf,
+    dir: tempfile::TempDir,
     _list: Mock,
 }
 
@@ -202,11 +209,15 @@ test_roots = {{ apple = "apple.pem", android = "google.pem" }}
         );
         // Where it listens is told at level info.
         write("vouchgate.toml", &text.replace("level = \"warn\"", "level = \"info\""));
-        let mut process = Process::start(binary, &["serve", "--config", "vouchgate.toml"], dir.path(), &[]);
+        let (process, url) = Self::serve(binary, dir.path()).await;
+        Self { process, url, apple, google, binary: binary.to_owned(), dir, _list: list }
+    }
+
+    async fn serve(binary: &Path, dir: &Path) -> (Process, String) {
+        let mut process = Process::start(binary, &["serve", "--config", "vouchgate.toml"], dir, &[]);
         let line = process.line_within(START, "listening").await;
         let address = line.split_once("public=").expect("the public address").1;
-        let url = format!("http://{}", address.split([' ', '"']).next().expect("an address"));
-        Self { process, url, apple, google, _dir: dir, _list: list }
+        (process, format!("http://{}", address.split([' ', '"']).next().expect("an address")))
     }
 
     /// Until Android phones get in: a moment after the start there is no list of what is revoked yet.
@@ -222,19 +233,76 @@ test_roots = {{ apple = "apple.pem", android = "google.pem" }}
         Client::new(Options::new(&self.url, "chat"), device).expect("a client")
     }
 
-    fn clients(&self, count: usize) -> Vec<Client> {
-        let device = |number: usize| -> Arc<dyn Attester> {
-            if number.is_multiple_of(2) {
+    /// New clients, each made when it is its turn.
+    fn clients(&self, count: usize) -> impl ExactSizeIterator<Item = Client> {
+        (0..count).map(|number| {
+            let device: Arc<dyn Attester> = if number.is_multiple_of(2) {
                 Arc::new(Iphone::new(&self.apple, APP_ID))
             } else {
                 Arc::new(AndroidPhone::new(&self.google, installed()).expect("a phone"))
-            }
-        };
-        (0..count).map(|number| self.client(device(number))).collect()
+            };
+            self.client(device)
+        })
+    }
+
+    /// Installations that keep their connections: enrolments, refreshes, and what the connections take.
+    async fn keeping(&self, plan: &Plan) -> Value {
+        let at_rest = self.process.cost().resident;
+        let clients: Vec<Client> = self.clients(plan.installations).collect();
+        let enrolments = self.rate("enrolments", clients.clone().into_iter(), enrol).await;
+        let grown = mebibytes(self.process.cost().resident) - mebibytes(at_rest);
+        let refreshes = self.rate("refreshes", clients.into_iter(), |client: Client| async move {
+            client.refresh().await.expect("an installation is given its next token");
+        });
+        let refreshes = refreshes.await;
+        let count = plan.installations;
+        println!("memory: {grown:.1} MiB more with {count} installations, each with a connection that stays open");
+        json!({"enrolments": enrolments, "refreshes": refreshes, "mib_more": grown})
+    }
+
+    /// Installations that enrol and go: what they take of memory after each quarter, on disk, and of the memory of a program that is
+    /// started when they are there.
+    async fn closing(&mut self, plan: &Plan) -> Value {
+        let rested = mebibytes(self.process.cost().resident);
+        let begun_with = self.restarted().await;
+        self.rate("warming up", self.clients(1_000), enrol).await;
+        let (warm, disk) = (mebibytes(self.process.cost().resident), on_disk(self.dir.path()));
+        println!(
+            "memory: {rested:.1} MiB after the refusals, {begun_with:.1} at rest, {warm:.1} after 1,000 enrolments"
+        );
+        let mut quarters = Vec::new();
+        let mut enrolments = Vec::new();
+        for quarter in 1..=4 {
+            enrolments.push(self.rate("enrolments", self.clients(plan.installations / 4), enrol).await);
+            let grown = mebibytes(self.process.cost().resident) - warm;
+            println!("memory: {grown:.1} MiB more after {} installations", plan.installations / 4 * quarter);
+            quarters.push(grown);
+        }
+        let bytes = on_disk(self.dir.path()).saturating_sub(disk) as f64 / plan.installations as f64;
+        let restarted = self.restarted().await;
+        println!(
+            "disk: {bytes:.0} bytes each; memory of a program started with them: {restarted:.1} MiB, {begun_with:.1} without"
+        );
+        json!({"enrolments": enrolments, "mib_more_by_quarter": quarters, "disk_bytes_each": bytes,
+               "mib_started_without": begun_with, "mib_started_with": restarted})
+    }
+
+    /// End the program in order and start it again: its memory once it takes phones.
+    async fn restarted(&mut self) -> f64 {
+        self.process.signal("TERM");
+        assert!(self.process.ended().await.success(), "{}", self.process.output());
+        (self.process, self.url) = Self::serve(&self.binary, self.dir.path()).await;
+        self.warm().await;
+        mebibytes(self.process.cost().resident)
     }
 
     /// Do something with every client, so many at a time: how many a second, and what one costs the program.
-    async fn rate<F>(&self, what: &str, clients: Vec<Client>, work: impl Fn(Client) -> F) -> Value
+    async fn rate<F>(
+        &self,
+        what: &str,
+        clients: impl ExactSizeIterator<Item = Client>,
+        work: impl Fn(Client) -> F,
+    ) -> Value
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -263,4 +331,24 @@ test_roots = {{ apple = "apple.pem", android = "google.pem" }}
 #[allow(clippy::disallowed_methods)]
 fn begin() -> Instant {
     Instant::now()
+}
+
+async fn enrol(client: Client) {
+    client.ready().await.expect("a genuine phone is enrolled");
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}
+
+/// Bytes of every file below.
+fn on_disk(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("a directory that can be read");
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => on_disk(&entry.path()),
+        Ok(found) => found.len(),
+        // Gone meanwhile.
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
 }

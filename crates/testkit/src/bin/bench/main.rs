@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 
 const USAGE: &str = "\
 usage: bench compare --vouchgate BINARY [--json FILE] [--requests N] [--only NAME]
-       bench attest --vouchgate BINARY [--json FILE] [--installations N]
+       bench attest --vouchgate BINARY [--json FILE] [--installations N [--closing]] [--refusals N]
        bench upstream | bench proxy ADDRESS [DIRECTORY] | bench verify        (started by compare)";
 
 #[tokio::main]
@@ -53,10 +53,16 @@ async fn main() {
             }
         }
         Some("attest") => {
-            let vouchgate = flag("--vouchgate").map(PathBuf::from).expect(USAGE);
-            let count =
-                flag("--installations").map_or(4_000, |count| count.parse().expect("a number of installations"));
-            let found = attest::run(&vouchgate, count).await;
+            let number = |name: &str, usual: usize| {
+                flag(name).map_or(usual, |count| count.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+            };
+            let plan = attest::Plan {
+                vouchgate: flag("--vouchgate").map(PathBuf::from).expect(USAGE),
+                installations: number("--installations", 4_000),
+                closing: args.iter().any(|arg| arg == "--closing"),
+                refusals: number("--refusals", 100),
+            };
+            let found = attest::run(&plan).await;
             if let Some(file) = flag("--json") {
                 std::fs::write(&file, found.to_string()).expect("the result can be written");
             }
