@@ -41,10 +41,11 @@ impl Ack {
     pub fn wait(self) -> Result<u64, AppendError> {
         let mut state = self.batch.lock();
         loop {
-            match state.outcome {
-                Some(outcome) => return outcome.map(|first| first + self.place),
-                None => state = self.batch.done.wait(state).unwrap_or_else(PoisonError::into_inner),
+            if let Some(outcome) = state.outcome {
+                return outcome.map(|first| first + self.place);
             }
+            state.blocked = true;
+            state = self.batch.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -82,6 +83,8 @@ struct BatchState {
     /// The index of the first entry, once all are durable.
     outcome: Option<Result<u64, AppendError>>,
     waiting: Vec<Waker>,
+    /// Whether a thread waits, which seldom one does: to wake one costs a call of the system, also where there is none.
+    blocked: bool,
 }
 
 impl Batch {
@@ -90,12 +93,14 @@ impl Batch {
     }
 
     fn finish(&self, outcome: Result<u64, AppendError>) {
-        let waiting = {
+        let (waiting, blocked) = {
             let mut state = self.lock();
             state.outcome = Some(outcome);
-            std::mem::take(&mut state.waiting)
+            (std::mem::take(&mut state.waiting), state.blocked)
         };
-        self.done.notify_all();
+        if blocked {
+            self.done.notify_all();
+        }
         waiting.into_iter().for_each(Waker::wake);
     }
 }
@@ -118,8 +123,8 @@ struct Waiting {
     awaited: u32,
     /// How many were waited for when entries were last taken.
     crowd: u32,
-    /// The journal lets entries gather: it wakes by itself.
-    gathering: bool,
+    /// The journal waits to be woken. While it writes, or lets entries gather, it comes by itself.
+    asleep: bool,
     batch: Arc<Batch>,
     closed: bool,
     /// The journal cannot be written now.
@@ -187,7 +192,7 @@ impl Queue {
         let ack = Ack { batch: Arc::clone(&queue.batch), place: queue.count, slot: None };
         queue.count += 1;
         // The first wakes the journal, and the first that is waited for makes it hurry; those after wake nobody.
-        let wake = !queue.gathering && (queue.count == 1 || (awaited && queue.awaited == 0));
+        let wake = queue.asleep && (queue.count == 1 || (awaited && queue.awaited == 0));
         queue.awaited += u32::from(awaited);
         drop(queue);
         if wake {
@@ -200,12 +205,15 @@ impl Queue {
     pub(crate) fn take(&self, last: Option<Instant>) -> Option<Taken> {
         let mut queue = self.gather(last);
         while queue.awaited == 0 && !queue.closed {
+            queue.asleep = true;
             if queue.count == 0 {
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.asleep = false;
                 continue;
             }
             let (waited, timeout) = self.wake.wait_timeout(queue, LINGER).unwrap_or_else(PoisonError::into_inner);
             queue = waited;
+            queue.asleep = false;
             if timeout.timed_out() {
                 break;
             }
@@ -229,9 +237,7 @@ impl Queue {
         let early = self.early(last);
         let mut queue = self.lock();
         if let Some(early) = early {
-            queue.gathering = true;
             queue = self.wake.wait_timeout(queue, early).unwrap_or_else(PoisonError::into_inner).0;
-            queue.gathering = false;
         }
         queue
     }

@@ -30,12 +30,12 @@ const LINGER: Duration = Duration::from_millis(100);
 /// How long to wait when they could not be.
 const RETRY: Duration = Duration::from_secs(1);
 /// Records per statement, largest first: each statement is a way to SQLite's thread and back, which costs more than
-/// the insert; a few fixed sizes, because each is prepared once and kept.
-const RECORDS_PER_INSERT: [usize; 4] = [128, 32, 8, 1];
+/// the insert; a few fixed sizes, because each is prepared once and kept. What is left of a batch takes one of each at most.
+const RECORDS_PER_INSERT: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
 /// Their texts. SQLite looks each `$n` up by a walk over all of them, which for hundreds costs more than the insert; a bare `?` has
 /// no name to look up.
-static INSERTS: LazyLock<[String; 4]> =
+static INSERTS: LazyLock<[String; 8]> =
     LazyLock::new(|| RECORDS_PER_INSERT.map(|size| records::insert_text(size, |text, _| text.push('?'))));
 
 pub(crate) enum Message {
