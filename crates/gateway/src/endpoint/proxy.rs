@@ -93,8 +93,12 @@ impl Asking<'_> {
             return Ok(told);
         }
         if !refuses(&mut told).await? {
-            other.iter().for_each(|(inject, _)| inject.values.accepted(used));
-            standing_by.iter().for_each(|(secrets, _)| secrets.accepted());
+            if let Some((inject, _)) = &other {
+                inject.values.accepted(used);
+            }
+            if let Some((secrets, _)) = &standing_by {
+                secrets.accepted();
+            }
             return Ok(told);
         }
         if let Some((inject, instead)) = other {
