@@ -3,13 +3,21 @@
 //! What an installation proves itself with counts once: its nonce and its evidence are used up in the transaction that
 //! writes it, so that storage only grows by what was proved. A counter only rises, by one statement that compares it.
 
-use base::{Name, Timestamp};
+mod kinds;
+mod refusals;
+
+use base::Timestamp;
 
 use crate::engine::{Connection, Effects, Row, Statement, first};
 use crate::error::at_most;
 use crate::once::used;
 use crate::revocations::{self, NewRevocation, Revoke, added};
-use crate::{OWN_ISSUER, OneTime, Page, Paged, Store, StoreError, revoked};
+use crate::{OWN_ISSUER, Page, Paged, Store, StoreError, revoked};
+
+pub use kinds::{
+    Attested, Enrolled, Instance, InstanceCount, InstanceFilter, InstanceStatus, NewInstance, Refreshed, Renewed, UseUp,
+};
+pub use refusals::Refusal;
 
 /// How long a token of an installation can live at most, with what clocks differ by.
 const LONGEST_TOKEN: std::time::Duration = std::time::Duration::from_mins(10);
@@ -20,213 +28,6 @@ macro_rules! select {
                 serials, flags, annotations, device, arc, created_at, attested_at, reattest_at, seen_at, status, status_at, status_by,
                 status_why FROM instances"
     };
-}
-
-/// Whether an installation may get tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum InstanceStatus {
-    /// It may.
-    Active,
-    /// It may not, until it is released.
-    Quarantined,
-    /// It may not, ever.
-    Revoked,
-}
-
-impl InstanceStatus {
-    /// The word it is stored and shown by.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Quarantined => "quarantined",
-            Self::Revoked => "revoked",
-        }
-    }
-
-    /// The status of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Active, Self::Quarantined, Self::Revoked].into_iter().find(|status| status.as_str() == name)
-    }
-}
-
-/// What an installation was found to be, with its evidence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attested {
-    /// `ios`, `android` or `web`.
-    pub platform: String,
-    /// The kind of evidence.
-    pub evidence: String,
-    /// What the evidence is known by: the credential's id, or a hash. No two installations show the same.
-    pub evidence_key: [u8; 32],
-    /// The attested key that signs assertions (App Attest): a point on P-256, uncompressed.
-    pub attested_key: Option<Vec<u8>>,
-    /// How far it carries.
-    pub level: String,
-    /// `production` or `development`, where the evidence says it.
-    pub environment: Option<String>,
-    /// How the app was distributed, where the evidence says it.
-    pub category: Option<u16>,
-    /// The app's version, where the evidence says it; else as the app says.
-    pub version: Option<String>,
-    /// Serial numbers to look up again when a revocation list changes.
-    pub serials: Vec<String>,
-    /// Flags, as a JSON array.
-    pub flags: String,
-    /// Annotations for its tokens.
-    pub annotations: Vec<String>,
-    /// A keyed hash of an identifier of the device, where somebody gave one.
-    pub device: Option<String>,
-    /// Until when the evidence counts.
-    pub reattest_at: Timestamp,
-}
-
-/// An installation to be written.
-#[derive(Debug, Clone)]
-pub struct NewInstance {
-    /// Whose.
-    pub app: Name,
-    /// Thumbprint of its key (RFC 7638).
-    pub jkt: String,
-    /// Its public key, as JSON.
-    pub jwk: String,
-    /// What it was found to be.
-    pub attested: Attested,
-    /// The code of this enrolment.
-    pub arc: String,
-}
-
-/// An installation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance {
-    /// Its id: the subject of its tokens.
-    pub id: String,
-    /// Whose.
-    pub app: Name,
-    /// Thumbprint of its key.
-    pub jkt: String,
-    /// Its public key, as JSON.
-    pub jwk: String,
-    /// The highest counter seen.
-    pub counter: u64,
-    /// What it was found to be.
-    pub attested: Attested,
-    /// The code of its last enrolment or token.
-    pub arc: String,
-    /// When it first enrolled.
-    pub created_at: Timestamp,
-    /// When it last showed its evidence.
-    pub attested_at: Timestamp,
-    /// When it last got a token.
-    pub seen_at: Timestamp,
-    /// Whether it may get tokens,
-    pub status: InstanceStatus,
-    /// since when,
-    pub status_at: Timestamp,
-    /// by whom,
-    pub status_by: String,
-    /// and why.
-    pub status_why: String,
-}
-
-/// Something that counts once, used up with what it is shown for.
-#[derive(Debug, Clone)]
-pub struct UseUp {
-    /// What it is.
-    pub kind: OneTime,
-    /// What it is known by.
-    pub key: Vec<String>,
-    /// From when on nobody takes it.
-    pub until: Timestamp,
-}
-
-/// What became of an enrolment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Enrolled {
-    /// It is written: a new one, or the same key with new evidence.
-    Done(Box<Instance>),
-    /// The nonce, or the evidence, was used before.
-    Used(OneTime),
-    /// Another installation has shown the same evidence.
-    EvidenceTaken,
-    /// An installation with this key is there and may not.
-    Barred(InstanceStatus),
-}
-
-/// What a refresh brings.
-#[derive(Debug, Clone)]
-pub struct Refreshed {
-    /// The nonce, and what else counts once.
-    pub used: Vec<UseUp>,
-    /// The counter of its assertion, where there is one: it must be higher than the highest seen.
-    pub counter: Option<u64>,
-    /// Annotations of its tokens from now on.
-    pub annotations: Vec<String>,
-    /// Flags from now on, as a JSON array.
-    pub flags: String,
-    /// The app's version from now on, where it says one.
-    pub version: Option<String>,
-    /// The code of this refresh.
-    pub arc: String,
-    /// Who is named where it is quarantined.
-    pub by: String,
-}
-
-/// What became of a refresh.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Renewed {
-    /// It may have a token.
-    Done(Box<Instance>),
-    /// The nonce was used before.
-    Used(OneTime),
-    /// The counter did not rise: its key may have been copied. It is quarantined, its tokens are revoked.
-    CounterRegressed,
-    /// It may not, or is not there.
-    Barred,
-}
-
-/// Which installations to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InstanceFilter {
-    /// Of this app.
-    pub app: Option<String>,
-    /// Of this status.
-    pub status: Option<InstanceStatus>,
-    /// Whose id, key's thumbprint or version begins so.
-    pub search: Option<String>,
-}
-
-/// How many there are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstanceCount {
-    /// Of which app.
-    pub app: String,
-    /// On which platform.
-    pub platform: String,
-    /// With which status.
-    pub status: String,
-    /// How many.
-    pub count: u64,
-}
-
-/// Why an installation was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// What it was told.
-    pub arc: String,
-    /// When.
-    pub at: Timestamp,
-    /// Which app it said.
-    pub app: Option<String>,
-    /// Which installation, where that is known.
-    pub instance: Option<String>,
-    /// At which step: `challenge`, `enroll`, `token`, ...
-    pub step: String,
-    /// What it was told to do.
-    pub action: String,
-    /// Stable codes.
-    pub reasons: Vec<String>,
-    /// What else is known, as a JSON object.
-    pub detail: String,
 }
 
 /// Installations of apps.
@@ -459,54 +260,6 @@ impl Instances<'_> {
             .bind(i64::from(limit));
         self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
     }
-
-    /// Keep why an installation was refused.
-    pub async fn refuse(self, refusal: &Refusal) -> Result<(), StoreError> {
-        at_most("detail", refusal.detail.len(), 16 * 1024)?;
-        let insert = self
-            .0
-            .sql(
-                "INSERT INTO attest_refusals (tenant, arc, at, app, instance, step, action, reasons, detail)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
-            )
-            .bind(&*refusal.arc)
-            .bind(refusal.at)
-            .bind(refusal.app.clone())
-            .bind(refusal.instance.clone())
-            .bind(&*refusal.step)
-            .bind(&*refusal.action)
-            .bind(&*refusal.reasons)
-            .bind(&*refusal.detail);
-        self.0.write(move |tx| Box::pin(async move { tx.execute(insert).await.map(drop) })).await
-    }
-
-    /// Why the one that was told this code was refused.
-    pub async fn refusal(self, arc: &str) -> Result<Option<Refusal>, StoreError> {
-        let select = self
-            .0
-            .sql(
-                "SELECT arc, at, app, instance, step, action, reasons, detail FROM attest_refusals
-                 WHERE tenant = $1 AND arc = $2",
-            )
-            .bind(arc);
-        Ok(self.0.read(select, read_refusal).await?.pop())
-    }
-
-    /// Forget up to `limit` refusals from before `moment`, and the oldest of those beyond `most`; how many there were.
-    pub async fn delete_refusals(self, moment: Timestamp, most: u32, limit: u32) -> Result<u64, StoreError> {
-        let delete = self
-            .0
-            .sql(
-                "DELETE FROM attest_refusals WHERE tenant = $1 AND arc IN
-                 (SELECT arc FROM attest_refusals WHERE tenant = $1 AND
-                  (at < $2 OR at < COALESCE((SELECT at FROM attest_refusals WHERE tenant = $1 ORDER BY at DESC LIMIT 1 OFFSET $3), $2))
-                  LIMIT $4)",
-            )
-            .bind(moment)
-            .bind(i64::from(most))
-            .bind(i64::from(limit));
-        self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
-    }
 }
 
 /// A change of status within a transaction.
@@ -668,18 +421,5 @@ fn read(mut row: Row) -> Result<Instance, StoreError> {
         status_at: row.take()?,
         status_by: row.take()?,
         status_why: row.take()?,
-    })
-}
-
-fn read_refusal(mut row: Row) -> Result<Refusal, StoreError> {
-    Ok(Refusal {
-        arc: row.take()?,
-        at: row.take()?,
-        app: row.take()?,
-        instance: row.take()?,
-        step: row.take()?,
-        action: row.take()?,
-        reasons: row.take()?,
-        detail: row.take()?,
     })
 }

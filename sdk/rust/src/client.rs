@@ -6,80 +6,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use crate::app_config::AppConfig;
-use crate::attester::{AttestError, Attester};
-use crate::clock::{Clock, SystemClock};
+use crate::attester::Attester;
+use crate::clock::Clock;
 use crate::error::{Action, Error};
-use crate::http::{Answer, Deadlines, Http};
-use crate::memory::{Kept, Memory, Volatile};
-use crate::pins::{Mismatch, PinBook, Stale};
-use crate::proof::{self, Proof, Target};
+use crate::http::{Answer, Http};
+use crate::memory::{Kept, Memory};
+use crate::pins::{Mismatch, PinBook};
+use crate::proof::Proof;
 use crate::signer::{PublicJwk, Signer};
 use crate::wire;
 
+mod backoff;
 mod enrol;
+mod options;
+mod signing;
 mod told;
 
-/// Fields that mean something to the gateway or would carry a provider's key: ours replace them.
-const REPLACED: [&str; 9] = [
-    "authorization",
-    "dpop",
-    "x-api-key",
-    "x-goog-api-key",
-    "api-key",
-    "signature",
-    "signature-input",
-    "content-digest",
-    "content-length",
-];
+use backoff::Backoff;
+pub use options::{Installation, Options};
 
 /// How long before its end a token is replaced, in seconds.
 const BEFORE_END: i64 = 30;
-
-/// What a client is made of, beside the device.
-#[derive(Debug)]
-pub struct Options {
-    /// The gateway's origin, such as `https://ai.example.com`.
-    pub gateway: String,
-    /// The app's name at the gateway.
-    pub app: String,
-    /// What goes with each request.
-    pub proof: Proof,
-    /// Certificates to trust beside those of the web's authorities, in DER.
-    pub extra_roots: Vec<Vec<u8>>,
-    /// The root keys for what is told over the air; none: nothing is fetched, nothing is pinned.
-    pub config_roots: Vec<PublicJwk>,
-    /// What becomes of pinned hosts when that has expired.
-    pub stale: Stale,
-    /// How long to wait.
-    pub deadlines: Deadlines,
-    /// What outlives the process.
-    pub memory: Arc<dyn Memory>,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl Options {
-    /// For this gateway and app, with a signature on each request, no pins, and nothing that outlives the process.
-    pub fn new(gateway: &str, app: &str) -> Self {
-        Self {
-            gateway: gateway.to_owned(),
-            app: app.to_owned(),
-            proof: Proof::default(),
-            extra_roots: Vec::new(),
-            config_roots: Vec::new(),
-            stale: Stale::default(),
-            deadlines: Deadlines::default(),
-            memory: Arc::new(Volatile::default()),
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
 
 /// A client of one gateway for one app. Cheap to clone; clones share the installation and its token.
 #[derive(Clone)]
@@ -129,24 +82,6 @@ struct Tried {
     nonce: bool,
     later: bool,
     token: bool,
-}
-
-/// When to try again after failures.
-#[derive(Default)]
-struct Backoff {
-    failures: u32,
-    not_before: i64,
-}
-
-/// What an installation has: for an app's screen of support.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installation {
-    /// Its id: the subject of its tokens.
-    pub instance: String,
-    /// The code of its last token, for support.
-    pub arc: String,
-    /// When the token ends, by this device's clock in seconds since the epoch.
-    pub token_ends: i64,
 }
 
 impl Client {
@@ -351,67 +286,6 @@ impl Client {
         }
     }
 
-    /// The path and query of a request to the gateway.
-    fn path(&self, uri: &Uri) -> Result<String, Error> {
-        if let Some(scheme) = uri.scheme_str() {
-            let named = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-            let (origin, _) = origin(&format!("{scheme}://{named}"))?;
-            if origin != self.inner.origin {
-                return Err(Error::Request("another host than the gateway's"));
-            }
-        }
-        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        if path.starts_with('/') { Ok(path.to_owned()) } else { Err(Error::Request("not a path")) }
-    }
-
-    fn sign_with(
-        &self,
-        session: &Session,
-        request: (&Method, &str),
-        headers: &mut HeaderMap,
-        body: &Bytes,
-    ) -> Result<(), Error> {
-        self.sign_as((self.inner.proof, session), request, headers, body)
-    }
-
-    /// Put token and proof onto a request in place of whatever stands there.
-    fn sign_as(
-        &self,
-        (with, session): (Proof, &Session),
-        (method, path): (&Method, &str),
-        headers: &mut HeaderMap,
-        body: &Bytes,
-    ) -> Result<(), Error> {
-        for name in REPLACED {
-            headers.remove(name);
-        }
-        let (bare, query) = path.split_once('?').map_or((path, None), |(bare, query)| (bare, Some(query)));
-        let url = format!("{}{bare}", self.inner.origin);
-        let target = Target { method: method.as_str(), url: &url, query, now: self.gateway_now() };
-        let signer = &*session.signer;
-        // The scheme says which proof comes with the token.
-        let scheme = if with == Proof::Dpop { "DPoP" } else { "Bearer" };
-        let authorization = format!("{scheme} {}", session.token);
-        let mut fields = vec![("authorization", authorization.clone())];
-        match with {
-            Proof::Dpop => {
-                let proof = proof::dpop(signer, target, &session.token, self.nonce().as_deref())?;
-                fields.push(("dpop", proof));
-            }
-            Proof::Signature => {
-                let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str).transpose();
-                let content_type = content_type.map_err(|_| Error::Request("a content type that is no text"))?;
-                let body = (!body.is_empty()).then(|| (content_type.unwrap_or_default(), body.as_ref()));
-                fields.extend(proof::signature(signer, target, &authorization, body)?);
-            }
-        }
-        for (name, value) in fields {
-            let value = HeaderValue::try_from(value).map_err(|_| Error::Internal)?;
-            headers.insert(HeaderName::from_static(name), value);
-        }
-        Ok(())
-    }
-
     /// One request and the head of its answer, from which the gateway's time and nonce are taken.
     async fn exchange(&self, method: &Method, path: &str, headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
         self.told_in_time().await?;
@@ -468,26 +342,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Client");
         shown.field("origin", &self.inner.origin).field("app", &self.inner.app).finish_non_exhaustive()
-    }
-}
-
-impl Backoff {
-    /// After a failure: as long as the gateway says, else 1, 2, 4 and so on up to 300 seconds where the gateway or the
-    /// platform is in trouble. Where nobody was reached the app knows best when to try again.
-    fn note(&mut self, failure: Option<&Error>, now: i64) {
-        let Some(failure) = failure else {
-            *self = Self::default();
-            return;
-        };
-        let own = match failure {
-            Error::Rejected { .. } | Error::Attest(AttestError::Unavailable) | Error::Answer => {
-                self.failures = self.failures.saturating_add(1);
-                1u64.checked_shl(self.failures - 1).unwrap_or(u64::MAX).min(300)
-            }
-            _ => 0,
-        };
-        let wait = failure.retry_after().unwrap_or(0).max(own);
-        self.not_before = now.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
     }
 }
 
@@ -551,20 +405,5 @@ mod tests {
         for url in ["http://ai.example.com", "https://ai.example.com/x", "https://u@a", "ftp://localhost", "/x", ""] {
             assert!(origin(url).is_err(), "{url}");
         }
-    }
-
-    #[test]
-    fn waiting_grows_and_ends_with_success() {
-        let mut backoff = Backoff::default();
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            backoff.note(Some(&Error::Answer), 100);
-            waits.push(backoff.not_before - 100);
-        }
-        assert_eq!(waits[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        backoff.note(None, 100);
-        assert_eq!((backoff.failures, backoff.not_before), (0, 0));
-        backoff.note(Some(&Error::Connect { host: "a".into() }), 100);
-        assert_eq!(backoff.not_before, 100, "the app knows when there is a network");
     }
 }
