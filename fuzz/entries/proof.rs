@@ -162,7 +162,8 @@ fn approov_claims(data: &[u8]) {
 fn siteverify_answer(data: &[u8]) {
     let (secret, hostnames) = (base::Secret::new("s".to_owned()), ["app.example.com".to_owned()]);
     for kind in [CaptchaKind::Turnstile, CaptchaKind::HCaptcha, CaptchaKind::ReCaptcha] {
-        let rules = CaptchaRules { hostnames: &hostnames, action: None, least_score: Some(50), now: now() };
+        let rules =
+            CaptchaRules { hostnames: &hostnames, action: None, bound: None, least_score: Some(50), now: now() };
         let check = Siteverify { kind, url: kind.url(), secret: &secret, response: "r", remote: None, rules };
         for status in [200, 400] {
             let _ = check.judge(status, data);

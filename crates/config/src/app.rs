@@ -19,7 +19,7 @@ mod evidence;
 mod web;
 
 pub use android::{AndroidApp, KeyHardware, PlayIntegrity};
-pub use apple::{AppleEnvironment, IosApp};
+pub use apple::{AppleEnvironment, AskDeviceCheck, IosApp};
 pub use digest::{Sha256Hex, dotted_version};
 pub use evidence::EvidenceKind;
 pub use web::{AltchaWork, Captcha, WebApp, WebAuthnSite};
@@ -212,7 +212,9 @@ impl App {
         let play = self.android.as_ref().and_then(|android| android.play_integrity.as_ref());
         let captcha = |kind| self.web.as_ref().and_then(|web| web.captcha(kind)).map(|captcha| &captcha.secret);
         [
-            ("android.play_integrity.decryption_key", play.map(|play| &play.decryption_key)),
+            ("ios.device_check.key", self.ios.as_ref().and_then(|ios| ios.device_check.as_ref()).map(|ask| &ask.key)),
+            ("android.play_integrity.decryption_key", play.and_then(|play| play.decryption_key.as_ref())),
+            ("android.play_integrity.service_account", play.and_then(|play| play.service_account.as_ref())),
             ("web.turnstile.secret", captcha(EvidenceKind::Turnstile)),
             ("web.hcaptcha.secret", captcha(EvidenceKind::Hcaptcha)),
             ("web.recaptcha.secret", captcha(EvidenceKind::Recaptcha)),

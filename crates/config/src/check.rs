@@ -4,6 +4,7 @@ mod app;
 mod budget;
 mod oauth;
 mod pins;
+mod risk;
 mod runtime_secret;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,6 +166,7 @@ impl<'a> World<'a> {
         self.runtime_secrets(faults);
         self.token_service(faults);
         self.apps(faults);
+        self.risk_rules(faults);
         for (path, policy) in self.policies.iter() {
             self.policy(&path, policy, faults);
         }

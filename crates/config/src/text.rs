@@ -140,7 +140,7 @@ fn apple_team(text: &str) -> Result<(), ValueError> {
     if text.len() == 10 && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
         return Ok(());
     }
-    Err(ValueError::new("not an Apple team").hint("10 capital letters and digits: \"ABCDE12345\""))
+    Err(ValueError::new("not the id of a team or key of Apple's").hint("10 capital letters and digits: \"ABCDE12345\""))
 }
 
 /// A bundle identifier or package name.

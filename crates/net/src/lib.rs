@@ -29,7 +29,7 @@ pub use egress::{Deadlines, Egress, EgressConfig};
 pub use error::EgressError;
 pub use fetch::{FetchError, FetchLimits, Fetched, FormPost, Posted, Question, Replied, fetch_json, post_form, query};
 pub use look::{LookError, Lookout, Seen, look};
-pub use online::{ASK_TIME, AskError, ask};
+pub use online::{ASK_TIME, AskError, ask, post};
 pub use resolve::{BoxFuture, FixedResolver, Resolver, SystemResolver};
 pub use target::{Target, TargetError};
 pub use upgrade::{Duplex, Tunnel};

@@ -52,12 +52,22 @@ pub async fn ask<C: OnlineCheck>(
     check: &C,
     time: Duration,
 ) -> Result<C::Answer, AskError> {
-    let question = check.request()?;
+    let (status, body) = post(egress, reach, check.request()?, time).await?;
+    Ok(check.judge(status, &body)?)
+}
+
+/// Send a question, and read status and body of what is answered, which somebody else judges.
+pub async fn post(
+    egress: &Egress,
+    reach: Reach,
+    question: OnlineRequest,
+    time: Duration,
+) -> Result<(u16, Vec<u8>), AskError> {
     let url = Url::parse(&question.url).map_err(|_| FetchError::Target(TargetError::Host))?;
     let target = Target::new(&url, reach).map_err(FetchError::Target)?;
     let exchange = exchange(egress, &target, &url, question);
     let (status, body) = tokio::time::timeout(time, exchange).await.map_err(|_| FetchError::Timeout)??;
-    Ok(check.judge(status.as_u16(), &body)?)
+    Ok((status.as_u16(), body))
 }
 
 async fn exchange(

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::fault::{Code, Faults};
 use crate::resource::Alone;
 use crate::values::HeaderName;
-use crate::{AttestationLevel, EvidenceKind};
+use crate::{AttestationLevel, EvidenceKind, PlayIntegrity};
 
 /// Headers that mean something to the gateway already.
 const TAKEN: &[&str] = &[
@@ -86,16 +86,62 @@ fn user_token_alone(header: &HeaderName, faults: &mut Faults) {
     }
 }
 
+/// Tokens are opened in exactly one way.
+fn play_alone(play: &PlayIntegrity, faults: &mut Faults) {
+    const AT: &str = "android.play_integrity";
+    let own = [play.decryption_key.is_some(), play.verification_key.is_some()];
+    match (own, play.service_account.is_some()) {
+        ([false, false], true) | ([true, true], false) => {}
+        ([false, false], false) => {
+            faults
+                .add(AT, Code::MissingKey, "nothing opens its tokens")
+                .hint("give decryption_key and verification_key, or service_account");
+        }
+        (_, true) => {
+            faults
+                .add(AT, Code::Conflict, "its tokens are opened in exactly one way")
+                .hint("give decryption_key and verification_key, or service_account");
+        }
+        ([decryption, _], false) => {
+            let missing = if decryption { "verification_key" } else { "decryption_key" };
+            faults
+                .add(AT, Code::MissingKey, format!("the key {missing} is missing"))
+                .hint("the Play Console gives both under \"Manage and download my response encryption keys\"");
+        }
+    }
+    if play.service_account.is_none() {
+        let only_asked =
+            [("standard", play.standard), ("url", play.url.is_some()), ("token_url", play.token_url.is_some())];
+        for (key, _) in only_asked.into_iter().filter(|(_, given)| *given) {
+            faults
+                .add(format!("{AT}.{key}"), Code::Conflict, "nobody is asked")
+                .hint("only service_account has Google open tokens")
+                .at_key();
+        }
+    }
+    for (key, url) in [("url", &play.url), ("token_url", &play.token_url)] {
+        if let Some(url) = url {
+            destination(url, play.allow_private, &format!("{AT}.{key}"), faults);
+        }
+    }
+}
+
 impl App {
     fn platforms_alone(&self, faults: &mut Faults) {
         if let Some(ios) = &self.ios {
             twice(&ios.environments, "ios.environments", faults);
             twice(&ios.categories, "ios.categories", faults);
+            if let Some((ask, url)) = ios.device_check.as_ref().and_then(|ask| Some((ask, ask.url.as_ref()?))) {
+                destination(url, ask.allow_private, "ios.device_check.url", faults);
+            }
         }
         if let Some(android) = &self.android {
             twice(&android.levels, "android.levels", faults);
             twice(&android.digests, "android.digests", faults);
             twice(&android.boot_keys, "android.boot_keys", faults);
+            if let Some(play) = &android.play_integrity {
+                play_alone(play, faults);
+            }
         }
         if let Some(web) = &self.web {
             twice(&web.origins, "web.origins", faults);

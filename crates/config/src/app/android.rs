@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sha256Hex;
 use crate::secret_ref::SecretRef;
+use crate::values::HttpUrl;
 
 /// An app as Android knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,15 +44,33 @@ pub enum KeyHardware {
     TrustedEnvironment,
 }
 
-/// Google's verdicts, opened with keys of one's own (Play Console, classic requests).
+/// Google's verdicts: opened here with keys of one's own (Play Console, classic requests), or by Google (`service_account`), who is
+/// asked about each. Exactly one of the two ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlayIntegrity {
     /// The response decryption key: base64, as the Play Console gives it.
-    pub decryption_key: SecretRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decryption_key: Option<SecretRef>,
     /// The response verification key: base64, as the Play Console gives it. It is public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 64, max = 512))]
-    pub verification_key: String,
+    pub verification_key: Option<String>,
+    /// The key file of a service account that may ask Google to open tokens (JSON).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<SecretRef>,
+    /// Tokens come from standard requests: they carry the hash of the request in the place of a nonce. Only Google opens them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standard: bool,
+    /// The origin Google is asked at. Absent: `https://playintegrity.googleapis.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<HttpUrl>,
+    /// Where the service account gets its access tokens. Absent: Google's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<HttpUrl>,
+    /// Allow loopback and private addresses, there also plain HTTP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
     /// Refuse a key attestation without a verdict beside it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,

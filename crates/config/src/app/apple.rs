@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::secret_ref::SecretRef;
+use crate::values::HttpUrl;
+
 /// An app as Apple knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +29,9 @@ pub struct IosApp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kind" = "dotted-version"))]
     pub min_version: Option<String>,
+    /// Ask Apple about each device's two bits when an installation enrols: the flag `devicecheck_bits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_check: Option<AskDeviceCheck>,
 }
 
 impl IosApp {
@@ -33,6 +39,30 @@ impl IosApp {
     pub fn app_id(&self) -> String {
         format!("{}.{}", self.team, self.bundle)
     }
+}
+
+/// `DeviceCheck`: two bits that Apple keeps for a team and a device, also beyond a new installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskDeviceCheck {
+    /// A key of the team's with `DeviceCheck`, as Apple hands it out (`AuthKey_KEYID.p8`).
+    pub key: SecretRef,
+    /// The key's id: 10 letters and digits.
+    #[schemars(extend("x-kind" = "apple-team"))]
+    pub key_id: String,
+    /// Refuse an enrolment without the device's token, or when Apple does not answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    /// The bit, 0 or 1, that is set when an installation that was revoked shows itself again with the device's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
+    pub mark_revoked: Option<u8>,
+    /// The origin that is asked. Absent: Apple's, by the environment of the evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<HttpUrl>,
+    /// Allow loopback and private addresses, there also plain HTTP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
 }
 
 /// One of App Attest's environments.

@@ -137,7 +137,7 @@ const CATALOGUE: &[Known] = &[
     number("pi_device_activity"),
     number("pi_device_recall"),
     unfound(number("fraud_metric")),
-    unfound(number("devicecheck_bits")),
+    number("devicecheck_bits"),
     set("appcheck_only"),
     number("captcha_score"),
     reported("rooted"),

@@ -35,6 +35,7 @@ fn an_app_says_what_its_installations_prove_themselves_with() {
 #[test]
 fn each_key_of_an_app_is_checked() {
     let team = |team: &str| format!("ios = {{ team = \"{team}\", bundle = \"com.example.chat\" }}");
+    let ios = |rest: &str| format!("ios = {{ team = \"ABCDE12345\", bundle = \"com.example.chat\", {rest} }}");
     let android = |rest: &str| format!("android = {{ package = \"p\", digests = [\"{DIGEST}\"], {rest} }}");
     for (wrong, fault) in [
         (team("abcde12345"), "bad_value app[0].ios.team"),
@@ -47,6 +48,28 @@ fn each_key_of_an_app_is_checked() {
         ("android = { package = \"p\", digests = [\"9f\"] }".into(), "bad_value app[0].android.digests[0]"),
         (android(&format!("boot_keys = [\"{DIGEST}\", \"{DIGEST}\"]")), "bad_value app[0].android.boot_keys[1]"),
         (android("levels = [\"software\"]"), "bad_value app[0].android.levels[0]"),
+        (android("play_integrity = {}"), "missing_key app[0].android.play_integrity"),
+        (android("play_integrity = { decryption_key = { env = \"A\" } }"), "missing_key app[0].android.play_integrity"),
+        (
+            android("play_integrity = { decryption_key = { env = \"A\" }, service_account = { env = \"B\" } }"),
+            "conflict app[0].android.play_integrity",
+        ),
+        (
+            android("play_integrity = { service_account = { env = \"B\" }, url = \"http://127.0.0.1:9\" }"),
+            "bad_value app[0].android.play_integrity.url",
+        ),
+        (
+            ios("device_check = { key = { env = \"A\" }, key_id = \"short\" }"),
+            "bad_value app[0].ios.device_check.key_id",
+        ),
+        (
+            ios("device_check = { key = { env = \"A\" }, key_id = \"ABC123DEFG\", mark_revoked = 2 }"),
+            "bad_value app[0].ios.device_check.mark_revoked",
+        ),
+        (
+            ios("device_check = { key = { env = \"A\" }, key_id = \"ABC123DEFG\", url = \"http://a.example\" }"),
+            "bad_value app[0].ios.device_check.url",
+        ),
         (format!("{IOS}token_ttl = \"10m\""), "bad_value app[0].token_ttl"),
         (format!("{IOS}reattest_after = \"1m\""), "bad_value app[0].reattest_after"),
         (format!("{IOS}minimum_level = \"none\""), "bad_value app[0].minimum_level"),
@@ -118,4 +141,21 @@ fn secrets_of_an_app_are_found_with_where_they_are_sent() {
     let asked = config.apps[0].asked_with("web.hcaptcha.secret");
     assert_eq!(asked.as_deref(), Some("https://api.hcaptcha.com/siteverify"));
     assert_eq!(config.apps[0].asked_with("approov.secret"), None);
+}
+
+#[test]
+fn a_rule_about_what_nobody_is_asked_is_refused() {
+    let rule = |apps: &str| {
+        format!(
+            "[[risk]]\nname = \"r\"\n{apps}\nrules = [{{ when = {{ flag = \"devicecheck_bits\", gt = 0 }}, do = \"deny\" }}]\n"
+        )
+    };
+    let asked = "ios = { team = \"ABCDE12345\", bundle = \"a\", device_check = { key = { env = \"A\" }, key_id = \"ABC123DEFG\" } }";
+    let fault = "conflict risk[0].rules[0].when.flag";
+    assert_eq!(code(&format!("{}{}", app(IOS), rule(""))), fault);
+    good(&format!("{}{}", app(asked), rule("")));
+    good(&format!("{}{}", app(asked), rule("apps = [\"ch*\"]")));
+    let other = "[[app]]\nname = \"other\"\nios = { team = \"ABCDE12345\", bundle = \"b\" }\n";
+    good(&format!("{}{other}{}", app(asked), rule("")));
+    assert_eq!(code(&format!("{}{other}{}", app(asked), rule("apps = [\"other\"]"))), fault);
 }

@@ -1,59 +1,72 @@
-//! Evidence that somebody else is asked about: puzzles, and tokens whose keys are fetched.
+//! Evidence that somebody else is asked about: puzzles, tokens whose keys are fetched, and what Apple and Google say of a device.
+
+mod apple;
+mod google;
+
+pub(crate) use apple::team_key;
+pub(super) use google::GooglePlay;
 
 use std::net::IpAddr;
 
-use base::Secret;
+use base::{Timestamp, Who};
 use config::EvidenceKind;
 use proof::attest::Summary;
 use proof::attest::appcheck::{self, AppCheckError, AppCheckRules, JWKS_URL};
 use proof::attest::enrolment::Given;
-use proof::attest::online::{CaptchaKind, CaptchaRules, OnlineError};
+use proof::attest::online::{CaptchaKind, CaptchaRules, OnlineCheck, OnlineError, OnlineRequest, Siteverify};
 use proof::jose::base64url_encode;
 
-use super::Apps;
-use super::evidence::{Circumstances, Judged, of_key, once, sha256};
+use super::evidence::{Circumstances, Judged, kind_of, of_key, once, sha256};
+use super::in_force::PlayOpener;
 use super::refusal::{Action, AppsError, Refused};
+use super::{AppInForce, Apps};
 use crate::admin::Pending;
 use crate::operations::RegisteredKeys;
+use google::NoVerdict;
 
-/// A puzzle's answer, and who judges it.
-#[derive(Debug)]
-pub struct Puzzle<'a> {
-    /// Whose it is.
-    pub kind: CaptchaKind,
-    /// Where to ask.
-    pub url: &'a str,
-    /// Whether that may be a private address.
-    pub allow_private: bool,
-    /// The site's secret, which goes there and nowhere else.
-    pub secret: &'a Secret<String>,
-    /// What the client got for solving it.
-    pub response: &'a str,
-    /// Where the client is.
-    pub remote: IpAddr,
-    /// What the answer is judged by.
-    pub rules: CaptchaRules<'a>,
-}
-
-/// Why nobody says that a puzzle was solved.
+/// Why nobody says what we asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AskedError {
     /// A stable code.
     pub reason: &'static str,
     /// Whether the same may pass later, since nobody was reached.
     pub retryable: bool,
+    /// Whose fault it is.
+    pub whose: Who,
+}
+
+impl AskedError {
+    /// What to ask with is not there: the log said so.
+    pub(crate) const OURS: Self = Self { reason: "evidence_not_configured", retryable: false, whose: Who::Us };
 }
 
 impl From<OnlineError> for AskedError {
     fn from(error: OnlineError) -> Self {
-        Self { reason: error.reason(), retryable: error.retryable() }
+        Self { reason: error.reason(), retryable: error.retryable(), whose: error.who() }
     }
 }
 
-/// Who asks those that judge puzzles.
-pub trait Puzzles: Send + Sync {
-    /// Ask once. No answer is a refusal.
-    fn ask<'a>(&'a self, puzzle: Puzzle<'a>) -> Pending<'a, Result<Summary, AskedError>>;
+/// How others are asked.
+pub trait Others: Send + Sync {
+    /// Send a question once: the status and body of the answer, which is bounded in size and time. Only where `allow_private` is
+    /// set does it go to private addresses, or in the clear.
+    fn post(&self, question: OnlineRequest, allow_private: bool) -> Pending<'_, Result<(u16, Vec<u8>), AskedError>>;
+}
+
+/// Ask somebody else, and judge the answer. No answer is a refusal.
+pub(crate) async fn ask<C: OnlineCheck>(
+    others: &dyn Others,
+    check: &C,
+    allow_private: bool,
+) -> Result<C::Answer, AskedError> {
+    let (status, body) = others.post(check.request()?, allow_private).await?;
+    Ok(check.judge(status, &body)?)
+}
+
+impl From<AskedError> for Refused {
+    fn from(error: AskedError) -> Self {
+        Self::new(if error.retryable { Action::RetryAfter } else { Action::None }, error.reason)
+    }
 }
 
 impl Apps {
@@ -64,48 +77,81 @@ impl Apps {
         by: &Circumstances,
         address: IpAddr,
     ) -> Option<Result<Judged, AppsError>> {
-        match given {
-            Given::Turnstile { response } => Some(self.puzzle(CaptchaKind::Turnstile, response, by, address).await),
-            Given::Hcaptcha { response } => Some(self.puzzle(CaptchaKind::HCaptcha, response, by, address).await),
-            Given::Recaptcha { response } => Some(self.puzzle(CaptchaKind::ReCaptcha, response, by, address).await),
-            Given::AppCheck { token } => Some(self.app_check(token, by).await),
-            _ => None,
-        }
+        let (puzzle, response) = match given {
+            Given::Turnstile { response } => (CaptchaKind::Turnstile, response),
+            Given::Hcaptcha { response } => (CaptchaKind::HCaptcha, response),
+            Given::Recaptcha { response } => (CaptchaKind::ReCaptcha, response),
+            Given::AppCheck { token } => return Some(self.app_check(token, by).await),
+            Given::Play { token } if matches!(by.app.play, Some(PlayOpener::Google(_))) => {
+                let verdict = self.play_verdict(token, by).await.map_err(|error| Refused::from(error).into());
+                return Some(verdict.map(|summary| Judged::new(EvidenceKind::PlayIntegrity, summary, of_key(by))));
+            }
+            _ => return None,
+        };
+        let solved = self.puzzle(puzzle, response, (&by.app, None), (address, by.now)).await;
+        Some(solved.map(|summary| Judged::new(kind_of(given), summary, of_key(by))))
     }
 
-    async fn puzzle(
+    /// What others say besides, of evidence that holds: they are asked about nothing else, so that nobody uses up what we may ask.
+    pub(super) async fn ask_besides(
+        &self,
+        given: &Given,
+        by: &Circumstances,
+        judged: &mut Judged,
+    ) -> Result<(), AppsError> {
+        match given {
+            Given::AndroidKey { play_integrity: Some(token), .. }
+                if matches!(by.app.play, Some(PlayOpener::Google(_))) =>
+            {
+                let required = by.app.config.android.as_ref().and_then(|app| app.play_integrity.as_ref());
+                match self.play_verdict(token, by).await {
+                    Ok(verdict) => judged.add_play(verdict),
+                    Err(NoVerdict::Asked(error)) if !required.is_some_and(|play| play.required) => {
+                        tracing::warn!(app = %by.app.config.name, reason = error.reason, "Google does not say its verdict");
+                    }
+                    Err(error) => return Err(Refused::from(error).into()),
+                }
+            }
+            Given::AppAttest { device_check, .. } => {
+                let flags = self.device_bits(device_check.as_deref(), by, judged.environment).await?;
+                judged.flags.extend(flags);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a puzzle was solved, for a page of the app; `bound` to what, where its service can say that.
+    pub(super) async fn puzzle(
         &self,
         puzzle: CaptchaKind,
         response: &str,
-        by: &Circumstances,
-        remote: IpAddr,
-    ) -> Result<Judged, AppsError> {
+        (app, bound): (&AppInForce, Option<&str>),
+        (remote, now): (IpAddr, Timestamp),
+    ) -> Result<Summary, AppsError> {
         let unset = || AppsError::from(Refused::new(Action::None, "evidence_not_configured"));
         let kind = EvidenceKind::from_name(puzzle.evidence().name()).ok_or_else(unset)?;
-        let web = by.app.config.web.as_ref().ok_or_else(unset)?;
+        let web = app.config.web.as_ref().ok_or_else(unset)?;
         let captcha = web.captcha(kind).ok_or_else(unset)?;
-        let secret = by.app.captchas.get(kind.as_str()).ok_or_else(unset)?;
+        let secret = app.captchas.get(kind.as_str()).ok_or_else(unset)?;
         let host = |origin: &config::Origin| Some(url::Url::parse(origin.as_str()).ok()?.host_str()?.to_owned());
         let hostnames: Vec<String> = web.origins.iter().filter_map(host).collect();
-        let asked = Puzzle {
+        let check = Siteverify {
             kind: puzzle,
             url: captcha.url.as_ref().map_or(puzzle.url(), config::HttpUrl::as_str),
-            allow_private: captcha.allow_private,
             secret,
             response,
-            remote,
+            remote: Some(remote),
             rules: CaptchaRules {
                 hostnames: &hostnames,
                 action: captcha.action.as_deref(),
+                bound,
                 least_score: captcha.least_score,
-                now: by.now,
+                now,
             },
         };
-        let summary = self.parts.puzzles.ask(asked).await.map_err(|error| {
-            let action = if error.retryable { Action::RetryAfter } else { Action::None };
-            Refused::new(action, error.reason)
-        })?;
-        Ok(Judged::new(kind, summary, of_key(by)))
+        let asked = ask(&*self.parts.others, &check, captcha.allow_private).await;
+        Ok(asked.map_err(Refused::from)?)
     }
 
     async fn app_check(&self, token: &str, by: &Circumstances) -> Result<Judged, AppsError> {

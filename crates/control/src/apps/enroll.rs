@@ -15,7 +15,7 @@ use proof::attest::client_data::{ClientData, Purpose};
 use proof::attest::enrolment::{self, Enrolment, EnvelopeError, Given};
 use proof::attest::possession::{InstanceKey, Wanted};
 use serde_json::Value;
-use store::{Attested, Enrolled, Instance, NewInstance, OneTime, UseUp};
+use store::{Attested, Enrolled, Instance, InstanceStatus, NewInstance, OneTime, UseUp};
 
 use super::evidence::{Circumstances, Judged, judge, kept, kind_of, level_of, platform};
 use super::refusal::{Action, AppsError, Refused};
@@ -75,7 +75,9 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
         revoked: apps.revoked_for(&app),
         work_keys: apps.work_keys(),
     };
+    let device_check = asked.evidence.device_check().map(str::to_owned);
     let mut judged = apps.judged(asked.evidence, circumstances, visit).await?;
+    let environment = judged.environment;
     let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;
     if judged.version.is_some() {
         visit.version.clone_from(&judged.version);
@@ -112,6 +114,9 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
         Enrolled::Used(OneTime::AttestNonce) => return Err(Refused::new(Action::Refresh, "nonce_used").into()),
         Enrolled::Used(_) | Enrolled::EvidenceTaken => return Err(malformed("evidence_used").into()),
         Enrolled::Barred(status) => {
+            if status == InstanceStatus::Revoked {
+                apps.mark_revoked(&app, device_check.as_deref(), environment).await;
+            }
             return Err(malformed("instance_barred").with("status", status.as_str()).into());
         }
     };
@@ -201,15 +206,21 @@ impl Apps {
         nonce::check(self.operations().vault(), text, of, now).map_err(|error| Refused::new(action, error.reason()))
     }
 
-    /// Judge evidence, a few at a time, off the threads that serve requests.
+    /// Judge evidence, a few at a time, off the threads that serve requests; then ask others what they say of it besides.
     async fn judged(&self, given: Given, by: Circumstances, visit: &Visit) -> Result<Judged, AppsError> {
         if let Some(asked) = self.ask(&given, &by, visit.address).await {
             return asked;
         }
-        let place = tokio::time::timeout(WAIT, self.judging.acquire()).await;
-        let Ok(Ok(_place)) = place else { return Err(AppsError::Unavailable("verification_busy")) };
-        let judged = tokio::task::spawn_blocking(move || judge(&given, &by)).await;
-        Ok(judged.map_err(|_| AppsError::Unavailable("verification_failed"))??)
+        let (given, by) = (Arc::new(given), Arc::new(by));
+        let mut judged = {
+            let place = tokio::time::timeout(WAIT, self.judging.acquire()).await;
+            let Ok(Ok(_place)) = place else { return Err(AppsError::Unavailable("verification_busy")) };
+            let (given, by) = (Arc::clone(&given), Arc::clone(&by));
+            let judged = tokio::task::spawn_blocking(move || judge(&given, &by)).await;
+            judged.map_err(|_| AppsError::Unavailable("verification_failed"))??
+        };
+        self.ask_besides(&given, &by, &mut judged).await?;
+        Ok(judged)
     }
 }
 

@@ -13,7 +13,7 @@ use proof::jose::JsonObject;
 use serde_json::Value;
 use store::UseUp;
 
-pub(super) use kinds::{judge, judge_assertion, level_of, of_key, once, sha256, work_context, work_done};
+pub(super) use kinds::{judge, judge_assertion, level_of, of_key, once, play_rules, sha256, work_context, work_done};
 
 use super::in_force::AppInForce;
 use super::refusal::{Action, Refused};
@@ -116,6 +116,15 @@ impl Judged {
             device: None,
             annotations: Vec::new(),
         }
+    }
+}
+
+impl Judged {
+    /// Google's verdict beside it.
+    pub(super) fn add_play(&mut self, verdict: proof::attest::Summary) {
+        self.kinds.push(EvidenceKind::PlayIntegrity);
+        self.flags.extend(verdict.flags);
+        self.facts.insert("play_integrity".to_owned(), verdict.facts.into());
     }
 }
 

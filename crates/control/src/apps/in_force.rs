@@ -1,7 +1,7 @@
 //! The apps of a configuration, with everything that evidence is judged by: roots, keys, secrets.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base::Secret;
 use config::{App, AppleEnvironment, EvidenceKind};
@@ -9,8 +9,11 @@ use proof::attest::android::AndroidApp;
 use proof::attest::apple::{self, Environment};
 use proof::attest::approov::ApproovKeys;
 use proof::attest::chain::Anchors;
+use proof::attest::online::{AppleKey, PLAY_ORIGIN, ServiceAccount, TOKEN_URL};
 use proof::attest::play::PlayKeys;
 use proof::jose::KeySet;
+
+use super::asked::{GooglePlay, team_key};
 
 /// An app, ready to judge evidence by. What cannot be used (a secret that is not there, a file that cannot be read) is
 /// left out and said in the log: such evidence is refused.
@@ -20,9 +23,19 @@ pub struct AppInForce {
     pub config: App,
     pub(crate) apple: Option<AppleRules>,
     pub(crate) android: Option<AndroidRules>,
-    pub(crate) play: Option<PlayKeys>,
+    pub(crate) play: Option<PlayOpener>,
+    pub(crate) device_check: Option<AppleKey>,
     pub(crate) approov: Option<ApproovKeys>,
     pub(crate) captchas: BTreeMap<&'static str, Secret<String>>,
+}
+
+/// Who opens tokens of Play Integrity.
+#[derive(Debug)]
+pub(crate) enum PlayOpener {
+    /// We do, with keys of the operator's own.
+    Own(PlayKeys),
+    /// Google does.
+    Google(Box<GooglePlay>),
 }
 
 /// What App Attest is judged by.
@@ -111,10 +124,12 @@ impl AppInForce {
             let boot_keys = android.boot_keys.iter().map(|key| key.bytes().to_vec()).collect();
             Some(AndroidRules { anchors, app: registered, boot_keys })
         });
-        let play = app.android.as_ref().and_then(|android| android.play_integrity.as_ref()).and_then(|play| {
-            let key = secret(app, "android.play_integrity.decryption_key")?;
-            PlayKeys::new(&key, &play.verification_key).map_err(|error| out("play_integrity", &error)).ok()
-        });
+        let play = PlayOpener::compile(app, secret);
+        let device_check = app
+            .ios
+            .as_ref()
+            .and_then(|ios| ios.device_check.as_ref())
+            .and_then(|ask| team_key(app, &secret(app, "ios.device_check.key")?, &ask.key_id, "ios.device_check"));
         let approov = app.approov.as_ref().and_then(|approov| match &approov.jwks_file {
             Some(file) => {
                 let text = std::fs::read(file).map_err(|error| error.to_string());
@@ -131,6 +146,30 @@ impl AppInForce {
                 captchas.insert(kind.as_str(), value);
             }
         }
-        Self { config: app.clone(), apple, android, play, approov, captchas }
+        Self { config: app.clone(), apple, android, play, device_check, approov, captchas }
+    }
+}
+
+impl PlayOpener {
+    fn compile(app: &App, secret: &mut impl FnMut(&App, &str) -> Option<Secret<String>>) -> Option<Self> {
+        let out = |error: &dyn std::fmt::Display| {
+            tracing::error!(app = %app.name, what = "play_integrity", error = %error, "evidence of this kind is refused");
+        };
+        let play = app.android.as_ref()?.play_integrity.as_ref()?;
+        if let Some(verification) = &play.verification_key {
+            let key = secret(app, "android.play_integrity.decryption_key")?;
+            return PlayKeys::new(&key, verification).map_err(|error| out(&error)).ok().map(Self::Own);
+        }
+        let file = secret(app, "android.play_integrity.service_account")?;
+        let account = ServiceAccount::new(&file).map_err(|error| out(&error)).ok()?;
+        let url = play.url.as_ref().map_or(PLAY_ORIGIN, |url| url.as_str().trim_end_matches('/'));
+        let token_url = play.token_url.as_ref().map_or(TOKEN_URL, config::HttpUrl::as_str);
+        Some(Self::Google(Box::new(GooglePlay {
+            account,
+            url: url.to_owned(),
+            token_url: token_url.to_owned(),
+            allow_private: play.allow_private,
+            access: Mutex::default(),
+        })))
     }
 }

@@ -38,7 +38,7 @@ use proof::attest::status::StatusList;
 use tokio::sync::Semaphore;
 use vault::HashPurpose;
 
-pub use asked::{AskedError, Puzzle, Puzzles};
+pub use asked::{AskedError, Others};
 pub use counts::{AppCounts, Counted};
 pub use in_force::{AppInForce, AppsInForce};
 pub use recheck::recheck;
@@ -82,8 +82,8 @@ pub struct AppsParts {
     pub limits: AttemptLimits,
     /// Which Android attestation keys are revoked.
     pub revoked: Arc<dyn RevocationList>,
-    /// Who judges puzzles.
-    pub puzzles: Arc<dyn Puzzles>,
+    /// How others are asked about evidence.
+    pub others: Arc<dyn Others>,
     /// Counts what came of it.
     pub counts: Arc<AppCounts>,
 }

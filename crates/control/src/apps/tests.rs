@@ -1,5 +1,6 @@
 //! Simulated devices at the endpoints.
 
+mod asked;
 mod devices;
 mod enrol;
 mod refresh;
@@ -16,7 +17,7 @@ use axum::body::Body;
 use base::{Clock as _, Secret};
 use config::App;
 use http::{Method, Request};
-use proof::attest::Summary;
+use proof::attest::online::OnlineRequest;
 use proof::attest::status::StatusList;
 use proof::jose::base64url_encode;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ use vouchgate_client::signer::Signer;
 use vouchgate_client::simulator::{AndroidApp, AndroidPhone, Google};
 use vouchgate_client::simulator::{Apple, Iphone};
 
-use super::{AppCounts, Apps, AppsInForce, AppsParts, AskedError, Puzzle, Puzzles, RevocationList, router};
+use super::{AppCounts, Apps, AppsInForce, AppsParts, AskedError, Others, RevocationList, router};
 use crate::ClientAddress;
 use crate::admin::Pending;
 use crate::fixture::{Answer, ELSEWHERE, EXTERNAL, Fixture, NOW, Outside, send};
@@ -68,10 +69,14 @@ altcha = { cost = 1000, zeros = 1 }
 turnstile = { secret = { env = "T" } }
 "#;
 
-/// The list of what is revoked, and what puzzles' judges say.
+/// The list of what is revoked, and what others answer.
 struct Told {
     list: Mutex<Result<Arc<StatusList>, &'static str>>,
-    puzzle: Mutex<Result<Summary, AskedError>>,
+    answer: Mutex<Result<(u16, String), AskedError>>,
+    /// Who was asked.
+    asked: Mutex<Vec<String>>,
+    /// With what.
+    sent: Mutex<Vec<Vec<u8>>>,
 }
 
 impl RevocationList for Told {
@@ -84,14 +89,20 @@ impl RevocationList for Told {
     }
 }
 
-impl Puzzles for Told {
-    fn ask<'a>(&'a self, puzzle: Puzzle<'a>) -> Pending<'a, Result<Summary, AskedError>> {
-        assert_eq!(
-            (puzzle.secret.expose().as_str(), puzzle.rules.hostnames),
-            ("shh", &["app.example.com".to_owned()][..])
-        );
-        Box::pin(std::future::ready(self.puzzle.lock().unwrap().clone()))
+impl Others for Told {
+    fn post(&self, question: OnlineRequest, _: bool) -> Pending<'_, Result<(u16, Vec<u8>), AskedError>> {
+        self.asked.lock().unwrap().push(question.url);
+        self.sent.lock().unwrap().push(question.body.expose().clone());
+        Box::pin(std::future::ready(
+            self.answer.lock().unwrap().clone().map(|(status, body)| (status, body.into_bytes())),
+        ))
     }
+}
+
+/// What Turnstile answers to what was solved on a page of the app.
+fn solved() -> Result<(u16, String), AskedError> {
+    let at = base::Timestamp::from_secs(NOW).rfc3339();
+    Ok((200, json!({"success": true, "challenge_ts": at, "hostname": "app.example.com"}).to_string()))
 }
 
 /// An installation, its apps and their devices' makers.
@@ -113,6 +124,14 @@ impl World {
     }
 
     async fn with(toml: &str, limits: AttemptLimits) -> Self {
+        Self::keeping(toml, limits, |what| {
+            Secret::new(if what == "approov.secret" { APPROOV } else { "shh" }.to_owned())
+        })
+        .await
+    }
+
+    /// With these secrets, by the key they stand at.
+    async fn keeping(toml: &str, limits: AttemptLimits, secret: fn(&str) -> Secret<String>) -> Self {
         let (fixture, oauth) = Fixture::with_oauth(toml, Outside::default()).await;
         let clock = Arc::new(SetClock::at(NOW));
         let (apple, google) = (Apple::new(clock.clone()).unwrap(), Google::new(clock.clone()).unwrap());
@@ -127,11 +146,12 @@ impl World {
             config::TestRoots { apple: file("a.pem", apple.root_pem()), android: file("g.pem", google.root_pem()) };
         let with_roots = |app: &App| App { test_roots: Some(test_roots.clone()), ..app.clone() };
         let apps: Vec<App> = fixture.operations.file().apps.iter().map(with_roots).collect();
-        let secret = |what: &str| if what == "approov.secret" { APPROOV } else { "shh" };
-        let in_force = AppsInForce::compile(&apps, |_, what| Some(Secret::new(secret(what).to_owned())));
+        let in_force = AppsInForce::compile(&apps, |_, key| Some(secret(key)));
         let told = Arc::new(Told {
             list: Mutex::new(Ok(Arc::new(StatusList::empty()))),
-            puzzle: Mutex::new(Err(AskedError { reason: "check_failed", retryable: false })),
+            answer: Mutex::new(Ok((200, json!({"success": false}).to_string()))),
+            asked: Mutex::default(),
+            sent: Mutex::default(),
         });
         let counts = Arc::<AppCounts>::default();
         let apps = Arc::new(Apps::new(AppsParts {
@@ -141,7 +161,7 @@ impl World {
             listening: Vec::new(),
             limits,
             revoked: Arc::clone(&told) as Arc<dyn RevocationList>,
-            puzzles: Arc::clone(&told) as Arc<dyn Puzzles>,
+            others: Arc::clone(&told) as Arc<dyn Others>,
             counts: Arc::clone(&counts),
         }));
         let router = router(Arc::clone(&apps));

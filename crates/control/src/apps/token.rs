@@ -84,6 +84,9 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     let wanted = Wanted { nonce: &said.nonce, targets: &targets, client_data: &client_data };
     key.check(&asked.proof, &wanted).map_err(|error| malformed(error.reason()))?;
     // Only now: whoever does not hold the key learns nothing of the installation.
+    if instance.status == InstanceStatus::Revoked {
+        apps.mark_revoked(&app, asked.device_check.as_deref(), instance.attested.environment.as_deref()).await;
+    }
     standing(&app, &instance, now)?;
     apps.still_good(&instance).await?;
     let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;

@@ -29,7 +29,13 @@ async fn turnstile(answer: &str) -> (String, Result<Summary, AskError>) {
         secret: &secret,
         response: "the.answer",
         remote: None,
-        rules: CaptchaRules { hostnames: &hostnames, action: Some("enroll"), least_score: None, now: now() },
+        rules: CaptchaRules {
+            hostnames: &hostnames,
+            action: Some("enroll"),
+            bound: None,
+            least_score: None,
+            now: now(),
+        },
     };
     let serve = async {
         let mut wire = peer.connection().await;
@@ -85,7 +91,7 @@ async fn no_good_answer_is_a_refusal() {
 async fn nobody_else_is_asked_than_who_is_configured() {
     let mut peer = Peer::new().await;
     let (secret, hostnames) = (Secret::new("s".to_owned()), []);
-    let rules = CaptchaRules { hostnames: &hostnames, action: None, least_score: None, now: now() };
+    let rules = CaptchaRules { hostnames: &hostnames, action: None, bound: None, least_score: None, now: now() };
     let url = peer.url();
     let kind = CaptchaKind::ReCaptcha;
     let check = Siteverify { kind, url: url.as_str(), secret: &secret, response: "r", remote: None, rules };

@@ -87,6 +87,9 @@ pub struct Refresh {
     pub assertion: Option<String>,
     /// That it holds its key.
     pub proof: String,
+    /// The device's token for `DeviceCheck`: looked at only where the installation was revoked.
+    #[serde(default)]
+    pub device_check: Option<String>,
     /// What it shows besides.
     #[serde(default)]
     pub step_up: Option<Besides>,
@@ -115,6 +118,9 @@ pub enum Given {
         key_id: String,
         /// The attestation object.
         attestation: String,
+        /// The device's token for `DeviceCheck` besides.
+        #[serde(default)]
+        device_check: Option<String>,
     },
     /// Android Key Attestation.
     #[serde(rename = "android-key")]
@@ -193,6 +199,14 @@ impl Given {
             Self::Approov { .. } => Evidence::Approov,
         }
     }
+
+    /// The device's token for `DeviceCheck`, where it came along.
+    pub fn device_check(&self) -> Option<&str> {
+        match self {
+            Self::AppAttest { device_check, .. } => device_check.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +230,10 @@ mod tests {
     fn each_kind_of_evidence_is_read_by_its_name() {
         for (evidence, kind) in [
             (json!({"type": "apple-app-attest", "key_id": "a", "attestation": "b"}), Evidence::AppleAppAttest),
+            (
+                json!({"type": "apple-app-attest", "key_id": "a", "attestation": "b", "device_check": "t"}),
+                Evidence::AppleAppAttest,
+            ),
             (json!({"type": "android-key", "chain": ["a", "b"]}), Evidence::AndroidKey),
             (json!({"type": "android-key", "chain": [], "play_integrity": "t"}), Evidence::AndroidKey),
             (json!({"type": "play-integrity", "token": "t"}), Evidence::PlayIntegrity),

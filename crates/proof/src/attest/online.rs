@@ -4,12 +4,14 @@
 //! Who is asked is a constant or the operator's choice, never the client's. No answer is a refusal, and so is an answer that
 //! cannot be read.
 
+mod account;
 mod apple;
 mod google;
 mod siteverify;
 
 use base::{Secret, Who};
 
+pub use account::{Access, AccessToken, PLAY_SCOPE, ServiceAccount, TOKEN_URL};
 pub use apple::{AppleKey, DeviceBits, DeviceCheck, Environment, FraudMetric};
 pub use google::{APP_CHECK_ORIGIN, AppCheckConsume, PLAY_ORIGIN, PlayDecode};
 pub use siteverify::{CaptchaKind, CaptchaRules, Siteverify};
@@ -62,6 +64,9 @@ pub enum OnlineError {
     /// Solved for something else.
     #[error("it was solved for another action")]
     Action,
+    /// Solved for another installation.
+    #[error("it was solved for another installation")]
+    Bound,
     /// Less than the least score.
     #[error("the score is below the least one")]
     Score,
@@ -94,6 +99,7 @@ impl OnlineError {
             Self::UsedOrOld => "check_used_or_old",
             Self::Hostname => "check_hostname",
             Self::Action => "check_action",
+            Self::Bound => "check_bound_elsewhere",
             Self::Score => "check_score",
             Self::Credentials => "check_credentials",
             Self::NothingNew => "check_nothing_new",

@@ -16,7 +16,7 @@ use super::{Running, StartError, apps};
 use crate::listen::{Caps, Edge, Listener, ServerTls, TlsError, TlsFiles, descriptor_limit};
 use crate::public::Private;
 use crate::tasks::Tasks;
-use crate::wire::{DataPlaneTokens, PuzzleServices, Referred, RevokedKeys, SigninProvider, WayOut};
+use crate::wire::{DataPlaneTokens, OtherServices, Referred, RevokedKeys, SigninProvider, WayOut};
 
 /// Connections on the admin listener, a quarter of them from one address.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -68,7 +68,7 @@ pub(super) fn attest(
         listening: running.builder.listening.clone(),
         limits,
         revoked: Arc::new(RevokedKeys(Arc::clone(&services.revocations))),
-        puzzles: Arc::new(PuzzleServices(egress.clone())),
+        others: Arc::new(OtherServices(egress.clone())),
         counts: Arc::clone(&services.counts),
     })))
 }

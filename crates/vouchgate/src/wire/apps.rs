@@ -1,5 +1,5 @@
 //! What the endpoints for apps are judged by and whom they ask: secrets, the list of revoked attestation keys, services that judge
-//! puzzles.
+//! evidence.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,12 +7,11 @@ use std::sync::Arc;
 use base::{Name, Secret, Timestamp};
 use config::{App, Config, SecretRef};
 use control::admin::Pending;
-use control::apps::{AppsInForce, AskedError, Puzzle, Puzzles, RevocationList};
+use control::apps::{AppsInForce, AskedError, Others, RevocationList};
 use control::operations::origin_of;
 use net::revocations::Revocations;
 use net::{ASK_TIME, Egress, Reach};
-use proof::attest::Summary;
-use proof::attest::online::Siteverify;
+use proof::attest::online::OnlineRequest;
 use proof::attest::status::StatusList;
 use store::Store;
 use vault::{Label, Purpose, Vault};
@@ -74,25 +73,19 @@ impl RevocationList for RevokedKeys {
     }
 }
 
-/// Asks those that judge puzzles.
+/// Asks others about evidence.
 #[derive(Debug, Clone)]
-pub struct PuzzleServices(pub Egress);
+pub struct OtherServices(pub Egress);
 
-impl Puzzles for PuzzleServices {
-    fn ask<'a>(&'a self, puzzle: Puzzle<'a>) -> Pending<'a, Result<Summary, AskedError>> {
+impl Others for OtherServices {
+    fn post(&self, question: OnlineRequest, allow_private: bool) -> Pending<'_, Result<(u16, Vec<u8>), AskedError>> {
         Box::pin(async move {
-            let reach = if puzzle.allow_private { Reach::Private } else { Reach::Public };
-            let check = Siteverify {
-                kind: puzzle.kind,
-                url: puzzle.url,
-                secret: puzzle.secret,
-                response: puzzle.response,
-                remote: Some(puzzle.remote),
-                rules: puzzle.rules,
-            };
-            net::ask(&self.0, reach, &check, ASK_TIME).await.map_err(|error| match error {
+            let reach = if allow_private { Reach::Private } else { Reach::Public };
+            net::post(&self.0, reach, question, ASK_TIME).await.map_err(|error| match error {
                 net::AskError::Check(error) => error.into(),
-                net::AskError::Fetch(error) => AskedError { reason: error.reason(), retryable: true },
+                net::AskError::Fetch(error) => {
+                    AskedError { reason: error.reason(), retryable: true, whose: error.who() }
+                }
             })
         })
     }

@@ -27,7 +27,7 @@ use store::StoreError;
 use tokio::sync::Mutex;
 use vault::Vault;
 
-pub use apps::{PuzzleServices, RevokedKeys};
+pub use apps::{OtherServices, RevokedKeys};
 pub use credentials::{Credentials, CredentialsError};
 pub use issuers::IssuerError;
 pub(crate) use issuers::rules_of;

@@ -16,13 +16,14 @@ use proof::attest::{Level, Summary};
 use proof::jose::{base64url_decode, base64url_encode};
 use store::{OneTime, UseUp};
 
+use super::super::in_force::PlayOpener;
 use super::super::refusal::Refused;
 use super::{Circumstances, Judged, refused};
 
 /// Judge evidence that needs nobody else. Costs up to a few milliseconds: not to be done on a thread that serves requests.
 pub(in crate::apps) fn judge(given: &Given, by: &Circumstances) -> Result<Judged, Refused> {
     match given {
-        Given::AppAttest { key_id, attestation } => app_attest(key_id, attestation, by),
+        Given::AppAttest { key_id, attestation, .. } => app_attest(key_id, attestation, by),
         Given::AndroidKey { chain, play_integrity } => android_key(chain, play_integrity.as_deref(), by),
         Given::Play { token } => {
             let summary = play_integrity(token, by)?;
@@ -134,32 +135,34 @@ fn android_key(chain: &[String], play: Option<&str>, by: &Circumstances) -> Resu
     judged.version = version;
     judged.serials = verified.serials;
     match (play, &configured.play_integrity) {
-        (Some(token), Some(_)) => {
-            let verdict = play_integrity(token, by)?;
-            judged.kinds.push(EvidenceKind::PlayIntegrity);
-            judged.flags.extend(verdict.flags);
-            judged.facts.insert("play_integrity".to_owned(), verdict.facts.into());
-        }
+        // Google is asked about it later, once everything else holds.
+        (Some(_), Some(_)) if matches!(by.app.play, Some(PlayOpener::Google(_))) => {}
+        (Some(token), Some(_)) => judged.add_play(play_integrity(token, by)?),
         (None, Some(configured)) if configured.required => return Err(refused("play_integrity_missing")),
         _ => {}
     }
     Ok(judged)
 }
 
-/// Google's verdict, asked for with the hash of the client data as its nonce.
+/// Google's verdict, opened with keys of the operator's own.
 fn play_integrity(token: &str, by: &Circumstances) -> Result<Summary, Refused> {
-    let keys = by.app.play.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
+    let Some(PlayOpener::Own(keys)) = &by.app.play else { return Err(refused("evidence_not_configured")) };
+    let hash = base64url_encode(sha256(&by.client_data));
+    play::verify(token, keys, &play_rules(by, &hash)?).map_err(|error| refused(error.reason()))
+}
+
+/// What Google's verdict is judged by: asked for with the hash of the client data.
+pub(in crate::apps) fn play_rules<'a>(by: &'a Circumstances, hash: &'a str) -> Result<PlayRules<'a>, Refused> {
     let rules = by.app.android.as_ref().ok_or_else(|| refused("evidence_not_configured"))?;
     let configured = by.app.config.android.as_ref().and_then(|android| android.play_integrity.as_ref());
-    let nonce = base64url_encode(sha256(&by.client_data));
-    let judged_by = PlayRules {
+    let standard = configured.is_some_and(|play| play.standard);
+    Ok(PlayRules {
         app: &rules.app,
-        binding: Binding::Nonce(&nonce),
+        binding: if standard { Binding::RequestHash(hash) } else { Binding::Nonce(hash) },
         now: by.now,
         max_age: DEFAULT_MAX_AGE,
         allow_testing: configured.is_some_and(|play| play.allow_testing),
-    };
-    play::verify(token, keys, &judged_by).map_err(|error| refused(error.reason()))
+    })
 }
 
 fn altcha(payload: &str, by: &Circumstances) -> Result<Judged, Refused> {

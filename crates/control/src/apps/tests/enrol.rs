@@ -1,6 +1,5 @@
 //! Enrolment: what is let in, and why others are not.
 
-use proof::attest::{Evidence, Level};
 use vouchgate_client::simulator::Browser;
 use vouchgate_client::simulator::{AndroidDefect, Boot};
 use vouchgate_client::simulator::{Environment, IphoneDefect};
@@ -197,12 +196,7 @@ async fn browsers_enrol_with_work_and_puzzles() {
     let (mut puzzle, _) = world.enrolment("web", &Browser::default()).await;
     puzzle["evidence"] = json!({"type": "turnstile", "response": "solved"});
     assert_eq!(world.why(&world.post("/attest/v1/enroll", &puzzle).await).await, "check_failed");
-    *world.told.puzzle.lock().unwrap() = Ok(Summary {
-        evidence: Evidence::Turnstile,
-        level: Level::Web,
-        flags: Vec::new(),
-        facts: serde_json::Map::new(),
-    });
+    *world.told.answer.lock().unwrap() = solved();
     let page = [("origin", "https://evil.example.com")];
     assert_eq!(world.why(&world.post_with("/attest/v1/enroll", &puzzle, &page).await).await, "origin_not_allowed");
     let page = [("origin", "https://app.example.com")];

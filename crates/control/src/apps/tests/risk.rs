@@ -6,7 +6,7 @@ use super::*;
 use crate::operations::GiveForcedPass;
 
 impl World {
-    fn rules(&self, rules: &str) {
+    pub(super) fn rules(&self, rules: &str) {
         let text = format!("[[risk]]\nname = \"r\"\n{rules}\n");
         let risks = config::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}")).risks;
         self.fixture.operations.judge().set_rules(Rules::compile(&risks));

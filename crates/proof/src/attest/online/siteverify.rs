@@ -69,6 +69,8 @@ pub struct CaptchaRules<'a> {
     pub hostnames: &'a [String],
     /// What it must be solved for, where the service says so.
     pub action: Option<&'a str>,
+    /// What it must be bound to, by the one service that can say so: Turnstile's `cdata`.
+    pub bound: Option<&'a str>,
     /// The least score, from 0 (a machine) to 100 (a person), where there must be one.
     pub least_score: Option<u8>,
     /// The moment of the request.
@@ -143,6 +145,9 @@ impl Siteverify<'_> {
         }
         if self.rules.action.is_some() && text("action")? != self.rules.action {
             return Err(OnlineError::Action);
+        }
+        if self.kind == CaptchaKind::Turnstile && self.rules.bound.is_some() && text("cdata")? != self.rules.bound {
+            return Err(OnlineError::Bound);
         }
         let solved = text("challenge_ts")?.and_then(Timestamp::parse_rfc3339).ok_or(OnlineError::Answer)?;
         if self.rules.now.since(solved) > MAX_AGE || solved > self.rules.now.plus(SKEW) {
@@ -228,7 +233,7 @@ mod tests {
         let secret = Secret::new("1x0000000000000000000000000000000AA".to_owned());
         let hostnames = ["app.example.com".to_owned()];
         let now = Timestamp::parse_rfc3339(NOW).unwrap();
-        let mut rules = CaptchaRules { hostnames: &hostnames, action: None, least_score: None, now };
+        let mut rules = CaptchaRules { hostnames: &hostnames, action: None, bound: None, least_score: None, now };
         change(&mut rules);
         let check = Siteverify { kind, url: kind.url(), secret: &secret, response: "r", remote: None, rules };
         check.judge(200, answer.to_string().as_bytes())
@@ -292,7 +297,7 @@ mod tests {
     fn an_answer_that_is_no_answer_is_refused() {
         let secret = Secret::new("s".to_owned());
         let now = Timestamp::parse_rfc3339(NOW).unwrap();
-        let rules = CaptchaRules { hostnames: &[], action: None, least_score: None, now };
+        let rules = CaptchaRules { hostnames: &[], action: None, bound: None, least_score: None, now };
         let kind = CaptchaKind::Turnstile;
         let check = Siteverify { kind, url: kind.url(), secret: &secret, response: "r", remote: None, rules };
         assert_eq!(check.judge(503, b""), Err(OnlineError::Unavailable(503)));
@@ -307,7 +312,7 @@ mod tests {
     fn secret_and_answer_are_sent_as_a_form_and_cannot_break_out_of_it() {
         let secret = Secret::new("a&b=c d".to_owned());
         let now = Timestamp::parse_rfc3339(NOW).unwrap();
-        let rules = CaptchaRules { hostnames: &[], action: None, least_score: None, now };
+        let rules = CaptchaRules { hostnames: &[], action: None, bound: None, least_score: None, now };
         let kind = CaptchaKind::HCaptcha;
         let remote = Some("2001:db8::1".parse().unwrap());
         let check = Siteverify { kind, url: kind.url(), secret: &secret, response: "x&secret=y+", remote, rules };
