@@ -6,7 +6,7 @@
 mod kinds;
 mod refusals;
 
-use base::Timestamp;
+use base::{Name, Timestamp};
 
 use crate::engine::{Connection, Effects, Row, Statement, first};
 use crate::error::at_most;
