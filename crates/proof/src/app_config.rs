@@ -298,6 +298,10 @@ pub struct Verified {
     pub delegation: Delegation,
 }
 
+/// The longest a delegation may last: 90 days, and one for clocks that differ. A configuration key that is stolen is of no use
+/// after that, whatever was signed for it.
+pub const LONGEST_DELEGATION: std::time::Duration = std::time::Duration::from_hours(91 * 24);
+
 /// Vouch for a configuration key from `nbf` until `exp`, with a root key.
 pub fn delegate(
     root: &SigningKey,
@@ -328,6 +332,9 @@ pub fn verify_delegation(text: &str, roots: &KeySet) -> Result<Delegation, Confi
     let (Some(iat), Some(nbf), Some(exp)) = (moment("iat"), moment("nbf"), moment("exp")) else {
         return Err(ConfigError::Delegation);
     };
+    if exp > iat.min(nbf).plus(LONGEST_DELEGATION) {
+        return Err(ConfigError::DelegationTime);
+    }
     let jwk = claims.get("jwk").ok_or(ConfigError::Delegation)?;
     let key = VerifyingKey::from_confirmation(jwk).map_err(ConfigError::DelegatedKey)?;
     if key.bind(&[Alg::Es256]).is_none() {

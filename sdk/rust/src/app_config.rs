@@ -9,7 +9,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use crate::jws::Compact;
-use crate::signer::PublicJwk;
+use crate::signer::{PublicJwk, sha256};
 
 /// The longest configuration, in bytes.
 pub const MAX_LEN: usize = 64 << 10;
@@ -18,6 +18,9 @@ const MAX_DELEGATION_LEN: usize = 4 << 10;
 
 /// The most hosts, and pins of one host.
 const MAX_MEMBERS: usize = 64;
+
+/// The longest a delegation may last, in seconds: 90 days, and one for clocks that differ.
+const LONGEST_DELEGATION: i64 = 91 * 86_400;
 
 /// Why a configuration is not accepted. The last good one goes on counting until its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +49,7 @@ pub enum ConfigError {
     /// Its time is over.
     #[error("expired")]
     Expired,
-    /// Older than the last one that was accepted.
+    /// Older than the last one that was accepted, or another one of the same number.
     #[error("older than the last one")]
     RolledBack,
 }
@@ -87,6 +90,8 @@ pub struct AppConfig {
     pub kill_attest: bool,
     /// When the delegation was made: an older one is not accepted afterwards.
     delegated_at: i64,
+    /// SHA-256 of it as it was signed: there is one of each number.
+    digest: [u8; 32],
 }
 
 /// A host and the keys it may show.
@@ -142,7 +147,8 @@ impl AppConfig {
             return Err(ConfigError::Signature);
         }
         let payload = Value::Object(signed.payload);
-        let (config, iat, of_app) = Self::read(&payload, delegation.iat).ok_or(ConfigError::Malformed)?;
+        let made = (delegation.iat, sha256(text.as_bytes()));
+        let (config, iat, of_app) = Self::read(&payload, made).ok_or(ConfigError::Malformed)?;
         if of_app != app {
             return Err(ConfigError::App);
         }
@@ -150,7 +156,7 @@ impl AppConfig {
             return Err(ConfigError::DelegationTime);
         }
         if let Some(last) = last {
-            if config.seq < last.seq {
+            if config.is_before(last) {
                 return Err(ConfigError::RolledBack);
             }
             if config.delegated_at < last.delegated_at {
@@ -158,6 +164,11 @@ impl AppConfig {
             }
         }
         if config.is_over(now) { Err(ConfigError::Expired) } else { Ok(config) }
+    }
+
+    /// Whether it is older than `last`, or another one of the same number.
+    pub(crate) fn is_before(&self, last: &Self) -> bool {
+        self.seq < last.seq || (self.seq == last.seq && self.digest != last.digest)
     }
 
     /// Whether its time is over.
@@ -180,7 +191,7 @@ impl AppConfig {
     }
 
     /// The payload, when it was made, and for which app.
-    fn read(payload: &Value, delegated_at: i64) -> Option<(Self, i64, &str)> {
+    fn read(payload: &Value, (delegated_at, digest): (i64, [u8; 32])) -> Option<(Self, i64, &str)> {
         let number = |name: &str| payload.get(name)?.as_i64();
         let switch = |name: &str| match payload.get("kill").and_then(|kill| kill.get(name)) {
             None => Some(false),
@@ -199,6 +210,7 @@ impl AppConfig {
             kill_pinning: switch("pinning")?,
             kill_attest: switch("attest")?,
             delegated_at,
+            digest,
         };
         Some((config, number("iat")?, payload.get("app")?.as_str()?))
     }
@@ -248,7 +260,11 @@ impl Delegation {
         }
         let number = |name: &str| signed.payload.get(name).and_then(Value::as_i64).ok_or(ConfigError::Delegation);
         let key = signed.payload.get("jwk").and_then(public_key).ok_or(ConfigError::Delegation)?;
-        Ok(Self { key, iat: number("iat")?, nbf: number("nbf")?, exp: number("exp")? })
+        let (iat, nbf, exp) = (number("iat")?, number("nbf")?, number("exp")?);
+        if exp.saturating_sub(iat.min(nbf)) > LONGEST_DELEGATION {
+            return Err(ConfigError::DelegationTime);
+        }
+        Ok(Self { key, iat, nbf, exp })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The client: it enrols, refreshes, signs and sends, so that an app only makes its requests.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ struct Inner {
     unpinned: Http,
     /// Seconds that the gateway's clock is ahead of ours.
     offset: AtomicI64,
+    /// Whether it is known.
+    has_time: AtomicBool,
     session: Mutex<Option<Arc<Session>>>,
     /// The gateway's nonce for `DPoP` proofs.
     dpop_nonce: Mutex<Option<String>>,
@@ -114,6 +116,7 @@ impl Client {
             http,
             unpinned,
             offset: AtomicI64::new(0),
+            has_time: AtomicBool::new(false),
             session: Mutex::new(session),
             dpop_nonce: Mutex::default(),
             renewing: tokio::sync::Mutex::default(),
@@ -202,10 +205,9 @@ impl Client {
     /// Leave: the gateway deletes the installation, and the next request enrols anew.
     pub async fn leave(&self) -> Result<(), Error> {
         let session = self.session().await?;
-        let mut headers = HeaderMap::new();
-        let path = "/attest/v1/instance";
-        self.sign_with(&session, (&Method::DELETE, path), &mut headers, &Bytes::new())?;
-        let answer = self.exchange(&Method::DELETE, path, headers, Bytes::new()).await?;
+        let with = (self.inner.proof, &*session);
+        let to = (&Method::DELETE, "/attest/v1/instance");
+        let answer = self.call(with, to, &HeaderMap::new(), &Bytes::new()).await?;
         if !answer.status.is_success() {
             return Err(refused(answer).await);
         }
@@ -286,6 +288,27 @@ impl Client {
         }
     }
 
+    /// A call to one of the endpoints for apps; signed anew, once, where the gateway has just started and cannot know yet which
+    /// signatures it has seen.
+    async fn call(
+        &self,
+        with: (Proof, &Session),
+        (method, path): (&Method, &str),
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Answer, Error> {
+        let mut waited = false;
+        loop {
+            let mut signed = headers.clone();
+            self.sign_as(with, (method, path), &mut signed, body)?;
+            let answer = self.exchange(method, path, signed, body.clone()).await?;
+            let soon = wire::soon(&answer.headers).filter(|_| answer.status == StatusCode::UNAUTHORIZED && !waited);
+            let Some(seconds) = soon else { return Ok(answer) };
+            waited = true;
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+    }
+
     /// One request and the head of its answer, from which the gateway's time and nonce are taken.
     async fn exchange(&self, method: &Method, path: &str, headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
         self.told_in_time().await?;
@@ -312,12 +335,23 @@ impl Client {
 
     fn learn(&self, headers: &HeaderMap) {
         if let Some(date) = wire::date(headers) {
-            self.inner.offset.store(date.saturating_sub(self.inner.clock.now()), Ordering::Relaxed);
+            self.set_clock_by(date);
         }
         if let Some(nonce) = headers.get("dpop-nonce").and_then(|nonce| nonce.to_str().ok()) {
             let mut known = self.inner.dpop_nonce.lock().unwrap_or_else(PoisonError::into_inner);
             *known = Some(nonce.to_owned());
         }
+    }
+
+    /// The first answer says how far this device's clock is off, by whatever that is. Later ones do so where the gateway's key is
+    /// pinned; otherwise each moves it by a minute at most, so that somebody between cannot have requests signed for whenever
+    /// they like.
+    fn set_clock_by(&self, date: i64) {
+        let (told, offset) = (date.saturating_sub(self.inner.clock.now()), &self.inner.offset);
+        let first = !self.inner.has_time.swap(true, Ordering::Relaxed);
+        let most = if first || self.inner.book.enforces(&self.inner.host) { i64::MAX } else { 60 };
+        let now = offset.load(Ordering::Relaxed);
+        offset.store(told.clamp(now.saturating_sub(most), now.saturating_add(most)), Ordering::Relaxed);
     }
 
     /// A JSON exchange with one of the endpoints for apps.

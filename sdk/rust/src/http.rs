@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -60,9 +60,12 @@ impl Answer {
     }
 }
 
+type Pool = Client<Connector, Full<Bytes>>;
+
 /// Connections that are kept and used again.
 pub(crate) struct Http {
-    client: Client<Connector, Full<Bytes>>,
+    pool: Mutex<Pool>,
+    connector: Connector,
     first_byte: Duration,
 }
 
@@ -95,25 +98,37 @@ impl Http {
             Some(book) => Arc::new(PinningVerifier::new(trust, book)),
             None => trust,
         };
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|_| Error::Internal)?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
+        // A session that is resumed shows no certificate: keys would be compared with what was told at the time it was made.
+        config.resumption = Resumption::disabled();
         let tls = TlsConnector::from(Arc::new(config));
         let connector = Connector { tls, deadline: deadlines.connect };
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, first_byte: deadlines.first_byte })
+        let pool = Mutex::new(pool(connector.clone()));
+        Ok(Self { pool, connector, first_byte: deadlines.first_byte })
+    }
+
+    /// Send nothing more on the connections there are: they were made by what was told before.
+    pub(crate) fn begin_anew(&self) {
+        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = pool(self.connector.clone());
     }
 
     pub(crate) async fn send(&self, request: Request<Bytes>) -> Result<Answer, Error> {
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let answer = self.client.request(request.map(Full::new));
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let answer = pool.request(request.map(Full::new));
         let answer = tokio::time::timeout(self.first_byte, answer).await.map_err(|_| Error::Timeout)?;
         let (head, body) = answer.map_err(|error| failure(&error, host))?.into_parts();
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
+}
+
+fn pool(connector: Connector) -> Pool {
+    Client::builder(TokioExecutor::new()).build(connector)
 }
 
 /// Why there is no answer, found in what the libraries wrap around it.

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
-use crate::app_config::{AppConfig, Verdict};
+use crate::app_config::{AppConfig, ConfigError, Verdict};
 use crate::clock::Clock;
 use crate::signer::sha256;
 
@@ -65,8 +65,22 @@ impl PinBook {
         self.state().config.clone()
     }
 
-    pub(crate) fn set_config(&self, config: Arc<AppConfig>) {
-        self.state().config = Some(config);
+    /// Put a configuration in force, unless a newer one came in between; whether it is another one than before.
+    pub(crate) fn set_config(&self, config: Arc<AppConfig>) -> Result<bool, ConfigError> {
+        let mut state = self.state();
+        let before = state.config.as_deref();
+        if before.is_some_and(|before| config.is_before(before)) {
+            return Err(ConfigError::RolledBack);
+        }
+        let other = before.is_none_or(|before| *before != *config);
+        state.config = Some(config);
+        Ok(other)
+    }
+
+    /// Whether connections to a host are given up now where it shows a key that is not pinned.
+    pub(crate) fn enforces(&self, host: &str) -> bool {
+        let config = self.config().filter(|config| !config.is_over(self.clock.now()) && !config.kill_pinning);
+        config.is_some_and(|config| config.hosts.iter().any(|one| one.enforce && one.host.eq_ignore_ascii_case(host)))
     }
 
     /// What was seen since the last call.

@@ -126,6 +126,19 @@ fn time_sequence_and_app_are_compared() {
 }
 
 #[test]
+fn a_delegation_that_lasts_too_long_is_refused() {
+    let world = world();
+    let refused = |nbf: i64, days: i64| {
+        let text = delegate(&world.root, world.key.public_jwk(), (at(NOW), at(nbf), at(NOW + days * 86_400))).unwrap();
+        verify_delegation(&text, &world.roots).err()
+    };
+    assert_eq!(refused(NOW - 300, 90), None);
+    assert_eq!(refused(NOW, 92), Some(ConfigError::DelegationTime));
+    assert_eq!(refused(NOW + 30 * 86_400, 120), Some(ConfigError::DelegationTime), "counted from when it was made");
+    assert_eq!(refused(0, 1), Some(ConfigError::DelegationTime));
+}
+
+#[test]
 fn only_p_256_is_delegated_to() {
     let world = world();
     let times = (at(NOW - 100), at(NOW - 100), at(NOW + 100));

@@ -17,9 +17,13 @@ impl World {
     }
 
     fn delegation(&self, iat: i64) -> String {
+        self.delegation_for(iat, iat, 90)
+    }
+
+    fn delegation_for(&self, iat: i64, nbf: i64, days: i64) -> String {
         let header = json!({"alg": "ES256", "typ": "gw-delegation+jws", "kid": self.root.public_jwk().thumbprint()});
         let jwk = self.key.public_jwk().to_json();
-        let claims = json!({"jwk": jwk, "iat": iat, "nbf": iat, "exp": iat + 90 * 86_400});
+        let claims = json!({"jwk": jwk, "iat": iat, "nbf": nbf, "exp": iat + days * 86_400});
         sign(&self.root, &header, &claims).unwrap()
     }
 
@@ -62,8 +66,15 @@ fn a_configuration_under_a_root_key_is_accepted_and_judges_keys() {
 #[test]
 fn an_older_one_an_expired_one_and_another_app_s_are_refused() {
     let world = World::new();
-    let last = world.accept(&world.signed(&World::config(7)), None).unwrap();
-    assert!(world.accept(&world.signed(&World::config(7)), Some(&last)).is_ok());
+    let text = world.signed(&World::config(7));
+    let last = world.accept(&text, None).unwrap();
+    assert!(world.accept(&text, Some(&last)).is_ok());
+    let other = json!({"v": 1, "app": "chat", "seq": 7, "iat": NOW - 50, "exp": NOW + 86_400, "refresh_after": 3_600, "hosts": []});
+    assert_eq!(
+        world.accept(&world.signed(&other), Some(&last)),
+        Err(ConfigError::RolledBack),
+        "another one of its number"
+    );
     assert_eq!(world.accept(&world.signed(&World::config(6)), Some(&last)), Err(ConfigError::RolledBack));
     let with = |name: &str, value: Value| {
         let mut config = World::config(8);
@@ -113,4 +124,17 @@ fn a_delegation_is_not_taken_back() {
     let header = json!({"alg": "ES256", "typ": "gw-config+jws", "delegation": delegation});
     let older = sign(&world.key, &header, &World::config(8)).unwrap();
     assert_eq!(world.accept(&older, Some(&last)), Err(ConfigError::DelegationTime));
+}
+
+#[test]
+fn a_delegation_lasts_90_days_at_most() {
+    let world = World::new();
+    let accept = |nbf: i64, days: i64| {
+        let delegation = world.delegation_for(NOW - 100, nbf, days);
+        let header = json!({"alg": "ES256", "typ": "gw-config+jws", "delegation": delegation});
+        world.accept(&sign(&world.key, &header, &World::config(7)).unwrap(), None).map(|_| ())
+    };
+    assert_eq!(accept(NOW - 400, 90), Ok(()));
+    assert_eq!(accept(NOW - 100, 92), Err(ConfigError::DelegationTime));
+    assert_eq!(accept(0, 90), Err(ConfigError::DelegationTime));
 }

@@ -63,8 +63,9 @@ impl Client {
         let body = Bytes::from(json!({"names": names, "epk": recipient.public_jwk().to_json()}).to_string());
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        self.sign_request(&session, path, &mut headers, &body)?;
-        let answer = read_json(self.exchange(&Method::POST, path, headers, body).await?).await?;
+        // Signed over the body in any case: what is asked for is in it.
+        let answer = self.call((Proof::Signature, &*session), (&Method::POST, path), &headers, &body).await?;
+        let answer = read_json(answer).await?;
         let jwe = answer.get("jwe").and_then(Value::as_str).filter(|jwe| jwe.len() <= secrets::MAX_LEN);
         Ok(recipient.open(jwe.ok_or(Error::Answer)?, &session.instance)?)
     }
@@ -79,7 +80,7 @@ impl Client {
         let roots = &self.inner.config_roots;
         // At its own end, so that its number counts against older ones although its time is over.
         if let Ok(config) = AppConfig::accept(text, roots, &self.inner.app, i64::MIN, None) {
-            self.inner.book.set_config(Arc::new(config));
+            let _ = self.inner.book.set_config(Arc::new(config));
             *self.told() = Some(Told { text: text.to_owned(), etag: None, ask_at: 0 });
         }
     }
@@ -112,19 +113,12 @@ impl Client {
     fn accept(&self, text: &str) -> Result<Arc<AppConfig>, Error> {
         let last = self.inner.book.config();
         let (roots, app) = (&self.inner.config_roots, &self.inner.app);
-        let config = Arc::new(AppConfig::accept(text, roots, app, self.gateway_now(), last.as_deref())?);
-        self.inner.book.set_config(Arc::clone(&config));
+        // By this device's clock, as the pins are judged: whoever answers must not choose the time they end at.
+        let now = self.inner.clock.now();
+        let config = Arc::new(AppConfig::accept(text, roots, app, now, last.as_deref())?);
+        if self.inner.book.set_config(Arc::clone(&config))? {
+            self.inner.http.begin_anew();
+        }
         Ok(config)
-    }
-
-    /// Signed over the body in any case: what is asked for is in it.
-    fn sign_request(
-        &self,
-        session: &super::Session,
-        path: &str,
-        headers: &mut HeaderMap,
-        body: &Bytes,
-    ) -> Result<(), Error> {
-        self.sign_as((Proof::Signature, session), (&Method::POST, path), headers, body)
     }
 }

@@ -265,6 +265,29 @@ async fn the_gateway_s_clock_counts() {
 }
 
 #[tokio::test]
+async fn nobody_moves_the_clock_far_once_it_is_known() {
+    let world = World::new();
+    let later = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let shown = Arc::clone(&later);
+    let gateway = Gateway::new(move |asked, before| {
+        let mut answer = accepting(asked, before).unwrap_or_else(ok);
+        let late = shown.load(std::sync::atomic::Ordering::Relaxed);
+        let date = if late { "Sun, 22 Nov 2026 12:00:00 GMT" } else { "Sat, 21 Nov 2026 12:00:00 GMT" };
+        answer.headers_mut().insert("date", date.parse().unwrap());
+        answer
+    })
+    .await;
+    let client = world.client(&gateway);
+    assert_eq!(status(&client, "/v1/models").await, 200);
+    let known = client.clock_offset();
+    later.store(true, std::sync::atomic::Ordering::Relaxed);
+    for answers in 1..=3 {
+        assert_eq!(status(&client, "/v1/models").await, 200);
+        assert_eq!(client.clock_offset(), known + answers * 60);
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_sent_to_anybody_else() {
     let world = World::new();
     let gateway = Gateway::new(|asked, before| accepting(asked, before).unwrap_or_else(ok)).await;

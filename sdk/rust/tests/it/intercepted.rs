@@ -235,3 +235,35 @@ async fn pins_are_switched_off_and_only_reported_over_the_air() {
     client.update_config().await.unwrap();
     assert_eq!(client.send(ask()).await.unwrap_err().status(), Status::Disabled);
 }
+
+#[tokio::test]
+async fn what_was_connected_before_keys_were_enforced_is_not_used_afterwards() {
+    let world = World::new().await;
+    world.intercept();
+    let genuine = spki(&world.genuine.server(&["localhost"]));
+    let hosts = |enforce: Value| {
+        json!({"hosts": [{"host": "localhost", "enforce": enforce, "pins": [
+            {"spki_sha256": STANDARD.encode(genuine), "role": "current"}]}]})
+    };
+    world.publish(2, &[], &hosts(json!("report")));
+    let client = world.client(true);
+    assert_eq!(client.send(ask()).await.unwrap().status, 200, "only reported");
+    let read = |world: &World| world.between.overheard().iter().filter(|one| one.path == "/v1/chat").count();
+    let before = read(&world);
+    world.publish(3, &[], &hosts(json!(true)));
+    assert_eq!(client.update_config().await.unwrap().seq, 3);
+    // Neither the connection that is open nor the session it could be resumed by.
+    let error = client.send(ask()).await.unwrap_err();
+    assert_eq!((error.status(), error.reason()), (Status::MitmDetected, "pin_mismatch"));
+    assert_eq!(read(&world), before, "nothing more was read");
+}
+
+#[tokio::test]
+async fn another_configuration_of_the_same_number_is_not_taken() {
+    let world = World::new().await;
+    let client = world.client(true);
+    assert_eq!(client.update_config().await.unwrap().seq, 1);
+    world.publish(1, &[[7; 32]], &json!({"kill": {"pinning": true}}));
+    assert_eq!(client.update_config().await.unwrap_err().reason(), "config_rolled_back");
+    assert!(!client.config().unwrap().kill_pinning);
+}

@@ -128,7 +128,7 @@ pub struct DelegateArgs {
     #[arg(long, value_name = "FILE")]
     pub root: PathBuf,
     /// For how many days the key may sign
-    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=400))]
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=90))]
     pub days: u32,
 }
 
