@@ -8,6 +8,7 @@ mod grant;
 pub(crate) mod placeholder;
 mod probe;
 mod refused;
+mod spelling;
 mod trial;
 mod values;
 

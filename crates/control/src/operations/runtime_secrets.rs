@@ -16,6 +16,8 @@ use crate::credential::last4;
 
 /// The longest value, in bytes: one that fits into a header field of any server.
 const LONGEST: usize = 4096;
+/// The shortest that may be put into requests, in bytes: answers are searched for it, which a few characters are too common for.
+const SHORTEST_SENT: usize = 8;
 /// How long the version before stays known, unless it is said.
 const OVERLAP: Span = Span::secs(3600);
 /// The longest overlap, and the furthest a version's beginning may be off.
@@ -335,6 +337,12 @@ impl Operations {
             );
             OperationError::value("name", message)
         })?;
+        if !secret.upstreams.is_empty() && text.len() < SHORTEST_SENT {
+            return Err(OperationError::value(
+                "value",
+                "a runtime secret that is put into requests has at least 8 bytes: answers that repeat it are held back, and a shorter one could not be told from other text",
+            ));
+        }
         let origin = origin(&config, secret);
         let version = self.store.runtime_secrets().last_version(name).await?.saturating_add(1);
         let label = Label::new(self.store.tenant(), purpose(secret.deliver), name.as_str(), version);

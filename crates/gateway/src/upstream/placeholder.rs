@@ -27,7 +27,7 @@ const MOST: usize = 8;
 /// The longest name (as of all resources).
 const LONGEST_NAME: usize = 64;
 /// What stands in a query as it is (RFC 3986 section 2.3).
-pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A runtime secret, for whoever may use it.
 pub struct RuntimeSecret {
