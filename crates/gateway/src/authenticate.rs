@@ -190,6 +190,11 @@ impl Caller {
         self.client().filter(|_| self.issuer() == config::OWN_NAME)
     }
 
+    /// Whether it is an installation of an app, by a token of ours.
+    pub(crate) fn is_attested(&self) -> bool {
+        matches!(&self.identity, Identity::Token(token) if attested::of(token).is_some())
+    }
+
     /// How well the app was attested when it was given its token: our own tokens say it (`lvl`).
     pub(crate) fn level(&self) -> AttestationLevel {
         let Identity::Token(token) = &self.identity else { return AttestationLevel::None };
@@ -272,7 +277,7 @@ pub(crate) async fn caller(
         Credential::Presented(presented) => presented,
         Credential::Absent | Credential::OtherScheme => return Err((Scheme::Bearer, AuthenticateError::Missing)),
     };
-    let failed = |error| (presented.scheme, error);
+    let failed = |error: AuthenticateError| (presented.scheme, error);
     let verdict = match key::check(snapshot, presented, shown.at) {
         Verdict::NotRequested => token::check(snapshot, shared, shown, presented.text).await,
         decided => decided,
@@ -290,6 +295,8 @@ pub(crate) async fn caller(
     if !snapshot.credential_fields.may_use(presented.field, client) {
         return Err(failed(AuthenticateError::Field));
     }
+    let installed = matches!(&identity, Identity::Token(token) if attested::of(token).is_some());
+    let failed = |error: AuthenticateError| failed(if installed { error.of_installation() } else { error });
     if !shared.revoked.is_empty() && shared.revoked.is_revoked(&identity.facts()) {
         return Err(failed(AuthenticateError::Revoked));
     }

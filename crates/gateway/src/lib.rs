@@ -420,7 +420,9 @@ impl Gateway {
             let settled = signed.settle(receipt.shared(), &body).await;
             let outcome = settled.as_ref().map_or_else(AuthenticateError::reason, |()| "ok");
             receipt.shared().metrics.proof(Bound::Signature.as_str(), outcome);
-            settled.map_err(|error| error.refusal(receipt.caller().scheme()))?;
+            let caller = receipt.caller();
+            let told = |error: AuthenticateError| if caller.is_attested() { error.of_installation() } else { error };
+            settled.map_err(|error| told(error).refusal(caller.scheme()))?;
         }
         let asked = Asked { snapshot, head: &head, body };
         // What endpoints keep between their steps is large: it is made where it stays, and whoever is turned away before needs

@@ -79,6 +79,9 @@ pub(crate) enum AuthenticateError {
     /// The issuer's keys are not to be had now.
     #[error("the keys to check this token with are not available now")]
     Unavailable,
+    /// What an installation of an app showed with its token does not do: whoever tries with a copy learns not what is missing.
+    #[error("{0}")]
+    Installation(Box<Self>),
 }
 
 impl AuthenticateError {
@@ -105,6 +108,25 @@ impl AuthenticateError {
             Self::TooMany(_) => "too_many_failures",
             Self::Key => "key_invalid",
             Self::Unavailable => "keys_unavailable",
+            Self::Installation(error) => error.reason(),
+        }
+    }
+
+    /// The same of the token of an installation. What it needs to try again is no secret: a nonce, or when.
+    pub(crate) fn of_installation(self) -> Self {
+        match self {
+            Self::Revoked
+            | Self::Bound
+            | Self::CertificateMissing
+            | Self::CertificateMismatch
+            | Self::ProofMissing
+            | Self::Proof(_)
+            | Self::ProofReplayed
+            | Self::SignatureReplayed
+            | Self::SignatureMissing
+            | Self::UserToken => Self::Installation(Box::new(self)),
+            Self::Signature(error) if error != SignatureProofError::BeforeStart => Self::Installation(Box::new(self)),
+            other => other,
         }
     }
 
@@ -114,6 +136,7 @@ impl AuthenticateError {
             Self::ProofMissing | Self::Proof(_) | Self::Nonce(_) | Self::ProofReplayed => Some("dpop"),
             Self::CertificateMissing | Self::CertificateMismatch => Some("mtls"),
             Self::Signature(_) | Self::SignatureReplayed | Self::SignatureMissing => Some("signature"),
+            Self::Installation(error) => error.proof(),
             _ => None,
         }
     }
@@ -126,7 +149,7 @@ impl AuthenticateError {
                 Ok(nonce) => refusal.header(HeaderName::from_static("dpop-nonce"), nonce),
                 Err(_) => refusal,
             },
-            Self::Signature(_) | Self::SignatureReplayed | Self::SignatureMissing => {
+            Self::Signature(_) | Self::SignatureReplayed | Self::SignatureMissing | Self::Installation(_) => {
                 let accept = HeaderValue::from_static(ACCEPT_SIGNATURE);
                 refusal.header(HeaderName::from_static("accept-signature"), accept)
             }
@@ -159,6 +182,7 @@ impl AuthenticateError {
             ),
             Self::Token(error) => invalid(error.description()),
             Self::Revoked => invalid("The access token is revoked"),
+            Self::Installation(_) => invalid("The access token, or what has to come with it, is not accepted"),
             Self::Bound => {
                 let description = "The access token is bound to a key and cannot be used as a bearer token";
                 unauthorized(Scheme::Dpop, "invalid_token", description)

@@ -112,3 +112,39 @@ async fn a_token_that_goes_with_a_users_token_is_good_beside_that_one_only() {
     assert!(counted(&world, "user_token_mismatch"), "{}", world.metrics());
     assert_eq!(signed(&world, &json!({}), &[]).await.status, 200, "where there is none, none is asked for");
 }
+
+#[tokio::test]
+async fn a_copied_token_says_not_what_it_needs_or_whether_it_is_revoked() {
+    let world = world();
+    let mut texts = std::collections::BTreeSet::new();
+    let mut note = |answer: &Answer| {
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        let headers =
+            ["www-authenticate", "accept-signature", "retry-after"].map(|name| answer.header(name).to_owned());
+        texts.insert((answer.text().replace(answer.header("x-request-id"), "ID"), headers));
+    };
+    // For another user's token; unsigned; signed by another key, for another body, and twice.
+    note(&signed(&world, &json!({"pay": "AAAA"}), &[("x-user", "Bearer mallory")]).await);
+    let (holder, other) = (Holder::new("ES256"), Holder::new("ES256"));
+    let bearer = format!("Bearer {}", token(&world, &holder, &json!({})));
+    note(&send(&world, request("POST", CHAT, &[("authorization", &bearer)], hello())).await);
+    let url = format!("{ORIGIN}{CHAT}");
+    let fields = |by: &Holder, body: &[u8]| {
+        let signing = Signing::new(by, "POST", &url, ("authorization", &bearer), LATER);
+        signing.body("application/json", body).sign()
+    };
+    let call = async |fields: &[(String, String)]| {
+        let mut headers = vec![("authorization", bearer.as_str())];
+        headers.extend(fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        send(&world, request("POST", CHAT, &headers, hello())).await
+    };
+    note(&call(&fields(&other, &hello())).await);
+    note(&call(&fields(&holder, b"{}")).await);
+    let good = fields(&holder, &hello());
+    assert_eq!(call(&good).await.status, 200);
+    note(&call(&good).await);
+    assert_eq!(texts.len(), 1, "{texts:#?}");
+    for reason in ["user_token_mismatch", "wrong_keyid", "signature_replayed"] {
+        assert!(counted(&world, reason), "{reason}: {}", world.metrics());
+    }
+}
