@@ -1,7 +1,8 @@
 //! Installations of apps that proved what they are, and why others were refused.
 //!
-//! What an installation proves itself with counts once: its nonce and its evidence are used up in the transaction that
-//! writes it, so that storage only grows by what was proved. A counter only rises, by one statement that compares it.
+//! What an installation proves itself with counts once: its nonce and its evidence are used up before it is written, even where
+//! it is then refused, and only once they hold, so that storage only grows by what was proved. A counter only rises, by one
+//! statement that compares it.
 
 mod kinds;
 mod refusals;
@@ -22,6 +23,9 @@ pub use refusals::Refusal;
 /// How long a token of an installation can live at most, with what clocks differ by.
 const LONGEST_TOKEN: std::time::Duration = std::time::Duration::from_mins(10);
 
+/// How far ahead another node's clock may be.
+const AHEAD: std::time::Duration = std::time::Duration::from_secs(4);
+
 macro_rules! select {
     () => {
         "SELECT id, app, platform, evidence, evidence_key, attested_key, jkt, jwk, counter, level, environment, category, version,
@@ -35,9 +39,9 @@ macro_rules! select {
 pub struct Instances<'a>(pub(crate) &'a Store);
 
 impl Instances<'_> {
-    /// Write an installation and use up what it showed, all or nothing. The same key again is the same installation with
-    /// new evidence, unless it is barred.
-    pub async fn enroll(self, new: NewInstance, used_up: Vec<UseUp>) -> Result<Enrolled, StoreError> {
+    /// Write an installation whose nonce and evidence were used up ([`crate::UsedOnce::claim_all`]). The same key again is the
+    /// same installation with new evidence, unless it is barred.
+    pub async fn enroll(self, new: NewInstance) -> Result<Enrolled, StoreError> {
         at_most("key", new.jwk.len(), 4096)?;
         at_most("list of flags", new.attested.flags.len(), 16 * 1024)?;
         at_most("list of serial numbers", new.attested.serials.iter().map(String::len).sum(), 4096)?;
@@ -45,11 +49,6 @@ impl Instances<'_> {
         self.0
             .write(move |tx| {
                 Box::pin(async move {
-                    for one in &used_up {
-                        if !used(&store, tx, one).await? {
-                            return Ok(Enrolled::Used(one.kind));
-                        }
-                    }
                     let known = store
                         .sql(concat!(select!(), " WHERE tenant = $1 AND app = $2 AND jkt = $3"))
                         .bind(&new.app)
@@ -260,6 +259,21 @@ impl Instances<'_> {
             .bind(i64::from(limit));
         self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
     }
+
+    /// Forget up to `limit` that enrolled before `moment`, showed no device (level `none` or `web`) and never asked for another
+    /// token since: whoever can do a little work can make any number of them. How many there were.
+    pub async fn delete_unused(self, moment: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let delete = self
+            .0
+            .sql(
+                "DELETE FROM instances WHERE tenant = $1 AND id IN
+                 (SELECT id FROM instances WHERE tenant = $1 AND attested_at < $2 AND seen_at = attested_at
+                  AND level IN ('none', 'web') AND status = 'active' LIMIT $3)",
+            )
+            .bind(moment)
+            .bind(i64::from(limit));
+        self.0.write(move |tx| Box::pin(async move { tx.execute(delete).await })).await
+    }
 }
 
 /// A change of status within a transaction.
@@ -314,7 +328,8 @@ async fn end_tokens(
 ) -> Result<revoked::Change, StoreError> {
     let new = NewRevocation {
         what: Revoke::Subject { issuer: OWN_ISSUER.to_owned(), subject: id.to_owned() },
-        not_before: revocations::up_to(store.now()),
+        // A node whose clock is ahead may have given it one a moment ago.
+        not_before: revocations::up_to(store.now().plus(AHEAD)),
         // It gets no more, so none is valid then.
         expires_at: Some(store.now().plus(LONGEST_TOKEN)),
         by: by.to_owned(),

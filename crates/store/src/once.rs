@@ -56,6 +56,24 @@ impl UsedOnce<'_> {
             .await
     }
 
+    /// Use up several things in one transaction, in their order, until one of them had been used before: that is told, and those
+    /// before it stay used. Durable once it returns.
+    pub async fn claim_all(self, all: Vec<UseUp>) -> Result<Option<OneTime>, StoreError> {
+        let store = self.0.clone();
+        self.0
+            .write(move |tx| {
+                Box::pin(async move {
+                    for one in &all {
+                        if !used(&store, tx, one).await? {
+                            return Ok(Some(one.kind));
+                        }
+                    }
+                    Ok(None)
+                })
+            })
+            .await
+    }
+
     /// Whether it has been used. What is done twice without harm is done before it is claimed, so that it is not lost in
     /// between.
     pub async fn seen(self, kind: OneTime, key: &[&str]) -> Result<bool, StoreError> {

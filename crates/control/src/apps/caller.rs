@@ -4,15 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use proof::dpop::TargetUri;
-use proof::signature::{ExpectedRequest, SignedRequest, verify};
+use proof::signature::{ExpectedRequest, SignatureProofError, SignedRequest, verify};
 use proof::token::VerifiedToken;
 use serde_json::Value;
 use store::{Claim, Instance, InstanceStatus};
 
 use super::enroll::{malformed, unavailable};
+use super::evidence::sha256;
 use super::refusal::{Action, AppsError, Refused};
 use super::{AppInForce, Apps, Visit};
 use crate::operations::OperationError;
@@ -54,6 +58,7 @@ impl Apps {
             }
             self.parts.oauth.app_proof(parts, &token).await.map_err(malformed)?;
         }
+        check_user(&token, &parts.headers, &app)?;
         visit.instance = Some(instance.id.clone());
         if instance.status != InstanceStatus::Active {
             return Err(malformed("instance_barred").with("status", instance.status.as_str()).into());
@@ -84,9 +89,14 @@ impl Apps {
             credential: "authorization",
             has_body: !body.is_empty(),
             skew: file.dpop.skew.duration(),
+            remembered_since: Some(self.parts.remembered_since),
             ..ExpectedRequest::new(parts.method.as_str(), &targets, now)
         };
-        let verified = verify(&request, key, &expected).map_err(|error| malformed(error.reason()))?;
+        let verified = verify(&request, key, &expected).map_err(|error| match error {
+            // Another signature, made a little later, does.
+            SignatureProofError::BeforeStart => Refused::new(Action::RetryAfter, error.reason()),
+            _ => malformed(error.reason()),
+        })?;
         verified.check_body(body).map_err(|error| malformed(error.reason()))?;
         let until = verified.expires().plus(LONGEST_SKEW);
         match self.parts.oauth.claim(verified.replay_key(), until).await {
@@ -111,6 +121,17 @@ fn credential(headers: &HeaderMap) -> Result<&str, AppsError> {
         return Err(Refused::new(Action::Refresh, "token_missing").into());
     }
     Ok(token.trim())
+}
+
+/// A token that was given together with the app's own user's token is good beside that one only, here as on data routes.
+fn check_user(token: &VerifiedToken, headers: &HeaderMap, app: &AppInForce) -> Result<(), Refused> {
+    let Some(bound) = token.claims().get("pay") else { return Ok(()) };
+    let (bound, name) = (bound.as_str().unwrap_or_default(), app.config.user_token.as_ref());
+    let other = || malformed("user_token_mismatch");
+    let mut values = headers.get_all(name.ok_or_else(other)?.as_str()).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(other()) };
+    let found = STANDARD.encode(sha256(value.as_bytes()));
+    verify_slices_are_equal(found.as_bytes(), bound.as_bytes()).map_err(|_| other())
 }
 
 impl From<OperationError> for AppsError {

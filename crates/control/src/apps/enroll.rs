@@ -10,10 +10,10 @@ use bytes::Bytes;
 use config::EvidenceKind;
 use http::request::Parts;
 use http::{Request, header};
-use proof::attest::Flag;
 use proof::attest::client_data::{ClientData, Purpose};
 use proof::attest::enrolment::{self, Enrolment, EnvelopeError, Given};
 use proof::attest::possession::{InstanceKey, Wanted};
+use proof::attest::{Flag, FlagValue};
 use serde_json::Value;
 use store::{Attested, Enrolled, Instance, InstanceStatus, NewInstance, OneTime, UseUp};
 
@@ -48,7 +48,6 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
     if !app.config.evidence().contains(&kind) {
         return Err(malformed("evidence_not_accepted").into());
     }
-    apps.admit_enrolment(&app)?;
     check_origin(parts, &app, kind)?;
     let key = InstanceKey::from_jwk(&asked.jwk).map_err(|error| malformed(error.reason()))?;
     // With a key attestation the key itself is what the evidence is about, and is made after the challenge.
@@ -63,6 +62,8 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
     let targets = apps.targets(PATH);
     let wanted = Wanted { nonce: &said.nonce, targets: &targets, client_data: &client_data };
     key.check(&asked.proof, &wanted).map_err(|error| malformed(error.reason()))?;
+    // Only now: whoever has no nonce and no key takes nothing of what the app may have in a minute.
+    apps.admit_enrolment(&app, visit.address)?;
 
     let used = UseUp { kind: OneTime::AttestNonce, key: vec![said.nonce.clone()], until: until.plus(LONGER) };
     let (jkt, jwk) = (key.jkt(), key.jwk().to_string());
@@ -83,6 +84,9 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
         visit.version.clone_from(&judged.version);
     }
     judged.flags.extend(said.flags);
+    let mut used_up = vec![used];
+    used_up.append(&mut judged.used);
+    used_up.extend(also_used);
     let found = Found {
         app: &app,
         jkt: &jkt,
@@ -92,11 +96,10 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
         flags: judged.flags.clone(),
         shown,
     };
-    let decision = apps.decide(visit, found, Step::Enroll).await?;
-    let mut used_up = std::mem::take(&mut judged.used);
-    used_up.push(used);
-    used_up.extend(also_used);
     let user_token = user_token(parts, &app)?;
+    // Before anything is decided or observed: what is refused by the rules cannot be shown again to find out what they are.
+    apps.use_up(used_up).await?;
+    let decision = apps.decide(visit, found, Step::Enroll).await?;
     let device = match judged.device.take() {
         Some(device) => apps.device_name(&app.config.name, &device).await?,
         None => None,
@@ -108,11 +111,10 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
         attested: attested(&app, judged, device, (said.app_version, now)),
         arc: visit.arc.clone(),
     };
-    let enrolled = apps.operations().store().instances().enroll(instance, used_up).await;
+    let enrolled = apps.operations().store().instances().enroll(instance).await;
     let instance = match enrolled.map_err(|error| unavailable(&error.into()))? {
         Enrolled::Done(instance) => *instance,
-        Enrolled::Used(OneTime::AttestNonce) => return Err(Refused::new(Action::Refresh, "nonce_used").into()),
-        Enrolled::Used(_) | Enrolled::EvidenceTaken => return Err(malformed("evidence_used").into()),
+        Enrolled::EvidenceTaken => return Err(malformed("evidence_used").into()),
         Enrolled::Barred(status) => {
             if status == InstanceStatus::Revoked {
                 apps.mark_revoked(&app, device_check.as_deref(), environment).await;
@@ -206,6 +208,16 @@ impl Apps {
         nonce::check(self.operations().vault(), text, of, now).map_err(|error| Refused::new(action, error.reason()))
     }
 
+    /// Use up what was shown, before anything is made of it.
+    async fn use_up(&self, shown: Vec<UseUp>) -> Result<(), AppsError> {
+        let used = self.operations().store().used_once().claim_all(shown).await;
+        match used.map_err(|error| unavailable(&error.into()))? {
+            None => Ok(()),
+            Some(OneTime::AttestNonce) => Err(Refused::new(Action::Refresh, "nonce_used").into()),
+            Some(_) => Err(malformed("evidence_used").into()),
+        }
+    }
+
     /// Judge evidence, a few at a time, off the threads that serve requests; then ask others what they say of it besides.
     async fn judged(&self, given: Given, by: Circumstances, visit: &Visit) -> Result<Judged, AppsError> {
         if let Some(asked) = self.ask(&given, &by, visit.address).await {
@@ -238,9 +250,14 @@ pub(super) fn user_token(parts: &Parts, app: &AppInForce) -> Result<Option<Strin
     }
 }
 
-/// Flags an installation has now: what its evidence said, and what it reports of itself.
-pub(super) fn flags_now(instance: &Instance, reported: Vec<Flag>) -> Vec<Flag> {
+/// Flags an installation has now: what its evidence said, how the app is distributed by its last assertion if that says it, and
+/// what it reports of itself.
+pub(super) fn flags_now(instance: &Instance, category: Option<u32>, reported: Vec<Flag>) -> Vec<Flag> {
     let mut flags = super::evidence::not_reported(&instance.attested.flags);
+    if let Some(category) = category.and_then(|now| Flag::new("category", FlagValue::Number(now.into()))) {
+        flags.retain(|flag| flag.name() != category.name());
+        flags.push(category);
+    }
     flags.extend(reported);
     flags
 }

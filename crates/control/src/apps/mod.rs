@@ -2,7 +2,8 @@
 //!
 //! An installation gets a nonce ([`challenge`]), shows evidence over it and that it holds its key ([`enroll`]), and then, every
 //! few minutes, that it still does ([`token`]). Whatever is not shown well enough has one answer ([`refusal`]). How often
-//! an address or an app may ask comes before any cryptography; nothing is kept of who is refused but, for some, why.
+//! an address may ask comes before anything else, how often an app's installations may enrol before evidence is judged; nothing
+//! is kept of who is refused but, for some, why.
 
 mod asked;
 mod caller;
@@ -19,6 +20,7 @@ mod recheck;
 mod refusal;
 mod risk;
 mod secrets;
+mod shares;
 mod token;
 mod visit;
 
@@ -26,7 +28,7 @@ mod visit;
 mod tests;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,8 @@ pub(crate) use refusal::typed as typed_arc;
 pub use refusal::{ARC_LEN, Action, AppsError, Refused};
 pub(crate) use visit::Visit;
 
+use shares::{Most, Shares};
+
 use crate::oauth::{AttemptLimits, Attempts, ClientKeySets, Oauth};
 use crate::operations::Operations;
 
@@ -55,8 +59,8 @@ const AT_ONCE: usize = 4;
 /// How long whoever waits for that waits.
 const WAIT: Duration = Duration::from_secs(3);
 
-/// Refusals whose reason is kept, in a minute: beyond that only counts tell.
-const KEPT_PER_MINUTE: u32 = 60;
+/// Refusals whose reason is kept, in a minute: beyond that only counts tell. No network may hide what becomes of others.
+const KEPT_PER_MINUTE: Most = Most { all: 400, each: 40 };
 
 /// Who knows which attestation keys are revoked.
 pub trait RevocationList: Send + Sync {
@@ -86,15 +90,17 @@ pub struct AppsParts {
     pub others: Arc<dyn Others>,
     /// Counts what came of it.
     pub counts: Arc<AppCounts>,
+    /// Since when it is remembered which signatures of calls were used.
+    pub remembered_since: Timestamp,
 }
 
 /// The endpoints under `/attest/v1/`.
 pub struct Apps {
     parts: AppsParts,
     attempts: Attempts,
-    enrolments: Mutex<HashMap<Name, Window>>,
+    enrolments: Mutex<HashMap<Name, Shares>>,
     judging: Semaphore,
-    kept: Mutex<Window>,
+    kept: Mutex<Shares>,
     /// Deliveries of secrets in this minute, by installation.
     deliveries: Mutex<HashMap<String, Window>>,
     observer: observed::Observer,
@@ -162,8 +168,8 @@ impl Apps {
         if app.config.disabled { Err(Refused::new(Action::None, "app_disabled")) } else { Ok(app) }
     }
 
-    /// One more enrolment of an app.
-    fn admit_enrolment(&self, app: &AppInForce) -> Result<(), AppsError> {
+    /// One more enrolment of an app, from there: no network takes more than a share of what the app may have.
+    fn admit_enrolment(&self, app: &AppInForce, from: IpAddr) -> Result<(), AppsError> {
         let now = self.operations().clock().monotonic();
         let mut windows = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
         if !windows.contains_key(&app.config.name) {
@@ -171,8 +177,8 @@ impl Apps {
             let in_force = self.parts.in_force.load();
             windows.retain(|name, _| in_force.get(name.as_str()).is_some());
         }
-        let window = windows.entry(app.config.name.clone()).or_default();
-        window.admit(app.config.enrolments_per_minute, now).map_err(AppsError::TooMany)
+        let shares = windows.entry(app.config.name.clone()).or_default();
+        shares.admit(from, Most::tenth(app.config.enrolments_per_minute), now).map_err(AppsError::TooMany)
     }
 
     /// The URL of an endpoint under each origin we are reached at.
@@ -197,10 +203,10 @@ impl Apps {
         self.operations().vault().keyed_hashes(HashPurpose::AttestNonce, b"altcha")
     }
 
-    /// Whether this refusal's reason is kept.
-    fn keeps_reason(&self) -> bool {
+    /// Whether the reason of a refusal of somebody there is kept.
+    fn keeps_reason(&self, from: IpAddr) -> bool {
         let now = self.operations().clock().monotonic();
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).admit(KEPT_PER_MINUTE, now).is_ok()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).admit(from, KEPT_PER_MINUTE, now).is_ok()
     }
 }
 

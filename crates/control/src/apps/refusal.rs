@@ -155,8 +155,11 @@ impl AppsError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
-            Self::Refused(_) => {
+            Self::Refused(refused) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("DPoP error=\"invalid_token\""));
+                if refused.action == Action::RetryAfter {
+                    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("6"));
+                }
             }
             Self::TooMany(after) => {
                 let seconds = after.as_secs().saturating_add(1).min(86_400);

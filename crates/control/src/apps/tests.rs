@@ -163,6 +163,7 @@ impl World {
             revoked: Arc::clone(&told) as Arc<dyn RevocationList>,
             others: Arc::clone(&told) as Arc<dyn Others>,
             counts: Arc::clone(&counts),
+            remembered_since: base::Timestamp::from_secs(NOW - 600),
         }));
         let router = router(Arc::clone(&apps));
         Self { fixture, router, apps, told, counts, clock, apple, google, _roots: roots }
@@ -187,12 +188,16 @@ impl World {
     }
 
     async fn post_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        self.post_from(ELSEWHERE, path, body, headers).await
+    }
+
+    async fn post_from(&self, address: &str, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::builder().method(Method::POST).uri(path).header("content-type", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request.body(Body::from(body.to_string())).unwrap();
-        request.extensions_mut().insert(ClientAddress(ELSEWHERE.parse().unwrap()));
+        request.extensions_mut().insert(ClientAddress(address.parse().unwrap()));
         send(&self.router, request).await
     }
 

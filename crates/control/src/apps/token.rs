@@ -11,6 +11,7 @@ use config::{AttestationLevel, EvidenceKind};
 use http::Request;
 use http::request::Parts;
 use policy::risk::Decision;
+use proof::attest::apple::Extensions;
 use proof::attest::client_data::{ClientData, Purpose};
 use proof::attest::enrolment::Refresh;
 use proof::attest::possession::{InstanceKey, Wanted};
@@ -91,9 +92,13 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     apps.still_good(&instance).await?;
     let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;
 
-    let (counter, version) = apps.asserted(&app, &instance, asked.assertion, client_data).await?;
-    let flags = flags_now(&instance, said.flags);
-    let version = version.or(said.app_version);
+    let asserted = apps.asserted(&app, &instance, asked.assertion, client_data).await?;
+    let counter = asserted.as_ref().map(|(counter, _)| *counter);
+    let extensions = asserted.map(|(_, extensions)| extensions).unwrap_or_default();
+    let flags = flags_now(&instance, extensions.category, said.flags);
+    // An app's own word counts only where no evidence says it.
+    let version = extensions.bundle_version.or(said.app_version.filter(|_| !attests_version(&instance)));
+    visit.version = version.clone().or_else(|| instance.attested.version.clone());
     let found = Found {
         app: &app,
         jkt: &instance.jkt,
@@ -152,6 +157,11 @@ pub(super) fn kinds(instance: &Instance) -> Vec<EvidenceKind> {
     instance.attested.evidence.split(' ').filter_map(EvidenceKind::from_name).collect()
 }
 
+/// Whether the version of an installation stands in the evidence it enrolled with, and no assertion says a newer one.
+fn attests_version(instance: &Instance) -> bool {
+    kinds(instance).first() == Some(&EvidenceKind::AndroidKey) && instance.attested.version.is_some()
+}
+
 impl Apps {
     /// Whether none of the certificates an installation enrolled with has been revoked since. Where there is no list, the one it
     /// enrolled by goes on counting until it has to enrol anew.
@@ -168,16 +178,16 @@ impl Apps {
         Err(malformed("certificate_revoked").into())
     }
 
-    /// The counter of an installation that signs assertions, and the version it says it is.
+    /// The counter of an installation that signs assertions, and what its system says of the app with it.
     async fn asserted(
         &self,
         app: &Arc<AppInForce>,
         instance: &Instance,
         assertion: Option<String>,
         client_data: Vec<u8>,
-    ) -> Result<(Option<u32>, Option<String>), AppsError> {
+    ) -> Result<Option<(u32, Extensions)>, AppsError> {
         if kinds(instance).first() != Some(&EvidenceKind::AppleAppAttest) {
-            return Ok((None, None));
+            return Ok(None);
         }
         let assertion = assertion.ok_or_else(|| malformed("assertion_missing"))?;
         let key = instance.attested.attested_key.clone().unwrap_or_default();
@@ -186,8 +196,7 @@ impl Apps {
         let app = Arc::clone(app);
         let judge = move || judge_assertion(&assertion, (&key, &app), &client_data);
         let judged = tokio::task::spawn_blocking(judge).await;
-        let (counter, extensions) = judged.map_err(|_| AppsError::Unavailable("verification_failed"))??;
-        Ok((Some(counter), extensions.bundle_version))
+        Ok(Some(judged.map_err(|_| AppsError::Unavailable("verification_failed"))??))
     }
 
     /// Say in the audit log that an installation may not any more.

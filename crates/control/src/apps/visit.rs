@@ -120,7 +120,7 @@ impl Apps {
 
     /// Keep why, for whoever asks by the code; of a flood only some, so that it fills nothing.
     async fn keep(&self, visit: &Visit, refused: &Refused) {
-        if !self.keeps_reason() {
+        if !self.keeps_reason(visit.address) {
             return;
         }
         let mut detail = refused.detail.clone();

@@ -28,7 +28,7 @@ struct Counts {
 pub struct DecisionCount {
     /// The app.
     pub app: String,
-    /// Its version, or `other`.
+    /// Its version, or `other`: also where nobody of that version was let in yet.
     pub version: String,
     /// What it runs on.
     pub platform: Platform,
@@ -70,6 +70,8 @@ impl RiskCounts {
         let versions = counts.versions.entry(signals.app.clone()).or_default();
         let version = if versions.contains(version) {
             version
+        } else if version == "other" || !decision.lets_in() {
+            "other"
         } else if versions.len() < MOST_VERSIONS {
             versions.insert(version.to_owned());
             version

@@ -3,6 +3,7 @@
 
 mod counts;
 mod known;
+mod shares;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ pub(crate) use known::{decided, known};
 /// So many kinds of decisions are kept between two saves; more are only counted for metrics.
 const MOST_KINDS: usize = 4096;
 /// The longest version that is told apart.
-const MAX_VERSION: usize = 64;
+const MAX_VERSION: usize = 32;
 
 /// At which step an instance is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +77,7 @@ pub struct Judge {
 #[derive(Debug, Default)]
 struct Pending {
     decisions: HashMap<Kind, u64>,
+    shares: shares::Shares,
     /// Uses of forced passes, by their ids, and when each was last used.
     uses: HashMap<String, (u64, Timestamp)>,
 }
@@ -129,13 +131,13 @@ impl Judge {
             forced_until: pass.as_ref().map(|pass| pass.ends_at),
         };
         let decision = self.rules().decide(&signals, now);
-        let version: String = suspect.version.unwrap_or_default().chars().take(MAX_VERSION).collect();
-        self.counts.count(&signals, &version, &decision);
+        let version = told_apart(suspect.version.unwrap_or_default());
+        self.counts.count(&signals, version, &decision);
         let kind = Kind {
             day: RiskDecision::day_of(now),
             known: known(&signals, now),
             app: signals.app,
-            version,
+            version: version.to_owned(),
             step,
             action: decision.action.as_str(),
             would: decision.would.as_str(),
@@ -146,7 +148,9 @@ impl Judge {
             let (uses, at) = pending.uses.entry(pass.id).or_insert((0, now));
             (*uses, *at) = (uses.saturating_add(1), now);
         }
-        if let Some(count) = pending.decisions.get_mut(&kind) {
+        if !pending.shares.admit((suspect.app, suspect.jkt), &kind) {
+            self.counts.leave_out(1);
+        } else if let Some(count) = pending.decisions.get_mut(&kind) {
             *count = count.saturating_add(1);
         } else if pending.decisions.len() < MOST_KINDS {
             pending.decisions.insert(kind, 1);
@@ -158,13 +162,15 @@ impl Judge {
 
     /// Keep what was decided since the last time. What cannot be kept is tried again the next time.
     pub async fn save(&self, store: &Store) -> Result<(), StoreError> {
-        let Pending { decisions, uses } =
-            std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let (decisions, uses) = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            (std::mem::take(&mut pending.decisions), std::mem::take(&mut pending.uses))
+        };
         let rows: Vec<RiskDecision> = decisions.iter().map(|(kind, count)| row(kind, *count)).collect();
         match store.risk_decisions().add(&rows).await {
             Ok(left_out) => self.counts.leave_out(left_out),
             Err(error) => {
-                self.put_back(Pending { decisions, uses });
+                self.put_back(decisions, uses);
                 return Err(error);
             }
         }
@@ -174,9 +180,9 @@ impl Judge {
         Ok(())
     }
 
-    fn put_back(&self, again: Pending) {
+    fn put_back(&self, decisions: HashMap<Kind, u64>, uses: HashMap<String, (u64, Timestamp)>) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        for (kind, count) in again.decisions {
+        for (kind, count) in decisions {
             if pending.decisions.len() >= MOST_KINDS && !pending.decisions.contains_key(&kind) {
                 self.counts.leave_out(count);
                 continue;
@@ -184,11 +190,17 @@ impl Judge {
             let sum = pending.decisions.entry(kind).or_default();
             *sum = sum.saturating_add(count);
         }
-        for (id, (count, at)) in again.uses {
+        for (id, (count, at)) in uses {
             let (sum, last) = pending.uses.entry(id).or_insert((0, at));
             (*sum, *last) = (sum.saturating_add(count), at.max(*last));
         }
     }
+}
+
+/// A version as it is kept and counted. Where no evidence says it an app may say anything: what looks like no version is `other`.
+fn told_apart(version: &str) -> &str {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    if version.len() <= MAX_VERSION && version.chars().all(good) { version } else { "other" }
 }
 
 fn row(kind: &Kind, count: u64) -> RiskDecision {

@@ -183,3 +183,32 @@ proptest! {
         prop_assert_eq!(rules.decide(&signals, now).action, rules.decide(&again.signals, now).action);
     }
 }
+
+#[tokio::test]
+async fn one_installation_cannot_fill_the_history_with_what_it_makes_up() {
+    let fixture = Fixture::new().await;
+    let operations = &fixture.operations;
+    operations.judge().set_rules(rules(DENY_FRIDA));
+    let judge = async |suspect: Suspect<'static>| {
+        operations.judge().judge(operations.store(), suspect, Step::Token).await.unwrap();
+    };
+    for number in 0..200 {
+        let text = |name: &str| Flag::new(name, FlagValue::Text(format!("made up {number}"))).unwrap();
+        let number = Flag::new("emulator", FlagValue::Number(number)).unwrap();
+        judge(suspect(&[text("rooted"), number])).await;
+    }
+    for number in 0..200 {
+        let version: &'static str = String::leak(format!("1.{number}"));
+        judge(Suspect { version: Some(version), ..suspect(&[]) }).await;
+        judge(Suspect { version: Some("of \n another form"), ..suspect(&[]) }).await;
+    }
+    judge(Suspect { jkt: "another", version: Some("2.0"), ..suspect(&[]) }).await;
+    let rows = operations.risk_decisions(None, None).await.unwrap().items;
+    let reported: Vec<u64> =
+        rows.iter().filter(|row| row.known.to_string().contains("rooted")).map(|row| row.count).collect();
+    assert_eq!(reported, [200], "what is reported is one row, whatever is said with it");
+    assert!(rows.len() <= 66, "{}", rows.len());
+    assert!(rows.iter().any(|row| row.version == "2.0"), "another has its own share");
+    assert!(rows.iter().any(|row| row.version == "other" && row.count == 200));
+    assert!(operations.judge().counts().left_out() >= 136);
+}

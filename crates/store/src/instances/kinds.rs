@@ -126,8 +126,6 @@ pub struct UseUp {
 pub enum Enrolled {
     /// It is written: a new one, or the same key with new evidence.
     Done(Box<Instance>),
-    /// The nonce, or the evidence, was used before.
-    Used(OneTime),
     /// Another installation has shown the same evidence.
     EvidenceTaken,
     /// An installation with this key is there and may not.

@@ -70,6 +70,7 @@ pub(super) fn attest(
         revoked: Arc::new(RevokedKeys(Arc::clone(&services.revocations))),
         others: Arc::new(OtherServices(egress.clone())),
         counts: Arc::clone(&services.counts),
+        remembered_since: running.builder.operations.clock().now(),
     })))
 }
 

@@ -50,6 +50,8 @@ const MOST_REFUSALS: u32 = 100_000;
 /// For how long installations are kept that are not seen any more, and those that may not any more.
 const UNSEEN: Duration = Duration::from_hours(90 * 24);
 const BARRED: Duration = Duration::from_hours(400 * 24);
+/// The same of those that showed no device and never asked for a second token.
+const UNUSED: Duration = Duration::from_hours(1);
 
 /// How often a node says that it lives.
 const LIVE: Duration = Duration::from_secs(5);
@@ -159,6 +161,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.step_ups().delete_before(clock.now().minus(DECISIONS), STEP).await,
             store.forced_passes().delete_before(clock.now().minus(PASSES), STEP).await,
             store.instances().delete_refusals(clock.now().minus(REFUSALS), MOST_REFUSALS, STEP).await,
+            store.instances().delete_unused(clock.now().minus(UNUSED), STEP).await,
             store.instances().delete_unseen(clock.now().minus(UNSEEN), clock.now().minus(BARRED), STEP).await,
         ] {
             more |= seen(deleted).is_some_and(|deleted| deleted >= u64::from(STEP));

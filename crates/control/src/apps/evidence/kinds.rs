@@ -228,8 +228,10 @@ fn approov(token: &str, by: &Circumstances) -> Result<Judged, Refused> {
     judged.device = verified.device;
     judged.annotations = verified.annotations.iter().map(|text| format!("approov/{text}")).collect();
     if configured.allow_unbound {
-        // Bound to nothing: whoever finds it must not enrol with it too.
-        judged.used.push(once("approov", base64url_encode(sha256(token.as_bytes())), verified.expires));
+        // Bound to nothing: whoever finds it must not enrol with it too. By what is signed: of an ECDSA signature anybody can make
+        // a second one.
+        let signed = token.trim().rsplit_once('.').map_or(token, |(signed, _)| signed);
+        judged.used.push(once("approov", base64url_encode(sha256(signed.as_bytes())), verified.expires));
     }
     Ok(judged)
 }

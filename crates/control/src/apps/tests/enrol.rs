@@ -244,10 +244,10 @@ async fn a_flood_is_stopped_before_anything_is_reckoned_and_fills_nothing() {
     )
     .await;
     let (body, _) = world.enrolment("chat", &world.iphone()).await;
-    let mut bad = body.clone();
-    bad["proof"] = "a.b.c".into();
+    let mut junk = body.clone();
+    junk["evidence"]["attestation"] = "AAAA".into();
     for _ in 0..3 {
-        assert_eq!(world.post("/attest/v1/enroll", &bad).await.status, 401);
+        assert_eq!(world.post("/attest/v1/enroll", &junk).await.status, 401);
     }
     let full = world.post("/attest/v1/enroll", &body).await;
     assert_eq!((full.status.as_u16(), full.header("retry-after")), (429, "61"), "the app's minute is full");
@@ -261,5 +261,42 @@ async fn a_flood_is_stopped_before_anything_is_reckoned_and_fills_nothing() {
     // Of so many only some are kept.
     let kept = world.fixture.operations.store().instances();
     let now = world.fixture.clock.now().plus(Duration::from_secs(1));
-    assert!(kept.delete_refusals(now, 100_000, 100_000).await.unwrap() <= 60);
+    assert!(kept.delete_refusals(now, 100_000, 100_000).await.unwrap() <= 40);
+}
+
+#[tokio::test]
+async fn who_has_no_nonce_or_key_and_who_has_one_network_stops_nobody_else_from_enrolling() {
+    let toml = APPS.replace("name = \"chat\"", "name = \"chat\"\nenrolments_per_minute = 100");
+    let world = World::with(&toml, AttemptLimits { per_minute: 1000, ..AttemptLimits::default() }).await;
+    let (body, _) = world.enrolment("chat", &world.iphone()).await;
+    let (other, _) = world.enrolment("chat", &world.iphone()).await;
+    for _ in 0..150 {
+        for part in ["proof", "client_data"] {
+            let mut unproved = body.clone();
+            unproved[part] = other[part].clone();
+            assert_eq!(world.post("/attest/v1/enroll", &unproved).await.status, 401);
+        }
+    }
+    assert_eq!(world.post("/attest/v1/enroll", &body).await.status, 200, "nothing of the app's minute was taken");
+    // With a nonce, a key and no evidence.
+    let mut junk = other.clone();
+    junk["evidence"]["attestation"] = "AAAA".into();
+    let mut outcomes = Vec::new();
+    for _ in 0..30 {
+        outcomes.push(world.post("/attest/v1/enroll", &junk).await.status.as_u16());
+    }
+    assert_eq!(outcomes.iter().filter(|status| **status == 401).count(), 9, "{outcomes:?}");
+    assert_eq!(world.post("/attest/v1/enroll", &other).await.status, 429);
+    assert_eq!(world.post_from("198.51.100.7", "/attest/v1/enroll", &other, &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn reasons_of_refusals_elsewhere_are_kept_through_a_flood_from_one_network() {
+    let world = World::new().await;
+    let nobody = json!({"app": "nobody", "platform": "ios"});
+    for _ in 0..400 {
+        assert_eq!(world.post("/attest/v1/challenge", &nobody).await.status, 401);
+    }
+    let answer = world.post_from("198.51.100.7", "/attest/v1/challenge", &nobody, &[]).await;
+    assert_eq!(world.why(&answer).await, "app_unknown");
 }

@@ -145,6 +145,25 @@ async fn a_token_is_bound_to_the_apps_own_users_token_where_there_is_one() {
     assert_eq!(of.claims()["pay"], expected);
     let next = world.post("/attest/v1/token", &next_token("chat", &phone, &of)).await;
     assert!(claims(&next.json()).get("pay").is_none(), "without it there is none");
+    // Its calls count beside that user's token only.
+    let bearer = format!("Bearer {}", of.answer["access_token"].as_str().unwrap());
+    let leave = async |user: &[&str], nonce: &str| {
+        let signed = signature(&of, &bearer, "DELETE", nonce);
+        let mut request = Request::delete("/attest/v1/instance").header("authorization", &bearer);
+        for user in user {
+            request = request.header("x-user-authorization", *user);
+        }
+        let request = request.header("signature-input", &signed.0).header("signature", &signed.1);
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ClientAddress(ELSEWHERE.parse().unwrap()));
+        send(&world.router, request).await
+    };
+    for (other, nonce) in
+        [(&[][..], "u-1"), (&["Bearer bob"][..], "u-2"), (&["Bearer alice", "Bearer alice"][..], "u-3")]
+    {
+        assert_eq!(world.why(&leave(other, nonce).await).await, "user_token_mismatch", "{other:?}");
+    }
+    assert_eq!(leave(&["Bearer alice"], "u-4").await.status, 204);
 }
 
 #[tokio::test]
@@ -190,4 +209,55 @@ fn signature(of: &Enrolled, bearer: &str, method: &str, nonce: &str) -> (String,
     let signature = of.key.sign(base.as_bytes()).unwrap();
     let signature = base64::engine::general_purpose::STANDARD.encode(signature);
     (format!("gw={parameters}"), format!("gw=:{signature}:"))
+}
+
+#[tokio::test]
+async fn a_signature_from_before_the_last_start_is_not_taken() {
+    let world = World::new().await;
+    let of = world.enrol("chat", &world.iphone()).await;
+    let restarted = Arc::new(Apps::new(crate::apps::AppsParts {
+        remembered_since: base::Timestamp::from_secs(NOW),
+        ..world.apps.parts.clone()
+    }));
+    let bearer = format!("Bearer {}", of.answer["access_token"].as_str().unwrap());
+    let signed = signature(&of, &bearer, "DELETE", "n-1");
+    let request = Request::delete("/attest/v1/instance").header("authorization", &bearer);
+    let request = request.header("signature-input", &signed.0).header("signature", &signed.1);
+    let mut request = request.body(Body::empty()).unwrap();
+    request.extensions_mut().insert(ClientAddress(ELSEWHERE.parse().unwrap()));
+    let answer = send(&router(restarted), request).await;
+    assert_eq!(answer.json()["action"], "retry-after");
+    assert_eq!(world.why(&answer).await, "made_before_start");
+}
+
+#[tokio::test]
+async fn a_version_that_is_attested_is_not_replaced_by_what_the_app_says() {
+    let world = World::new().await;
+    let said = async |app: &str, device: &dyn Attester, of: &Enrolled| {
+        let jkt = of.key.public_jwk().thumbprint();
+        let nonce = world.challenge(app, device.platform().name(), Some(&jkt)).await["nonce"].clone();
+        let data = client_data("refresh", app, &nonce, Some(&jkt), &[]);
+        let mut data: Value = serde_json::from_slice(&data).unwrap();
+        data["app_version"] = "99".into();
+        let data = data.to_string().into_bytes();
+        let mut body = json!({
+            "instance": of.id(),
+            "client_data": base64url_encode(&data),
+            "proof": proof(&*of.key, "token", &nonce, &data),
+        });
+        if let Some(assertion) = device.assert(&data).unwrap() {
+            body["assertion"] = assertion.into();
+        }
+        let answer = world.post("/attest/v1/token", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        claims(&answer.json())["ver"].clone()
+    };
+    let (android, browser) = (world.android(), Browser::default());
+    let of = world.enrol("chat", &android).await;
+    assert_eq!(said("chat", &android, &of).await, "7", "the attested one");
+    let iphone = world.iphone();
+    let of = world.enrol("chat", &iphone).await;
+    assert_eq!(said("chat", &iphone, &of).await, iphone.bundle_version.as_str());
+    let of = world.enrol("web", &browser).await;
+    assert_eq!(said("web", &browser, &of).await, "99", "nobody else says one");
 }

@@ -1,6 +1,7 @@
 //! What the risk rules make of installations whose evidence holds.
 
 use policy::risk::Rules;
+use vouchgate_client::simulator::Browser;
 
 use super::*;
 use crate::operations::GiveForcedPass;
@@ -176,4 +177,45 @@ async fn a_list_of_revoked_keys_that_is_too_old_for_the_rules_enrols_no_android_
     assert_eq!(world.why(&refused).await, "revocation_list_stale");
     assert_eq!(refused.json()["action"], "retry-after");
     world.enrol("chat", &world.iphone()).await;
+}
+
+#[tokio::test]
+async fn what_the_rules_refused_is_used_up_and_cannot_be_shown_again_to_find_out_the_rules() {
+    let world = World::new().await;
+    world.rules("rules = [{ when = { flag = \"vpn\" }, do = \"deny\" }, { when = { flag = \"enrol_rate\", gt = 2 }, do = \"deny\" }]");
+    let mut browser = Browser::default();
+    browser.reported = vec!["vpn".to_owned()];
+    let (body, key) = world.enrolment("web", &browser).await;
+    assert_eq!(world.why(&world.post("/attest/v1/enroll", &body).await).await, "vpn");
+    // The same nonce and work, and nothing reported.
+    let said: Value =
+        serde_json::from_slice(&proof::jose::base64url_decode(body["client_data"].as_str().unwrap()).unwrap()).unwrap();
+    let data = client_data("enroll", "web", &said["nonce"], said["jkt"].as_str(), &[]);
+    let mut other = body.clone();
+    other["client_data"] = base64url_encode(&data).into();
+    other["proof"] = proof(&*key, "enroll", &said["nonce"], &data).into();
+    for _ in 0..5 {
+        for again in [&body, &other] {
+            assert_eq!(world.why(&world.post("/attest/v1/enroll", again).await).await, "nonce_used");
+        }
+    }
+    let counts = world.fixture.operations.store().instances().counts().await.unwrap();
+    assert_eq!(counts, [], "nothing is kept of it");
+    // The second enrolment of its network, whatever was sent again.
+    world.enrol("web", &Browser::default()).await;
+}
+
+#[tokio::test]
+async fn how_an_app_is_distributed_is_what_its_last_assertion_says() {
+    let toml = APPS.replace("categories = [4]", "categories = [2, 4]");
+    let world = World::with(&toml, AttemptLimits { per_minute: 1000, ..AttemptLimits::default() }).await;
+    world.rules("rules = [{ when = { flag = \"category\", in = [2] }, do = \"deny\" }]");
+    let mut phone = world.iphone();
+    let mut of = world.enrol("chat", &phone).await;
+    assert_eq!(world.refresh(&phone, &mut of, false).await.status, 200);
+    // TestFlight's build of the app, put over it.
+    phone.category = 2;
+    assert_eq!(world.why(&world.refresh(&phone, &mut of, false).await).await, "category");
+    phone.category = 4;
+    assert_eq!(world.refresh(&phone, &mut of, false).await.status, 200);
 }

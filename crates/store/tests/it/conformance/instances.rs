@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use base::Tenant;
+use base::{Clock as _, Tenant};
 use store::{
     Attested, Enrolled, Instance, InstanceFilter, InstanceStatus, NewInstance, OWN_ISSUER, OneTime, Page, Refreshed,
     Refusal, Renewed, Store, StoreError, TokenFacts, UseUp,
@@ -43,7 +43,7 @@ fn nonce(text: &str) -> Vec<UseUp> {
 }
 
 async fn enrolled(store: &Store, jkt: &str, key: u8) -> Instance {
-    match store.instances().enroll(new(jkt, key), nonce(jkt)).await.unwrap() {
+    match store.instances().enroll(new(jkt, key)).await.unwrap() {
         Enrolled::Done(instance) => *instance,
         other => panic!("{other:?}"),
     }
@@ -66,7 +66,7 @@ fn is_revoked(store: &Store, id: &str) -> bool {
     store.revoked().check(&facts).is_some()
 }
 
-pub(crate) async fn an_installation_is_written_with_what_it_showed_or_not_at_all<B: Backend>() {
+pub(crate) async fn an_installation_is_written_with_what_it_showed<B: Backend>() {
     let Some(backend) = B::fresh() else { return };
     let store = backend.open().await;
     let instance = enrolled(&store, "key-1", 1).await;
@@ -78,8 +78,6 @@ pub(crate) async fn an_installation_is_written_with_what_it_showed_or_not_at_all
     assert_eq!(store.instances().get(&instance.id).await.unwrap(), Some(instance.clone()));
     assert_eq!(store.instances().of_arc("ARC00001").await.unwrap().map(|found| found.id), Some(instance.id));
     assert_eq!(store.instances().get("in_nobody").await.unwrap(), None);
-    let second = store.instances().enroll(new("key-2", 2), nonce("key-1")).await.unwrap();
-    assert_eq!(second, Enrolled::Used(OneTime::AttestNonce), "the nonce was used up, also over a restart");
     assert_eq!(store.instances().counts().await.unwrap()[0].count, 1);
     store.close().await;
 }
@@ -88,15 +86,33 @@ pub(crate) async fn what_was_shown_counts_once<B: Backend>() {
     let Some(backend) = B::fresh() else { return };
     let store = backend.open().await;
     enrolled(&store, "key-1", 1).await;
-    let again = store.instances().enroll(new("key-2", 1), nonce("n2")).await.unwrap();
+    let again = store.instances().enroll(new("key-2", 1)).await.unwrap();
     assert_eq!(again, Enrolled::EvidenceTaken);
     let enrol = |index: u8| {
         let store = store.clone();
-        async move { store.instances().enroll(new(&format!("of-{index}"), 100 + index), nonce("the one")).await.unwrap() }
+        async move { store.instances().enroll(new(&format!("of-{index}"), 100)).await.unwrap() }
     };
     let outcomes = futures_util::future::join_all((0..16).map(enrol)).await;
     let done = outcomes.iter().filter(|outcome| matches!(outcome, Enrolled::Done(_))).count();
     assert_eq!(done, 1, "{outcomes:?}");
+    let use_up = |index: u8| {
+        let store = store.clone();
+        let evidence = UseUp { kind: OneTime::Evidence, key: vec![index.to_string()], until: secs(START + 600) };
+        async move { store.used_once().claim_all([nonce("the one"), vec![evidence]].concat()).await.unwrap() }
+    };
+    let used = futures_util::future::join_all((0..16).map(use_up)).await;
+    assert_eq!(used.iter().filter(|used| used.is_none()).count(), 1, "{used:?}");
+    assert!(used.iter().flatten().all(|used| *used == OneTime::AttestNonce), "{used:?}");
+    store.close().await;
+
+    let store = backend.open().await;
+    let seen = async |kind, key: &str| store.used_once().seen(kind, &[key]).await.unwrap();
+    assert!(seen(OneTime::AttestNonce, "the one").await, "also over a restart");
+    let mut evidence = 0;
+    for index in 0..16 {
+        evidence += u32::from(seen(OneTime::Evidence, &index.to_string()).await);
+    }
+    assert_eq!(evidence, 1, "what came with a nonce that had been used is not touched");
     store.close().await;
 }
 
@@ -108,10 +124,10 @@ pub(crate) async fn the_same_key_is_the_same_installation<B: Backend>() {
         store.instances().refresh(&first.id, refreshed("r1", Some(7))).await.unwrap(),
         Renewed::Done(renewed) if renewed.counter == 7
     ));
-    let Enrolled::Done(again) = store.instances().enroll(new("key-1", 2), nonce("n2")).await.unwrap() else { panic!() };
+    let Enrolled::Done(again) = store.instances().enroll(new("key-1", 2)).await.unwrap() else { panic!() };
     assert_eq!((again.id.clone(), again.counter, again.attested), (first.id.clone(), 0, attested(2)));
     store.instances().set_status(&first.id, InstanceStatus::Quarantined, ("ops", "looked odd")).await.unwrap();
-    let barred = store.instances().enroll(new("key-1", 3), nonce("n3")).await.unwrap();
+    let barred = store.instances().enroll(new("key-1", 3)).await.unwrap();
     assert_eq!(barred, Enrolled::Barred(InstanceStatus::Quarantined));
     store.close().await;
 }
@@ -159,6 +175,13 @@ pub(crate) async fn one_that_may_not_loses_its_tokens_and_gets_no_more<B: Backen
     let set = async |status, why| store.instances().set_status(&instance.id, status, ("ops", why)).await;
     set(InstanceStatus::Quarantined, "odd").await.unwrap();
     assert!(is_revoked(&store, &instance.id));
+    let ahead = TokenFacts {
+        issuer: OWN_ISSUER,
+        subject: &instance.id,
+        issued_at: Some(secs(START + 3)),
+        ..TokenFacts::default()
+    };
+    assert!(store.revoked().check(&ahead).is_some(), "given by a node whose clock is ahead");
     assert_eq!(store.instances().refresh(&instance.id, refreshed("r1", None)).await.unwrap(), Renewed::Barred);
     let again = set(InstanceStatus::Quarantined, "odder").await.unwrap();
     assert_eq!(again.status_why, "odd", "it is so already");
@@ -221,6 +244,29 @@ pub(crate) async fn installations_are_found_counted_and_forgotten<B: Backend>() 
         counts.iter().map(|c| (c.status.as_str(), c.count)).collect::<Vec<_>>(),
         [("active", 4), ("revoked", 1)]
     );
+
+    // What shows no device and is not used is forgotten early.
+    let mut ids = Vec::new();
+    for (jkt, key, level) in [("web-1", 50, "web"), ("web-2", 51, "web"), ("none-1", 52, "none"), ("hw-1", 53, "hw")] {
+        let mut one = new(jkt, key);
+        one.attested.level = level.to_owned();
+        let Enrolled::Done(one) = instances.enroll(one).await.unwrap() else { panic!() };
+        if jkt == "web-2" {
+            backend.clock().advance(Duration::from_secs(270));
+            assert!(matches!(instances.refresh(&one.id, refreshed("w", None)).await.unwrap(), Renewed::Done(_)));
+        }
+        ids.push((jkt, one.id));
+    }
+    assert_eq!(instances.delete_unused(secs(START), 10).await.unwrap(), 0);
+    assert_eq!(instances.delete_unused(backend.clock().now(), 1).await.unwrap(), 1);
+    assert_eq!(instances.delete_unused(backend.clock().now().plus(Duration::from_secs(1)), 10).await.unwrap(), 1);
+    for (jkt, id) in &ids {
+        let there = instances.get(id).await.unwrap().is_some();
+        assert_eq!(there, ["web-2", "hw-1"].contains(jkt), "{jkt}");
+        if there {
+            instances.delete(id, "test", "deleted").await.unwrap();
+        }
+    }
 
     backend.clock().advance(Duration::from_hours(100 * 24));
     let (unseen, barred) = (secs(START + 90 * 86_400), secs(START));

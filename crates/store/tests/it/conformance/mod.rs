@@ -69,7 +69,7 @@ macro_rules! conformance {
         conformance!($backend, once: what_is_used_once_stays_used_after_a_restart,
             of_many_who_use_one_thing_one_is_first, a_code_is_taken_once_and_its_second_use_noticed,
             what_a_code_stands_for_changes_only_from_what_was_read, tenants_do_not_share_what_is_used);
-        conformance!($backend, instances: an_installation_is_written_with_what_it_showed_or_not_at_all,
+        conformance!($backend, instances: an_installation_is_written_with_what_it_showed,
             what_was_shown_counts_once, the_same_key_is_the_same_installation, a_counter_that_does_not_rise_is_a_copy,
             of_many_who_show_one_counter_one_goes_on, one_that_may_not_loses_its_tokens_and_gets_no_more,
             installations_are_found_counted_and_forgotten, why_one_was_refused_is_kept_and_bounded,
