@@ -184,19 +184,19 @@ mod tests {
 
     #[test]
     fn a_text_is_found_in_each_way_it_is_escaped() {
-        let spellings = of("a/b&c\"d+e=é\\f g%");
+        let spellings = of("a/b&c\"d+e=é\\f %g");
         for spelled in [
-            "a/b&c\"d+e=é\\f g%",
-            r#"a\/b\u0026c\"d+e=\u00e9\\f g%"#,
-            r#"a\/b\u0026c\"d\u002Be\u003D\u00E9\\f g%"#,
-            r#"a\\/b\\u0026c\\\"d+e=é\\\\f g%"#,
-            "a%2fb%26c%22d%2be%3d%c3%a9%5cf%20g%25",
-            "a%2Fb%26c%22d%2Be%3D%C3%A9%5Cf+g%25",
-            "a%252Fb%2526c%2522d%252Be%253D%25C3%25A9%255Cf%2520g%2525",
-            "a/b&amp;c&quot;d+e=é\\f g%",
-            "a&#x2F;b&#38;c&#34;d&#43;e&#61;&#233;&#92;f g&#37;",
-            "a&#x2f;b&amp;amp;c&#034;d&plus;e=&#xE9;\\f g%",
-            r"\x61\x2fb&c\u0022d+e=é\\f\x20g%",
+            "a/b&c\"d+e=é\\f %g",
+            r#"a\/b\u0026c\"d+e=\u00e9\\f %g"#,
+            r#"a\/b\u0026c\"d\u002Be\u003D\u00E9\\f %g"#,
+            r#"a\\/b\\u0026c\\\"d+e=é\\\\f %g"#,
+            "a%2fb%26c%22d%2be%3d%c3%a9%5cf%20%25g",
+            "a%2Fb%26c%22d%2Be%3D%C3%A9%5Cf+%25g",
+            "a%252Fb%2526c%2522d%252Be%253D%25C3%25A9%255Cf%2520%2525g",
+            "a/b&amp;c&quot;d+e=é\\f %g",
+            "a&#x2F;b&#38;c&#34;d&#43;e&#61;&#233;&#92;f &#37;g",
+            "a&#x2f;b&amp;amp;c&#034;d&plus;e=&#xE9;\\f %g",
+            r"\x61\x2fb&c\u0022d+e=é\\f\x20%g",
         ] {
             assert_eq!(spellings.search(format!("x: {spelled}.").as_bytes()), Found::Whole, "{spelled}");
             for (end, _) in spelled.char_indices().skip(1) {
@@ -204,7 +204,7 @@ mod tests {
                 assert!(matches!(spellings.search(cut.as_bytes()), Found::Begun(3, _)), "{cut}");
             }
         }
-        for other in ["A/b&c\"d+e=é\\f g%", "a/b&c\"d+e=é\\f g", "a%2fb%27c", "a/b&ampc\"d+e=é\\f g%"] {
+        for other in ["A/b&c\"d+e=é\\f %g", "a/b&c\"d+e=é\\f %", "a%2fb%27c", "a/b&ampc\"d+e=é\\f %g"] {
             assert!(!matches!(spellings.search(other.as_bytes()), Found::Whole), "{other}");
         }
     }
