@@ -102,9 +102,11 @@ async fn what_cannot_be_a_value_is_refused() {
         json!({ "value": "a\nb" }),
         json!({ "value": " a" }),
         json!({ "value": "x".repeat(4097) }),
-        json!({ "value": "canary", "overlap": "soon" }),
-        json!({ "value": "canary", "after": "367d" }),
-        json!({ "value": "canary", "other": 1 }),
+        // Too short to be found in an answer.
+        json!({ "value": "canary7" }),
+        json!({ "value": "canary-1", "overlap": "soon" }),
+        json!({ "value": "canary-1", "after": "367d" }),
+        json!({ "value": "canary-1", "other": 1 }),
     ] {
         let (status, said) = post(&fixture, "versions", body).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{said}");
