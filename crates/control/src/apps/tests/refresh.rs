@@ -246,7 +246,7 @@ async fn a_version_that_is_attested_is_not_replaced_by_what_the_app_says() {
             "proof": proof(&*of.key, "token", &nonce, &data),
         });
         if let Some(assertion) = device.assert(&data).unwrap() {
-            body["assertion"] = assertion.into();
+            body["assertion"] = base64url_encode(assertion).into();
         }
         let answer = world.post("/attest/v1/token", &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
