@@ -242,7 +242,8 @@ impl Operations {
         RequestId::new(&*self.rng)
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
+    /// What time it is here.
+    pub fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 

@@ -2,7 +2,7 @@
 //! Base64 wherever it begins there.
 
 use base::Secret;
-use base64::Engine as _;
+use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 /// How often something may be escaped over again.
@@ -119,7 +119,7 @@ impl Spellings {
 
 /// What of a text in Base64 stays the same whatever stands before it, where that is `before` bytes over a multiple of three, and
 /// behind it.
-fn base64_within(before: usize, text: &[u8], alphabet: &impl base64::Engine) -> String {
+fn base64_within(before: usize, text: &[u8], alphabet: &impl Engine) -> String {
     let padded = [&[0, 0, 0][..before.min(3)], text].concat();
     let coded = alphabet.encode(&padded);
     let (begin, end) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
