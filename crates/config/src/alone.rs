@@ -246,8 +246,7 @@ impl Alone for Policy {
             }
         }
         for (index, rate) in self.rate.iter().enumerate() {
-            let (Rate::Requests { per, .. } | Rate::Tokens { per, .. } | Rate::Concurrent { per, .. }) = rate;
-            if *per == crate::Per::Key && self.who.key.is_empty() {
+            if rate.per() == crate::Per::Key && self.who.key.is_empty() {
                 faults
                     .add(format!("rate[{index}].per"), Code::Conflict, "this policy is not for keys")
                     .hint("count per subject, or name keys in who.key");

@@ -240,7 +240,7 @@ pub enum Rate {
     },
 }
 
-/// What a limit counts separately.
+/// What a limit counts separately. Requests that have none of it are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
@@ -254,6 +254,65 @@ pub enum Per {
     Ip,
     /// The `vg_` key.
     Key,
+    /// The caller's organisation.
+    Organisation,
+    /// The caller's project.
+    Project,
+    /// The key or certificate the token is bound to.
+    Device,
+    /// The model, by the name the client asks for; names of a provider's models that the built-in table does not know are counted
+    /// together.
+    Model,
+    /// The service.
+    Service,
+    /// The upstream.
+    Upstream,
+    /// The tag a caller gives its request (`x-vouchgate-tag`), of those its policy allows (`caller_tags`).
+    Tag,
+}
+
+impl Per {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Subject,
+        Self::Client,
+        Self::Policy,
+        Self::Ip,
+        Self::Key,
+        Self::Organisation,
+        Self::Project,
+        Self::Device,
+        Self::Model,
+        Self::Service,
+        Self::Upstream,
+        Self::Tag,
+    ];
+
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Client => "client",
+            Self::Policy => "policy",
+            Self::Ip => "ip",
+            Self::Key => "key",
+            Self::Organisation => "organisation",
+            Self::Project => "project",
+            Self::Device => "device",
+            Self::Model => "model",
+            Self::Service => "service",
+            Self::Upstream => "upstream",
+            Self::Tag => "tag",
+        }
+    }
+}
+
+impl Rate {
+    /// What it counts separately.
+    pub const fn per(&self) -> Per {
+        let (Self::Requests { per, .. } | Self::Tokens { per, .. } | Self::Concurrent { per, .. }) = self;
+        *per
+    }
 }
 
 /// One value or a list of them.

@@ -1,5 +1,6 @@
 //! Reserve before anything is spent: request rates and requests in progress, all of a policy's limits or none.
 
+mod apart;
 mod gcra;
 mod shared;
 mod slots;
@@ -15,6 +16,7 @@ use http::StatusCode;
 use policy::Permit;
 use store::SharedPlace;
 
+pub(crate) use self::apart::{Apart, Counts};
 use self::gcra::{Buckets, Full, Quota};
 pub use self::shared::FleetLimits;
 use self::shared::{Elsewhere, Fleet};
@@ -82,7 +84,7 @@ pub(crate) struct Limiter {
 struct Counting<'a> {
     limiter: &'a Limiter,
     permit: &'a Permit,
-    caller: &'a Caller,
+    counts: Counts<'a>,
     /// In nanoseconds since the start.
     now: u64,
 }
@@ -96,7 +98,7 @@ struct TakenHere {
 
 impl Counting<'_> {
     fn key(&self, per: Per) -> Key {
-        self.limiter.key(self.permit, self.caller, per)
+        self.limiter.key(self.permit, self.counts, per)
     }
 
     fn in_progress(&self, per: Per) -> u64 {
@@ -141,13 +143,14 @@ impl AdmitError {
 ///
 /// ```compile_fail,E0451
 /// fn admit(permit: gateway::Permit) -> gateway::Admitted {
-///     gateway::Admitted { permit, _slots: None, _place: None }
+///     gateway::Admitted { permit, apart: None, _slots: None, _place: None }
 /// }
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "what is admitted holds its places only while it lives"]
 pub struct Admitted {
     permit: Permit,
+    apart: Option<Arc<Apart>>,
     _slots: Option<Arc<Vec<Slot>>>,
     _place: Option<Arc<SharedPlace>>,
 }
@@ -155,7 +158,12 @@ pub struct Admitted {
 impl Admitted {
     /// The same for a copy of the request, whose answer nobody hears: of the same permit, with nobody's places.
     pub(crate) fn mirrored(&self) -> Self {
-        Self { permit: self.permit.clone(), _slots: None, _place: None }
+        Self { permit: self.permit.clone(), apart: self.apart.clone(), _slots: None, _place: None }
+    }
+
+    /// What it counts for besides its caller.
+    pub(crate) fn apart(&self) -> Option<&Apart> {
+        self.apart.as_deref()
     }
 
     /// What allowed it.
@@ -186,32 +194,38 @@ impl Limiter {
     pub(crate) async fn admit(
         &self,
         permit: Permit,
-        caller: &Caller,
+        (caller, apart): (&Caller, Option<Arc<Apart>>),
         now: Instant,
         standing: &mut Standing,
     ) -> Result<Admitted, AdmitError> {
-        let (slots, place) = self.take(&permit, caller, (now, true), standing).await?;
-        Ok(Admitted { permit, _slots: (!slots.is_empty()).then(|| Arc::new(slots)), _place: place.map(Arc::new) })
+        let counts = Counts::new(caller, apart.as_deref());
+        let (slots, place) = self.take(&permit, counts, (now, true), standing).await?;
+        Ok(Admitted {
+            permit,
+            apart,
+            _slots: (!slots.is_empty()).then(|| Arc::new(slots)),
+            _place: place.map(Arc::new),
+        })
     }
 
     /// Count another request within one that is in progress already: a session's, for each answer it asks for.
-    pub(crate) async fn again(&self, permit: &Permit, caller: &Caller, now: Instant) -> Result<(), AdmitError> {
-        self.take(permit, caller, (now, false), &mut Standing::default()).await.map(drop)
+    pub(crate) async fn again(&self, permit: &Permit, counts: Counts<'_>, now: Instant) -> Result<(), AdmitError> {
+        self.take(permit, counts, (now, false), &mut Standing::default()).await.map(drop)
     }
 
     /// By itself first, which costs nothing and spares the others who is over a limit here already; then with the others.
     async fn take(
         &self,
         permit: &Permit,
-        caller: &Caller,
+        counts: Counts<'_>,
         (now, concurrent): (Instant, bool),
         standing: &mut Standing,
     ) -> Result<(Vec<Slot>, Option<SharedPlace>), AdmitError> {
         let now = self.nanos(now);
-        let counted = self.take_here(permit, caller, (now, concurrent), standing)?;
+        let counted = self.take_here(permit, counts, (now, concurrent), standing)?;
         let Some(fleet) = &self.fleet else { return Ok((counted.slots, None)) };
-        let counting = Counting { limiter: self, permit, caller, now };
-        match fleet.take((permit, caller), &counting, concurrent, standing).await {
+        let counting = Counting { limiter: self, permit, counts, now };
+        match fleet.take(&counting, concurrent, standing).await {
             Ok(place) => Ok((counted.slots, place)),
             Err(error) => {
                 for (key, quota) in counted.rates {
@@ -225,7 +239,7 @@ impl Limiter {
     fn take_here(
         &self,
         permit: &Permit,
-        caller: &Caller,
+        counts: Counts<'_>,
         (now, concurrent): (u64, bool),
         standing: &mut Standing,
     ) -> Result<TakenHere, AdmitError> {
@@ -234,7 +248,7 @@ impl Limiter {
         let mut whom: Option<(Per, Key)> = None;
         let mut key = |per: Per| match whom {
             Some((last, key)) if last == per => key,
-            _ => whom.insert((per, self.key(permit, caller, per))).1,
+            _ => whom.insert((per, self.key(permit, counts, per))).1,
         };
         for rate in permit.rates() {
             let outcome = match rate {
@@ -277,15 +291,15 @@ impl Limiter {
     pub(crate) async fn count_tokens(
         &self,
         permit: &Permit,
-        caller: &Caller,
+        counts: Counts<'_>,
         (now, most): (Instant, u64),
         standing: &mut Standing,
     ) -> Result<Option<CountedTokens>, AdmitError> {
         let now = self.nanos(now);
         let first = standing.lines();
-        let Some(mut counted) = self.count_tokens_here(permit, caller, (now, most), standing)? else { return Ok(None) };
+        let Some(mut counted) = self.count_tokens_here(permit, counts, (now, most), standing)? else { return Ok(None) };
         let Some(fleet) = &self.fleet else { return Ok(Some(counted)) };
-        let counting = Counting { limiter: self, permit, caller, now };
+        let counting = Counting { limiter: self, permit, counts, now };
         match fleet.take_tokens(&counting, most, (standing, first)).await {
             Ok(elsewhere) => {
                 counted.elsewhere = elsewhere;
@@ -301,14 +315,14 @@ impl Limiter {
     fn count_tokens_here(
         &self,
         permit: &Permit,
-        caller: &Caller,
+        counts: Counts<'_>,
         (now, most): (u64, u64),
         standing: &mut Standing,
     ) -> Result<Option<CountedTokens>, AdmitError> {
         let mut counted = CountedTokens { amount: most, buckets: Vec::new(), elsewhere: Elsewhere::default() };
         for rate in permit.rates() {
             let Rate::Tokens { tokens, per, window } = rate else { continue };
-            let key = self.key(permit, caller, *per).of(window.duration()).tokens();
+            let key = self.key(permit, counts, *per).of(window.duration()).tokens();
             let quota = Quota { limit: *tokens, window: window.duration() };
             let (level, error) = match self.buckets.take(key, quota, most, now) {
                 Ok(level) => {
@@ -346,14 +360,17 @@ impl Limiter {
         u64::try_from(now.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn key(&self, permit: &Permit, caller: &Caller, per: Per) -> Key {
-        let policy = permit.policy().as_str();
+    fn key(&self, permit: &Permit, counts: Counts<'_>, per: Per) -> Key {
+        let (policy, caller) = (permit.policy().as_str(), counts.caller);
         let hash = |state: &RandomState| match per {
             Per::Subject => state.hash_one((policy, 0u8, caller.issuer(), caller.subject(), caller.key())),
             Per::Client => state.hash_one((policy, 1u8, caller.issuer(), caller.client())),
             Per::Policy => state.hash_one((policy, 2u8)),
             Per::Ip => state.hash_one((policy, 3u8, network(caller.ip()))),
             Per::Key => state.hash_one((policy, 4u8, caller.key())),
+            Per::Organisation | Per::Project | Per::Device | Per::Model | Per::Service | Per::Upstream | Per::Tag => {
+                state.hash_one((policy, 5u8, per, counts.part(per)))
+            }
         };
         let (first, second) = &self.hashers;
         Key(u128::from(hash(first)) << 64 | u128::from(hash(second)))

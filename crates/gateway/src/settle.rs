@@ -213,6 +213,11 @@ impl Receipt {
         self.secrets = secrets;
     }
 
+    /// The tag that the caller gives its request, allowed or not.
+    pub(crate) fn tag(&self) -> Option<Arc<str>> {
+        self.tag.clone()
+    }
+
     /// The caller gives its request a tag.
     pub(crate) fn tagged(&mut self, tag: Option<&HeaderValue>) {
         let tag = tag.and_then(|tag| tag.to_str().ok()).filter(|tag| (1..=MAX_TAG).contains(&tag.len()));

@@ -72,7 +72,7 @@ pub fn compile(policies: &[Policy], world: &World) -> Result<Policies, Vec<Polic
 ///
 /// ```compile_fail,E0451
 /// fn help_oneself() -> policy::Permit {
-///     policy::Permit { rule: loop {}, throttle: None }
+///     policy::Permit { rule: loop {}, throttle: None, target: None }
 /// }
 /// ```
 #[derive(Debug, Clone)]
@@ -80,6 +80,37 @@ pub fn compile(policies: &[Policy], world: &World) -> Result<Policies, Vec<Polic
 pub struct Permit {
     rule: Arc<Rule>,
     throttle: Option<Arc<Throttled>>,
+    target: Option<Arc<PermittedTarget>>,
+}
+
+/// What a permit is for, where a limit counts it separately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PermittedTarget {
+    /// A model, by the name the client used.
+    Model(Box<str>),
+    /// A service, by name.
+    Service(Box<str>),
+    /// An upstream, by name.
+    Upstream(Box<str>),
+    /// A provider's own API, and the model that the call names.
+    Provider {
+        /// The provider's name.
+        name: Box<str>,
+        /// The model.
+        model: Option<Box<str>>,
+    },
+}
+
+impl PermittedTarget {
+    fn of(target: Target<'_>) -> Self {
+        match target {
+            Target::Model(name) => Self::Model(name.into()),
+            Target::Service(name) => Self::Service(name.into()),
+            Target::Upstream(name) => Self::Upstream(name.into()),
+            Target::Provider { name, model, .. } => Self::Provider { name: name.into(), model: model.map(Into::into) },
+            Target::Own { name, .. } => Self::Provider { name: name.into(), model: None },
+        }
+    }
 }
 
 /// The limits of a rule with those that the caller's token brings.
@@ -117,6 +148,11 @@ impl Permit {
     /// Limits on how often. All of them apply.
     pub fn rates(&self) -> &[Rate] {
         self.throttle.as_ref().map_or(&self.rule.rates, |throttled| &throttled.rates)
+    }
+
+    /// What it is for, where one of its limits counts that separately.
+    pub fn target(&self) -> Option<&PermittedTarget> {
+        self.target.as_deref()
     }
 
     /// What it is paid from: the policy's own limits first, then every budget that may count it.
@@ -175,7 +211,8 @@ impl Policies {
             Some(rule) => {
                 let throttle = caller.attested.and_then(|attested| attested.throttle);
                 let throttle = throttle.map(|throttle| Arc::new(Throttled::new(rule, throttle)));
-                Ok(Permit { rule: Arc::clone(rule), throttle })
+                let target = rule.counts_targets.then(|| Arc::new(PermittedTarget::of(ask.target)));
+                Ok(Permit { rule: Arc::clone(rule), throttle, target })
             }
             None => Err(self.denial(caller, ask)),
         }

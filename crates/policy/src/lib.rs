@@ -18,7 +18,7 @@ mod world;
 mod tests;
 
 pub use ask::{Ask, Attested, Caller, Proven, Target, Tools};
-pub use decide::{Denial, Permit, Policies, PolicyFault, compile};
+pub use decide::{Denial, Permit, PermittedTarget, Policies, PolicyFault, compile};
 pub use explain::{Explanation, Held, Verdict};
 pub use fund::{Aim, Fund, Spender};
 pub use glob::Glob;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{Name, Timestamp};
-use config::{AttestationLevel, Bound, Cidr, EvidenceKind, OneOrMany, Pattern, Policy, Rate, TimeWindow};
+use config::{AttestationLevel, Bound, Cidr, EvidenceKind, OneOrMany, Pattern, Per, Policy, Rate, TimeWindow};
 
 use crate::PolicyFault;
 use crate::ask::{Ask, Caller, Target, Tools};
@@ -17,6 +17,8 @@ use crate::world::World;
 pub(crate) struct Rule {
     pub(crate) name: Name,
     pub(crate) rates: Box<[Rate]>,
+    /// Whether one of them counts separately what is asked for.
+    pub(crate) counts_targets: bool,
     pub(crate) max_output_tokens: Option<u64>,
     pub(crate) funds: Box<[Arc<Fund>]>,
     /// As written, for explanations.
@@ -121,6 +123,10 @@ impl Rule {
         Ok(Self {
             name: policy.name.clone(),
             rates: policy.rate.clone().into(),
+            counts_targets: policy
+                .rate
+                .iter()
+                .any(|rate| matches!(rate.per(), Per::Model | Per::Service | Per::Upstream)),
             max_output_tokens: policy.may.max_output_tokens,
             funds: Fund::of(policy, &world.budgets),
             issuer: globs(&who.issuer),

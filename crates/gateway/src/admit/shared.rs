@@ -6,12 +6,10 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base::Secret;
 use config::{Per, Rate};
-use policy::Permit;
 use store::{LimitWant, Limited, SharedLimits, SharedPlace};
 
 use super::gcra::{Buckets, Full, Level, Quota};
-use super::{AdmitError, Counting, MAX_KEYS, Standing, network};
-use crate::authenticate::Caller;
+use super::{AdmitError, Counting, Counts, MAX_KEYS, Standing, network};
 
 /// The limits all nodes share.
 #[derive(Debug, Clone)]
@@ -52,7 +50,6 @@ impl Fleet {
     /// Count what this node has counted by itself for all of them too: all of it or nothing.
     pub(super) async fn take(
         &self,
-        (permit, caller): (&Permit, &Caller),
         counting: &Counting<'_>,
         concurrent: bool,
         standing: &mut Standing,
@@ -63,11 +60,11 @@ impl Fleet {
             Rate::Concurrent { .. } => concurrent,
             Rate::Tokens { .. } => false,
         };
-        let rates: Vec<&Rate> = permit.rates().iter().filter(counted).collect();
+        let rates: Vec<&Rate> = counting.permit.rates().iter().filter(counted).collect();
         if rates.is_empty() {
             return Ok(None);
         }
-        let wants: Vec<LimitWant> = rates.iter().map(|rate| self.want(rate, (permit, caller), 1)).collect();
+        let wants: Vec<LimitWant> = rates.iter().map(|rate| self.want(rate, counting, 1)).collect();
         let level = |told: &store::Standing| Level { remaining: told.remaining, reset: told.reset };
         match self.fleet.limits.take(&wants).await {
             Ok(Limited::Admitted(standings, place)) => {
@@ -97,9 +94,9 @@ impl Fleet {
         most: u64,
         (standing, first): (&mut Standing, usize),
     ) -> Result<Elsewhere, AdmitError> {
-        let (permit, caller) = (counting.permit, counting.caller);
-        let rates: Vec<&Rate> = permit.rates().iter().filter(|rate| matches!(rate, Rate::Tokens { .. })).collect();
-        let wants: Vec<LimitWant> = rates.iter().map(|rate| self.want(rate, (permit, caller), most)).collect();
+        let rates: Vec<&Rate> =
+            counting.permit.rates().iter().filter(|rate| matches!(rate, Rate::Tokens { .. })).collect();
+        let wants: Vec<LimitWant> = rates.iter().map(|rate| self.want(rate, counting, most)).collect();
         let level = |told: &store::Standing| Level { remaining: told.remaining, reset: told.reset };
         match self.fleet.limits.take(&wants).await {
             Ok(Limited::Admitted(standings, _)) => {
@@ -183,18 +180,19 @@ impl Fleet {
         Ok(())
     }
 
-    fn want(&self, rate: &Rate, (permit, caller): (&Permit, &Caller), amount: u64) -> LimitWant {
+    fn want(&self, rate: &Rate, counting: &Counting<'_>, amount: u64) -> LimitWant {
         let (limit, per, window, unit): (_, _, _, &[u8]) = match rate {
             Rate::Requests { requests, per, window } => (u64::from(*requests), *per, Some(window.duration()), b""),
             Rate::Concurrent { concurrent, per } => (u64::from(*concurrent), *per, None, b""),
             Rate::Tokens { tokens, per, window } => (*tokens, *per, Some(window.duration()), b"tokens"),
         };
-        let id = self.id((permit.policy().as_str(), per, window), unit, caller);
+        let id = self.id((counting.permit.policy().as_str(), per, window), unit, counting.counts);
         LimitWant { id, limit, window, amount }
     }
 
     /// The same on every node. Each part with its length before it, so that no two are the same bytes.
-    fn id(&self, (policy, per, window): (&str, Per, Option<Duration>), unit: &[u8], caller: &Caller) -> [u8; 16] {
+    fn id(&self, (policy, per, window): (&str, Per, Option<Duration>), unit: &[u8], counts: Counts<'_>) -> [u8; 16] {
+        let caller = counts.caller;
         let mut context = hmac::Context::with_key(&self.fleet.key);
         let mut add = |part: &[u8]| {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -223,6 +221,10 @@ impl Fleet {
             Per::Key => {
                 add(b"key");
                 add(&text(caller.key().map(base::Name::as_str)));
+            }
+            Per::Organisation | Per::Project | Per::Device | Per::Model | Per::Service | Per::Upstream | Per::Tag => {
+                add(per.as_str().as_bytes());
+                add(counts.part(per).as_bytes());
             }
         }
         if !unit.is_empty() {

@@ -110,14 +110,8 @@ impl Line {
             Counted::Requests => "\"requests-",
             Counted::Tokens => "\"tokens-",
         });
-        out.push_str(match self.per {
-            Per::Subject => "subject-",
-            Per::Client => "client-",
-            Per::Policy => "policy-",
-            Per::Ip => "ip-",
-            Per::Key => "key-",
-        });
-        number(out, "", self.quota.window.as_secs().max(1));
+        out.push_str(self.per.as_str());
+        number(out, "-", self.quota.window.as_secs().max(1));
         out.push_str("s\"");
     }
 }

@@ -10,7 +10,7 @@ use store::Charge;
 
 use super::{Outcome, Receipt};
 use crate::Reservation;
-use crate::admit::Admitted;
+use crate::admit::{Admitted, Apart, Counts};
 use crate::anomaly::Actors;
 use crate::budget::{self, Quote, Spending, Spent, Stake, Tally, Text};
 use crate::metrics::Label;
@@ -27,11 +27,12 @@ impl Receipt {
         let what = (self.requested.as_deref(), self.at);
         let unlike = self.shared.watch.asks(&snapshot.anomaly, (&self.caller, watched), what);
         unlike.map_err(|error| Refusal::from(error.problem()))?;
+        let apart = Apart::of(&permit, (&snapshot, &self.caller), self.tag.as_deref());
         drop(snapshot);
         let admitted = self
             .shared
             .limiter
-            .admit(permit, &self.caller, self.started, &mut self.standing)
+            .admit(permit, (&self.caller, apart), self.started, &mut self.standing)
             .await
             .map_err(|error| Refusal::from(error.problem()))?;
         if single_use {
@@ -64,7 +65,8 @@ impl Receipt {
         // What has no bound counts as all there may be.
         let most = quotes.iter().map(|quote| quote.all_tokens().unwrap_or(u64::MAX)).max().unwrap_or(0);
         let now = self.shared.clock.monotonic();
-        let counted = self.shared.limiter.count_tokens(permit, &self.caller, (now, most), &mut self.standing).await;
+        let counts = Counts::new(&self.caller, admitted.apart());
+        let counted = self.shared.limiter.count_tokens(permit, counts, (now, most), &mut self.standing).await;
         self.tokens = counted.map_err(|error| Refusal::from(error.problem()))?;
         self.hold(admitted, |_| quotes, text).await
     }

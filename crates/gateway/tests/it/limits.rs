@@ -104,3 +104,95 @@ async fn a_refused_request_calls_nobody() {
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 50);
     assert_eq!(mock.count(), 50);
 }
+
+/// A gateway with two models, a service and an upstream that the mock answers, and one request a minute for each `per`.
+async fn apart(per: &str) -> (Mock, World) {
+    let mock = Mock::start_with(|_| Answer::json(200, &json!({"id": "x", "choices": []}))).await;
+    let url = mock.url();
+    let world = World::new(&format!(
+        "[[provider]]\nname = \"p\"\nkind = \"openai-compatible\"\nbase_url = \"{url}/v1\"\nallow_private = true\n\
+         [[model]]\nname = \"fast\"\ntargets = [{{ provider = \"p\", model = \"a\" }}]\n\
+         [[model]]\nname = \"slow\"\ntargets = [{{ provider = \"p\", model = \"b\" }}]\n\
+         [[upstream]]\nname = \"maps\"\npath = \"/maps/\"\nurl = \"{url}/\"\nallow_private = true\n\
+         [[upstream]]\nname = \"rain\"\npath = \"/rain/\"\nurl = \"{url}/\"\nallow_private = true\n\
+         [[issuer]]\nname = \"corp\"\nissuer = \"https://id.example.com/\"\naudience = [\"a\"]\n\
+         jwks_url = \"https://id.example.com/jwks\"\nclaims = {{ organisation = \"org\", project = \"proj\" }}\n\
+         [[policy]]\nname = \"all\"\nmay = {{ models = [\"*\"], upstreams = [\"*\"] }}\ncaller_tags = [\"web-*\"]\n\
+         rate = [{{ requests = 1, per = \"{per}\", window = \"1m\" }}]\n"
+    ));
+    (mock, world)
+}
+
+/// The status of a request for `model`, with a tag, by somebody with these claims.
+async fn asked(world: &World, model: &str, tag: &str, claims: &Value) -> u16 {
+    let token = format!("Bearer {}", world.token_with(claims));
+    let headers = [("authorization", token.as_str()), ("content-type", "application/json"), ("x-vouchgate-tag", tag)];
+    let body = json!({"model": model, "messages": []}).to_string();
+    world.send("POST", "/v1/chat/completions", &headers, body).await.status.as_u16()
+}
+
+#[tokio::test]
+async fn a_rate_may_count_organisations_projects_and_tags_on_their_own() {
+    let (_mock, world) = apart("organisation").await;
+    let ask = async |claims: Value| asked(&world, "fast", "", &claims).await;
+    assert_eq!(ask(json!({"sub": "a", "org": "x"})).await, 200);
+    assert_eq!(
+        ask(json!({"sub": "b", "org": "x", "proj": "p"})).await,
+        429,
+        "another subject of the same organisation"
+    );
+    assert_eq!(ask(json!({"sub": "a", "org": "y"})).await, 200, "the same subject in another organisation");
+    assert_eq!(ask(json!({"sub": "a"})).await, 200);
+    assert_eq!(ask(json!({"sub": "b"})).await, 429, "those in none are counted together");
+
+    let (_mock, world) = apart("project").await;
+    let ask = async |claims: Value| asked(&world, "fast", "", &claims).await;
+    assert_eq!(ask(json!({"proj": "p"})).await, 200);
+    assert_eq!(ask(json!({"proj": "p", "org": "x"})).await, 429);
+    assert_eq!(ask(json!({"proj": "q"})).await, 200);
+
+    let (_mock, world) = apart("tag").await;
+    let ask = async |tag: &str| asked(&world, "fast", tag, &json!({})).await;
+    assert_eq!((ask("web-a").await, ask("web-a").await, ask("web-b").await), (200, 429, 200));
+    assert_eq!((ask("made-up-1").await, ask("made-up-2").await), (200, 429), "a tag that is not allowed is none");
+}
+
+#[tokio::test]
+async fn a_rate_may_count_models_and_upstreams_on_their_own_and_made_up_names_together() {
+    let (_mock, world) = apart("model").await;
+    let ask = async |model: &str| asked(&world, model, "", &json!({})).await;
+    assert_eq!((ask("fast").await, ask("fast").await, ask("slow").await), (200, 429, 200));
+    assert_eq!(ask("p/made-up-1").await, 200);
+    assert_eq!(ask("p/made-up-2").await, 429, "a name nobody has written down is no way around the limit");
+    assert_eq!((ask("nowhere/1").await, ask("nowhere/2").await), (404, 429), "nor fills the table of what is counted");
+
+    let (_mock, world) = apart("upstream").await;
+    let get = async |path: &str| world.get_as("alice", path).await.status.as_u16();
+    assert_eq!((get("/maps/a").await, get("/maps/b").await, get("/rain/a").await), (200, 429, 200));
+}
+
+#[tokio::test]
+async fn places_and_tokens_may_be_counted_for_each_model_too() {
+    let gate = Gate::closed();
+    let mock = Mock::start_with(|_| Answer::json(200, &json!({"id": "x", "choices": []}))).await;
+    let chunk = json!({"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]});
+    mock.push(Answer::openai_stream(&[chunk.clone(), chunk]).stall_after(60, &gate));
+    let world = World::new(&format!(
+        "[[provider]]\nname = \"p\"\nkind = \"openai-compatible\"\nbase_url = \"{}/v1\"\nallow_private = true\n\
+         [[model]]\nname = \"fast\"\ntargets = [{{ provider = \"p\", model = \"a\" }}]\n\
+         [[model]]\nname = \"slow\"\ntargets = [{{ provider = \"p\", model = \"b\" }}]\n\
+         [[policy]]\nname = \"all\"\nmay = {{ models = [\"*\"], max_output_tokens = 100 }}\n\
+         rate = [{{ concurrent = 1, per = \"model\" }}, {{ tokens = 150, per = \"model\", window = \"1h\" }}]\n",
+        mock.url()
+    ));
+    let ask = |model: &str| json!({"model": model, "stream": true, "messages": []});
+    let body = world.open("/v1/chat/completions", &ask("fast")).await.into_body();
+    assert_eq!(world.post_as("bob", "/v1/chat/completions", &ask("fast")).await.status, 429, "its place is taken");
+    let plain = |model: &str| json!({"model": model, "messages": []});
+    let slow = world.post_as("bob", "/v1/chat/completions", &plain("slow")).await;
+    assert_eq!(slow.status, 200);
+    assert!(slow.header("ratelimit-policy").contains("tokens-model-3600s"), "{}", slow.header("ratelimit-policy"));
+    drop(body);
+    let again = world.post_as("bob", "/v1/chat/completions", &plain("fast")).await;
+    assert_eq!((again.status.as_u16(), again.code().as_str()), (429, "rate_limited"), "its tokens are used up");
+}

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 
+use crate::admit::{Apart, Counts};
 use crate::anomaly::{Actors, AnomalyError};
 use crate::authenticate::Caller;
 use crate::budget::{Spent, Stake, Tally};
@@ -143,7 +144,8 @@ impl Session {
         let (to_client, to_upstream) = (Mutex::new(to_client), Mutex::new(to_upstream));
         let (shared, caller) = (Arc::clone(receipt.shared()), receipt.caller().clone());
         let mut count = Count { stake: receipt.take_stake(), tally: receipt.tally(), ..Count::default() };
-        let gate = Gate { rules: &self.rules, shared: &shared, caller: &caller, asked: AtomicU64::new(0) };
+        let (tag, asked) = (receipt.tag(), AtomicU64::new(0));
+        let gate = Gate { rules: &self.rules, shared: &shared, caller: &caller, tag, asked };
         let end = if let Err(end) = gate.begin(&to_upstream).await {
             end
         } else {
@@ -232,6 +234,8 @@ struct Gate<'a> {
     rules: &'a Rules,
     shared: &'a Arc<Shared>,
     caller: &'a Caller,
+    /// The tag its client gave it.
+    tag: Option<Arc<str>>,
     /// Answers that the client has asked for and that are not over: any other its provider has begun by itself.
     asked: AtomicU64,
 }
@@ -301,7 +305,9 @@ impl Gate<'_> {
         let event = client_event(&text, &self.rules.json).map_err(|error| (Box::new(request_problem(&error)), None))?;
         if let Some(permit) = self.permit(&event).map_err(|problem| (problem, event.id.clone()))? {
             self.asks().map_err(|problem| (Box::new(problem), event.id.clone()))?;
-            let again = self.shared.limiter.again(&permit, self.caller, self.shared.clock.monotonic());
+            let apart = Apart::of(&permit, (&self.shared.snapshot.load(), self.caller), self.tag.as_deref());
+            let counts = Counts::new(self.caller, apart.as_deref());
+            let again = self.shared.limiter.again(&permit, counts, self.shared.clock.monotonic());
             again.await.map_err(|error| (Box::new(error.problem()), event.id.clone()))?;
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
