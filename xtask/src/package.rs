@@ -121,3 +121,6 @@ fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
