@@ -111,6 +111,15 @@ impl AppsError {
         }
     }
 
+    /// Whether the same request may succeed later: where only the moment was wrong.
+    fn retryable(&self) -> bool {
+        match self {
+            Self::Refused(refused) => refused.action == Action::RetryAfter,
+            Self::TooMany(_) | Self::Unavailable(_) => true,
+            Self::Request(_) | Self::TooLarge | Self::Method(_) | Self::NotFound => false,
+        }
+    }
+
     const fn status(&self) -> StatusCode {
         match self {
             Self::Refused(_) => StatusCode::UNAUTHORIZED,
@@ -154,6 +163,9 @@ impl AppsError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if !self.retryable() {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         match self {
             Self::Refused(refused) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("DPoP error=\"invalid_token\""));
@@ -214,6 +226,7 @@ mod tests {
         let text = async |refused: Refused, show| {
             let response = AppsError::from(refused).response("K7QX2M4P", show);
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(response.headers().get("x-should-retry").map(HeaderValue::as_bytes), Some(b"false".as_slice()));
             String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
         };
         let one = text(Refused::new(Action::None, "certificate_revoked").with("app", "chat"), false).await;
@@ -223,6 +236,22 @@ mod tests {
             json!({"type": "about:blank", "title": "attestation required", "status": 401, "arc": "K7QX2M4P", "action": "none"})
         );
         assert!(text(Refused::new(Action::None, "nonce_mismatch"), true).await.contains("nonce_mismatch"));
+    }
+
+    #[test]
+    fn only_what_the_moment_was_wrong_for_may_be_tried_again_as_it_is() {
+        for (error, again) in [
+            (AppsError::TooMany(Duration::from_secs(1)), true),
+            (AppsError::Unavailable("list_missing"), true),
+            (Refused::new(Action::RetryAfter, "asked_nobody").into(), true),
+            (Refused::new(Action::Refresh, "nonce_mismatch").into(), false),
+            (Refused::new(Action::StepUp, "step_up").into(), false),
+            (AppsError::Request("no"), false),
+            (AppsError::NotFound, false),
+        ] {
+            let response = error.response("K7QX2M4P", false);
+            assert_eq!(!response.headers().contains_key("x-should-retry"), again, "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod asked;
 mod devices;
 mod enrol;
+mod others;
 mod refresh;
 mod risk;
 mod secrets;
@@ -132,7 +133,16 @@ impl World {
 
     /// With these secrets, by the key they stand at.
     async fn keeping(toml: &str, limits: AttemptLimits, secret: fn(&str) -> Secret<String>) -> Self {
-        let (fixture, oauth) = Fixture::with_oauth(toml, Outside::default()).await;
+        Self::reaching(toml, limits, (Outside::default(), &secret)).await
+    }
+
+    /// The same with something outside to reach.
+    async fn reaching(
+        toml: &str,
+        limits: AttemptLimits,
+        (outside, secret): (Outside, &dyn Fn(&str) -> Secret<String>),
+    ) -> Self {
+        let (fixture, oauth) = Fixture::with_oauth(toml, outside).await;
         let clock = Arc::new(SetClock::at(NOW));
         let (apple, google) = (Apple::new(clock.clone()).unwrap(), Google::new(clock.clone()).unwrap());
         let roots = tempfile::tempdir().unwrap();
