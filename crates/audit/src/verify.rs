@@ -28,8 +28,8 @@ use crate::tree::{Frontier, Hash, leaf_hash};
 pub struct Report {
     /// Whether nothing was found.
     pub valid: bool,
-    /// What was found: a stable code.
-    pub reason: Option<&'static str>,
+    /// What was found: a stable code; `ok` where nothing was.
+    pub reason: &'static str,
     /// The first entry that is not as it was, as far as that can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<u64>,
@@ -172,7 +172,7 @@ pub fn exported(input: &mut dyn BufRead, trusted: &Trusted) -> Report {
 fn empty(trusted: &Trusted) -> Report {
     Report {
         valid: false,
-        reason: None,
+        reason: "unread",
         first_bad: None,
         before: None,
         detail: None,
@@ -189,9 +189,9 @@ fn empty(trusted: &Trusted) -> Report {
 
 fn concluded(report: Report, outcome: Result<(), Finding>) -> Report {
     match outcome {
-        Ok(()) => Report { valid: true, ..report },
+        Ok(()) => Report { valid: true, reason: "ok", ..report },
         Err(Finding { reason, first_bad, before, detail }) => {
-            Report { reason: Some(reason), first_bad, before, detail: Some(detail), ..report }
+            Report { reason, first_bad, before, detail: Some(detail), ..report }
         }
     }
 }

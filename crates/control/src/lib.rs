@@ -14,6 +14,7 @@ pub mod explain;
 #[cfg(test)]
 mod fixture;
 mod form;
+mod moment;
 pub mod oauth;
 pub mod operations;
 pub mod recording;
@@ -22,6 +23,7 @@ pub mod route;
 
 use std::net::IpAddr;
 
+pub use moment::{MOMENTS, moment};
 pub use operations::{OperationError, Operations, Parts, external_url};
 
 /// The address a request comes from, as the edge sees it: behind trusted proxies the client's, else the peer's.

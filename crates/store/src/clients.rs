@@ -70,6 +70,8 @@ pub struct NewClient {
     pub token_ttl: Option<Duration>,
     /// Grants, authentication, redirect URIs and requirements, as a JSON object.
     pub settings: String,
+    /// Whether it is refused until it is let in.
+    pub disabled: bool,
     /// Keyed hash of its first secret; absent: it authenticates otherwise.
     pub secret: Option<[u8; 32]>,
     /// Who makes it.
@@ -91,7 +93,7 @@ impl Clients<'_> {
             name: new.name,
             scopes: new.scopes,
             token_ttl: new.token_ttl,
-            disabled: false,
+            disabled: new.disabled,
             created_at: now,
             created_by: new.created_by,
             updated_at: now,
@@ -110,7 +112,7 @@ impl Clients<'_> {
                             "INSERT INTO clients
                              (tenant, id, name, scopes, token_ttl_ms, disabled, created_at, created_by, updated_at,
                               settings)
-                             VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $6, $8) ON CONFLICT DO NOTHING",
+                             VALUES ($1, $2, $3, $4, $5, $9, $6, $7, $6, $8) ON CONFLICT DO NOTHING",
                         )
                         .bind(&*client.id)
                         .bind(&client.name)
@@ -118,7 +120,8 @@ impl Clients<'_> {
                         .bind(client.token_ttl.map(millis))
                         .bind(now)
                         .bind(&*client.created_by)
-                        .bind(&*client.settings);
+                        .bind(&*client.settings)
+                        .bind(client.disabled);
                     if tx.execute(insert).await? == 0 {
                         return Err(StoreError::Exists("a client"));
                     }

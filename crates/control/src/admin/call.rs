@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use base::Problem;
+use base::{Problem, Timestamp};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use proof::jose::json;
@@ -21,6 +21,7 @@ use crate::backup::Backup;
 use crate::form::Form;
 use crate::oauth::{BodyError, collect, matches_tag};
 use crate::operations::{Condition, Listed, OperationError, Operations};
+use crate::{MOMENTS, moment};
 
 /// Items on a page unless it is said.
 const PAGE: u32 = 50;
@@ -178,6 +179,13 @@ impl Call {
     /// The body as a type, all of whose members may be left out; no body is an empty one.
     pub(super) fn body_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
         if self.body.is_empty() { Ok(T::default()) } else { self.body() }
+    }
+
+    /// A parameter of the query that is a moment.
+    pub(super) fn moment(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
+        let Some(text) = self.query(name) else { return Ok(None) };
+        let wrong = || Problem::client(StatusCode::BAD_REQUEST, "invalid_query", format!("{name} is {MOMENTS}"));
+        Ok(Some(moment(text, self.operations().clock().now()).ok_or_else(wrong)?))
     }
 
     /// The page asked for.

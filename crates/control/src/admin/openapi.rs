@@ -40,6 +40,10 @@ pub fn document() -> Value {
                 "description": "It was not done.",
                 "content": { "application/problem+json": { "schema": reference("Problem") } },
             } },
+            "headers": { "ETag": {
+                "description": "Changes with what is answered: for `If-Match` and `If-None-Match`.",
+                "schema": { "type": "string" },
+            } },
             "schemas": schemas(&paths),
         },
     })
@@ -72,12 +76,41 @@ fn described(operation: &Operation) -> Value {
     }
     if operation.method == Method::PUT && operation.kind.is_some() {
         object.insert("description".into(), "`name` may be left out of the body: it is that of the path.".into());
-        let created = json!({ "description": "It was made.", "content": { "application/json": { "schema": success_schema(operation) } } });
-        if let Some(responses) = object.get_mut("responses").and_then(Value::as_object_mut) {
-            responses.insert("201".into(), created);
-        }
+    }
+    if let Some(responses) = object.get_mut("responses").and_then(Value::as_object_mut) {
+        more_responses(operation, responses);
     }
     described
+}
+
+/// The answers of operations that go by entity tags, and of those that make what was not there.
+fn more_responses(operation: &Operation, responses: &mut Map<String, Value>) {
+    if operation.method == Method::PUT && has_etag(operation) {
+        let content = json!({ "application/json": { "schema": success_schema(operation) } });
+        responses.insert("201".into(), json!({ "description": "It was made.", "content": content }));
+        responses.insert("412".into(), json!({ "$ref": "#/components/responses/Problem" }));
+    }
+    if !has_etag(operation) {
+        return;
+    }
+    for status in ["200", "201"] {
+        if let Some(response) = responses.get_mut(status).and_then(Value::as_object_mut) {
+            response.insert("headers".into(), json!({ "ETag": { "$ref": "#/components/headers/ETag" } }));
+        }
+    }
+    if operation.method == Method::GET {
+        let headers = json!({ "ETag": { "$ref": "#/components/headers/ETag" } });
+        responses.insert("304".into(), json!({ "description": "It is as it was.", "headers": headers }));
+    }
+}
+
+/// Whether one thing is answered that has an entity tag: resources and clients.
+fn has_etag(operation: &Operation) -> bool {
+    match operation.answer {
+        Answer::One("ClientView" | "IssuedSecret") => true,
+        Answer::One(_) => operation.kind.is_some(),
+        Answer::Empty | Answer::Page(_) | Answer::Text | Answer::Bytes => false,
+    }
 }
 
 fn tag(path: &str) -> &str {
@@ -98,7 +131,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         let description = match *name {
             "limit" => "Items on the page.",
             "cursor" => "The `next_cursor` of the page before.",
-            "since" | "until" => "How long ago (`24h`), or seconds since 1970.",
+            "since" | "until" => "How long ago (`24h`), a moment (RFC 3339), or seconds since 1970.",
             "min_status" => "The lowest HTTP status.",
             "by" => {
                 "What it is counted by: one or more of client, subject, api_key, model, provider, policy, service, tag, issuer, with commas between."
@@ -115,7 +148,19 @@ fn parameters(operation: &Operation) -> Vec<Value> {
             "Idempotency-Key",
             "Repeating the request with the same key within a day repeats the answer.",
         )),
-        Method::PUT | Method::DELETE => parameters.push(header("If-Match", "Only if it still has this entity tag.")),
+        Method::GET if has_etag(operation) => {
+            parameters.push(header("If-None-Match", "Only if it no longer has this entity tag: else 304."));
+        }
+        Method::PUT if has_etag(operation) => {
+            parameters.push(header(
+                "If-Match",
+                "Only if it still has this entity tag, or with `*` if there is one: else 412.",
+            ));
+            parameters.push(header("If-None-Match", "`*`: only if there is none of that name yet: else 412."));
+        }
+        Method::DELETE if operation.kind.is_some() || operation.id == "deleteClient" => {
+            parameters.push(header("If-Match", "Only if it still has this entity tag: else 412."));
+        }
         _ => {}
     }
     parameters

@@ -57,6 +57,9 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if !problem.retryable {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         if let Some(after) = problem.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).min(86_400) as u64));
         }

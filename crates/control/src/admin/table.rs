@@ -1,7 +1,9 @@
 //! Every operation of the admin API, once: its path, who may, what it takes and gives, and what it does.
 
 mod app_configs;
+mod keys;
 mod risk;
+mod usage;
 
 use std::sync::LazyLock;
 
@@ -83,26 +85,6 @@ const OWNERS: Access = Access::Roles(&[Role::Owner]);
 const OWNERS_AND_AUDITORS: Access = Access::Roles(&[Role::Owner, Role::Auditor]);
 
 const PAGED: &[&str] = &["limit", "cursor"];
-const RECORDS: &[&str] = &[
-    "limit",
-    "cursor",
-    "since",
-    "until",
-    "request_id",
-    "client",
-    "subject",
-    "api_key",
-    "model",
-    "provider",
-    "policy",
-    "error",
-    "min_status",
-    "format",
-];
-const USAGE: &[&str] = &[
-    "by", "bucket", "since", "until", "limit", "cursor", "client", "subject", "api_key", "model", "provider", "policy",
-    "service", "tag", "issuer", "format",
-];
 
 /// Every operation of the admin API.
 pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
@@ -114,12 +96,12 @@ pub static TABLE: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     table.extend(secrets());
     table.extend(runtime_secrets());
     table.extend(apikeys());
-    table.extend(keys_and_tokens());
+    table.extend(keys::operations());
     table.extend(rotation());
     table.extend(admin_tokens());
     table.extend(audit_log());
     table.extend(budgets());
-    table.extend(usage());
+    table.extend(usage::operations());
     table.extend(anomalies());
     table.extend(app_configs::operations());
     table.extend(risk::operations());
@@ -243,7 +225,7 @@ fn clients() -> [Operation; 8] {
             .summary("Get one client")
             .one("ClientView"),
         operation(Method::PUT, EACH, "putClient", WRITERS, |call| Box::pin(handlers::clients::put(call)))
-            .summary("Change what a client may ask for; clients are made by POST, because their secret is made here")
+            .summary("Change what a client may ask for, or make one whose `auth` needs no secret made here; POST makes those that have one")
             .takes("UpdateClient")
             .one("ClientView"),
         operation(Method::DELETE, EACH, "deleteClient", WRITERS, |call| Box::pin(handlers::clients::delete(call)))
@@ -380,43 +362,6 @@ fn apikeys() -> [Operation; 4] {
         operation(Method::DELETE, EACH, "revokeApikey", WRITERS, |call| Box::pin(handlers::apikeys::revoke(call)))
             .summary("Refuse a Vouchgate key from now on")
             .one("ApiKeyView"),
-    ]
-}
-
-fn keys_and_tokens() -> [Operation; 6] {
-    const REVOCATIONS: &str = "/admin/v1/revocations";
-    [
-        operation(Method::GET, "/admin/v1/keys", "listKeys", EVERYBODY, |call| Box::pin(handlers::keys::list(call)))
-            .summary("List the keys that sign our tokens; never their private halves")
-            .page("KeyView"),
-        operation(Method::POST, "/admin/v1/keys/rotate", "rotateKeys", WRITERS, |call| {
-            Box::pin(handlers::keys::rotate(call))
-        })
-        .summary(
-            "Publish the next signing key, which signs later or at once; or end a compromised one with all it signed",
-        )
-        .takes("RotateKey")
-        .gives(StatusCode::OK, Answer::Page("KeyView")),
-        operation(Method::GET, REVOCATIONS, "listRevocations", READERS, |call| {
-            Box::pin(handlers::revocations::list(call))
-        })
-        .summary("List revocations, newest first, lifted ones too")
-        .page("RevocationView"),
-        operation(Method::POST, REVOCATIONS, "createRevocation", WRITERS, |call| {
-            Box::pin(handlers::revocations::create(call))
-        })
-        .summary("Revoke a token, subject, client, device, session, key, issuer or everything; in force when answered")
-        .takes("CreateRevocation")
-        .gives(StatusCode::CREATED, Answer::One("RevocationView")),
-        operation(Method::DELETE, "/admin/v1/revocations/{name}", "liftRevocation", WRITERS, |call| {
-            Box::pin(handlers::revocations::lift(call))
-        })
-        .summary("Lift a revocation by its id, except of a token or key; refresh tokens it ended stay ended")
-        .one("RevocationView"),
-        operation(Method::POST, "/admin/v1/tokens", "mintToken", WRITERS, |call| Box::pin(handlers::keys::mint(call)))
-            .summary("Mint an access token for a client")
-            .takes("MintToken")
-            .gives(StatusCode::CREATED, Answer::One("MintedToken")),
     ]
 }
 
@@ -574,27 +519,6 @@ fn devices() -> [Operation; 7] {
         .summary("Say why an installation was refused, or what it was granted, by the code it was told")
         .one("ArcView"),
     ]
-}
-
-fn usage() -> [Operation; 3] {
-    let mut list =
-        operation(Method::GET, "/admin/v1/usage", "listUsage", READERS, |call| Box::pin(handlers::usage::list(call)))
-            .summary("Sum up what requests took and cost, by what is asked for, the dearest first; as JSON or CSV")
-            .one("UsageList");
-    list.query = USAGE;
-    let rerate = operation(Method::POST, "/admin/v1/usage/rerate", "rerateUsage", WRITERS, |call| {
-        Box::pin(handlers::usage::rerate(call))
-    })
-    .summary("Compute costs anew by the prices in force, as corrections beside what was charged; a part at a time")
-    .takes("RerateUsage")
-    .one("RerateView");
-    let mut requests = operation(Method::GET, "/admin/v1/requests", "listRequests", READERS, |call| {
-        Box::pin(handlers::usage::requests(call))
-    })
-    .summary("List what requests there were, newest first: who, what, when, with what outcome and cost; never contents")
-    .page("RequestView");
-    requests.query = RECORDS;
-    [list, rerate, requests]
 }
 
 fn installation() -> [Operation; 8] {

@@ -138,6 +138,9 @@ impl OauthError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+        if !self.retryable() {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         match self {
             Self::InvalidClient { challenge: true } => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"vouchgate\""));

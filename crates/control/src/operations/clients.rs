@@ -1,5 +1,7 @@
 //! Clients: who may ask us for tokens.
 
+mod put;
+
 use std::time::Duration;
 
 use base::{Name, Secret, Span, Timestamp};
@@ -13,6 +15,8 @@ use vault::HashPurpose;
 use super::registration::{self, AuthForm, Authentication, ClientForm};
 use super::{FileInForce, Listed, Once, OperationError, Operations, Registration, checked_scopes, merge_pages};
 use crate::credential::{FileHash, Kind};
+
+pub use put::UpdateClient;
 
 /// How long tokens live unless the client says otherwise.
 const DEFAULT_TTL: Duration = Duration::from_mins(5);
@@ -100,39 +104,6 @@ pub struct CreateClient {
     pub introspect: Option<bool>,
 }
 
-/// What a client may ask for from now on.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateClient {
-    /// The scopes it may ask for.
-    pub scopes: Vec<String>,
-    /// How long its tokens live. Absent: 5m.
-    #[serde(default)]
-    pub token_ttl: Option<String>,
-    /// Whether it is refused.
-    #[serde(default)]
-    pub disabled: bool,
-    /// How it proves who it is. Absent: as before.
-    #[serde(default)]
-    pub auth: Option<AuthForm>,
-    /// The grants it may use. Absent: as before.
-    #[serde(default)]
-    pub grants: Option<Vec<Grant>>,
-    /// Where people come back to after signing in, compared byte by byte. Absent: as before.
-    #[serde(default)]
-    pub redirect_uris: Option<Vec<RedirectUri>>,
-    /// What it must always do. Absent: as before.
-    #[serde(default)]
-    pub require: Option<Vec<Requirement>>,
-    /// Issuers, by name, whose tokens it may exchange for ours. Absent: as before.
-    #[serde(default)]
-    #[schemars(with = "Option<Vec<String>>")]
-    pub exchange: Option<Vec<Name>>,
-    /// Let it ask about tokens that were issued to others. Absent: as before.
-    #[serde(default)]
-    pub introspect: Option<bool>,
-}
-
 /// A new secret for a client.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -176,15 +147,14 @@ impl Operations {
             scopes,
             token_ttl: Some(ttl),
             settings: settings(&form)?,
+            disabled: false,
             secret: secret.as_ref().map(hash),
             created_by: by.to_owned(),
         };
-        let client = match self.store.clients().create(new).await {
-            Err(store::StoreError::Exists(_)) => {
-                return Err(OperationError::Exists { kind: "client", name: name.to_string() });
-            }
-            other => other?,
-        };
+        let client = self.store.clients().create(new).await.map_err(|error| match error {
+            store::StoreError::Exists(_) => OperationError::Exists { kind: "client", name: name.to_string() },
+            other => other.into(),
+        })?;
         tracing::info!(target: "audit", by, client = %name, "client created");
         Ok(IssuedSecret { client: self.stored_view(&client), client_secret: secret.map(Once) })
     }
@@ -208,34 +178,6 @@ impl Operations {
             Err(_) => None,
         };
         stored.map(|client| self.stored_view(&client)).ok_or_else(|| no_client(name))
-    }
-
-    /// Change what a client may ask for.
-    pub async fn client_update(
-        &self,
-        name: &str,
-        update: &UpdateClient,
-        if_match: Option<&str>,
-        by: &str,
-    ) -> Result<ClientView, OperationError> {
-        let (scopes, ttl) = (checked_scopes(&update.scopes)?, token_ttl(update.token_ttl.as_deref())?);
-        let _changing = self.changing().await;
-        let name = self.stored_client(name, if_match).await?;
-        let before = self.store.clients().get(&name).await?.ok_or_else(|| no_client(name.as_str()))?;
-        let before = form_of(&before)?;
-        let form = ClientForm {
-            auth: update.auth.clone().or(before.auth),
-            grants: update.grants.clone().or(before.grants),
-            redirect_uris: update.redirect_uris.clone().unwrap_or(before.redirect_uris),
-            require: update.require.clone().unwrap_or(before.require),
-            exchange: update.exchange.clone().unwrap_or(before.exchange),
-            introspect: update.introspect.unwrap_or(before.introspect),
-        };
-        self.client_check(&name, &scopes, &form).await?;
-        self.store.clients().update(&name, scopes, Some(ttl), settings(&form)?).await?;
-        let client = self.store.clients().set_disabled(&name, update.disabled).await?;
-        tracing::info!(target: "audit", by, client = %name, disabled = update.disabled, "client changed");
-        Ok(self.stored_view(&client))
     }
 
     /// Refuse a client, or let it in again.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use base::{Name, Span, Timestamp};
+use base::{Name, Timestamp};
 use proof::jose::{JsonObject, parse_compact};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ pub struct CreateRevocation {
     /// The token itself, in place of issuer and value: an access token, or a refresh token of ours.
     #[serde(default)]
     pub token: Option<String>,
-    /// Revoke what was issued before this moment: how long ago (`24h`), or seconds since 1970. Absent: up to now. Not for
+    /// Revoke what was issued before this moment: how long ago (`24h`), a moment (RFC 3339), or seconds since 1970. Absent: up to now. Not for
     /// tokens and keys, which no time makes valid.
     #[serde(default)]
     pub before: Option<String>,
@@ -254,11 +254,8 @@ impl Operations {
         if !what.can_be_lifted() {
             return Err(OperationError::value("before", "no time makes a revoked token or key valid"));
         }
-        let moment = match (text.parse::<i64>(), text.parse::<Span>()) {
-            (Ok(seconds), _) => Timestamp::from_secs(seconds),
-            (_, Ok(ago)) => self.clock.now().minus(ago.duration()),
-            _ => return Err(OperationError::value("before", "how long ago (24h), or seconds since 1970")),
-        };
+        let moment = crate::moment(text, self.clock.now());
+        let moment = moment.ok_or_else(|| OperationError::value("before", crate::MOMENTS))?;
         if moment > up_to_now {
             return Err(OperationError::value("before", "this moment is in the future"));
         }

@@ -53,7 +53,7 @@ pub struct SimulateRisk {
     /// Only this app.
     #[serde(default)]
     pub app: Option<String>,
-    /// How long ago to begin, in whole days: `7d`. Absent: all that is kept, 30 days.
+    /// From when on, in whole days: how long ago (`7d`), a moment (RFC 3339), or seconds since 1970. Absent: all that is kept, 30 days.
     #[serde(default)]
     pub since: Option<String>,
 }
@@ -212,8 +212,9 @@ impl Operations {
     fn first_day(&self, since: Option<&str>) -> Result<i64, OperationError> {
         let today = RiskDecision::day_of(self.clock.now());
         let Some(since) = since else { return Ok(today - KEEP_DAYS) };
-        let span: Span = since.parse().map_err(|_| OperationError::value("since", "how long ago: 7d"))?;
-        Ok(RiskDecision::day_of(self.clock.now().minus(span.duration())).max(today - KEEP_DAYS))
+        let from = crate::moment(since, self.clock.now());
+        let from = from.ok_or_else(|| OperationError::value("since", crate::MOMENTS))?;
+        Ok(RiskDecision::day_of(from).max(today - KEEP_DAYS))
     }
 
     fn pass_view(&self, pass: &ForcedPass) -> ForcedPassView {

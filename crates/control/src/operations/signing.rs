@@ -239,6 +239,12 @@ impl Operations {
         Ok(self.store.signing_keys().list().await?.iter().map(view).collect())
     }
 
+    /// One of the keys that sign our tokens, or did.
+    pub async fn key_show(&self, kid: &str) -> Result<KeyView, OperationError> {
+        let found = self.key_list().await?.into_iter().find(|key| key.kid == kid);
+        found.ok_or_else(|| OperationError::NotFound { kind: "signing key", name: kid.to_owned() })
+    }
+
     /// The keys our tokens verify with: what `/.well-known/jwks.json` serves, and what the data plane verifies our own
     /// tokens with.
     pub async fn published_keys(&self) -> Result<Arc<PublishedKeys>, OperationError> {

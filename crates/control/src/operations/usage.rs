@@ -141,7 +141,7 @@ pub struct UsageQuestion {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RerateUsage {
-    /// Of requests since then: how long ago (`24h`), or seconds since 1970.
+    /// Of requests since then: how long ago (`24h`), a moment (RFC 3339), or seconds since 1970.
     pub since: String,
     /// Of requests before then, written likewise; absent: up to now.
     pub until: Option<String>,
@@ -265,14 +265,8 @@ impl Operations {
         Ok(view)
     }
 
-    /// How long ago (`24h`), or seconds since 1970.
     fn moment(&self, param: &'static str, text: &str) -> Result<Timestamp, OperationError> {
-        if let Ok(seconds) = text.parse::<i64>() {
-            return Ok(Timestamp::from_secs(seconds));
-        }
-        let ago: base::Span =
-            text.parse().map_err(|_| OperationError::value(param, "how long ago (24h) or seconds since 1970"))?;
-        Ok(self.clock.now().minus(ago.duration()))
+        crate::moment(text, self.clock.now()).ok_or_else(|| OperationError::value(param, crate::MOMENTS))
     }
 }
 

@@ -11,6 +11,7 @@ use audit::note::Verifier;
 use audit::verify::{self, Trusted};
 use audit::{Reader, export};
 use base::Timestamp;
+use control::MOMENTS;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -81,11 +82,10 @@ async fn verify(args: &AuditVerifyArgs, io: &mut Io<'_>) -> Outcome {
 }
 
 async fn export(args: &AuditExportArgs, io: &mut Io<'_>) -> Outcome {
+    let now = io.clock.now();
     let time = |name: &str, text: &Option<String>| -> Result<Option<Timestamp>, Failure> {
-        let parsed = text.as_deref().map(|text| Timestamp::parse_rfc3339(text).ok_or(text));
-        parsed
-            .transpose()
-            .map_err(|text| Failure::new(format!("--{name}: {text} is no moment such as 2026-11-21T00:00:00Z")))
+        let parsed = text.as_deref().map(|text| control::moment(text, now).ok_or(text));
+        parsed.transpose().map_err(|text| Failure::new(format!("--{name}: {text} is not {MOMENTS}")))
     };
     let (since, until) = (time("since", &args.since)?, time("until", &args.until)?);
     // So that the newest entries are covered.

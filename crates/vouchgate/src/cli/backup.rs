@@ -168,7 +168,7 @@ fn compare(log: &Path, outside: Vec<Vec<u8>>, verifier: Option<&str>) -> Result<
     if !report.valid {
         return Err(refused(format!(
             "nothing was restored: the audit log in this backup is not as it was written ({}): {}",
-            report.reason.unwrap_or_default(),
+            report.reason,
             report.detail.unwrap_or_default()
         )));
     }

@@ -1,6 +1,6 @@
 //! The audit log.
 
-use base::{Problem, Timestamp};
+use base::Problem;
 use http::StatusCode;
 
 use crate::admin::Refusal;
@@ -21,10 +21,6 @@ fn filter(call: &Call) -> Result<AuditFilter, Refusal> {
     let wrong =
         |message: &'static str| Refusal::from(Problem::client(StatusCode::BAD_REQUEST, "invalid_query", message));
     let text = |name: &str| call.query(name).map(str::to_owned);
-    let time = |name: &str| {
-        let parsed = call.query(name).map(|text| Timestamp::parse_rfc3339(text).ok_or(()));
-        parsed.transpose().map_err(|()| wrong("since and until are moments as RFC 3339 writes them"))
-    };
     let ip = call.query("ip").map(str::parse).transpose().map_err(|_| wrong("ip is an address"))?;
     let issuer = text("issuer").unwrap_or_else(|| config::OWN_NAME.to_owned());
     let open = match call.query("open") {
@@ -33,8 +29,8 @@ fn filter(call: &Call) -> Result<AuditFilter, Refusal> {
         Some(_) => return Err(wrong("open is true or false")),
     };
     Ok(AuditFilter {
-        since: time("since")?,
-        until: time("until")?,
+        since: call.moment("since")?,
+        until: call.moment("until")?,
         kind: text("kind"),
         request: text("request_id"),
         client: text("client"),

@@ -20,8 +20,10 @@ pub(in crate::admin) async fn get(call: &Call) -> Result<Reply, Refusal> {
 }
 
 pub(in crate::admin) async fn put(call: &Call) -> Result<Reply, Refusal> {
-    let (update, if_match) = (call.body::<UpdateClient>()?, call.if_match()?);
-    shown(&call.operations().client_update(call.name(), &update, if_match, &call.by).await?)
+    let (update, condition) = (call.body::<UpdateClient>()?, call.condition()?);
+    let (client, made) = call.operations().client_put(call.name(), &update, condition, &call.by).await?;
+    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(Reply::json(status, &client)?.etag(&client.etag))
 }
 
 pub(in crate::admin) async fn delete(call: &Call) -> Result<Reply, Refusal> {

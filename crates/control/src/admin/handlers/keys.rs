@@ -12,6 +12,10 @@ pub(in crate::admin) async fn list(call: &Call) -> Result<Reply, Refusal> {
     Reply::page(&Listed { items: call.operations().key_list().await?, next: None })
 }
 
+pub(in crate::admin) async fn get(call: &Call) -> Result<Reply, Refusal> {
+    Reply::json(StatusCode::OK, &call.operations().key_show(call.name()).await?)
+}
+
 pub(in crate::admin) async fn rotate(call: &Call) -> Result<Reply, Refusal> {
     let rotate: RotateKey = call.body_or_default()?;
     let in_force = async || {

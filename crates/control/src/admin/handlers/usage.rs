@@ -1,7 +1,7 @@
 //! Usage and cost: in sums, as records for other programs, and corrected.
 
 use axum::body::Body;
-use base::{Problem, Span, Timestamp};
+use base::Problem;
 use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
@@ -95,7 +95,7 @@ fn question(call: &Call) -> Result<UsageQuestion, Refusal> {
         let value = call.query(dimension.as_str())?;
         Some((dimension, value.to_owned()))
     });
-    let filter = UsageFilter { since: moment(call, "since")?, until: moment(call, "until")?, only: only.collect() };
+    let filter = UsageFilter { since: call.moment("since")?, until: call.moment("until")?, only: only.collect() };
     Ok(UsageQuestion { filter, by, bucket })
 }
 
@@ -120,6 +120,15 @@ pub(in crate::admin) async fn requests(call: &Call) -> Result<Reply, Refusal> {
     let content_type =
         if format == Format::Csv { "text/csv; charset=utf-8; header=present" } else { "application/jsonl" };
     Ok(Reply::stream(content_type, Body::from_stream(export(store.clone(), filter, format))))
+}
+
+/// The record of one request.
+pub(in crate::admin) async fn request(call: &Call) -> Result<Reply, Refusal> {
+    let filter = RecordFilter { request_id: Some(call.name().to_owned()), ..RecordFilter::default() };
+    let page = Page { after: None, limit: 1 };
+    let found = call.operations().store().records().list(&filter, &page).await.map_err(OperationError::from)?;
+    let missing = || OperationError::NotFound { kind: "record of a request", name: call.name().to_owned() };
+    Reply::json(StatusCode::OK, &view(found.items.into_iter().next().ok_or_else(missing)?))
 }
 
 /// All records that match, a part at a time: the next is read once there is room for it. An error cuts the answer off, so
@@ -162,8 +171,8 @@ fn filter(call: &Call) -> Result<RecordFilter, Refusal> {
     let min_status = call.query("min_status").map(str::parse::<u16>).transpose();
     let min_status = min_status.map_err(|_| wrong("min_status is an HTTP status, such as 400"))?;
     Ok(RecordFilter {
-        since: moment(call, "since")?,
-        until: moment(call, "until")?,
+        since: call.moment("since")?,
+        until: call.moment("until")?,
         request_id: text("request_id"),
         client: text("client"),
         subject: text("subject"),
@@ -174,16 +183,4 @@ fn filter(call: &Call) -> Result<RecordFilter, Refusal> {
         error: text("error"),
         min_status,
     })
-}
-
-/// `24h`: that long ago; or seconds since 1970.
-fn moment(call: &Call, name: &str) -> Result<Option<Timestamp>, Refusal> {
-    let Some(text) = call.query(name) else { return Ok(None) };
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(Some(Timestamp::from_secs(seconds)));
-    }
-    let Ok(ago) = text.parse::<Span>() else {
-        return Err(wrong(format!("{name} is how long ago (24h) or seconds since 1970")));
-    };
-    Ok(Some(call.operations().clock().now().minus(ago.duration())))
 }

@@ -97,6 +97,55 @@ async fn an_app_is_a_public_client_with_redirects_and_requirements() {
 }
 
 #[tokio::test]
+async fn a_client_that_needs_no_secret_of_ours_is_made_by_putting_it_any_number_of_times() {
+    let fixture = Fixture::with("trusted_proxies = [\"10.0.0.0/8\"]\n").await;
+    let certificate = testkit::certs::Identity::self_signed("batch").cert_pem;
+    for auth in [
+        json!({ "method": "private_key_jwt", "jwks": key_set() }),
+        json!({ "method": "tls_client_auth", "san_dns": "batch.example.com" }),
+        json!({ "method": "self_signed_tls_client_auth", "certificate": certificate }),
+    ] {
+        let body = json!({ "scopes": ["chat"], "token_ttl": "10m", "disabled": true, "auth": auth });
+        let put = async || fixture.owner(Method::PUT, "/admin/v1/clients/made", Some(body.clone())).await;
+        let made = put().await;
+        assert_eq!(made.status, StatusCode::CREATED, "{auth}: {}", made.text);
+        let shown = made.json();
+        assert_eq!((&shown["auth"], &shown["token_ttl"], &shown["disabled"]), (&auth, &json!("10m"), &json!(true)));
+        assert!(shown["client_secret"].is_null() && shown["live_secrets"] == 0, "{}", made.text);
+        let again = put().await;
+        assert_eq!((again.status, again.json()), (StatusCode::OK, shown), "the same again changes nothing");
+        fixture.owner(Method::DELETE, "/admin/v1/clients/made", None).await;
+    }
+    // What has a secret is made where the secret can be shown; what is not there cannot be changed.
+    let put = async |body: Value| {
+        let answer = fixture.owner(Method::PUT, "/admin/v1/clients/new", Some(body)).await;
+        (answer.status.as_u16(), answer.code())
+    };
+    assert_eq!(put(json!({ "scopes": [], "auth": { "method": "client_secret" } })).await, (409, "not_allowed".into()));
+    assert_eq!(put(json!({ "scopes": [] })).await, (404, "not_found".into()));
+    assert_eq!(put(json!({ "scopes": [], "auth": { "method": "none" } })).await, (422, "invalid_resource".into()));
+    let own = fixture.owner(Method::PUT, "/admin/v1/clients/vouchgate", Some(json!({ "scopes": [] }))).await;
+    assert_eq!(own.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", own.text);
+    assert_eq!(fixture.owner(Method::GET, CLIENTS, None).await.json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn conditions_hold_for_a_client_that_is_put() {
+    let fixture = Fixture::new().await;
+    let body = json!({ "scopes": [], "auth": { "method": "private_key_jwt", "jwks": key_set() } });
+    let put = async |name: &str, value: &str| {
+        fixture.owner_with(Method::PUT, "/admin/v1/clients/c", Some(body.clone()), &[(name, value)]).await
+    };
+    assert_eq!(put("if-match", "*").await.status, StatusCode::PRECONDITION_FAILED, "there is none");
+    assert_eq!(put("if-match", "\"a\"").await.status, StatusCode::PRECONDITION_FAILED, "there is none");
+    let made = put("if-none-match", "*").await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    assert_eq!(put("if-none-match", "*").await.status, StatusCode::PRECONDITION_FAILED, "there is one");
+    assert_eq!(put("if-match", "\"a\"").await.status, StatusCode::PRECONDITION_FAILED, "another one");
+    assert_eq!(put("if-match", "*").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn what_the_file_would_refuse_of_a_client_is_refused_here() {
     let fixture = Fixture::new().await;
     let long = "x".repeat(2100);

@@ -191,6 +191,20 @@ fn the_openapi_document_has_every_operation_with_its_roles_and_every_schema_it_r
     }
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(paths.values().map(|path| path.as_object().unwrap().len()).sum::<usize>(), described);
+    let headers = |path: &str, method: &str| -> Vec<String> {
+        let parameters = document["paths"][path][method]["parameters"].as_array().unwrap().iter();
+        let headers = parameters.filter(|parameter| parameter["in"] == "header");
+        headers.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for path in ["/admin/v1/clients/{name}", "/admin/v1/policies/{name}"] {
+        assert_eq!(headers(path, "get"), ["If-None-Match"]);
+        assert_eq!(headers(path, "put"), ["If-Match", "If-None-Match"]);
+        assert_eq!(headers(path, "delete"), ["If-Match"]);
+        let responses = &document["paths"][path]["get"]["responses"];
+        assert!(responses["200"]["headers"]["ETag"].is_object() && responses["304"].is_object(), "{path}");
+    }
+    assert!(headers("/admin/v1/secrets/{name}", "put").is_empty(), "secrets have no entity tag");
+
     let ids: BTreeSet<&str> = TABLE.iter().map(|operation| operation.id).collect();
     assert_eq!(ids.len(), described);
 

@@ -84,6 +84,48 @@ async fn usage_is_summed_up_by_what_is_asked_for_and_paged() {
 }
 
 #[tokio::test]
+async fn since_and_until_are_read_alike_wherever_they_are_asked_for() {
+    let fixture = with([charged(1, "a", Some(7))]).await;
+    let hour_ago = Timestamp::from_secs(NOW - 3600);
+    for path in ["usage", "requests", "audit", "risk-decisions"] {
+        for since in ["1h".to_owned(), hour_ago.rfc3339(), (NOW - 3600).to_string()] {
+            let answer = get(&fixture, &format!("{path}?since={since}")).await;
+            // This installation keeps no audit log, which is said after the query was understood.
+            let understood = if path == "audit" { StatusCode::CONFLICT } else { StatusCode::OK };
+            assert_eq!(answer.status, understood, "{path} {since}: {}", answer.text);
+        }
+        let wrong = get(&fixture, &format!("{path}?since=soon")).await;
+        assert!(wrong.status.is_client_error() && wrong.text.contains("RFC 3339"), "{path}: {}", wrong.text);
+    }
+    for (since, found) in [("1h".to_owned(), 1), (hour_ago.rfc3339(), 1), ("30s".to_owned(), 0)] {
+        let requests = get(&fixture, &format!("requests?since={since}")).await.json();
+        assert_eq!(requests["items"].as_array().map(Vec::len), Some(found), "{since}");
+    }
+    let body = json!({ "since": hour_ago.rfc3339(), "dry_run": true });
+    let rerated = fixture.owner(Method::POST, "/admin/v1/usage/rerate", Some(body)).await;
+    assert_eq!(rerated.json()["looked_at"], 1, "{}", rerated.text);
+}
+
+#[tokio::test]
+async fn one_request_and_one_key_are_found_by_what_they_are_called() {
+    let fixture = with([charged(1, "a", Some(7)), charged(2, "b", Some(8))]).await;
+    let id = RequestId::new(&SeededRng::new(2));
+    let one = get(&fixture, &format!("requests/{id}")).await;
+    assert_eq!((one.status, &one.json()["client"]), (StatusCode::OK, &json!("b")), "{}", one.text);
+    let listed = get(&fixture, &format!("requests?request_id={id}")).await.json();
+    assert_eq!(listed["items"][0], one.json());
+    fixture.operations.signing_key_ensure().await.unwrap();
+    let keys = get(&fixture, "keys").await.json();
+    let kid = keys["items"][0]["kid"].as_str().unwrap();
+    assert_eq!(get(&fixture, &format!("keys/{kid}")).await.json(), keys["items"][0]);
+    for nothing in ["requests/req_none", "requests/%27%20OR%201=1", "keys/none", "keys/rotate"] {
+        let answer = get(&fixture, nothing).await;
+        assert_ne!(answer.status, StatusCode::OK, "{nothing}");
+        assert!(["not_found", "method_not_allowed"].contains(&answer.code().as_str()), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn a_table_for_spreadsheets_holds_no_formula() {
     let fixture = with([charged(1, "+1", Some(7))]).await;
     let usage = get(&fixture, "usage?by=subject,client&format=csv").await;

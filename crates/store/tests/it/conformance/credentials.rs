@@ -12,6 +12,7 @@ pub(crate) fn new_client(text: &str) -> NewClient {
         scopes: vec!["chat".into(), "models:read".into()],
         token_ttl: Some(Duration::from_mins(5)),
         settings: "{}".into(),
+        disabled: false,
         secret: Some([1; 32]),
         created_by: "test".into(),
     }

@@ -51,10 +51,10 @@ pub struct AuditExportArgs {
     /// The file to write
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// From the first entry at or after this moment on, as RFC 3339 writes it
+    /// From the first entry on that is not before this moment: how long ago (24h), a moment (RFC 3339), or seconds since 1970
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Up to the last entry before this moment
+    /// Up to the last entry before this moment, written likewise
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Where the log is

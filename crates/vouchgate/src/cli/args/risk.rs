@@ -14,7 +14,7 @@ pub enum RiskCommand {
         /// Only this app
         #[arg(long, value_name = "APP")]
         app: Option<String>,
-        /// From how long ago on, in whole days: 7d [default: 30d]
+        /// From how long ago on (7d), a moment (RFC 3339), or seconds since 1970, in whole days [default: 30d]
         #[arg(long, value_name = "DURATION")]
         since: Option<String>,
         /// Where the state is.
@@ -46,7 +46,7 @@ pub struct SimulateArgs {
     /// Only this app
     #[arg(long, value_name = "APP")]
     pub app: Option<String>,
-    /// From how long ago on, in whole days: 7d [default: 30d]
+    /// From how long ago on (7d), a moment (RFC 3339), or seconds since 1970, in whole days [default: 30d]
     #[arg(long, value_name = "DURATION")]
     pub since: Option<String>,
     /// Where the state is.

@@ -79,7 +79,7 @@ pub struct RevokeArgs {
     /// The configured name of the issuer of the tokens [default: vouchgate, which is ourselves]
     #[arg(long, value_name = "NAME", conflicts_with = "token_stdin")]
     pub issuer: Option<String>,
-    /// Only what was issued before this moment: how long ago (24h), or seconds since 1970 [default: up to now]
+    /// Only what was issued before this moment: how long ago (24h), a moment (RFC 3339), or seconds since 1970 [default: up to now]
     #[arg(long, value_name = "TIME", conflicts_with_all = ["token_stdin", "jti", "kid"])]
     pub before: Option<String>,
     /// Why, for the record

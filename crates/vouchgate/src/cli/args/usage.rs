@@ -34,10 +34,10 @@ pub struct UsageTableArgs {
     /// What it is counted by, with commas between: client, subject, api_key, model, provider, policy, service, tag, issuer
     #[arg(long, value_name = "WHAT", default_value = "model")]
     pub by: String,
-    /// From how long ago on (24h, 30d), or seconds since 1970; whole hours or days count
+    /// From how long ago on (24h, 30d), a moment (RFC 3339), or seconds since 1970; whole hours or days count
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub since: String,
-    /// Up to how long ago, or seconds since 1970 [default: now]
+    /// Up to how long ago, a moment (RFC 3339), or seconds since 1970 [default: now]
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Also by the hour or the day (UTC)
@@ -63,10 +63,10 @@ pub enum BucketArg {
 /// Options of `usage requests`.
 #[derive(Debug, Clone, Args)]
 pub struct UsageRequestsArgs {
-    /// From how long ago on (24h, 30d), or seconds since 1970
+    /// From how long ago on (24h, 30d), a moment (RFC 3339), or seconds since 1970
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub since: String,
-    /// Up to how long ago, or seconds since 1970 [default: now]
+    /// Up to how long ago, a moment (RFC 3339), or seconds since 1970 [default: now]
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Only those of one, such as client=batch-jobs or error=rate_limited; may be given more than once
@@ -80,10 +80,10 @@ pub struct UsageRequestsArgs {
 /// Options of `usage rerate`.
 #[derive(Debug, Clone, Args)]
 pub struct UsageRerateArgs {
-    /// Requests from how long ago on (24h, 30d), or seconds since 1970
+    /// Requests from how long ago on (24h, 30d), a moment (RFC 3339), or seconds since 1970
     #[arg(long, value_name = "TIME")]
     pub since: String,
-    /// Up to how long ago, or seconds since 1970 [default: now]
+    /// Up to how long ago, a moment (RFC 3339), or seconds since 1970 [default: now]
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Only those that this provider answered
