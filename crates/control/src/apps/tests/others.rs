@@ -14,9 +14,13 @@ use super::*;
 use crate::oauth::{Document, Documents, FetchError};
 
 const PLAY_KEY: [u8; 32] = [7; 32];
-const APPROOV_KEY: &[u8] = b"a secret of the account, 32 bytes";
 const KEYS: &str = "https://keys.example.com/jwks";
 const FIREBASE_APP: &str = "1:1234567890:ios:0a1b2c3d";
+
+/// The account's secret: any bytes but those of a text.
+fn approov_key() -> [u8; 32] {
+    sha256(b"an account")
+}
 
 /// A device whose evidence is made by whoever it asks: from the client data and the thumbprint of its key.
 struct Brings<F>(Platform, F);
@@ -102,7 +106,7 @@ async fn world() -> (World, TestKey, TestKey, Arc<Keys>) {
     let secret = |key: &str| {
         Secret::new(match key {
             "android.play_integrity.decryption_key" => STANDARD.encode(PLAY_KEY),
-            "approov.secret" => STANDARD.encode(APPROOV_KEY),
+            "approov.secret" => STANDARD.encode(approov_key()),
             _ => "shh".to_owned(),
         })
     };
@@ -269,7 +273,7 @@ async fn keys_that_cannot_be_fetched_are_no_word_for_an_app() {
 #[tokio::test]
 async fn an_approov_token_enrols_the_key_it_is_bound_to() {
     let (world, ..) = world().await;
-    let approov = TestKey::hmac("HS256", APPROOV_KEY);
+    let approov = TestKey::hmac("HS256", approov_key());
     let token = |key: &TestKey, claims: &Value| json!({"type": "approov", "token": key.mint_with(&json!({"alg": "HS256", "typ": "JWT"}), claims)});
     let bound = |jkt: &str| json!({"exp": NOW + 300, "iss": "example.approov.io", "did": "device-1", "pay": STANDARD.encode(sha256(jkt.as_bytes()))});
     let claims = world.shown("classic", Platform::Android, |_, jkt| token(&approov, &bound(jkt))).await.unwrap();
