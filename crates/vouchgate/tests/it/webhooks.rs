@@ -192,7 +192,7 @@ async fn a_checkpoint_that_a_webhook_was_told_shows_a_log_that_was_cut() {
         std::fs::write(path, bytes).unwrap();
     }
     assert!(verify::directory(&disk, &log, &Trusted::default()).valid);
-    assert_eq!(verify::directory(&disk, &log, &trusted).reason, Some("log_truncated"));
+    assert_eq!(verify::directory(&disk, &log, &trusted).reason, "log_truncated");
 }
 
 /// Everything below a directory.
