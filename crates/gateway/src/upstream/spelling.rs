@@ -120,7 +120,7 @@ impl Spellings {
 /// What of a text in Base64 stays the same whatever stands before it, where that is `before` bytes over a multiple of three, and
 /// behind it.
 fn base64_within(before: usize, text: &[u8], alphabet: &impl Engine) -> String {
-    let padded = [&[0, 0, 0][..before.min(3)], text].concat();
+    let padded: Vec<u8> = std::iter::repeat_n(0, before).chain(text.iter().copied()).collect();
     let coded = alphabet.encode(&padded);
     let (begin, end) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
     coded.get(begin..end).unwrap_or_default().to_owned()
