@@ -48,6 +48,8 @@ pub enum KeyHardware {
 /// asked about each. Exactly one of the two ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+// Each is a key of the file.
+#[allow(clippy::struct_excessive_bools)]
 pub struct PlayIntegrity {
     /// The response decryption key: base64, as the Play Console gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

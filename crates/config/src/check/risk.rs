@@ -50,8 +50,11 @@ fn flags(rule: &RiskRule) -> Vec<(String, FlagName)> {
     found
 }
 
+/// Whether an app has somebody asked.
+type Asks = fn(&App) -> bool;
+
 /// Whether an app has somebody asked for a flag, and the key that does it; `None` for a flag that is found without.
-fn asked_for(flag: &str) -> Option<(fn(&App) -> bool, &'static str)> {
+fn asked_for(flag: &str) -> Option<(Asks, &'static str)> {
     match flag {
         "devicecheck_bits" => {
             Some((|app| app.ios.as_ref().is_some_and(|ios| ios.device_check.is_some()), "ios.device_check"))

@@ -91,9 +91,8 @@ impl Apps {
         }
         let (url, account) = (google.token_url.as_str(), &google.account);
         let check = AccessToken { url, account, scope: PLAY_SCOPE, now };
-        let got = ask(&*self.parts.others, &check, google.allow_private).await.map_err(|error| {
+        let got = ask(&*self.parts.others, &check, google.allow_private).await.inspect_err(|error| {
             tracing::error!(reason = error.reason, "no access token for Play Integrity");
-            error
         })?;
         *held() = Some((got.token.clone(), now.plus(got.lasts).minus(BEFORE)));
         Ok((got.token, false))
