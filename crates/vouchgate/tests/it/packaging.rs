@@ -1,5 +1,7 @@
 //! The install script, with a release that is a directory: it installs what the digests state and nothing else.
 
+mod deployed;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
