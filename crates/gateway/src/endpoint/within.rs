@@ -59,7 +59,8 @@ pub(super) fn may_make_below(dialect: ProviderDialect, below: &str, seen: Option
         return done.then_some(Makes::Results);
     }
     if dialect == ProviderDialect::Cohere {
-        return below.starts_with("/embed-jobs/").then_some(Makes::Results);
+        let done = ["/embed-jobs/", "/batches/"].iter().any(|jobs| below.starts_with(jobs));
+        return done.then_some(Makes::Results);
     }
     if below.starts_with("/batches/") {
         return Some(Makes::Results);
