@@ -5,7 +5,9 @@ mod between;
 mod flow;
 mod hand;
 mod instances;
+mod probing;
 mod requests;
+mod risk;
 mod secrets;
 
 use std::path::Path;

@@ -89,6 +89,41 @@ async fn a_rate_is_one_for_the_fleet_and_each_node_s_part_while_redis_does_not_a
     fleet.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_for_each_model_is_one_for_the_fleet() {
+    const ROUNDS: usize = 20;
+    let Some((redis, mut fleet)) = start(0, "a rate for each model is one for the fleet").await else { return };
+    let rate = RATE.replace("subject", "model");
+    fleet.config = fleet.config.replace("may = { models = [\"*\"] }", &format!("may = {{ models = [\"*\"] }}\n{rate}"));
+    for n in 0..ROUNDS {
+        fleet.config +=
+            &format!("\n[[model]]\nname = \"m{n}\"\ntargets = [{{ provider = \"prov\", model = \"m1\" }}]\n");
+    }
+    for _ in 0..3 {
+        fleet.join().await;
+    }
+    let token = &fleet.created("everybody").await;
+    let counted = async {
+        for round in 0..ROUNDS {
+            let mut body = question();
+            body["model"] = format!("m{round}").into();
+            let body = &body;
+            let ask = async |n: usize| fleet.nodes[n % 3].post(PATH, token, body).await.status.as_u16();
+            let statuses = join_all((0..45).map(ask)).await;
+            assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+            let let_in = statuses.iter().filter(|status| **status == 200).count();
+            assert!((12..=48).contains(&let_in), "each model anew: {let_in}");
+            if let_in == 12 {
+                return;
+            }
+        }
+        panic!("Redis was never asked in time");
+    };
+    testkit::patiently("a model's rate to be counted for all", counted).await;
+    drop(redis);
+    fleet.stop().await;
+}
+
 /// Tokens that may still be counted, as an answer's header says.
 fn left(answer: &Answer) -> u64 {
     assert_eq!(answer.status, 200, "{}", answer.text());

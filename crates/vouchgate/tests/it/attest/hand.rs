@@ -74,7 +74,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().unwrap()
 }
 
-fn possession(key: &SoftwareKey, nonce: &str, url: &str, client_data: &[u8]) -> String {
+pub(super) fn possession(key: &SoftwareKey, nonce: &str, url: &str, client_data: &[u8]) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({"cd": URL_SAFE_NO_PAD.encode(sha256(client_data)), "htu": url, "nonce": nonce});
     let input = format!("{}.{}", part(&json!({"alg": "ES256", "typ": "gw-pop+jwt"})), part(&claims));
