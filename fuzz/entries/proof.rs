@@ -45,7 +45,16 @@ pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("approov_claims", approov_claims),
     ("siteverify_answer", siteverify_answer),
     ("app_config", app_config),
+    ("ja4", ja4),
 ];
+
+/// The greeting of a TLS client, as it comes over TCP, and a fingerprint as it is written.
+fn ja4(data: &[u8]) {
+    if let Ok(found) = proof::ja4::Ja4::of_records(data) {
+        assert_eq!(proof::ja4::Ja4::parse(found.as_str()).as_ref(), Ok(&found));
+    }
+    on_text(data, |text| drop(proof::ja4::Ja4::parse(text)));
+}
 
 /// A signed configuration, its payload, and a file with a key to be pinned.
 fn app_config(data: &[u8]) {

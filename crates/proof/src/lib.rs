@@ -7,12 +7,14 @@
 //! key, [`mtls`] reads client certificates. [`assertion`] verifies how clients authenticate with a key of their own,
 //! [`secevent`] the security events of other parties. [`attest`] says what is calling: evidence from platforms that an app
 //! and its device are genuine. [`app_config`] is what such apps are told: pins and switches, signed.
+//! [`ja4`] says by which TLS stack somebody calls.
 
 pub mod app_config;
 pub mod assertion;
 pub mod attest;
 pub mod dpop;
 pub mod inspect;
+pub mod ja4;
 pub mod jose;
 pub mod mtls;
 pub mod secevent;

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::aside::{Ready, either};
+use super::greeting::Overheard;
 use super::guarded::Guarded;
 use super::overload::Load;
 use super::sniff::{First, sniff};
@@ -44,17 +45,18 @@ pub(super) async fn serve<S: Service>(tcp: TcpStream, addr: SocketAddr, context:
     let _counted = context.edge.drain.hold();
     // Answers are streams of small pieces: none may wait for the next.
     let _ = tcp.set_nodelay(true);
-    let mut peer = Peer { addr, tls: false, sni: None, client_cert: None, client_cert_trusted: false, http2: false };
+    let mut peer = Peer::plain(addr);
     let Some(tls) = &context.tls else {
         return Box::pin(speak(tcp, None, peer, context)).await;
     };
     let tls = tls.current();
-    let handshake = tokio::time::timeout(context.edge.limits.tls_handshake, tls.acceptor().accept(tcp));
-    let stream = match handshake.await {
+    let handshake = tokio::time::timeout(context.edge.limits.tls_handshake, tls.acceptor().accept(Overheard::new(tcp)));
+    let mut stream = match handshake.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
+    peer.fingerprint = stream.get_mut().0.fingerprint().map(|found| Arc::from(found.as_str()));
     let session = stream.get_ref().1;
     peer.tls = true;
     peer.sni = session.server_name().map(Arc::from);

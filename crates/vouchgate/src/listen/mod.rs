@@ -11,6 +11,7 @@ mod connection;
 mod drain;
 mod flood;
 mod framing;
+mod greeting;
 mod guarded;
 mod overload;
 mod serve;
@@ -50,12 +51,22 @@ pub struct Peer {
     pub tls: bool,
     /// The host name of the TLS greeting.
     pub sni: Option<Arc<str>>,
+    /// The JA4 fingerprint of the TLS greeting.
+    pub fingerprint: Option<Arc<str>>,
     /// The certificate whose key the client has shown to hold (the leaf, DER). Nobody need vouch for it.
     pub client_cert: Option<CertificateDer<'static>>,
     /// Whether an authority in `client_ca` vouches for it: only then do the names in it say who the client is.
     pub client_cert_trusted: bool,
     /// HTTP/2.
     pub http2: bool,
+}
+
+impl Peer {
+    /// Whoever connects from this address without TLS.
+    pub fn plain(addr: SocketAddr) -> Self {
+        let (sni, fingerprint, client_cert) = (None, None, None);
+        Self { addr, tls: false, sni, fingerprint, client_cert, client_cert_trusted: false, http2: false }
+    }
 }
 
 /// What answers requests.
