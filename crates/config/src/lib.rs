@@ -82,8 +82,8 @@ pub use redirect::RedirectUri;
 pub use resilience::{Breaker, ProviderKey, Queue};
 pub use resource::{Resource, read};
 pub use risk::{
-    Annotation, BootKey, FORCED_PASS, FlagKind, FlagName, FlagWord, ForcedPass, Grace, Risk, RiskAction, RiskMode,
-    RiskRule, RiskThrottle, RiskUnless, RiskWhen, STEP_UP_LASTS, StepUp,
+    Annotation, BootKey, FORCED_PASS, FlagKind, FlagName, FlagWord, ForcedPass, Grace, Moment, Risk, RiskAction,
+    RiskMode, RiskRule, RiskThrottle, RiskUnless, RiskWhen, STEP_UP_LASTS, StepUp,
 };
 pub use rotation::RotationSection;
 pub use routing::{Sticky, Strategy, When};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret_ref::SecretRef;
 use crate::text::{SizeText, SpanText};
-use crate::values::{Cidr, HttpUrl, Origin, SharedUrl, StoreUrl};
+use crate::values::{Cidr, HeaderName, HttpUrl, Origin, SharedUrl, StoreUrl};
 
 /// `[server]`: where Vouchgate listens and what it calls itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,9 @@ pub struct Server {
     /// Addresses whose `X-Forwarded-For`, `Forwarded` and `Client-Cert` are believed. Nobody's by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<Cidr>,
+    /// The header in which they say the JA4 fingerprint of the client's TLS greeting, where they end TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint_header: Option<HeaderName>,
     /// Where state is kept: store, master key, `admin.sock`. A relative path starts at the working directory.
     #[schemars(extend("x-kind" = "file-path"))]
     pub data_dir: PathBuf,
@@ -52,6 +55,7 @@ impl Default for Server {
             external_url: None,
             external_urls: Vec::new(),
             trusted_proxies: Vec::new(),
+            fingerprint_header: None,
             data_dir: PathBuf::from("./vouchgate-data"),
             tls: None,
             admin_tls: None,

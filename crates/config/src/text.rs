@@ -92,6 +92,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         crate::hedge::HedgeAfter,
         crate::risk::Annotation,
         crate::risk::BootKey,
+        crate::risk::Moment,
         crate::risk::FlagName,
         crate::routing::Sticky,
         crate::time_window::TimeWindow,

@@ -31,6 +31,11 @@ pub use operations::{OperationError, Operations, Parts, external_url};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
+/// The JA4 fingerprint of the TLS greeting of whoever calls. The listener puts it into the request's extensions where there
+/// is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFingerprint(pub std::sync::Arc<str>);
+
 /// The certificate a client showed in its TLS handshake, whose signature was checked there, or that a trusted proxy
 /// passed on (RFC 9440). The listener puts an `Arc` of it into the request's extensions.
 #[derive(Clone, PartialEq, Eq)]

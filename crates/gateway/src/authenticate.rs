@@ -201,6 +201,13 @@ impl Caller {
         attested::of(token).map_or(AttestationLevel::None, |attested| attested.level)
     }
 
+    /// The app and the installation of it that the caller is, and the TLS stack it enrolled with, where our own token says them.
+    pub(crate) fn installation(&self) -> Option<(&str, &str, Option<&str>)> {
+        let Identity::Token(token) = &self.identity else { return None };
+        let (app, stack) = attested::installation(token)?;
+        Some((app, token.subject(), stack))
+    }
+
     /// The thumbprint (base64url) of the key or certificate that the token is bound to.
     pub(crate) fn device(&self) -> Option<String> {
         match &self.identity {

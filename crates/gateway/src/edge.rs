@@ -9,6 +9,7 @@ mod table;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::{LimitedBuffer, Problem, Secret};
@@ -25,7 +26,7 @@ use proof::mtls::{CertificateError, certificate_thumbprint};
 pub use self::cors::Cors;
 pub(crate) use self::cors::finish;
 pub(crate) use self::credential::{Credential, CredentialFields, Presented, Scheme};
-pub(crate) use self::headers::{client_cert, client_ip, forwardable, is_trusted, returnable};
+pub(crate) use self::headers::{client_cert, client_ip, fingerprint, forwardable, is_trusted, returnable};
 pub use self::host::Authorities;
 pub(crate) use self::path::query_names;
 pub(crate) use self::table::Endpoint;
@@ -46,6 +47,8 @@ pub struct Peer {
     pub tls: bool,
     /// SHA-256 of the certificate (DER) the other end showed in the TLS handshake, where its signature was checked.
     pub certificate: Option<[u8; 32]>,
+    /// The JA4 fingerprint of the TLS greeting of the connection.
+    pub fingerprint: Option<Arc<str>>,
 }
 
 /// A request of correct form for an endpoint that exists. Only this module makes one.
@@ -55,6 +58,8 @@ pub(crate) struct Inbound<B> {
     pub(crate) ip: IpAddr,
     /// SHA-256 of the client's certificate: of the one shown to us, or the one that a trusted proxy says was shown to it.
     pub(crate) certificate: Option<[u8; 32]>,
+    /// The JA4 fingerprint of the client's TLS greeting.
+    pub(crate) fingerprint: Option<Arc<str>>,
     body: B,
 }
 
@@ -210,7 +215,10 @@ pub(crate) fn receive<B>(snapshot: &Snapshot, request: Request<B>, peer: &Peer) 
     } else {
         peer.certificate
     };
-    Ok(Received::Request(Inbound { head, endpoint, ip, certificate, body }))
+    let own = (peer.addr, peer.fingerprint.as_ref());
+    let fingerprint =
+        headers::fingerprint(own, &head.headers, (&snapshot.trusted, snapshot.fingerprint_header.as_ref()));
+    Ok(Received::Request(Inbound { head, endpoint, ip, certificate, fingerprint, body }))
 }
 
 /// What the header says of the body.

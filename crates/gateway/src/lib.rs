@@ -23,6 +23,7 @@ mod relay;
 mod route;
 mod settle;
 mod shadow;
+mod sights;
 mod single_use;
 mod snapshot;
 mod trace;
@@ -56,6 +57,7 @@ pub use problem::Surface;
 pub use route::{Explained, ExplainedKey, ExplainedTarget, Question, explain};
 pub use settle::Records;
 pub use shadow::Background;
+pub use sights::{Sight, Sights};
 pub use single_use::SingleUse;
 pub use snapshot::{ApiKey, KeyRing, Parts, Snapshot, SnapshotError, Unusable, own_figures};
 pub use trace::TARGET as SPAN_TARGET;
@@ -99,6 +101,8 @@ pub struct Deps {
     pub notices: store::Notices,
     /// Watches callers for what is quite unlike them.
     pub watch: Arc<Watch>,
+    /// Watches installations of apps.
+    pub sights: Arc<dyn Sights>,
     /// Nonces for proofs: the same for every endpoint of this origin, made anew at every start.
     pub nonces: Arc<Nonces>,
     /// Counts limits for all nodes, where there are several.
@@ -131,6 +135,7 @@ struct Shared {
     counting: budget::Counting,
     notices: store::Notices,
     watch: Arc<Watch>,
+    sights: Arc<dyn Sights>,
     nonces: Arc<Nonces>,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<bool>,
@@ -195,6 +200,7 @@ impl Gateway {
             counting: budget::Counting::default(),
             notices: deps.notices,
             watch: deps.watch,
+            sights: deps.sights,
             nonces: deps.nonces,
             metrics: deps.metrics,
             drain: deps.drain,
@@ -297,6 +303,18 @@ impl Gateway {
         edge::client_ip(peer, headers, &self.shared.snapshot.load().trusted)
     }
 
+    /// The JA4 fingerprint of the client's TLS greeting: of the one that the connection began with, or, of a trusted proxy's, of
+    /// the one that the configured header says was said to it.
+    pub fn fingerprint(
+        &self,
+        peer: std::net::SocketAddr,
+        own: Option<&Arc<str>>,
+        headers: &HeaderMap,
+    ) -> Option<Arc<str>> {
+        let snapshot = self.shared.snapshot.load();
+        edge::fingerprint((peer, own), headers, (&snapshot.trusted, snapshot.fingerprint_header.as_ref()))
+    }
+
     /// The stages, in their order.
     async fn answer<B>(
         &self,
@@ -316,6 +334,7 @@ impl Gateway {
         };
         let Authenticated { caller, signed, nonce: fresh } = self.caller(snapshot, &inbound, (id, at)).await?;
         *nonce = fresh;
+        sights::tell(shared.sights.as_ref(), &caller, inbound.fingerprint.as_deref());
         let opening = Opening {
             id,
             route: inbound.endpoint.label(),

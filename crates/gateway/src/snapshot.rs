@@ -101,6 +101,8 @@ pub struct Snapshot {
     /// When a caller is quite unlike itself, and what becomes of it then.
     pub(crate) anomaly: config::AnomalySection,
     pub(crate) trusted: Vec<Cidr>,
+    /// Where they say the fingerprint of a client's greeting.
+    pub(crate) fingerprint_header: Option<config::HeaderName>,
     /// The origins under which clients reach us (`https://host[:port]`): what proofs name, never what a request says.
     pub(crate) origins: Vec<String>,
     /// Where our metadata as a protected resource is (RFC 9728 section 5.1).
@@ -314,6 +316,7 @@ impl Snapshot {
             anomaly: config.anomaly.clone(),
             cors: Cors::new(config.cors.origins.iter().map(config::Origin::as_str), config.cors.max_age.duration()),
             trusted: config.server.trusted_proxies.clone(),
+            fingerprint_header: config.server.fingerprint_header.clone(),
             origins,
             limits: Limits { cache: config.cache.size.as_u64(), ..Limits::of(&config.limits) },
             credential_fields: CredentialFields::of(&config.clients),

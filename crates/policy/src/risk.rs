@@ -124,6 +124,7 @@ struct Rule {
     throttle: Option<RiskThrottle>,
     evidence: Box<[StepUp]>,
     lasts: Duration,
+    from: Option<Timestamp>,
 }
 
 /// A rule that matched, with what it brings.
@@ -195,6 +196,7 @@ impl Set {
             throttle: rule.throttle,
             evidence: rule.evidence.to_vec().into(),
             lasts: rule.lasts.unwrap_or(STEP_UP_LASTS).duration(),
+            from: rule.from.map(config::Moment::at),
         };
         Self {
             name: risk.name.clone(),
@@ -223,6 +225,7 @@ impl Set {
             let done = rule.action == RiskAction::StepUp && rule.is_shown(signals, now);
             let action = if done { RiskAction::Allow } else { rule.action };
             let set = Some(self.name.clone());
+            let enforced = enforced && rule.from.is_none_or(|from| from <= now);
             let matched = Matched { set, rule: Some(index), action, reasons, enforced };
             hits.push(Hit { rule: Some(rule), matched });
         }

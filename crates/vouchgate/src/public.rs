@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body as AxumBody;
 use base::{Problem, RequestId, SystemRng};
-use control::{ClientAddress, ClientCertificate};
+use control::{ClientAddress, ClientCertificate, TlsFingerprint};
 use gateway::{Forwarded, Gateway, GatewayBody};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Either;
@@ -39,8 +39,12 @@ impl Public {
         certificate: Option<ClientCertificate>,
     ) -> Response<AxumBody> {
         let address = ClientAddress(self.gateway.client_address(peer.addr, request.headers()));
+        let fingerprint = self.gateway.fingerprint(peer.addr, peer.fingerprint.as_ref(), request.headers());
         let mut request = request.map(AxumBody::new);
         request.extensions_mut().insert(address);
+        if let Some(fingerprint) = fingerprint {
+            request.extensions_mut().insert(TlsFingerprint(fingerprint));
+        }
         if let Some(certificate) = certificate {
             request.extensions_mut().insert(Arc::new(certificate));
         }
@@ -121,7 +125,8 @@ impl Service for Public {
             return self.token_service(router, request, &peer, certificate).await.map(Either::Right);
         }
         let certificate = peer.client_cert.as_ref().map(|der| certificate_thumbprint(der));
-        let peer = gateway::Peer { addr: peer.addr, tls: peer.tls, certificate };
+        let fingerprint = peer.fingerprint.clone();
+        let peer = gateway::Peer { addr: peer.addr, tls: peer.tls, certificate, fingerprint };
         self.gateway.handle(request, &peer).await.map(Either::Left)
     }
 

@@ -46,7 +46,7 @@ use crate::listen::{Caps, Drain, DrainTimes, Edge, Listener, Pressure, ServerTls
 use crate::public::Public;
 use crate::tasks::{StopTasks, Tasks};
 use crate::telemetry;
-use crate::wire::{self, Builder, Referred, Refresh};
+use crate::wire::{self, Builder, Referred, Refresh, ToJudge};
 pub use ages::{end_of as certificate_end, threshold as days_left};
 pub use error::StartError;
 use proofs::Proofs;
@@ -144,6 +144,7 @@ impl Server {
         proofs::look_at(shared.as_ref()).await?;
         let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
         let limits = proofs::fleet_limits(shared.as_ref(), &vault);
+        risk::share(&operations, &vault, shared.as_ref());
         let jwks = state::key_sets(&egress, &store, (&clock, &rng));
         let here = (vec![public_address], States::new(Arc::clone(&clock)));
         let builder = Builder::new(Arc::clone(&operations), vault, Arc::clone(&jwks), here);
@@ -170,6 +171,7 @@ impl Server {
             ledger: Some(ledger.clone()),
             notices: store.notices().clone(),
             watch: Arc::clone(&watch),
+            sights: Arc::new(ToJudge { operations: Arc::clone(&operations), clock: Arc::clone(&clock) }),
             nonces: Arc::clone(&proofs.nonces),
             limits,
             metrics: telemetry::metrics(&mut registry, &config, (&egress, &clock), (ledger.node(), &tasks))?,
@@ -303,7 +305,7 @@ fn beside(
     webhooks.begin(tasks, running, egress);
     tasks.spawn(upkeep::count_secrets(store.clone()));
     anomalies::begin(tasks, running, watch);
-    risk::begin(tasks, running);
+    risk::begin(tasks, running, Arc::clone(clock));
     budgets::keep(tasks, (&running.ledger, recorder), (store, clock));
     app_configs::begin(tasks, running, Arc::clone(clock));
     let config = running.config();

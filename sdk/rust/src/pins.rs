@@ -92,6 +92,24 @@ impl PinBook {
         !self.state().reports.is_empty()
     }
 
+    /// The number of the configuration that is held, if one is, and what became of its pins: `ok`, `failed` or `off`.
+    pub(crate) fn held(&self) -> Option<(u64, &'static str)> {
+        let state = self.state();
+        let config = state.config.as_ref()?;
+        let off = config.kill_pinning || config.is_over(self.clock.now());
+        let failed = !state.reports.is_empty();
+        Some((
+            config.seq,
+            if failed {
+                "failed"
+            } else if off {
+                "off"
+            } else {
+                "ok"
+            },
+        ))
+    }
+
     /// Whether nothing is to be sent to a pinned host because what was told counts no more.
     pub(crate) fn is_stale(&self, host: &str) -> bool {
         let config = self.config();

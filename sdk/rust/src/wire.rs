@@ -27,6 +27,8 @@ const MAX_SOON: u64 = 10;
 pub(crate) struct ClientData<'a> {
     pub(crate) app: &'a str,
     pub(crate) app_version: Option<&'a str>,
+    /// The number of what was told over the air, and what became of its pins.
+    pub(crate) config: Option<(u64, &'static str)>,
     pub(crate) flags: &'a [String],
     /// Thumbprint of the installation's key, where it was made before the challenge.
     pub(crate) jkt: Option<&'a str>,
@@ -48,6 +50,9 @@ impl ClientData<'_> {
         add("app", self.app.into());
         if let Some(version) = self.app_version {
             add("app_version", version.into());
+        }
+        if let Some((seq, pins)) = self.config {
+            add("config", json!({"pins": pins, "seq": seq}));
         }
         add("flags", Value::Object(flags));
         if let Some(jkt) = self.jkt {

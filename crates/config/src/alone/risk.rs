@@ -27,6 +27,9 @@ impl Alone for Risk {
             "grace.revocation_list_max_age",
             faults,
         );
+        let month = Span::secs(30 * 86_400);
+        between(self.grace.config_update, Span::secs(60), month, "grace.config_update", faults);
+        between(self.grace.reattestation, Span::secs(0), Grace::LONGEST, "grace.reattestation", faults);
         between(self.forced_pass.longest, Span::secs(60), ForcedPass::LONGEST, "forced_pass.longest", faults);
     }
 }

@@ -81,9 +81,11 @@ fn what_cannot_be_meant_is_refused_where_it_stands() {
         ),
         ("{ when = { flag = \"fraud_metric\", gt = 5 }, do = \"deny\" }", "3:28 not_built risk[0].rules[0].when.flag"),
         (
-            "{ when = { any = [\"vpn\", \"stale_pin_config\"] }, do = \"deny\" }",
-            "3:35 not_built risk[0].rules[0].when.any[1]",
+            "{ when = { any = [\"vpn\", \"request_rate\"] }, do = \"deny\" }",
+            "3:35 bad_value risk[0].rules[0].when.any[1]",
         ),
+        ("{ when = { flag = \"vpn\" }, do = \"deny\", from = \"soon\" }", "3:51 bad_value risk[0].rules[0].from"),
+        ("{ when = { flag = \"vpn\" }, do = \"deny\", from = \"2026-13-01\" }", "3:51 bad_value risk[0].rules[0].from"),
         (
             "{ when = { flag = \"boot_failed\" }, do = \"deny\", unless = {} }",
             "3:67 missing_key risk[0].rules[0].unless",
@@ -101,6 +103,8 @@ fn what_cannot_be_meant_is_refused_where_it_stands() {
         ("canary = 0", "3:10 bad_value risk[0].canary"),
         ("minimum_level = \"strong\"", "3:17 bad_value risk[0].minimum_level"),
         ("grace = { revocation_list_max_age = \"8d\" }", "3:37 bad_value risk[0].grace.revocation_list_max_age"),
+        ("grace = { config_update = \"31d\" }", "3:27 bad_value risk[0].grace.config_update"),
+        ("grace = { reattestation = \"8d\" }", "3:27 bad_value risk[0].grace.reattestation"),
         ("forced_pass = { longest = \"31d\" }", "3:27 bad_value risk[0].forced_pass.longest"),
     ] {
         assert_eq!(only(&set(text)), expected, "{text}");
@@ -120,7 +124,10 @@ fn a_slip_in_a_flags_name_is_answered_with_the_name_meant() {
 
 #[test]
 fn of_two_settings_for_grace_the_stricter_counts() {
-    let short = Grace { revocation_list_max_age: Span::secs(3600) };
+    let short = Grace { revocation_list_max_age: Span::secs(3600), ..Grace::default() };
     assert_eq!(short.stricter(Grace::default()), short);
     assert_eq!(Grace::default().stricter(short), short);
+    let patient = Grace { reattestation: Span::secs(3600), config_update: Span::secs(60), ..Grace::default() };
+    let both = Grace { config_update: Span::secs(60), ..Grace::default() };
+    assert_eq!(patient.stricter(Grace::default()), both);
 }

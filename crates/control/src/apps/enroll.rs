@@ -19,7 +19,7 @@ use store::{Attested, Enrolled, Instance, InstanceStatus, NewInstance, OneTime, 
 
 use super::evidence::{Circumstances, Judged, judge, kept, kind_of, level_of, platform};
 use super::refusal::{Action, AppsError, Refused};
-use super::risk::Found;
+use super::risk::{Found, fingerprint};
 use super::visit::{Visit, strict};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::OperationError;
@@ -84,17 +84,21 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
         visit.version.clone_from(&judged.version);
     }
     judged.flags.extend(said.flags);
+    judged.flags.extend(visit.fingerprint.as_ref().and_then(fingerprint));
     let mut used_up = vec![used];
     used_up.append(&mut judged.used);
     used_up.extend(also_used);
     let found = Found {
         app: &app,
         jkt: &jkt,
+        instance: None,
         platform: platform_of(&judged),
         level: level_of(judged.level),
         version: visit.version.as_deref(),
         flags: judged.flags.clone(),
         shown,
+        config: said.config,
+        overdue: false,
     };
     let user_token = user_token(parts, &app)?;
     // Before anything is decided or observed: what is refused by the rules cannot be shown again to find out what they are.

@@ -15,7 +15,6 @@ mod evidence;
 mod in_force;
 mod instance;
 mod nonce;
-mod observed;
 mod recheck;
 mod refusal;
 mod risk;
@@ -103,7 +102,6 @@ pub struct Apps {
     kept: Mutex<Shares>,
     /// Deliveries of secrets in this minute, by installation.
     deliveries: Mutex<HashMap<String, Window>>,
-    observer: observed::Observer,
     keys: ClientKeySets,
 }
 
@@ -151,7 +149,6 @@ impl Apps {
             judging: Semaphore::new(AT_ONCE),
             kept: Mutex::default(),
             deliveries: Mutex::default(),
-            observer: observed::Observer::default(),
             keys: parts.oauth.key_sets(),
             parts,
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Window;
-use super::observed::Network;
+use crate::risk::Network;
 
 /// How many there may be in a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

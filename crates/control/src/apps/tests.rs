@@ -3,6 +3,7 @@
 mod asked;
 mod devices;
 mod enrol;
+mod observed;
 mod others;
 mod refresh;
 mod risk;
@@ -30,10 +31,10 @@ use vouchgate_client::simulator::{AndroidApp, AndroidPhone, Google};
 use vouchgate_client::simulator::{Apple, Iphone};
 
 use super::{AppCounts, Apps, AppsInForce, AppsParts, AskedError, Others, RevocationList, router};
-use crate::ClientAddress;
 use crate::admin::Pending;
 use crate::fixture::{Answer, ELSEWHERE, EXTERNAL, Fixture, NOW, Outside, send};
 use crate::oauth::AttemptLimits;
+use crate::{ClientAddress, TlsFingerprint};
 
 mod sha {
     pub(super) use super::super::evidence::sha256;
@@ -116,6 +117,8 @@ struct World {
     clock: Arc<SetClock>,
     apple: Apple,
     google: Google,
+    /// How whoever asks greets in TLS.
+    fingerprint: Mutex<Option<&'static str>>,
     _roots: tempfile::TempDir,
 }
 
@@ -176,7 +179,7 @@ impl World {
             remembered_since: base::Timestamp::from_secs(NOW - 600),
         }));
         let router = router(Arc::clone(&apps));
-        Self { fixture, router, apps, told, counts, clock, apple, google, _roots: roots }
+        Self { fixture, router, apps, told, counts, clock, apple, google, fingerprint: Mutex::default(), _roots: roots }
     }
 
     fn advance(&self, seconds: i64) {
@@ -208,6 +211,9 @@ impl World {
         }
         let mut request = request.body(Body::from(body.to_string())).unwrap();
         request.extensions_mut().insert(ClientAddress(address.parse().unwrap()));
+        if let Some(fingerprint) = *self.fingerprint.lock().unwrap() {
+            request.extensions_mut().insert(TlsFingerprint(fingerprint.into()));
+        }
         send(&self.router, request).await
     }
 
@@ -315,9 +321,19 @@ fn platforms_are_called_the_same_here_and_in_the_client() {
 
 /// What a device sends for its next token.
 fn next_token(app: &str, device: &dyn Attester, of: &Enrolled) -> Value {
+    next_token_holding(app, device, of, None)
+}
+
+/// The same, with what it says of the configuration it holds.
+fn next_token_holding(app: &str, device: &dyn Attester, of: &Enrolled, config: Option<Value>) -> Value {
     let jkt = of.key.public_jwk().thumbprint();
     let nonce = &of.answer["nonce"];
-    let client_data = client_data("refresh", app, nonce, Some(&jkt), &device.reported());
+    let mut client_data = client_data("refresh", app, nonce, Some(&jkt), &device.reported());
+    if let Some(config) = config {
+        let mut said: Value = serde_json::from_slice(&client_data).unwrap();
+        said["config"] = config;
+        client_data = said.to_string().into_bytes();
+    }
     let mut body = json!({
         "instance": of.answer["instance"],
         "client_data": base64url_encode(&client_data),

@@ -88,7 +88,8 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     if instance.status == InstanceStatus::Revoked {
         apps.mark_revoked(&app, asked.device_check.as_deref(), instance.attested.environment.as_deref()).await;
     }
-    standing(&app, &instance, now)?;
+    let grace = apps.operations().judge().rules().grace(app.config.name.as_str()).reattestation.duration();
+    standing(&app, &instance, now.minus(grace))?;
     apps.still_good(&instance).await?;
     let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;
 
@@ -102,11 +103,14 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     let found = Found {
         app: &app,
         jkt: &instance.jkt,
+        instance: Some(&instance.id),
         platform: &instance.attested.platform,
         level: AttestationLevel::from_name(&instance.attested.level).unwrap_or_default(),
         version: version.as_deref().or(instance.attested.version.as_deref()),
         flags: flags.clone(),
         shown,
+        config: said.config,
+        overdue: now >= instance.attested.reattest_at,
     };
     let decision = apps.decide(visit, found, Step::Token).await;
     // Whatever was decided: what was shown counts once, and a counter that does not rise is noticed.
@@ -137,7 +141,7 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     apps.token_for(&app, &instance, (user_token.as_deref(), &decision)).await
 }
 
-/// Whether an installation may have tokens still.
+/// Whether an installation may have tokens still. `now` is earlier by as much as it may be late with enrolling anew.
 fn standing(app: &AppInForce, instance: &Instance, now: Timestamp) -> Result<(), Refused> {
     if instance.status != InstanceStatus::Active {
         return Err(malformed("instance_barred").with("status", instance.status.as_str()));

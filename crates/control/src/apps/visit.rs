@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use proof::attest::enrolment::{self, EnvelopeError, MAX_BODY_LEN};
+use proof::ja4::Ja4;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,8 +22,8 @@ use tracing::Instrument;
 use super::Apps;
 use super::in_force::AppInForce;
 use super::refusal::{AppsError, Refused, arc};
-use crate::ClientAddress;
 use crate::oauth::{BodyError, collect, cors_for};
+use crate::{ClientAddress, TlsFingerprint};
 
 /// Refusals are answered at multiples of this after the request: longer than any verification takes, shorter than anybody notices.
 pub(super) const BEAT: Duration = Duration::from_millis(50);
@@ -35,6 +36,8 @@ pub(crate) struct Visit {
     pub(crate) arc: String,
     /// Where it comes from.
     pub(crate) address: IpAddr,
+    /// The JA4 fingerprint of its TLS greeting.
+    pub(crate) fingerprint: Option<Ja4>,
     /// The app, once it is known to be one.
     pub(crate) app: Option<Arc<AppInForce>>,
     /// The installation, once it is known to be one.
@@ -59,7 +62,8 @@ impl Apps {
             return AppsError::Unavailable("no_client_address").response("", false);
         };
         let arc = arc(self.operations().rng());
-        let mut visit = Visit { step, arc, address, app: None, instance: None, version: None };
+        let fingerprint = parts.extensions.get().and_then(|TlsFingerprint(text)| Ja4::parse(text).ok());
+        let mut visit = Visit { step, arc, address, fingerprint, app: None, instance: None, version: None };
         let span = tracing::info_span!("attest", step, request_id = %id, %address, arc = visit.arc);
         let answered = async {
             let now = self.operations().clock().monotonic();

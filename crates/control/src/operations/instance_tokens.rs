@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use config::{App, AppProof};
 use policy::risk::Decision;
+use proof::ja4::Ja4;
 use serde_json::{Map, Value, json};
 use store::Instance;
 
@@ -56,6 +57,7 @@ impl Operations {
                     ("scope", scope.clone()),
                     ("ver", of.version.clone()),
                     ("env", of.environment.clone()),
+                    ("tls", enrolled_stack(&of.flags)),
                     // As Approov has it: over the whole value of the header.
                     ("pay", user_token.map(|text| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes())))),
                 ],
@@ -80,6 +82,13 @@ impl Operations {
             issued_token_type: None,
         })
     }
+}
+
+/// The TLS stack an installation enrolled with: what its later connections are compared with.
+fn enrolled_stack(flags: &str) -> Option<String> {
+    let flags: Vec<Value> = serde_json::from_str(flags).ok()?;
+    let named = flags.iter().find(|flag| flag.get("name").and_then(Value::as_str) == Some("tls_fingerprint"))?;
+    Some(Ja4::parse(named.get("value")?.as_str()?).ok()?.stack())
 }
 
 fn optional<const N: usize>(claims: &mut Map<String, Value>, members: [(&str, Option<String>); N]) {

@@ -5,9 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use config::Platform;
 use policy::risk::{Decision, Signals};
+use proof::attest::{Flag, FlagValue, Provenance};
 
 /// So many versions of an app are told apart; others are `other`.
 const MOST_VERSIONS: usize = 32;
+/// So many words that were observed of an app are, such as fingerprints; others are `other`.
+const MOST_WORDS: usize = 32;
 /// So many apps are.
 const MOST_APPS: usize = 256;
 
@@ -19,6 +22,7 @@ pub struct RiskCounts(Mutex<Counts>);
 struct Counts {
     decisions: BTreeMap<DecisionCount, u64>,
     versions: BTreeMap<String, BTreeSet<String>>,
+    words: BTreeMap<String, BTreeSet<String>>,
     forced: BTreeMap<String, u64>,
     left_out: u64,
 }
@@ -59,6 +63,24 @@ impl RiskCounts {
     pub(super) fn leave_out(&self, count: u64) {
         let mut counts = self.lock();
         counts.left_out = counts.left_out.saturating_add(count);
+    }
+
+    /// Replace words that were observed of which there are too many to be told apart.
+    pub(super) fn tell_apart(&self, signals: &mut Signals) {
+        let mut counts = self.lock();
+        for flag in &mut signals.flags {
+            let FlagValue::Text(word) = flag.value() else { continue };
+            if flag.provenance() != Provenance::Observed {
+                continue;
+            }
+            let room = counts.words.contains_key(&signals.app) || counts.words.len() < MOST_APPS;
+            let known = room.then(|| counts.words.entry(signals.app.clone()).or_default());
+            let told_apart = known
+                .is_some_and(|known| known.contains(word) || known.len() < MOST_WORDS && known.insert(word.clone()));
+            if let (false, Some(other)) = (told_apart, Flag::new(flag.name(), FlagValue::Text("other".to_owned()))) {
+                *flag = other;
+            }
+        }
     }
 
     pub(super) fn count(&self, signals: &Signals, version: &str, decision: &Decision) {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use store::RiskDecision;
 
 /// What was known: platform, level, minimum, flags by name, and what had been shown besides. Numbers that we observed are
-/// rounded to two digits, words that we observed are left out, and of what an app reports only that it does: few rows hold many
-/// instances, and nobody fills the history with what it makes up.
+/// rounded to two digits, and of what an app reports there is only that it does: few rows hold many instances, and nobody fills the
+/// history with what it makes up.
 pub(crate) fn known(signals: &Signals, now: Timestamp) -> String {
     let mut flags: Vec<Value> = signals.flags.iter().filter_map(flag).collect();
     flags.sort_by_cached_key(Value::to_string);
@@ -32,7 +32,6 @@ fn flag(flag: &Flag) -> Option<Value> {
     let observed = flag.provenance() == Provenance::Observed;
     let value = match flag.value() {
         FlagValue::Set(false) => return None,
-        FlagValue::Text(_) if observed => return None,
         _ if flag.provenance() == Provenance::Reported => Value::Bool(true),
         FlagValue::Set(true) => Value::Bool(true),
         FlagValue::Number(number) if observed => Value::from(two_digits(*number)),

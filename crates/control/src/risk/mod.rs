@@ -3,6 +3,7 @@
 
 mod counts;
 mod known;
+mod observed;
 mod shares;
 
 #[cfg(test)]
@@ -19,6 +20,8 @@ use store::{RiskDecision, Store, StoreError};
 
 pub use counts::{DecisionCount, RiskCounts};
 pub(crate) use known::{decided, known};
+pub(crate) use observed::{Network, set};
+pub use observed::{Fleet, Observer, Seen};
 
 /// So many kinds of decisions are kept between two saves; more are only counted for metrics.
 const MOST_KINDS: usize = 4096;
@@ -71,6 +74,7 @@ pub struct Judge {
     rules: RwLock<Arc<Rules>>,
     pending: Mutex<Pending>,
     counts: RiskCounts,
+    observer: Observer,
 }
 
 /// What was decided and is not kept yet.
@@ -106,6 +110,11 @@ impl Judge {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What is seen in the traffic of installations.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
     /// What was decided since the start, for metrics.
     pub fn counts(&self) -> &RiskCounts {
         &self.counts
@@ -133,9 +142,11 @@ impl Judge {
         let decision = self.rules().decide(&signals, now);
         let version = told_apart(suspect.version.unwrap_or_default());
         self.counts.count(&signals, version, &decision);
+        let mut kept = signals.clone();
+        self.counts.tell_apart(&mut kept);
         let kind = Kind {
             day: RiskDecision::day_of(now),
-            known: known(&signals, now),
+            known: known(&kept, now),
             app: signals.app,
             version: version.to_owned(),
             step,

@@ -23,6 +23,12 @@ pub(super) fn of(token: &VerifiedToken) -> Option<Attested<'_>> {
     Some(Attested { level, evidence: list("att"), annotations: list("anno"), throttle: throttle(token) })
 }
 
+/// Whose installation it is, and the TLS stack it enrolled with.
+pub(super) fn installation(token: &VerifiedToken) -> Option<(&str, Option<&str>)> {
+    own(token, "lvl")?;
+    Some((token.client_id()?, own(token, "tls").and_then(Value::as_str)))
+}
+
 /// How much an installation may ask and spend. What cannot be read lets nothing through that could be counted.
 fn throttle(token: &VerifiedToken) -> Option<RiskThrottle> {
     let throttle = own(token, "thr")?;

@@ -1,9 +1,11 @@
 //! Header fields at the edge: which are refused, which never travel on, and who the client is behind trusted proxies.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use config::Cidr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use proof::ja4::Ja4;
 use proof::mtls::{CertificateError, parse_client_cert_header};
 
 /// Whether a header name holds `_`: servers behind may read it as `-`, which would let `x_auth_user` pose as `x-auth-user`.
@@ -28,7 +30,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Fields by which a client names itself to those who trust the hop before them: never believed, never passed on.
 fn claims_identity(name: &str) -> bool {
-    const PREFIXES: [&str; 24] = [
+    const PREFIXES: [&str; 25] = [
         "x-forwarded",
         "x-auth",
         "x-remote-",
@@ -47,6 +49,7 @@ fn claims_identity(name: &str) -> bool {
         "x-client-ip",
         "x-client-verify",
         "x-consumer-",
+        "x-ja",
         "x-goog-authenticated-",
         "x-goog-iap-",
         "x-oidc-",
@@ -213,6 +216,21 @@ fn behind(peer: IpAddr, hops: Vec<Option<IpAddr>>, trusted: &[Cidr]) -> IpAddr {
         }
     }
     client
+}
+
+/// The JA4 fingerprint of the client's greeting: the connection's own, or, since that of a trusted proxy's connection is the
+/// proxy's, the one it says in the header it is configured to say it in.
+pub(crate) fn fingerprint(
+    (peer, own): (SocketAddr, Option<&Arc<str>>),
+    headers: &HeaderMap,
+    (trusted, name): (&[Cidr], Option<&config::HeaderName>),
+) -> Option<Arc<str>> {
+    if !is_trusted(peer, trusted) {
+        return own.map(Arc::clone);
+    }
+    let mut values = headers.get_all(name?.as_str()).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    Ja4::parse(value.to_str().ok()?).ok().map(|found| Arc::from(found.as_str()))
 }
 
 /// The chain of addresses the proxies wrote into this field, first client first; at most the last 32.

@@ -251,7 +251,8 @@ async fn keys_that_cannot_be_had_are_our_fault_and_no_challenge() {
 #[tokio::test]
 async fn who_comes_over_tls_is_told_to_stay_there() {
     let world = World::new(ECHO);
-    let peer = gateway::Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: true, certificate: None };
+    let peer =
+        gateway::Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: true, certificate: None, fingerprint: None };
     let response = world.gateway.handle(request("GET", "/v1/models", &[], ""), &peer).await;
     assert_eq!(response.headers().get("strict-transport-security").unwrap(), "max-age=31536000");
     assert!(!world.send("GET", "/v1/models", &[], "").await.headers.contains_key("strict-transport-security"));

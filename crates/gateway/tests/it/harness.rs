@@ -307,6 +307,7 @@ impl World {
             objects: Arc::clone(&objects) as Arc<dyn Objects>,
             notices: notices.clone(),
             watch: Arc::new(gateway::Watch::new(Arc::clone(&stopped))),
+            sights: Arc::new(()),
             limits: None,
             metrics: Metrics::register(&mut registry),
             drain: draining,
@@ -411,7 +412,7 @@ fn new_key() -> Arc<TestKey> {
 
 /// The other end of the connections of [`World::raw`].
 pub fn peer() -> Peer {
-    Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: false, certificate: None }
+    Peer { addr: "203.0.113.7:50000".parse().unwrap(), tls: false, certificate: None, fingerprint: None }
 }
 
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {

@@ -20,7 +20,7 @@ async fn serve(world: Arc<World>) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
             let world = Arc::clone(&world);
-            let peer = gateway::Peer { addr: peer, tls: false, certificate: None };
+            let peer = gateway::Peer { addr: peer, tls: false, certificate: None, fingerprint: None };
             let service = service_fn(move |request| {
                 let (world, peer) = (Arc::clone(&world), peer.clone());
                 async move { Ok::<_, std::convert::Infallible>(world.gateway.handle(request, &peer).await) }

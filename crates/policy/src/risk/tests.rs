@@ -240,6 +240,16 @@ fn a_simulation_says_who_would_be_refused_and_why() {
     assert_eq!((first.count, first.newly), (7, 5));
 }
 
+#[test]
+fn a_rule_that_begins_later_observes_until_then() {
+    let day = "{ when = { flag = \"vpn\" }, do = \"deny\", from = \"2026-12-01\" }";
+    let rules = rules(day);
+    let from = Timestamp::parse_rfc3339("2026-12-01T00:00:00Z").unwrap();
+    let before = rules.decide(&signals(&[set("vpn")]), from.minus(std::time::Duration::from_millis(1)));
+    assert_eq!((before.action, before.would), (RiskAction::Allow, RiskAction::Deny));
+    assert_eq!(rules.decide(&signals(&[set("vpn")]), from).action, RiskAction::Deny);
+}
+
 /// A rule that has no faults, about one or more flags.
 fn any_rule() -> impl Strategy<Value = String> {
     let names: Vec<&'static str> = FlagName::all()

@@ -48,6 +48,39 @@ pub struct ClientData {
     pub app_version: Option<String>,
     /// What it found out about its surroundings: these flags can only lower trust.
     pub flags: Vec<Flag>,
+    /// What it was told over the air, where it says that.
+    pub config: Option<HeldConfig>,
+}
+
+/// What an app says of the configuration it holds and the pins in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldConfig {
+    /// The configuration's number.
+    pub seq: u64,
+    /// What became of its pins.
+    pub pins: HeldPins,
+}
+
+/// What became of the pins an app holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldPins {
+    /// They are compared, and every host showed one of them.
+    Ok,
+    /// A host showed another key since the last report.
+    Failed,
+    /// They are not compared.
+    Off,
+}
+
+impl HeldPins {
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "ok" => Some(Self::Ok),
+            "failed" => Some(Self::Failed),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
 }
 
 /// Why client data is refused.
@@ -75,7 +108,7 @@ impl ClientDataError {
     }
 }
 
-const KNOWN: [&str; 9] = ["app", "app_version", "flags", "jkt", "nonce", "purpose", "sdk", "ts", "v"];
+const KNOWN: [&str; 10] = ["app", "app_version", "config", "flags", "jkt", "nonce", "purpose", "sdk", "ts", "v"];
 
 impl ClientData {
     /// Read client data that must be for `purpose`. Of more than [`MAX_LEN`] bytes nothing is read.
@@ -99,8 +132,19 @@ impl ClientData {
             sdk: text(&members, "sdk", 64)?.to_owned(),
             app_version: optional("app_version", 64)?.map(str::to_owned),
             flags: flags(&members)?,
+            config: config(&members)?,
         })
     }
+}
+
+/// `{"pins":"ok","seq":7}`: nothing else.
+fn config(members: &JsonObject) -> Result<Option<HeldConfig>, ClientDataError> {
+    const WRONG: ClientDataError = ClientDataError::Member("config");
+    let Some(given) = members.get("config") else { return Ok(None) };
+    let given = given.as_object().filter(|given| given.len() == 2).ok_or(WRONG)?;
+    let seq = given.get("seq").and_then(Value::as_u64).ok_or(WRONG)?;
+    let pins = given.get("pins").and_then(Value::as_str).and_then(HeldPins::from_name).ok_or(WRONG)?;
+    Ok(Some(HeldConfig { seq, pins }))
 }
 
 /// A text of printable ASCII.
@@ -159,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn what_an_app_holds_is_read() {
+        let mut data = data();
+        assert_eq!(read(&data).unwrap().config, None);
+        data["config"] = json!({"seq": 7, "pins": "failed"});
+        assert_eq!(read(&data).unwrap().config, Some(HeldConfig { seq: 7, pins: HeldPins::Failed }));
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         let with = |name: &str, value: Value| {
             let mut data = data();
@@ -174,6 +226,11 @@ mod tests {
             ("ts", json!("now"), "client_data_members"),
             ("extra", json!(1), "client_data_members"),
             ("flags", json!([]), "client_data_members"),
+            ("config", json!(7), "client_data_members"),
+            ("config", json!({"seq": 7}), "client_data_members"),
+            ("config", json!({"seq": -7, "pins": "ok"}), "client_data_members"),
+            ("config", json!({"seq": 7, "pins": "perhaps"}), "client_data_members"),
+            ("config", json!({"seq": 7, "pins": "ok", "more": 1}), "client_data_members"),
             ("flags", json!({"bootloader_unlocked": false}), "client_data_members"),
             ("flags", json!({"category": 4}), "client_data_members"),
             ("flags", json!({"frida": {}}), "client_data_members"),

@@ -166,15 +166,19 @@ pub const CATALOGUE: &[(&str, Provenance)] = {
         ("dev_options", Reported),
         ("sdk_integrity", Reported),
         ("attest_unsupported", Reported),
+        ("pin_mismatch", Reported),
         ("ip_datacenter", Observed),
         ("ip_mismatch", Observed),
         ("geo_jump", Observed),
         ("enrol_rate", Observed),
         ("device_rate", Observed),
+        ("request_rate", Observed),
         ("tls_fingerprint", Observed),
+        ("tls_fingerprint_changed", Observed),
         ("pin_report_missing", Observed),
         ("unsupported_share", Observed),
         ("stale_pin_config", Observed),
+        ("reattestation_due", Observed),
     ]
 };
 

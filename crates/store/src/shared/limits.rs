@@ -139,6 +139,10 @@ impl SharedState {
         replay
     }
 
+    pub(super) fn link(&self) -> &Link {
+        &self.0.link
+    }
+
     /// How many nodes there are.
     pub fn set_nodes(&self, nodes: u64) {
         self.0.nodes.store(nodes.max(1), Ordering::Relaxed);

@@ -5,6 +5,7 @@
 
 mod limits;
 mod replay;
+mod sightings;
 
 use std::fmt;
 use std::sync::Mutex;

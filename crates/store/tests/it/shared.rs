@@ -206,3 +206,17 @@ fn a_url_is_of_redis_and_its_password_not_repeated() {
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
 }
+
+#[tokio::test]
+async fn sightings_of_all_nodes_add_up() {
+    let Some(redis) = server("sightings add up") else { return };
+    let (one, two) = (state(&redis), state(&redis));
+    let seen = |id, add, place: Option<u8>| store::Sighting { id: [id; 16], add, place: place.map(|place| [place; 8]) };
+    let share = async |node: &SharedState, some: &[store::Sighting]| store::Sightings::share(node, some).await.unwrap();
+    assert_eq!(share(&one, &[seen(1, 2, None), seen(2, 0, Some(1))]).await, [2, 0]);
+    assert_eq!(share(&two, &[seen(1, 1, None), seen(2, 0, Some(1))]).await, [3, 0]);
+    assert_eq!(share(&two, &[seen(2, 0, Some(2)), seen(1, 0, None)]).await, [1, 3]);
+    assert_eq!(share(&one, &[seen(2, 0, Some(1))]).await, [2]);
+    let many: Vec<store::Sighting> = (0..600_u16).map(|n| seen(u8::try_from(n % 200).unwrap(), 1, None)).collect();
+    assert_eq!(share(&one, &many).await.len(), 600);
+}

@@ -4,26 +4,54 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::{Clock, Secret};
 use control::Operations;
+use control::risk::Fleet;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
 
+use store::{SharedState, Sightings};
+use vault::{HashPurpose, Vault};
+
 use super::Running;
 use crate::tasks::Tasks;
 
 /// How often decisions are kept.
 const TICK: Duration = Duration::from_secs(10);
+/// How often other nodes are told what is seen.
+const TELL: Duration = Duration::from_secs(1);
 
 /// Show what is decided.
 pub(super) fn register(registry: &mut Registry, operations: &Arc<Operations>) {
     registry.register_collector(Box::new(Shown(Arc::clone(operations))));
 }
 
+/// Have what is observed counted together with the other nodes, where there can be some.
+pub(super) fn share(operations: &Operations, vault: &Vault, shared: Option<&SharedState>) {
+    let store = operations.store();
+    if !store.is_shared() {
+        return;
+    }
+    let others: Arc<dyn Sightings> = match shared {
+        Some(shared) => Arc::new(shared.clone()),
+        None => Arc::new(store.clone()),
+    };
+    let key = Secret::new(vault.keyed_hash(HashPurpose::Shared, b"sightings"));
+    operations.judge().observer().share_with(Fleet::new(others, &key));
+}
+
 /// Keep what is decided as long as the server runs, and what is left at its end.
-pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>) {
+pub(super) fn begin(tasks: &Tasks, running: &Arc<Running>, clock: Arc<dyn Clock>) {
+    let telling = Arc::clone(&running.builder.operations);
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(TELL).await;
+            telling.judge().observer().tell_others(clock.monotonic()).await;
+        }
+    });
     let (running, stopped) = (Arc::clone(running), tasks.stopped());
     tasks.spawn_to_completion(async move {
         let operations = Arc::clone(&running.builder.operations);

@@ -153,6 +153,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.refresh().delete_expired(STEP).await,
             store.revocations().delete_expired(STEP).await,
             store.forget_shown(STEP).await,
+            store.forget_sightings(STEP).await,
             store.outbox().delete_before(clock.now().minus(TOLD), STEP).await,
             store.stops().delete_before(clock.now().minus(STOPS), STEP).await,
             store.habits().delete_before(clock.now().minus(HABITS), STEP).await,

@@ -6,6 +6,7 @@ pub(crate) mod issuers;
 mod last_good;
 mod probe;
 mod refresh;
+mod sights;
 mod signin;
 mod token_service;
 pub(crate) mod told;
@@ -34,6 +35,7 @@ pub(crate) use issuers::rules_of;
 pub use last_good::Kept;
 pub use probe::AskProviders;
 pub use refresh::Refresh;
+pub use sights::ToJudge;
 pub use signin::{InForce as SigninInForce, Provider as SigninProvider};
 pub use token_service::{DataPlaneTokens, Referred, WayOut};
 

@@ -2,9 +2,11 @@
 //! the attacks that attestation is for.
 
 mod between;
+mod fleet;
 mod flow;
 mod hand;
 mod instances;
+mod observed;
 mod probing;
 mod requests;
 mod risk;

@@ -17,6 +17,9 @@ const TOKEN: &str = "/attest/v1/token";
 /// What says that somebody between here and the gateway has a certificate which the system trusts.
 const INTERCEPTED: &str = "user_ca_installed";
 
+/// What says that a host showed a key which is not pinned.
+const NOT_PINNED: &str = "pin_mismatch";
+
 impl Client {
     /// The next token, by a refresh where there is an installation, else by an enrolment. An installation whose key is of no
     /// more use (restored from a backup, refused by the gateway) is enrolled anew.
@@ -89,11 +92,13 @@ impl Client {
         let mut flags = self.inner.attester.reported();
         if self.inner.book.has_reports() {
             flags.push(INTERCEPTED.to_owned());
+            flags.push(NOT_PINNED.to_owned());
         }
         let version = self.inner.attester.app_version();
         ClientData {
             app: &self.inner.app,
             app_version: version.as_deref(),
+            config: self.inner.book.held(),
             flags: &flags,
             jkt,
             nonce,

@@ -9,10 +9,12 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use base::{Name, Timestamp};
 use config::Config;
 use proof::app_config::{AppConfig, Enforce, Kill, PinnedHost};
+use proof::attest::client_data::{HeldConfig, HeldPins};
 use proof::jose::SigningKey;
 use proof::mtls::ClientCertificate;
 use rustls_pki_types::CertificateDer;
@@ -83,6 +85,45 @@ pub struct ServedConfig {
     pub jws: String,
     /// Changes with it.
     pub etag: String,
+    /// This one and those before it that count still, oldest first.
+    published: Vec<Published>,
+}
+
+/// What a configuration means to whoever says which one it holds.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    seq: u64,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    /// Whether apps are to compare the keys of a host.
+    enforces: bool,
+}
+
+/// What is found of the configuration an installation says it holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// It is older than it may be, or none that was published.
+    pub(crate) stale: bool,
+    /// It does not say that it compares keys, although it is to.
+    pub(crate) unreported: bool,
+}
+
+impl ServedConfig {
+    /// What to think of an installation that says it holds `held`, when whoever is not up to date has `grace` for it.
+    pub(crate) fn judge(&self, held: Option<HeldConfig>, grace: Duration, now: Timestamp) -> Held {
+        let late = |published: &Published| published.issued_at.plus(grace) <= now;
+        let latest = self.published.last().filter(|latest| now < latest.expires_at);
+        // What there is counts no more: that is the operator's to mend.
+        let Some(latest) = latest else { return Held::default() };
+        let seq = held.map(|held| held.seq);
+        let known = self.published.iter().any(|published| Some(published.seq) == seq && now < published.expires_at);
+        let overtaken =
+            self.published.iter().any(|published| seq.is_some_and(|seq| seq < published.seq) && late(published));
+        let stale = held.is_some_and(|held| overtaken || !known && (held.seq > latest.seq || late(latest)));
+        // As long as all that counts says so.
+        let enforced = latest.enforces && self.published.iter().any(|published| published.enforces && late(published));
+        Held { stale, unreported: enforced && held.is_none_or(|held| held.pins == HeldPins::Off) }
+    }
 }
 
 /// A configuration that is asked for.
@@ -334,9 +375,12 @@ impl Operations {
             cached
         } else {
             let latest = self.store.app_configs().latest().await?;
+            let before = self.store.app_configs().since(self.clock.now()).await?;
             let served = |stored: store::AppConfig| {
                 let etag = super::resources::digest(&stored.jws);
-                (stored.app, Arc::new(ServedConfig { jws: stored.jws, etag }))
+                let older = before.iter().filter(|one| one.app == stored.app && one.seq < stored.seq);
+                let published = older.chain([&stored]).filter_map(published).collect();
+                (stored.app, Arc::new(ServedConfig { jws: stored.jws, etag, published }))
             };
             let read = Arc::new(InForce { version, configs: latest.into_iter().map(served).collect() });
             *self.served.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&read));
@@ -349,6 +393,13 @@ impl Operations {
         let latest = self.store.app_configs().latest().await?;
         latest.into_iter().find(|stored| stored.app.as_str() == app).ok_or_else(|| nothing_told(app))
     }
+}
+
+fn published(stored: &store::AppConfig) -> Option<Published> {
+    let payload = payload(stored).ok()?;
+    let enforces = !payload.kill.pinning && payload.hosts.iter().any(|host| host.enforce == Enforce::Yes);
+    let store::AppConfig { seq, issued_at, expires_at, .. } = *stored;
+    Some(Published { seq, issued_at, expires_at, enforces })
 }
 
 /// What works and still deserves a second look.

@@ -78,7 +78,7 @@ macro_rules! conformance {
             a_configuration_key_signs_once_it_is_vouched_for);
         conformance!($backend, told: a_message_is_due_until_it_was_taken, who_is_stopped_is_so_until_it_is_let_in_again,
             habits_are_kept_for_each_node);
-        conformance!($backend, risk: decisions_of_one_kind_are_one_row,
+        conformance!($backend, risk: decisions_of_one_kind_are_one_row, sightings_add_up_for_an_hour_and_changes_of_place_count,
             a_forced_pass_ends_by_itself_and_is_one_instances_alone);
         conformance!($backend, revocations: each_kind_of_revocation_reaches_its_tokens_and_survives_a_restart,
             what_another_issuer_vouches_for_ends_with_it, up_to_now_reaches_the_whole_second,

@@ -1,6 +1,6 @@
 //! What was decided about instances of apps, counted; and leave for single ones.
 
-use store::{NewForcedPass, Page, RiskDecision};
+use store::{NewForcedPass, Page, RiskDecision, Sighting, Sightings as _};
 
 use super::{Backend, START, name, secs};
 
@@ -84,5 +84,23 @@ pub(crate) async fn a_forced_pass_ends_by_itself_and_is_one_instances_alone<B: B
     backend.clock().advance(std::time::Duration::from_hours(3));
     assert!(passes.of("chat", "k1").await.unwrap().is_none(), "it ends by itself");
     assert_eq!(passes.delete_before(secs(START + 100 * 3600), 10).await.unwrap(), 3);
+    store.close().await;
+}
+
+pub(crate) async fn sightings_add_up_for_an_hour_and_changes_of_place_count<B: Backend>() {
+    let Some(backend) = B::fresh() else { return };
+    let store = backend.open().await;
+    let one = |id, add, place: Option<u8>| Sighting { id: [id; 16], add, place: place.map(|place| [place; 8]) };
+    let share = async |some: &[Sighting]| store.share(some).await.unwrap();
+    assert_eq!(share(&[one(2, 3, None), one(1, 1, None)]).await, [3, 1], "in the order that was asked");
+    assert_eq!(share(&[one(1, 1, None), one(2, 0, None)]).await, [2, 3]);
+    for (place, total) in [(Some(1), 0), (Some(1), 0), (None, 0), (Some(2), 1), (Some(1), 2)] {
+        assert_eq!(share(&[one(3, 0, place)]).await, [total], "{place:?}");
+    }
+    backend.clock().advance(std::time::Duration::from_mins(59));
+    assert_eq!(share(&[one(2, 1, None)]).await, [4]);
+    backend.clock().advance(std::time::Duration::from_mins(1));
+    assert_eq!(share(&[one(2, 1, None)]).await, [1], "an hour after the first");
+    assert_eq!(store.forget_sightings(10).await.unwrap(), 2);
     store.close().await;
 }
