@@ -52,6 +52,8 @@ pub use error::StartError;
 use proofs::Proofs;
 use publish::{Publisher, Ways};
 pub use state::master_key_path;
+use state::{ensure_signing_key, external_url, key_sets, open_state, operations};
+use surfaces::{admin_api, admin_caps, attest, leaf, load_tls, public_caps, serve_admin, token_service};
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -120,39 +122,36 @@ impl Server {
         let config = Arc::new(config);
         let (tasks, stop) = Tasks::new();
         let server = &config.server;
-        let (store, vault) = state::open_state(&config, create_master_key, &clock, &rng).await?;
-        let (tls, admin_tls) =
-            (surfaces::load_tls(server.tls.as_ref())?, surfaces::load_tls(server.admin_tls.as_ref())?);
+        let (store, vault) = open_state(&config, create_master_key, &clock, &rng).await?;
+        let (tls, admin_tls) = (load_tls(server.tls.as_ref())?, load_tls(server.admin_tls.as_ref())?);
         let public = Listener::bind(server.listen, tls.clone(), server.plain_http).await?;
         let admin = Listener::bind(server.admin_listen, admin_tls.clone(), server.plain_http).await?;
         let (public_address, admin_address) = (public.address(), admin.address());
 
-        let url = state::external_url(&config, public_address);
+        let url = external_url(&config, public_address);
         let egress = Egress::new(EgressConfig::default())?;
-        let operations = state::operations(&config, (&store, &vault), (&clock, &rng), (&url, &egress));
+        let operations = operations(&config, (&store, &vault), (&clock, &rng), (&url, &egress));
         let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
         let publisher = Publisher::new(&config.audit.publish, store.notices().clone(), Arc::clone(&clock));
         let recorder = recording::open(recording, Some(publisher.announce())).await?;
         record::started(&recorder, &config).await;
         let ledger = budgets::open(&store, &server.data_dir, &*rng, &recorder).await?;
         let operations = operations.recorded_by(recorder.clone()).with_ledger(ledger.clone());
-        let operations =
-            operations.showing(surfaces::leaf(tls.as_ref())).tried_by(move |config| wire::obstacle(config, &url));
+        let operations = operations.showing(leaf(tls.as_ref())).tried_by(move |config| wire::obstacle(config, &url));
         let operations = Arc::new(operations);
-        state::ensure_signing_key(&operations).await?;
+        ensure_signing_key(&operations).await?;
         let shared = proofs::shared_state(&config, &*rng)?;
         proofs::look_at(shared.as_ref()).await?;
         let proofs = Proofs::new(&config, (&store, shared.as_ref(), &vault), (&clock, &*rng)).await;
         let limits = proofs::fleet_limits(shared.as_ref(), &vault);
-        risk::share(&operations, &vault, shared.as_ref());
-        let jwks = state::key_sets(&egress, &store, (&clock, &rng));
+        let jwks = key_sets(&egress, &store, (&clock, &rng));
         let here = (vec![public_address], States::new(Arc::clone(&clock)));
         let builder = Builder::new(Arc::clone(&operations), vault, Arc::clone(&jwks), here);
         let before = store.version();
         let snapshot = Arc::new(builder.first(&config).await?);
         let (drain, admin_drain, heard) = (Drain::new(), Drain::new(), Arc::<EventCounts>::default());
         let mut registry = registry(&builder, (&store, &ledger), (&recorder, &publisher, &clock), (&proofs, &heard));
-        risk::register(&mut registry, &operations);
+        risk::register(&mut registry, &operations, (&builder.vault, shared.as_ref()));
         let watch = anomalies::open(&store, ledger.node(), &config, &mut registry).await?;
         let apps = apps::AppServices::open(&config, (&egress, &store), &clock, &mut registry).await?;
         let webhooks = webhooks::Webhooks::new(&store, &recorder, &clock, &mut registry);
@@ -179,7 +178,6 @@ impl Server {
             background: Arc::new(tasks.clone()),
         };
         let gateway = Gateway::new(Arc::clone(&snapshot), deps);
-        let limits = &config.limits;
         let running = Arc::new(Running {
             gateway: gateway.clone(),
             builder,
@@ -197,31 +195,26 @@ impl Server {
             in_force: watch::Sender::new(before),
         });
 
-        let token_service = Arc::new(surfaces::token_service(&running, &config, (&clock, &egress), (proofs, heard)));
-        let attest = surfaces::attest(&running, &config, (&token_service, &egress), &apps);
+        let token_service = Arc::new(token_service(&running, &config, (&clock, &egress), (proofs, heard)));
+        let attest = attest(&running, &config, (&token_service, &egress), &apps);
         let pressure = Arc::new(Pressure::default());
         let edge = |drain: &Drain, caps: Arc<Caps>| Edge {
-            limits: limits.into(),
+            limits: (&config.limits).into(),
             caps,
             drain: drain.clone(),
             pressure: Arc::clone(&pressure),
         };
         let surfaces = Arc::new(Public::new(gateway, (oauth::router(token_service), attest), drain.clone()));
-        tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, surfaces::public_caps(&config)), tasks.clone()));
-        let admin_api = surfaces::admin_api(&config, operations, &running);
-        surfaces::serve_admin(
-            &tasks,
-            &server.data_dir,
-            (admin, edge(&admin_drain, surfaces::admin_caps())),
-            &admin_api,
-        )?;
+        tasks.spawn_to_completion(public.serve(surfaces, edge(&drain, public_caps(&config)), tasks.clone()));
+        let admin_api = admin_api(&config, operations, &running);
+        serve_admin(&tasks, &server.data_dir, (admin, edge(&admin_drain, admin_caps())), &admin_api)?;
         running.record(&tasks, (&recorder, &egress), (&store, &clock));
         beside(&tasks, &running, (recorder, webhooks, watch), (&egress, &clock));
         apps.begin(&tasks, &running);
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
         tracing::info!(public = %public_address, admin = %admin_address, "listening");
-        let (public, admin, times) = (public_address, admin_address, DrainTimes::from(limits));
+        let (public, admin, times) = (public_address, admin_address, DrainTimes::from(&config.limits));
         Ok(Self { running, public, admin, admin_drain, tasks, stop, times })
     }
 

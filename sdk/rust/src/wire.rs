@@ -155,6 +155,7 @@ mod tests {
         let data = ClientData {
             app: "chat-ios",
             app_version: Some("42"),
+            config: Some((7, "ok")),
             flags: &flags,
             jkt: Some("k"),
             nonce: "n",
@@ -162,10 +163,10 @@ mod tests {
             now: 1_795_219_200,
         };
         let expected = format!(
-            r#"{{"app":"chat-ios","app_version":"42","flags":{{"debugger":true,"vpn":true}},"jkt":"k","nonce":"n","purpose":"enroll","sdk":"{SDK}","ts":1795219200,"v":1}}"#
+            r#"{{"app":"chat-ios","app_version":"42","config":{{"pins":"ok","seq":7}},"flags":{{"debugger":true,"vpn":true}},"jkt":"k","nonce":"n","purpose":"enroll","sdk":"{SDK}","ts":1795219200,"v":1}}"#
         );
         assert_eq!(String::from_utf8(data.bytes()).unwrap(), expected);
-        let without = ClientData { app_version: None, flags: &[], jkt: None, ..data };
+        let without = ClientData { app_version: None, config: None, flags: &[], jkt: None, ..data };
         assert!(without.bytes().starts_with(br#"{"app":"chat-ios","flags":{},"nonce":"n""#));
     }
 

@@ -340,6 +340,26 @@ mod tests {
     }
 
     #[test]
+    fn the_fingerprint_of_a_greeting_is_believed_from_trusted_proxies_only_and_theirs_is_nobodys() {
+        const ONE: &str = "t13d1516h2_8daaf6152771_e5627efa2ab1";
+        let proxy: SocketAddr = "10.0.0.1:5".parse().expect("address");
+        let outside: SocketAddr = "198.51.100.2:5".parse().expect("address");
+        let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().expect("network")];
+        let name: config::HeaderName = "x-ja4".parse().expect("a header");
+        let own: Arc<str> = Arc::from("own");
+        let found = |peer, headers: &[(&str, &str)], name: Option<&config::HeaderName>| {
+            fingerprint((peer, Some(&own)), &map(headers), (&trusted, name)).map(|found| found.to_string())
+        };
+        assert_eq!(found(outside, &[("x-ja4", ONE)], Some(&name)).as_deref(), Some("own"));
+        assert_eq!(found(proxy, &[("x-ja4", ONE)], Some(&name)).as_deref(), Some(ONE));
+        for said in [&[][..], &[("x-ja4", "odd")], &[("x-ja4", ONE), ("x-ja4", ONE)]] {
+            assert_eq!(found(proxy, said, Some(&name)), None, "{said:?}");
+        }
+        assert_eq!(found(proxy, &[("x-ja4", ONE)], None), None);
+        assert!(forwardable(&map(&[("x-ja4", ONE)])).is_empty(), "it goes no further");
+    }
+
+    #[test]
     fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
         let peer: SocketAddr = "10.0.0.1:5".parse().expect("address");
         let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().expect("network")];

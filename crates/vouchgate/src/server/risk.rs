@@ -24,13 +24,18 @@ const TICK: Duration = Duration::from_secs(10);
 /// How often other nodes are told what is seen.
 const TELL: Duration = Duration::from_secs(1);
 
-/// Show what is decided.
-pub(super) fn register(registry: &mut Registry, operations: &Arc<Operations>) {
+/// Show what is decided, and have what is observed counted together with the other nodes.
+pub(super) fn register(
+    registry: &mut Registry,
+    operations: &Arc<Operations>,
+    (vault, shared): (&Vault, Option<&SharedState>),
+) {
+    share(operations, vault, shared);
     registry.register_collector(Box::new(Shown(Arc::clone(operations))));
 }
 
-/// Have what is observed counted together with the other nodes, where there can be some.
-pub(super) fn share(operations: &Operations, vault: &Vault, shared: Option<&SharedState>) {
+/// Where there can be other nodes: by Redis if there is one, else by the database.
+fn share(operations: &Operations, vault: &Vault, shared: Option<&SharedState>) {
     let store = operations.store();
     if !store.is_shared() {
         return;
