@@ -84,8 +84,8 @@ fn what_cannot_be_meant_is_refused_where_it_stands() {
             "{ when = { any = [\"vpn\", \"request_rate\"] }, do = \"deny\" }",
             "3:35 bad_value risk[0].rules[0].when.any[1]",
         ),
-        ("{ when = { flag = \"vpn\" }, do = \"deny\", from = \"soon\" }", "3:51 bad_value risk[0].rules[0].from"),
-        ("{ when = { flag = \"vpn\" }, do = \"deny\", from = \"2026-13-01\" }", "3:51 bad_value risk[0].rules[0].from"),
+        ("{ when = { flag = \"vpn\" }, do = \"deny\", from = \"soon\" }", "3:57 bad_value risk[0].rules[0].from"),
+        ("{ when = { flag = \"vpn\" }, do = \"deny\", from = \"2026-13-01\" }", "3:57 bad_value risk[0].rules[0].from"),
         (
             "{ when = { flag = \"boot_failed\" }, do = \"deny\", unless = {} }",
             "3:67 missing_key risk[0].rules[0].unless",

@@ -27,6 +27,8 @@ const PARTS: usize = 16;
 const JUMPS: u32 = 5;
 /// More often than this a change is not counted: connections of two networks overlap when a device changes over.
 const MOVE: Duration = Duration::from_mins(1);
+/// Where there is no room, what is over is looked for so often at most: it is a look at all of them.
+const SWEEP: Duration = Duration::from_mins(1);
 /// Of so few attempts to enrol no share is told.
 const FEW: u32 = 20;
 
@@ -35,13 +37,13 @@ const FEW: u32 = 20;
 pub struct Observer {
     enrolments: Mutex<Enrolments>,
     /// By their ids, which are drawn: no two apps or tenants have the same.
-    installations: [Mutex<HashMap<String, Installation>>; PARTS],
+    installations: [Mutex<Bounded<String, Installation>>; PARTS],
     fleet: OnceLock<Fleet>,
 }
 
 #[derive(Debug, Default)]
 struct Enrolments {
-    networks: HashMap<(Name, Network), Tally>,
+    networks: Bounded<(Name, Network), Tally>,
     apps: HashMap<Name, Share>,
 }
 
@@ -117,18 +119,8 @@ struct Installation {
 
 impl Installation {
     fn is_over(&self, now: Instant) -> bool {
-        self.tallies().into_iter().all(|(_, tally)| tally.is_over(now))
-    }
-
-    fn tallies(&self) -> [(What, &Tally); 6] {
-        [
-            (What::Asked, &self.asked),
-            (What::Requests, &self.requests),
-            (What::Rented, &self.rented),
-            (What::OtherStack, &self.other_stack),
-            (What::MovesV4, &self.v4.moves),
-            (What::MovesV6, &self.v6.moves),
-        ]
+        let tallies = [&self.asked, &self.requests, &self.rented, &self.other_stack, &self.v4.moves, &self.v6.moves];
+        tallies.into_iter().all(|tally| tally.is_over(now))
     }
 
     fn tally(&mut self, what: What) -> &mut Tally {
@@ -194,7 +186,7 @@ impl Observer {
         self.count_enrolment(app, network, unsupported, now);
         self.agree_on_enrolment(app, network, now).await;
         let seen = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
-        let rate = seen.networks.get(&(app.clone(), network)).map(|tally| tally.count(now));
+        let rate = seen.networks.map.get(&(app.clone(), network)).map(|tally| tally.count(now));
         let mut flags: Vec<Flag> = rate.and_then(|rate| number("enrol_rate", rate)).into_iter().collect();
         if let Some(share) = seen.apps.get(app) {
             let (attempts, unsupported) = (share.attempts.count(now), share.unsupported.count(now));
@@ -208,7 +200,7 @@ impl Observer {
     fn count_enrolment(&self, app: &Name, network: Network, unsupported: bool, now: Instant) {
         let mut seen = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |tally: &Tally| tally.is_over(now);
-        if let Some(tally) = place(&mut seen.networks, (app.clone(), network), MOST_NETWORKS, over) {
+        if let Some(tally) = seen.networks.place((app.clone(), network), (MOST_NETWORKS, now), over) {
             tally.add(now);
         }
         // There are never more than apps.
@@ -224,7 +216,7 @@ impl Observer {
         self.note(seen, now, What::Asked, |_| rented);
         self.agree_on(seen, now).await;
         let mut part = self.part(seen.instance);
-        part.get_mut(seen.instance).map(|known| known.flags(now)).unwrap_or_default()
+        part.map.get_mut(seen.instance).map(|known| known.flags(now)).unwrap_or_default()
     }
 
     /// A request to any other endpoint. `rented` is asked only where it comes from a network it did not come from before.
@@ -235,13 +227,13 @@ impl Observer {
     fn note(&self, seen: Seen<'_>, now: Instant, what: What, rented: impl FnOnce(IpAddr) -> bool) {
         let network = Network::of(seen.address);
         let mut part = self.part(seen.instance);
-        if !part.contains_key(seen.instance) {
+        if !part.map.contains_key(seen.instance) {
             let over = |one: &Installation| one.is_over(now);
-            if place(&mut part, seen.instance.to_owned(), MOST_IN_A_PART, over).is_none() {
+            if part.place(seen.instance.to_owned(), (MOST_IN_A_PART, now), over).is_none() {
                 return;
             }
         }
-        let Some(known) = part.get_mut(seen.instance) else { return };
+        let Some(known) = part.map.get_mut(seen.instance) else { return };
         known.tally(what).add(now);
         let place = known.place(network);
         let anew = place.network != Some(network);
@@ -258,7 +250,7 @@ impl Observer {
         }
     }
 
-    fn part(&self, instance: &str) -> std::sync::MutexGuard<'_, HashMap<String, Installation>> {
+    fn part(&self, instance: &str) -> std::sync::MutexGuard<'_, Bounded<String, Installation>> {
         let sum = instance.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         let [first, ..] = &self.installations;
         let part = self.installations.get(sum % PARTS).unwrap_or(first);
@@ -266,20 +258,34 @@ impl Observer {
     }
 }
 
-/// The place of a key; where there is no room even without what is over, none.
-fn place<K: Eq + Hash, V: Default>(
-    map: &mut HashMap<K, V>,
-    key: K,
-    most: usize,
-    over: impl Fn(&V) -> bool,
-) -> Option<&mut V> {
-    if map.len() >= most && !map.contains_key(&key) {
-        map.retain(|_, value| !over(value));
-        if map.len() >= most {
-            return None;
-        }
+/// So much and no more.
+#[derive(Debug)]
+struct Bounded<K, V> {
+    map: HashMap<K, V>,
+    swept_at: Option<Instant>,
+}
+
+impl<K, V> Default for Bounded<K, V> {
+    fn default() -> Self {
+        Self { map: HashMap::new(), swept_at: None }
     }
-    Some(map.entry(key).or_default())
+}
+
+impl<K: Eq + Hash, V: Default> Bounded<K, V> {
+    /// The place of a key; where there is no room even without what is over, none.
+    fn place(&mut self, key: K, (most, now): (usize, Instant), over: impl Fn(&V) -> bool) -> Option<&mut V> {
+        if self.map.len() >= most && !self.map.contains_key(&key) {
+            if self.swept_at.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
+                return None;
+            }
+            self.swept_at = Some(now);
+            self.map.retain(|_, value| !over(value));
+            if self.map.len() >= most {
+                return None;
+            }
+        }
+        Some(self.map.entry(key).or_default())
+    }
 }
 
 fn number(name: &str, value: u32) -> Option<Flag> {

@@ -72,6 +72,8 @@ impl Fleet {
 }
 
 impl What {
+    const ALL: [Self; 6] = [Self::Asked, Self::Requests, Self::Rented, Self::OtherStack, Self::MovesV4, Self::MovesV6];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Asked => "asked",
@@ -113,57 +115,60 @@ impl Observer {
         if all.is_empty() {
             return;
         }
-        let Some(totals) = fleet.tell(&all).await else {
-            // They come again with their next request.
-            return;
-        };
-        let mut totals = totals.into_iter();
+        let mut totals = fleet.tell(&all).await.map(Vec::into_iter);
         for telling in tellings {
-            self.agreed(&telling, &mut totals, now);
+            self.agreed(&telling, totals.as_mut(), now);
         }
     }
 
     pub(super) async fn agree_on(&self, seen: Seen<'_>, now: Instant) {
         let Some(fleet) = self.fleet.get() else { return };
         let Some(telling) = self.telling(fleet, seen.instance.to_owned(), now, true) else { return };
-        if let Some(totals) = fleet.tell(&telling.sightings).await {
-            let elsewhere = self.agreed(&telling, &mut totals.into_iter(), now);
-            if let Some(known) = self.part(seen.instance).get_mut(seen.instance) {
-                known.moved |= elsewhere;
-            }
+        let mut totals = fleet.tell(&telling.sightings).await.map(Vec::into_iter);
+        let elsewhere = self.agreed(&telling, totals.as_mut(), now);
+        if let Some(known) = self.part(seen.instance).map.get_mut(seen.instance) {
+            known.moved |= elsewhere;
         }
     }
 
     /// What others are to be told of an installation: all of it, or what is new.
     fn telling(&self, fleet: &Fleet, instance: String, now: Instant, all: bool) -> Option<Telling> {
         let mut part = self.part(&instance);
-        let known: &mut Installation = part.get_mut(&instance)?;
-        known.waiting = false;
-        let places = [(What::MovesV4, known.v4.network), (What::MovesV6, known.v6.network)];
+        let known: &mut Installation = part.map.get_mut(&instance)?;
+        // It is on the list still where it was not taken from there.
+        known.waiting &= all;
         let (mut tallies, mut sightings) = (Vec::new(), Vec::new());
-        for (what, tally) in known.tallies() {
-            let place = places.iter().find(|(of, _)| *of == what).and_then(|(_, network)| *network);
-            // The change is counted by whoever compares where it was last.
-            let untold = if place.is_some() { 0 } else { tally.untold(now) };
-            if all || untold > 0 || place.is_some() {
-                tallies.push((what, tally.untold(now)));
-                sightings.push(fleet.sighting((what.as_str(), "", &instance), untold, place));
+        for what in What::ALL {
+            let place = match what {
+                What::MovesV4 => known.v4.network,
+                What::MovesV6 => known.v6.network,
+                _ => None,
+            };
+            let told = known.tally(what).tell(now);
+            if all || told > 0 || place.is_some() {
+                tallies.push((what, told));
+                // A change of place is counted by whoever compares where it was last.
+                let add = if place.is_some() { 0 } else { told };
+                sightings.push(fleet.sighting((what.as_str(), "", &instance), add, place));
             }
         }
         Some(Telling { instance, tallies, sightings })
     }
 
-    /// Take what all count together; whether it was elsewhere, as far as the others know.
-    fn agreed(&self, telling: &Telling, totals: &mut impl Iterator<Item = u32>, now: Instant) -> bool {
+    /// Take what all count together, or back what they could not be told; whether it was elsewhere, as far as the others know.
+    fn agreed(&self, telling: &Telling, mut totals: Option<&mut impl Iterator<Item = u32>>, now: Instant) -> bool {
         let mut part = self.part(&telling.instance);
-        let mut known = part.get_mut(&telling.instance);
+        let mut known = part.map.get_mut(&telling.instance);
         let mut elsewhere = false;
-        for ((what, told), total) in telling.tallies.iter().zip(totals) {
-            if let Some(known) = &mut known {
-                let tally = known.tally(*what);
-                let moves = matches!(what, What::MovesV4 | What::MovesV6);
-                elsewhere |= moves && total > tally.count(now);
-                tally.agreed(*told, total, now);
+        for (what, told) in &telling.tallies {
+            let total = totals.as_mut().and_then(|totals| totals.next());
+            let Some(tally) = known.as_mut().map(|known| known.tally(*what)) else { continue };
+            match total {
+                Some(total) => {
+                    elsewhere |= matches!(what, What::MovesV4 | What::MovesV6) && total > tally.count(now);
+                    tally.agreed(total, now);
+                }
+                None => tally.untold(*told),
             }
         }
         elsewhere
@@ -171,7 +176,7 @@ impl Observer {
 
     pub(super) async fn agree_on_enrolment(&self, app: &Name, network: Network, now: Instant) {
         let Some(fleet) = self.fleet.get() else { return };
-        let told = self.enrolment_tallies(app, network, |tally, _| tally.untold(now));
+        let told = self.enrolment_tallies(app, network, |tally, _| tally.tell(now));
         let names = ["enrol", "attempts", "unsupported"];
         let whom = format!("{network:?}");
         let sightings: Vec<Sighting> = names
@@ -181,11 +186,11 @@ impl Observer {
                 fleet.sighting((what, app.as_str(), if *what == "enrol" { &whom } else { "" }), *add, None)
             })
             .collect();
-        let Some(totals) = fleet.tell(&sightings).await else { return };
+        let totals = fleet.tell(&sightings).await;
         self.enrolment_tallies(app, network, |tally, index| {
-            let (told, total) = (told.get(index).copied(), totals.get(index).copied());
-            if let Some((told, total)) = told.zip(total) {
-                tally.agreed(told, total, now);
+            match totals.as_ref().and_then(|totals| totals.get(index)) {
+                Some(total) => tally.agreed(*total, now),
+                None => tally.untold(told.get(index).copied().unwrap_or_default()),
             }
             0
         });
@@ -193,7 +198,7 @@ impl Observer {
 
     fn enrolment_tallies(&self, app: &Name, network: Network, each: impl Fn(&mut Tally, usize) -> u32) -> [u32; 3] {
         let mut seen = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
-        let rate = seen.networks.get_mut(&(app.clone(), network)).map_or(0, |tally| each(tally, 0));
+        let rate = seen.networks.map.get_mut(&(app.clone(), network)).map_or(0, |tally| each(tally, 0));
         let Some(share) = seen.apps.get_mut(app) else { return [rate, 0, 0] };
         [rate, each(&mut share.attempts, 1), each(&mut share.unsupported, 2)]
     }

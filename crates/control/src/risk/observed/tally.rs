@@ -31,20 +31,29 @@ impl Tally {
         self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW)
     }
 
-    /// What the others are to be told.
-    pub(super) fn untold(&self, now: Instant) -> u32 {
-        if self.is_over(now) { 0 } else { self.own }
+    /// What the others are to be told, once: as good as told from now on.
+    pub(super) fn tell(&mut self, now: Instant) -> u32 {
+        if self.is_over(now) {
+            return 0;
+        }
+        self.known = self.known.saturating_add(self.own);
+        std::mem::take(&mut self.own)
     }
 
-    /// They were told of `told`, and with that there are `total`.
-    pub(super) fn agreed(&mut self, told: u32, total: u32, now: Instant) {
+    /// They could not be told of so many.
+    pub(super) fn untold(&mut self, told: u32) {
+        self.known = self.known.saturating_sub(told);
+        self.own = self.own.saturating_add(told);
+    }
+
+    /// They were told, and with that there are `total`.
+    pub(super) fn agreed(&mut self, total: u32, now: Instant) {
         if self.is_over(now) {
             if total == 0 {
                 return;
             }
             *self = Self { since: Some(now), known: 0, own: 0 };
         }
-        self.own = self.own.saturating_sub(told);
         self.known = total;
     }
 }

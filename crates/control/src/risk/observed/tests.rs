@@ -99,7 +99,7 @@ async fn there_is_room_for_so_many_and_for_others_when_those_are_over() {
     for n in 0..2 * MOST_IN_A_PART * PARTS {
         see(&format!("in_{n}"), now);
     }
-    let kept = || observer.installations.iter().map(|part| part.lock().unwrap().len()).sum::<usize>();
+    let kept = || observer.installations.iter().map(|part| part.lock().unwrap().map.len()).sum::<usize>();
     assert_eq!(kept(), MOST_IN_A_PART * PARTS);
     see("in_more", now + WINDOW);
     assert!(kept() <= MOST_IN_A_PART * (PARTS - 1) + 1, "{}", kept());
