@@ -20,8 +20,8 @@ use store::{RiskDecision, Store, StoreError};
 
 pub use counts::{DecisionCount, RiskCounts};
 pub(crate) use known::{decided, known};
-pub(crate) use observed::{Network, set};
 pub use observed::{Fleet, Observer, Seen};
+pub(crate) use observed::{Network, set};
 
 /// So many kinds of decisions are kept between two saves; more are only counted for metrics.
 const MOST_KINDS: usize = 4096;
