@@ -1,5 +1,5 @@
 //! Which TLS stack a client has, by the first thing it says: the JA4 fingerprint of its `ClientHello` (RFC 8446 section 4.1.2),
-//! as FoxIO's public description of JA4 (TLS client) has it. Millions of devices share one: it tells programs apart, not people.
+//! as `FoxIO`'s public description of JA4 (TLS client) has it. Millions of devices share one: it tells programs apart, not people.
 
 use std::fmt;
 
@@ -208,7 +208,8 @@ fn short_hash(text: &str) -> String {
     if text.is_empty() {
         return "0".repeat(12);
     }
-    sha256(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let first = sha256(text.as_bytes()).iter().take(6).fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
+    format!("{first:012x}")
 }
 
 fn numbers(bytes: &[u8]) -> Option<Vec<u16>> {

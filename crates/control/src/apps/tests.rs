@@ -102,10 +102,13 @@ impl Others for Told {
 }
 
 /// What Turnstile answers to what was solved on a page of the app.
-fn solved() -> Result<(u16, String), AskedError> {
+fn solved() -> (u16, String) {
     let at = base::Timestamp::from_secs(NOW).rfc3339();
-    Ok((200, json!({"success": true, "challenge_ts": at, "hostname": "app.example.com"}).to_string()))
+    (200, json!({"success": true, "challenge_ts": at, "hostname": "app.example.com"}).to_string())
 }
+
+/// Where the secrets of a configuration come from.
+type Secrets<'a> = &'a dyn Fn(&str) -> Secret<String>;
 
 /// An installation, its apps and their devices' makers.
 struct World {
@@ -140,11 +143,7 @@ impl World {
     }
 
     /// The same with something outside to reach.
-    async fn reaching(
-        toml: &str,
-        limits: AttemptLimits,
-        (outside, secret): (Outside, &dyn Fn(&str) -> Secret<String>),
-    ) -> Self {
+    async fn reaching(toml: &str, limits: AttemptLimits, (outside, secret): (Outside, Secrets<'_>)) -> Self {
         let (fixture, oauth) = Fixture::with_oauth(toml, outside).await;
         let clock = Arc::new(SetClock::at(NOW));
         let (apple, google) = (Apple::new(clock.clone()).unwrap(), Google::new(clock.clone()).unwrap());

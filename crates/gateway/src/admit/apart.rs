@@ -77,7 +77,7 @@ impl Apart {
             Some(PermittedTarget::Service(name)) => apart.service = Some(name.to_string()),
             Some(PermittedTarget::Upstream(name)) => apart.upstream = Some(name.to_string()),
             Some(PermittedTarget::Provider { name, model: Some(named) }) => {
-                apart.model = of_provider(snapshot, name, named)
+                apart.model = of_provider(snapshot, name, named);
             }
             Some(PermittedTarget::Provider { model: None, .. }) | None => {}
         }

@@ -347,7 +347,7 @@ mod tests {
         let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().expect("network")];
         let name: config::HeaderName = "x-ja4".parse().expect("a header");
         let own: Arc<str> = Arc::from("own");
-        let found = |peer, headers: &[(&str, &str)], name: Option<&config::HeaderName>| {
+        let found = |peer, headers: &[(&'static str, &'static str)], name: Option<&config::HeaderName>| {
             fingerprint((peer, Some(&own)), &map(headers), (&trusted, name)).map(|found| found.to_string())
         };
         assert_eq!(found(outside, &[("x-ja4", ONE)], Some(&name)).as_deref(), Some("own"));

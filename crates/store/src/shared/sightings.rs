@@ -31,6 +31,6 @@ async fn count(link: &Link, some: &[Sighting]) -> Result<Vec<u32>, &'static str>
         call.key(format!("vouchgate:1:{{seen}}:{:032x}", u128::from_be_bytes(*id)));
         call.arg(*add).arg(place.map(hex).unwrap_or_default());
     }
-    let totals: Vec<i64> = link.invoke(&call).await.map_err(|error| error.reason())?;
+    let totals: Vec<i64> = link.invoke(&call).await.map_err(super::SharedError::reason)?;
     Ok(totals.into_iter().map(|total| u32::try_from(total).unwrap_or(u32::MAX)).collect())
 }

@@ -226,7 +226,7 @@ fn shared(issuer: &Issuer, secrets: &Secrets) -> Result<Option<KeySet>, IssuerEr
                 Err(error) if at == 0 => return Err(IssuerError::Secret { issuer: issuer.name.clone(), error }),
                 // What is used now goes on; a start and a reload have looked before.
                 Err(error) => {
-                    tracing::error!(issuer = %issuer.name, %error, "the secret that is to follow cannot be read")
+                    tracing::error!(issuer = %issuer.name, %error, "the secret that is to follow cannot be read");
                 }
             },
         }

@@ -96,8 +96,8 @@ async fn a_rate_for_each_model_is_one_for_the_fleet() {
     let rate = RATE.replace("subject", "model");
     fleet.config = fleet.config.replace("may = { models = [\"*\"] }", &format!("may = {{ models = [\"*\"] }}\n{rate}"));
     for n in 0..ROUNDS {
-        fleet.config +=
-            &format!("\n[[model]]\nname = \"m{n}\"\ntargets = [{{ provider = \"prov\", model = \"m1\" }}]\n");
+        let targets = r#"[{ provider = "prov", model = "m1" }]"#;
+        fleet.config.push_str(&["\n[[model]]\nname = \"m", &n.to_string(), "\"\ntargets = ", targets, "\n"].concat());
     }
     for _ in 0..3 {
         fleet.join().await;

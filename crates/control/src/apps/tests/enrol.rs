@@ -196,7 +196,7 @@ async fn browsers_enrol_with_work_and_puzzles() {
     let (mut puzzle, _) = world.enrolment("web", &Browser::default()).await;
     puzzle["evidence"] = json!({"type": "turnstile", "response": "solved"});
     assert_eq!(world.why(&world.post("/attest/v1/enroll", &puzzle).await).await, "check_failed");
-    *world.told.answer.lock().unwrap() = solved();
+    *world.told.answer.lock().unwrap() = Ok(solved());
     let page = [("origin", "https://evil.example.com")];
     assert_eq!(world.why(&world.post_with("/attest/v1/enroll", &puzzle, &page).await).await, "origin_not_allowed");
     let page = [("origin", "https://app.example.com")];

@@ -143,12 +143,12 @@ fn verdict(client_data: &[u8]) -> Value {
 
 /// The verdict signed by Google and encrypted to the developer: a JWS (ES256) in a JWE (A256KW, A256GCM).
 fn token(signer: &TestKey, key: &[u8; 32], verdict: &Value) -> Value {
-    let signed = signer.mint_with(&json!({"alg": "ES256"}), verdict);
+    let verdict = signer.mint_with(&json!({"alg": "ES256"}), verdict);
     let header = base64url_encode(r#"{"alg":"A256KW","enc":"A256GCM"}"#);
     let content_key = [5u8; 32];
     let mut wrapped = [0u8; 40];
     let wrapped = AesKek::new(&AES_256, key).unwrap().wrap(&content_key, &mut wrapped).unwrap().to_vec();
-    let mut sealed = signed.into_bytes();
+    let mut sealed = verdict.into_bytes();
     let seal = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &content_key).unwrap());
     let nonce = Nonce::assume_unique_for_key([3; 12]);
     let tag = seal.seal_in_place_separate_tag(nonce, Aad::from(header.as_bytes()), &mut sealed).unwrap();

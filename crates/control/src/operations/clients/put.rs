@@ -83,7 +83,7 @@ impl Operations {
         }
         let Some(before) = before else {
             let form = update.over(ClientForm::default());
-            self.makes_no_secret(&name, update)?;
+            makes_no_secret(&name, update)?;
             self.client_check(&name, &scopes, &form).await?;
             let new = NewClient {
                 name: name.clone(),
@@ -109,15 +109,16 @@ impl Operations {
         tracing::info!(target: "audit", by, client = %name, disabled = update.disabled, "client changed");
         Ok((self.stored_view(&client), false))
     }
+}
 
-    fn makes_no_secret(&self, name: &Name, update: &UpdateClient) -> Result<(), OperationError> {
-        match &update.auth {
-            // Written as a change of a client that is there.
-            None => Err(no_client(name.as_str())),
-            Some(AuthForm::ClientSecret {}) => Err(OperationError::NotAllowed(format!(
-                "there is no client {name}, and one with a secret is made by POST, which shows the secret once"
-            ))),
-            Some(_) => Ok(()),
-        }
+/// That nothing has to be shown once for such a client.
+fn makes_no_secret(name: &Name, update: &UpdateClient) -> Result<(), OperationError> {
+    match &update.auth {
+        // Written as a change of a client that is there.
+        None => Err(no_client(name.as_str())),
+        Some(AuthForm::ClientSecret {}) => Err(OperationError::NotAllowed(format!(
+            "there is no client {name}, and one with a secret is made by POST, which shows the secret once"
+        ))),
+        Some(_) => Ok(()),
     }
 }

@@ -161,7 +161,7 @@ impl Observer {
         let mut known = part.map.get_mut(&telling.instance);
         let mut elsewhere = false;
         for (what, told) in &telling.tallies {
-            let total = totals.as_mut().and_then(|totals| totals.next());
+            let total = totals.as_mut().and_then(Iterator::next);
             let Some(tally) = known.as_mut().map(|known| known.tally(*what)) else { continue };
             match total {
                 Some(total) => {

@@ -107,7 +107,10 @@ async fn there_is_room_for_so_many_and_for_others_when_those_are_over() {
 
 /// What nodes share, in memory.
 #[derive(Debug, Default)]
-struct Shared(Mutex<HashMap<[u8; 16], (u32, Option<[u8; 8]>)>>);
+struct Shared(Mutex<HashMap<[u8; 16], Counted>>);
+
+/// How often something was seen, and the place it was seen at last.
+type Counted = (u32, Option<[u8; 8]>);
 
 impl Sightings for Shared {
     fn share<'a>(&'a self, some: &'a [Sighting]) -> BoxFuture<'a, Result<Vec<u32>, &'static str>> {

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use testkit::raw::Response;
-use vouchgate_client::signer::{Signer as _, SoftwareKey};
+use vouchgate_client::signer::SoftwareKey;
 use vouchgate_client::simulator::{AndroidDefect, IphoneDefect};
 
 use super::World;

@@ -160,7 +160,7 @@ fn the_chart_s_configuration_is_a_good_one_once_its_key_is_there() {
     let values = text("helm/vouchgate/values.yaml");
     let (_, block) = values.split_once("\nconfig: |\n").unwrap();
     let lines = block.lines().take_while(|line| line.is_empty() || line.starts_with("  "));
-    let config: String = lines.map(|line| format!("{}\n", line.get(2..).unwrap_or_default())).collect();
+    let config = lines.map(|line| line.get(2..).unwrap_or_default()).collect::<Vec<_>>().join("\n");
     let dir = prepared();
     let key = dir.path().join("secrets/master.key");
     let placed = config.replace("/run/secrets/vouchgate/master.key", key.to_str().unwrap());
