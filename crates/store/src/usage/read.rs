@@ -252,7 +252,8 @@ pub struct UsageTable {
     pub rows: Vec<UsageRow>,
     /// Where the next rows begin; absent: these were the last.
     pub next: Option<u32>,
-    /// The sums over all groups. Of groups by tag those of their tags: a request with two counts twice.
+    /// The sums over everything the filter lets through, each request once: also where groups by tag count one with two tags twice,
+    /// and one without tags in none. Where the filter itself names tags, a request counts under each of them.
     pub total: UsageSums,
 }
 
@@ -275,7 +276,8 @@ impl Usage<'_> {
             }
         }
         let limit = limit.clamp(1, 10_000);
-        let tagged = by.contains(&Dimension::Tag) || filter.only.iter().any(|(only, _)| *only == Dimension::Tag);
+        let only_tagged = filter.only.iter().any(|(only, _)| *only == Dimension::Tag);
+        let tagged = only_tagged || by.contains(&Dimension::Tag);
         let mut columns: Vec<&str> = groups.clone();
         if bucket.is_some() {
             columns.insert(0, "start");
@@ -298,7 +300,7 @@ impl Usage<'_> {
         let mut rows = self.0.read(statement(select, bounds), read).await?;
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
-        let (select, bounds) = self.select(filter, (span, tagged), &[]);
+        let (select, bounds) = self.select(filter, (span, only_tagged), &[]);
         let total = first(self.0.fetch(statement(select, bounds)).await?);
         let total = total.map(|mut row| UsageSums::read(&mut row)).transpose()?.unwrap_or_default();
         let since = filter.since.map(|since| Timestamp::from_millis(super::rollup::start_of(since, span)));

@@ -177,6 +177,8 @@ pub(crate) async fn tags_count_under_each_of_them_and_once_in_all<B: Backend>() 
     let by_tag: Vec<_> = by_tag.into_iter().map(|(tag, sums)| (tag, sums.requests, sums.cost)).collect();
     assert_eq!(by_tag, [("b".to_owned(), 3, 115), ("a".to_owned(), 1, 10)]);
     assert_eq!(total(&store, &UsageFilter::default()).await.cost, 116);
+    let by = store.usage().table(&UsageFilter::default(), (&[Dimension::Tag], None), (0, 1)).await.unwrap();
+    assert_eq!((by.total.requests, by.total.cost), (4, 116), "each once, whatever tags it has");
     let only = UsageFilter { only: vec![(Dimension::Tag, "a".to_owned())], ..UsageFilter::default() };
     assert_eq!(total(&store, &only).await.cost, 10);
 }
