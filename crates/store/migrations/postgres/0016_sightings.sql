@@ -2,7 +2,7 @@
 CREATE TABLE sightings (
     tenant  TEXT COLLATE "C" NOT NULL,
     id      BYTEA   NOT NULL,
-    place   TEXT   NOT NULL,
+    place   TEXT COLLATE "C" NOT NULL,
     total   BIGINT NOT NULL,
     ends_at BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)
