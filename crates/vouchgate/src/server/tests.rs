@@ -117,9 +117,12 @@ async fn while_an_issuers_shared_secret_is_replaced_tokens_of_both_are_accepted(
     const VALUES: [&str; 2] = ["kX9vQ2mZ7rT4wL8nB3cF6hJ1dS5gP0yA", "Zq7Lw2Mr9Tn4Vx1Bd6Hs8Kf3Jp5Gc0Ye"];
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), "").await.unwrap();
-    set(&server, "shared", VALUES[0], None).await;
+    // What nothing names yet needs an origin, and what verifies has none.
+    set(&server, "shared", VALUES[0], Some("https://a.example")).await;
     let issuer = json!({ "hs256_secret": { "secret": "shared" }, "claims": { "subject": "id" } });
     put(&server, Kind::Issuer, "app", issuer).await;
+    set(&server, "shared", VALUES[0], None).await;
+    assert!(server.settled().await);
     let accepted = || VALUES.map(|value| accepts(&server, value));
     assert_eq!(accepted(), [true, false]);
     let next = serde_json::from_value(json!({ "value": VALUES[1], "next": true })).unwrap();
