@@ -83,7 +83,9 @@ async fn table(args: &UsageTableArgs, state: &StateArgs, io: &mut Io<'_>) -> Out
     let is_asked = |name: &str| by.contains(&name) || (name == "issuer" && by.contains(&"subject"));
     columns.extend(KEYS.iter().filter(|(name, _)| is_asked(name)));
     columns.extend(SUMS);
-    print(io, &columns, &rows, "There were no requests in that time")?;
+    let any = answer.get("total").and_then(|total| total.get("requests")).and_then(Value::as_i64) > Some(0);
+    let none = if any { "No request in that time has a tag" } else { "There were no requests in that time" };
+    print(io, &columns, &rows, none)?;
     if let Some(total) = answer.get("total").filter(|_| !rows.is_empty()) {
         let sum = format!(
             "{} requests, {}, since {}.",
