@@ -276,7 +276,7 @@ fn configuration(dir: &Path, (public, admin): (SocketAddr, SocketAddr), upstream
     let dir = dir.display();
     let (bound, spend) = (case.bound(), case.spend());
     let tls = match case {
-        Case::Tls => format!("tls = {{ cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\" }}"),
+        Case::Tls | Case::TlsBudget => format!("tls = {{ cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\" }}"),
         Case::Mtls => {
             format!("tls = {{ cert = \"{dir}/cert.pem\", key = \"{dir}/key.pem\", client_certificates = \"any\" }}")
         }
