@@ -378,24 +378,34 @@ async fn a_commit_whose_answer_is_lost_is_unknown_and_never_done_twice() {
     // A standby that never answers: a commit is on the disk, and is not acknowledged.
     by_hand(&place.url, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     by_hand(&place.url, "SELECT pg_reload_conf()").await;
-    let waiting = {
-        let store = store.clone();
-        #[allow(clippy::disallowed_methods)] // ends with its test
-        tokio::spawn(async move { put(&store, "once").await })
-    };
     let mut looking = PgConnection::connect(&place.url).await.unwrap();
-    loop {
-        let held: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-            .fetch_one(&mut looking)
-            .await
-            .unwrap();
-        if held == 1 {
-            break;
+    // The server takes its settings up when it comes to it: until then commits are acknowledged as ever.
+    let mut acknowledged = 0;
+    let waiting = loop {
+        let (store, text) = (store.clone(), format!("once-{acknowledged}"));
+        #[allow(clippy::disallowed_methods)] // ends with its test
+        let put = tokio::spawn(async move { put(&store, &text).await });
+        if is_held(&mut looking, &put).await {
+            break put;
         }
-    }
+        put.await.unwrap().unwrap();
+        acknowledged += 1;
+    };
     drop(looking);
     assert!(cluster.crash());
     assert_eq!(waiting.await.unwrap().unwrap_err().reason(), "store_unknown");
     assert!(cluster.restart());
-    assert_eq!(store.resources().all().await.unwrap().len(), 1, "it was written, and once");
+    assert_eq!(store.resources().all().await.unwrap().len(), acknowledged + 1, "it was written, and once");
+}
+
+/// Whether a commit waits for a standby; not, once it has ended without.
+async fn is_held<T>(looking: &mut PgConnection, commit: &tokio::task::JoinHandle<T>) -> bool {
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    loop {
+        let ended = commit.is_finished();
+        let held: i64 = sqlx::query_scalar(waiting).fetch_one(&mut *looking).await.unwrap();
+        if held == 1 || ended {
+            return held == 1;
+        }
+    }
 }
