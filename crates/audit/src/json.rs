@@ -21,16 +21,16 @@ impl Object {
         Self { bytes, first: true }
     }
 
-    fn name(&mut self, name: &str) {
-        if !std::mem::take(&mut self.first) {
-            self.bytes.push(b',');
-        }
-        push_text(&mut self.bytes, name);
-        self.bytes.push(b':');
+    /// Names stand in this program: there is nothing to escape in them.
+    fn name(&mut self, name: &'static str) {
+        let before: &[u8] = if std::mem::take(&mut self.first) { b"\"" } else { b",\"" };
+        self.bytes.extend_from_slice(before);
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b"\":");
     }
 
     /// A text; a long one is cut.
-    pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
+    pub fn text(&mut self, name: &'static str, value: &str) -> &mut Self {
         self.name(name);
         if value.len() <= MAX_TEXT {
             push_text(&mut self.bytes, value);
@@ -42,7 +42,7 @@ impl Object {
     }
 
     /// A text, if there is one.
-    pub fn maybe(&mut self, name: &str, value: Option<&str>) -> &mut Self {
+    pub fn maybe(&mut self, name: &'static str, value: Option<&str>) -> &mut Self {
         match value {
             Some(value) => self.text(name, value),
             None => self,
@@ -50,14 +50,14 @@ impl Object {
     }
 
     /// A whole number.
-    pub fn number(&mut self, name: &str, value: impl Into<i128>) -> &mut Self {
+    pub fn number(&mut self, name: &'static str, value: impl Into<i128>) -> &mut Self {
         self.name(name);
         push_number(&mut self.bytes, value.into());
         self
     }
 
     /// A whole number, if there is one.
-    pub fn maybe_number(&mut self, name: &str, value: Option<u64>) -> &mut Self {
+    pub fn maybe_number(&mut self, name: &'static str, value: Option<u64>) -> &mut Self {
         match value {
             Some(value) => self.number(name, value),
             None => self,
@@ -65,7 +65,7 @@ impl Object {
     }
 
     /// Yes; nothing is said where it is no.
-    pub fn flag(&mut self, name: &str, value: bool) -> &mut Self {
+    pub fn flag(&mut self, name: &'static str, value: bool) -> &mut Self {
         if value {
             self.raw(name, b"true");
         }
@@ -73,7 +73,7 @@ impl Object {
     }
 
     /// A moment.
-    pub fn time(&mut self, name: &str, at: Timestamp) -> &mut Self {
+    pub fn time(&mut self, name: &'static str, at: Timestamp) -> &mut Self {
         self.name(name);
         self.bytes.push(b'"');
         push_time(&mut self.bytes, at);
@@ -82,15 +82,19 @@ impl Object {
     }
 
     /// JSON that this module has written.
-    pub(crate) fn raw(&mut self, name: &str, json: &[u8]) -> &mut Self {
+    pub(crate) fn raw(&mut self, name: &'static str, json: &[u8]) -> &mut Self {
         self.name(name);
         self.bytes.extend_from_slice(json);
         self
     }
 
-    /// Any JSON value.
+    /// Any JSON value, under a name that somebody else may have chosen.
     pub fn value(&mut self, name: &str, value: &Value) -> &mut Self {
-        self.name(name);
+        if !std::mem::take(&mut self.first) {
+            self.bytes.push(b',');
+        }
+        push_text(&mut self.bytes, name);
+        self.bytes.push(b':');
         push_value(&mut self.bytes, value);
         self
     }
@@ -98,7 +102,7 @@ impl Object {
     /// A list of lines: each a number, what is counted, and more numbers.
     pub(crate) fn lines<'a, const N: usize>(
         &mut self,
-        name: &str,
+        name: &'static str,
         lines: impl Iterator<Item = (i64, &'a str, [i64; N])>,
     ) -> &mut Self {
         self.name(name);
@@ -263,20 +267,22 @@ fn push_time(out: &mut Vec<u8>, at: Timestamp) {
         out.extend_from_slice(at.rfc3339().as_bytes());
         return;
     }
-    let mut part = |value: i64, width: u32, before: &[u8]| {
-        out.extend_from_slice(before);
-        for place in (0..width).rev() {
-            out.push(b'0' + u8::try_from(value / 10i64.pow(place) % 10).unwrap_or(0));
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut part = |place: std::ops::Range<usize>, value: i64| {
+        let mut rest = u32::try_from(value).unwrap_or(0);
+        for digit in text.get_mut(place).unwrap_or_default().iter_mut().rev() {
+            *digit += u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
         }
     };
-    part(year, 4, b"");
-    part(month, 2, b"-");
-    part(date, 2, b"-");
-    part(millis / 3_600_000, 2, b"T");
-    part(millis / 60_000 % 60, 2, b":");
-    part(millis / 1000 % 60, 2, b":");
-    part(millis % 1000, 3, b".");
-    out.push(b'Z');
+    part(0..4, year);
+    part(5..7, month);
+    part(8..10, date);
+    part(11..13, millis / 3_600_000);
+    part(14..16, millis / 60_000 % 60);
+    part(17..19, millis / 1000 % 60);
+    part(20..23, millis % 1000);
+    out.extend_from_slice(&text);
 }
 
 #[cfg(test)]

@@ -545,7 +545,7 @@ fn settled(entry: &mut Object, lines: &[SettledLine]) {
 }
 
 /// `[[lease,"unit",amount],...]`, if there is any.
-fn lines(entry: &mut Object, name: &str, lines: &[HoldLine]) {
+fn lines(entry: &mut Object, name: &'static str, lines: &[HoldLine]) {
     if !lines.is_empty() {
         entry.lines(name, lines.iter().map(|line| (line.lease, line.unit, [line.amount])));
     }

@@ -10,6 +10,7 @@ mod money;
 mod problem;
 mod rng;
 mod secret;
+mod table;
 mod units;
 
 pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
@@ -19,4 +20,5 @@ pub use money::{Money, MoneyError};
 pub use problem::{Problem, Who};
 pub use rng::{InBlocks, Rng, SeededRng, SystemRng};
 pub use secret::Secret;
+pub use table::{Hashing, Table};
 pub use units::{ByteSize, Span, UnitError};

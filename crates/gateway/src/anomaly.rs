@@ -8,13 +8,12 @@
 mod habit;
 mod keep;
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::{Problem, Timestamp};
+use base::{Hashing, Problem, Table, Timestamp};
 use config::{AnomalySection, OnAnomaly, WebhookEvent};
 use http::StatusCode;
 use store::{NewStop, Notice, StopAction, Stopped};
@@ -35,8 +34,8 @@ const WAITING: usize = 4096;
 /// Watches callers. It outlives reloads.
 pub struct Watch {
     stopped: Arc<Stopped>,
-    shards: Vec<Mutex<HashMap<Arc<str>, Kept>>>,
-    hasher: RandomState,
+    shards: Vec<Mutex<Table<Arc<str>, Kept>>>,
+    hasher: Hashing,
     waiting: Mutex<Waiting>,
     /// Whether the store may know callers that memory does not.
     more: AtomicBool,
@@ -125,7 +124,7 @@ impl Watch {
         Self {
             stopped,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: Hashing::default(),
             waiting: Mutex::default(),
             more: AtomicBool::new(false),
             found: [const { AtomicU64::new(0) }; 3],
@@ -281,7 +280,7 @@ impl Watch {
         done
     }
 
-    fn shard(&self, whom: &str) -> MutexGuard<'_, HashMap<Arc<str>, Kept>> {
+    fn shard(&self, whom: &str) -> MutexGuard<'_, Table<Arc<str>, Kept>> {
         let shards = u64::try_from(self.shards.len()).unwrap_or(1).max(1);
         let index = usize::try_from(self.hasher.hash_one(whom) % shards).unwrap_or(0);
         #[allow(clippy::indexing_slicing)] // the index is below the number of shards, of which there are some
@@ -290,7 +289,7 @@ impl Watch {
 }
 
 /// Take one out that was not seen for long.
-fn oldest(shard: &mut HashMap<Arc<str>, Kept>) -> Option<(Arc<str>, Habit)> {
+fn oldest(shard: &mut Table<Arc<str>, Kept>) -> Option<(Arc<str>, Habit)> {
     let (whom, _) = shard.iter().take(SAMPLE).min_by_key(|(_, kept)| kept.habit.last)?;
     let whom = Arc::clone(whom);
     let kept = shard.remove(&whom)?;

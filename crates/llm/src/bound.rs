@@ -66,16 +66,21 @@ impl Brought {
     /// What a request in JSON brings, in whichever dialect. `None` for what is no JSON.
     pub fn of(body: &[u8]) -> Option<Self> {
         let root = root(std::str::from_utf8(body).ok()?).ok()?;
-        let bytes = body.len() as u64;
-        let brought = Self { bytes, factor: 1, beyond: names_more(&root), ..Self::default() };
+        Some(Self::read(&root, body.len()))
+    }
+
+    /// The same of one that has been read; it has so many bytes.
+    pub(crate) fn read(root: &Node<'_>, bytes: usize) -> Self {
+        let bytes = bytes as u64;
+        let brought = Self { bytes, factor: 1, beyond: names_more(root), ..Self::default() };
         let mut walk = Walk { brought, ..Walk::default() };
-        walk.walk(&root, "");
+        walk.walk(root, "");
         let mut brought = walk.brought;
         brought.tools =
             root.get("tools").or_else(|| root.get("functions")).or_else(|| root.get("toolConfig")).is_some();
-        brought.factor = factor(&root);
+        brought.factor = factor(root);
         brought.predicted = root.get("prediction").map_or(0, |prediction| prediction.raw.len() as u64);
-        Some(brought)
+        brought
     }
 
     /// What is certainly no fewer tokens than the input of `model` has; `fits`: the most input that fits into it. `None` where there is

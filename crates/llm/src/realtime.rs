@@ -96,7 +96,7 @@ impl ClientEvent {
     }
 
     fn settings(&mut self, text: &str, of: &Node<'_>, others: &mut Models) -> Result<(), RequestError> {
-        self.open_at = Some((of.offset_in(text).saturating_add(1), of.members().is_empty()));
+        self.open_at = Some((of.offset_in(text.as_bytes()).saturating_add(1), of.members().is_empty()));
         for (name, value) in of.members() {
             refuse_steering(name)?;
             match name.as_ref() {
@@ -104,10 +104,10 @@ impl ClientEvent {
                 "model" => {
                     let model = value.text().ok_or_else(|| RequestError::wrong("session.model", "a string"))?;
                     self.model = Some(model.into_owned());
-                    self.model_at = Some((value.offset_in(text), value.raw.len()));
+                    self.model_at = Some((value.offset_in(text.as_bytes()), value.raw.len()));
                 }
                 "max_output_tokens" | "max_response_output_tokens" if value.text().as_deref() == Some("inf") => {
-                    self.unbound_at = Some((value.offset_in(text), value.raw.len()));
+                    self.unbound_at = Some((value.offset_in(text.as_bytes()), value.raw.len()));
                 }
                 "max_output_tokens" | "max_response_output_tokens" if !value.is_null() => {
                     let wrong = || RequestError::wrong(name.as_ref(), "a whole number or \"inf\"");

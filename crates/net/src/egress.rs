@@ -1,9 +1,9 @@
 //! The client.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use base::Table;
 use http::uri::{Parts, PathAndQuery};
 use http::{HeaderName, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -78,7 +78,7 @@ pub struct Egress(Arc<Inner>);
 struct Inner {
     connector: Connector,
     limits: PoolLimits,
-    slots: RwLock<HashMap<String, Arc<Slot>>>,
+    slots: RwLock<Table<String, Arc<Slot>>>,
 }
 
 impl std::fmt::Debug for Egress {
@@ -214,8 +214,11 @@ pub(crate) fn strip(request: &mut Request<OutBody>) {
         HeaderName::from_static("proxy-connection"),
     ];
     let headers = request.headers_mut();
-    for name in &CONNECTION {
-        headers.remove(name);
+    // Most have none, which is seen sooner than each is looked for.
+    if headers.keys().any(|name| CONNECTION.contains(name)) {
+        for name in &CONNECTION {
+            headers.remove(name);
+        }
     }
 }
 

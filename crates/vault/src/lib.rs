@@ -39,6 +39,27 @@ pub use stream::{PIECE, StreamOpener, StreamSealer};
 /// 2^-32 up to 2^32 uses (NIST SP 800-38D section 8.3).
 const MAX_SEALS: u64 = 1 << 32;
 
+/// The inner layer of one sealed value, ready: the value itself stays sealed. The library wipes the key when it goes. Whoever can
+/// read it in memory could read what opens it there, too.
+pub struct DataKey {
+    key: LessSafeKey,
+    body_data: Vec<u8>,
+}
+
+impl DataKey {
+    /// Open the value whose data key this is.
+    pub fn open(&self, sealed: &Sealed) -> Result<Secret<Vec<u8>>, VaultError> {
+        let parts = sealed.parts()?;
+        decrypt(&self.key, parts.body_nonce, &self.body_data, parts.body)
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataKey")
+    }
+}
+
 /// Why a value could not be sealed or opened. Never says what the value was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
@@ -226,12 +247,17 @@ impl Vault {
 
     /// Open a value that was sealed under the same `label`.
     pub fn open(&self, label: &Label<'_>, sealed: &Sealed) -> Result<Secret<Vec<u8>>, VaultError> {
+        self.data_key(label, sealed)?.open(sealed)
+    }
+
+    /// The data key of a value that was sealed under the same `label`: for a value that is opened again and again.
+    pub fn data_key(&self, label: &Label<'_>, sealed: &Sealed) -> Result<DataKey, VaultError> {
         let parts = sealed.parts()?;
         let ring = self.ring.load();
         let keys = ring.keys(parts.key_id).ok_or(VaultError::WrongKey(parts.key_id))?;
         let wrapping = keys.wrapping(label.purpose)?;
         let data_key = decrypt(wrapping, parts.wrap_nonce, &label.wrap_data(parts.key_id), parts.wrapped)?;
-        decrypt(&aes(data_key.expose())?, parts.body_nonce, &label.body_data(parts.key_id), parts.body)
+        Ok(DataKey { key: aes(data_key.expose())?, body_data: label.body_data(parts.key_id) })
     }
 
     /// HMAC-SHA256 (RFC 2104) of `bytes` under a key derived for `purpose` from the newest master key, or from the key that

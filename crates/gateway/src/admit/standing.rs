@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use config::Per;
+use http::header::IntoHeaderName;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::gcra::{Level, Quota};
@@ -52,25 +53,20 @@ impl Standing {
         if self.0.is_empty() {
             return;
         }
-        // Room for two limits; most have no more. Written piece by piece: every answer has them.
-        let (mut policies, mut limits) = (String::with_capacity(96), String::with_capacity(96));
-        for line in &self.0 {
-            if !policies.is_empty() {
-                policies.push_str(", ");
-                limits.push_str(", ");
+        // Room for two limits; most have no more. All is written in one place, piece by piece: every answer has these fields.
+        let mut text = String::with_capacity(96);
+        let fields: [(HeaderName, fn(&Line, &mut String)); 2] = [(POLICY, Line::policy), (LIMIT, Line::level)];
+        for (field, tell) in fields {
+            text.clear();
+            for line in &self.0 {
+                if !text.is_empty() {
+                    text.push_str(", ");
+                }
+                line.name(&mut text);
+                tell(line, &mut text);
             }
-            let from = policies.len();
-            line.name(&mut policies);
-            limits.push_str(policies.get(from..).unwrap_or_default());
-            let unit = if line.counted == Counted::Tokens { ";qu=\"tokens\"" } else { "" };
-            number(&mut policies, ";q=", line.quota.limit);
-            policies.push_str(unit);
-            number(&mut policies, ";w=", line.quota.window.as_secs().max(1));
-            number(&mut limits, ";r=", line.level.remaining);
-            number(&mut limits, ";t=", whole_seconds(line.level.reset));
+            set(headers, field, &text);
         }
-        set(headers, POLICY, policies);
-        set(headers, LIMIT, limits);
         for (counted, limit, remaining, reset) in &OPENAI {
             // Of several limits the one that is nearest.
             let lines = self.0.iter().filter(|line| line.counted == *counted);
@@ -78,9 +74,14 @@ impl Standing {
             else {
                 continue;
             };
-            headers.insert(limit, line.quota.limit.into());
-            headers.insert(remaining, line.level.remaining.into());
-            set(headers, reset.clone(), clock(line.level.reset));
+            for (field, count) in [(limit, line.quota.limit), (remaining, line.level.remaining)] {
+                text.clear();
+                number(&mut text, "", count);
+                set(headers, field, &text);
+            }
+            text.clear();
+            clock(&mut text, line.level.reset);
+            set(headers, reset, &text);
         }
     }
 }
@@ -114,6 +115,19 @@ impl Line {
         number(out, "-", self.quota.window.as_secs().max(1));
         out.push_str("s\"");
     }
+
+    fn policy(&self, out: &mut String) {
+        number(out, ";q=", self.quota.limit);
+        if self.counted == Counted::Tokens {
+            out.push_str(";qu=\"tokens\"");
+        }
+        number(out, ";w=", self.quota.window.as_secs().max(1));
+    }
+
+    fn level(&self, out: &mut String) {
+        number(out, ";r=", self.level.remaining);
+        number(out, ";t=", whole_seconds(self.level.reset));
+    }
 }
 
 /// Write a number in decimal, after what comes before it.
@@ -131,8 +145,8 @@ fn number(out: &mut String, before: &str, number: u64) {
     out.push_str(std::str::from_utf8(written).unwrap_or_default());
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
-    if let Ok(value) = HeaderValue::try_from(value) {
+fn set(headers: &mut HeaderMap, name: impl IntoHeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
@@ -142,27 +156,25 @@ fn whole_seconds(time: Duration) -> u64 {
 }
 
 /// A time as OpenAI writes it: `20ms`, `1s`, `6m0s`.
-fn clock(time: Duration) -> String {
+fn clock(text: &mut String, time: Duration) {
     let millis = u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    let mut text = String::with_capacity(16);
     if millis < 1000 {
-        number(&mut text, "", millis);
+        number(text, "", millis);
         text.push_str("ms");
-        return text;
+        return;
     }
     let seconds = millis.div_ceil(1000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 {
-        number(&mut text, "", hours);
+        number(text, "", hours);
         text.push('h');
     }
     if hours > 0 || minutes > 0 {
-        number(&mut text, "", minutes);
+        number(text, "", minutes);
         text.push('m');
     }
-    number(&mut text, "", seconds);
+    number(text, "", seconds);
     text.push('s');
-    text
 }
 
 #[cfg(test)]
@@ -205,7 +217,11 @@ mod tests {
 
     #[test]
     fn times_are_written_as_openai_writes_them() {
-        let told = |millis| clock(Duration::from_millis(millis));
+        let told = |millis| {
+            let mut text = String::new();
+            clock(&mut text, Duration::from_millis(millis));
+            text
+        };
         assert_eq!(
             (told(0), told(20), told(999), told(1001)),
             ("0ms".into(), "20ms".into(), "999ms".into(), "2s".into())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use llm::bound::Brought;
+use llm::passthrough::Peek;
 use policy::Aim;
 
 use crate::snapshot::ModelTarget;
@@ -51,6 +52,12 @@ impl Tokens {
     pub(crate) fn answered(body: &[u8], asked: Option<u64>, answers: u64) -> Self {
         Self { generates: true, asked, answers: answers.max(1), ..Self::read(body) }
     }
+
+    /// The same of a request that has been looked at.
+    pub(crate) fn seen(seen: &Peek) -> Self {
+        let answers = seen.answers.max(1);
+        Self { brought: Some(seen.brought), generates: true, asked: seen.max_output_tokens, answers, ..Self::default() }
+    }
 }
 
 /// Where a call goes.
@@ -66,8 +73,11 @@ pub(crate) struct Place {
 impl Place {
     /// There.
     pub(crate) fn at(target: &ModelTarget) -> Self {
-        let provider = target.provider().map_or(config::OWN_NAME, |provider| provider.name.as_str());
-        Self { provider: Some(Arc::from(provider)), model: Some(Arc::from(target.model())), ..Self::default() }
+        let (provider, model) = match target {
+            ModelTarget::Echo => (Arc::from(config::OWN_NAME), Arc::from(target.model())),
+            ModelTarget::Remote(provider, model) => (provider.name.to_shared(), Arc::clone(model)),
+        };
+        Self { provider: Some(provider), model: Some(model), ..Self::default() }
     }
 
     pub(crate) fn aim(&self) -> Aim<'_> {

@@ -54,7 +54,7 @@ impl Membership {
 
 /// The text for the account of `fund` that counts this caller at this place. Empty: everyone together.
 pub(super) fn whom(fund: &Fund, policy: &str, spender: &Spender<'_>, place: &Place) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(48);
     for per in fund.per() {
         let part = match per {
             BudgetPer::Organisation => spender.organisation,
@@ -110,6 +110,11 @@ fn bounded(text: String) -> String {
 
 /// No part of a text can be taken for another.
 fn escaped(text: &mut String, part: &str) {
+    let stands_for_itself = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'%' | b';' | b'=' | b'/');
+    if part.bytes().all(stands_for_itself) {
+        text.push_str(part);
+        return;
+    }
     for c in part.chars() {
         match c {
             '%' | ';' | '=' | '/' => {

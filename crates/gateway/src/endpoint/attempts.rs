@@ -388,8 +388,13 @@ impl Trail {
         self.last = HeaderValue::try_from(target).ok();
     }
 
+    fn count(&self) -> HeaderValue {
+        // Most need no more.
+        if self.attempts == 1 { HeaderValue::from_static("1") } else { self.attempts.into() }
+    }
+
     fn told(self, mut answer: Answer) -> Answer {
-        answer.headers.insert(Self::ATTEMPTS, self.attempts.into());
+        answer.headers.insert(Self::ATTEMPTS, self.count());
         if let Some(target) = self.last {
             answer.headers.insert(Self::TARGET, target);
         }
@@ -397,7 +402,7 @@ impl Trail {
     }
 
     fn on(self, refusal: Refusal) -> Refusal {
-        let refusal = refusal.header(Self::ATTEMPTS, self.attempts.into());
+        let refusal = refusal.header(Self::ATTEMPTS, self.count());
         match self.last {
             Some(target) => refusal.header(Self::TARGET, target),
             None => refusal,

@@ -195,7 +195,7 @@ impl Exchange for Inference<'_> {
     }
 
     fn load(&self) -> Load {
-        Load::Tokens(Tokens::answered(self.body, self.seen.max_output_tokens, self.seen.answers))
+        Load::Tokens(Tokens::seen(self.seen))
     }
 
     fn prepare(

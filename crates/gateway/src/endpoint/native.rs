@@ -147,7 +147,7 @@ async fn pass_on(
     };
     let mut held = native.check_path(receipt).await?;
     if !upload::is_media(asked, provider, rest) {
-        held.extend(check(&[provider], &asked.body, receipt).await?.unwrap_or_default());
+        held.extend(check(&[provider], objects::references(&asked.body), receipt).await?.unwrap_or_default());
     }
     let key = held.into_iter().find_map(|holder| holder.key);
     let most = reservation.max_output_tokens(provider.name.as_str(), &named);
@@ -310,20 +310,21 @@ pub(crate) async fn check_references(
     body: &[u8],
     receipt: &Receipt,
 ) -> Result<Option<Vec<Holder>>, Refusal> {
-    let providers: Vec<&Provider> = plan
-        .targets()
-        .iter()
-        .filter_map(|target| match target {
-            ModelTarget::Echo => None,
-            ModelTarget::Remote(provider, _) => Some(provider.as_ref()),
-        })
-        .collect();
-    if providers.is_empty() { Ok(None) } else { check(&providers, body, receipt).await }
+    let providers = plan.targets().iter().filter_map(|target| match target {
+        ModelTarget::Echo => None,
+        ModelTarget::Remote(provider, _) => Some(provider.as_ref()),
+    });
+    let named = objects::references(body);
+    // Almost no request names anything.
+    if named.is_empty() { Ok(None) } else { check(&providers.collect::<Vec<_>>(), named, receipt).await }
 }
 
-async fn check(providers: &[&Provider], body: &[u8], receipt: &Receipt) -> Result<Option<Vec<Holder>>, Refusal> {
+async fn check(providers: &[&Provider], named: Vec<String>, receipt: &Receipt) -> Result<Option<Vec<Holder>>, Refusal> {
+    if providers.is_empty() {
+        return Ok(None);
+    }
     let mut holders: Option<Vec<Holder>> = None;
-    for object in objects::references(body) {
+    for object in named {
         let objects = receipt.shared().objects.as_ref();
         let held = objects::holders(objects, providers, &object, receipt.caller()).await?;
         let all = match holders.take() {

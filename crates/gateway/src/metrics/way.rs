@@ -1,9 +1,9 @@
 //! Counters by the way a request took. What one is counted in is looked up once, however many counters that are.
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use base::Table;
 use llm::Usage;
 use prometheus_client::metrics::counter::Counter;
 
@@ -21,7 +21,7 @@ pub(crate) struct Way {
 
 /// The counters of all ways that were taken.
 #[derive(Debug, Default)]
-pub(super) struct Ways(RwLock<HashMap<Way, Arc<Counters>>>);
+pub(super) struct Ways(RwLock<Table<Way, Arc<Counters>>>);
 
 /// The counters of one way. Those of what no request of it took are not there: they would be told as zero.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! The only place where a provider's key is opened: just before it is sent, and only for the origin it is bound to.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::{Secret, Tenant};
 use http::HeaderValue;
-use vault::{HashPurpose, Label, Purpose, Sealed, Vault, VaultError};
+use vault::{DataKey, HashPurpose, Label, Purpose, Sealed, Vault, VaultError};
 
 /// A sealed key and where it may be sent.
 #[derive(Clone)]
@@ -12,6 +12,8 @@ pub struct Credential {
     vault: Arc<Vault>,
     /// Absent: the key could not be had, and whatever needs it is refused.
     sealed: Option<Sealed>,
+    /// The inner of the two layers it is sealed in, once it has been opened: every request opens it anew.
+    data_key: Arc<OnceLock<DataKey>>,
     tenant: Tenant,
     name: String,
     version: u64,
@@ -54,14 +56,15 @@ impl Credential {
     /// (`https://api.openai.com`).
     pub fn stored(vault: Arc<Vault>, sealed: Sealed, name: &str, version: u64, origin: &str) -> Self {
         let (name, origin, sealed) = (name.to_owned(), origin.to_owned(), Some(sealed));
-        Self { vault, sealed, tenant: Tenant::default(), name, version, origin, purpose: Purpose::Secret }
+        let data_key = Arc::default();
+        Self { vault, sealed, data_key, tenant: Tenant::default(), name, version, origin, purpose: Purpose::Secret }
     }
 
     /// The same of a runtime secret; one that may be given to devices as well (`delivered`) was sealed as another kind.
     #[must_use]
     pub fn of_runtime(self, delivered: bool) -> Self {
         let purpose = if delivered { Purpose::DeliveredSecret } else { Purpose::RuntimeSecret };
-        Self { purpose, ..self }
+        Self { purpose, data_key: Arc::default(), ..self }
     }
 
     /// A secret read from a file or the environment: kept sealed in memory and bound to `origin` from now on.
@@ -69,14 +72,15 @@ impl Credential {
         let tenant = Tenant::default();
         let label = Label::new(&tenant, Purpose::Secret, name, 0).origin(Some(origin));
         let sealed = Some(vault.seal(&label, value.expose().as_bytes())?);
-        let (name, origin) = (name.to_owned(), origin.to_owned());
-        Ok(Self { sealed, tenant, name, version: 0, origin, vault, purpose: Purpose::Secret })
+        let (name, origin, data_key) = (name.to_owned(), origin.to_owned(), Arc::default());
+        Ok(Self { sealed, data_key, tenant, name, version: 0, origin, vault, purpose: Purpose::Secret })
     }
 
     /// In the place of a key that could not be had: whatever needs it is refused, and nothing goes out without it.
     pub fn missing(vault: Arc<Vault>, name: &str) -> Self {
-        let (name, origin) = (name.to_owned(), String::new());
-        Self { vault, sealed: None, tenant: Tenant::default(), name, version: 0, origin, purpose: Purpose::Secret }
+        let (name, origin, tenant) = (name.to_owned(), String::new(), Tenant::default());
+        let data_key = Arc::default();
+        Self { vault, sealed: None, data_key, tenant, name, version: 0, origin, purpose: Purpose::Secret }
     }
 
     fn label(&self) -> Label<'_> {
@@ -116,8 +120,11 @@ impl Credential {
             return Err(trouble);
         }
         let sealed = self.sealed.as_ref().ok_or(CredentialError::Missing)?;
-        let label = self.label();
-        Ok(self.vault.open(&label, sealed)?)
+        if let Some(data_key) = self.data_key.get() {
+            return Ok(data_key.open(sealed)?);
+        }
+        let data_key = self.vault.data_key(&self.label(), sealed)?;
+        Ok(self.data_key.get_or_init(|| data_key).open(sealed)?)
     }
 
     /// What tells texts apart without showing any (a keyed hash).

@@ -39,7 +39,7 @@ impl Texts<'_> {
     fn add(&mut self, at: &Node<'_>) {
         let mut own = AROUND;
         if at.is_string() {
-            if self.apart.binary_search(&at.offset_in(self.text)).is_err() {
+            if self.apart.binary_search(&at.offset_in(self.text.as_bytes())).is_err() {
                 own += self.said(at);
             }
         } else if at.items().is_empty() && at.members().is_empty() {

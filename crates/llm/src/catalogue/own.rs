@@ -101,7 +101,13 @@ pub fn price_version(origin: &str, price: Option<&Price>, charges: &Charges) -> 
     for image in &charges.images {
         money(Some(image.price));
     }
-    format!("{origin}#{digest:016x}")
+    // Every record has it: written without what formatting takes.
+    let mut name = String::with_capacity(origin.len() + 17);
+    name.push_str(origin);
+    name.push('#');
+    let digits = (0..16).rev().map(|at| u32::try_from((digest >> (4 * at)) & 15).unwrap_or(0));
+    name.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
+    name
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod tests;
 mod tree;
 mod write;
 
-pub(crate) use parse::{Member, elements, members, picked};
+pub(crate) use parse::{Member, document, elements, members, picked};
 pub(crate) use tree::{Kind, Node, node};
 pub(crate) use write::{Array, Object, array, line, object, quoted};
 

@@ -8,6 +8,8 @@ use super::{JsonError, Limits};
 
 /// Most members of the outermost object: a request has a few dozen.
 const MEMBERS: usize = 4096;
+/// How many numbers are kept of a list of them.
+const KEPT: usize = 8;
 /// Longest member name repeated back in an error.
 const SHOWN: usize = 64;
 
@@ -37,20 +39,23 @@ pub(crate) fn members<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Member<
     Ok(found)
 }
 
-/// Read the object that is the whole of `body`, member by member.
+/// Read the object that is the whole of `body`, member by member. Gives its text.
 fn whole_object<'a>(
     body: &'a [u8],
     limits: &Limits,
     member: impl FnMut(&mut Parser<'a>, Cow<'a, str>, usize) -> Result<(), JsonError>,
-) -> Result<(), JsonError> {
+) -> Result<&'a str, JsonError> {
     let text = std::str::from_utf8(body).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
-    let mut parser = Parser::new(text, limits);
+    let mut parser = Parser { is_brief: true, ..Parser::new(text, limits) };
     parser.space();
     if parser.peek() != Some(b'{') {
         return Err(if text.trim().is_empty() { JsonError::Syntax(0) } else { parser.not_an_object() });
     }
+    let from = parser.at;
     parser.object(0, member)?;
-    parser.end()
+    let object = parser.slice(from);
+    parser.end()?;
+    Ok(object)
 }
 
 /// Of the object that is the whole of `body` the members that are `wanted`, read; everything else is checked and not built.
@@ -71,6 +76,20 @@ pub(crate) fn picked<'a>(
         Ok(())
     })?;
     Ok(found)
+}
+
+/// The object that is the whole of `body`, read at once for all that is to be known of a request. Of a list of numbers (tokens, a
+/// vector) only the beginning is kept: nobody asks for more, and there may be a million.
+pub(crate) fn document<'a>(body: &'a [u8], limits: &Limits) -> Result<Node<'a>, JsonError> {
+    let mut found = Vec::with_capacity(8);
+    let raw = whole_object(body, limits, |parser, name, depth| {
+        if found.len() >= MEMBERS {
+            return Err(JsonError::Nodes(MEMBERS));
+        }
+        found.push((name, parser.value(depth)?));
+        Ok(())
+    })?;
+    Ok(Node { raw, kind: Kind::Object(found) })
 }
 
 /// The elements of the array that is the whole of `text`, each as written; everything inside is checked, nothing is built.
@@ -107,12 +126,14 @@ struct Parser<'a> {
     limits: Limits,
     /// The names that the objects around the current place have used, outermost first.
     names: Vec<Cow<'a, str>>,
+    /// Whether only the beginning of a list of numbers is kept.
+    is_brief: bool,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str, limits: &Limits) -> Self {
         let names = if limits.unique_members { Vec::with_capacity(16) } else { Vec::new() };
-        Self { text, at: 0, nodes: 0, limits: *limits, names }
+        Self { text, at: 0, nodes: 0, limits: *limits, names, is_brief: false }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -194,7 +215,9 @@ impl<'a> Parser<'a> {
                 let mut items = Vec::new();
                 self.array(depth, |parser, inner| {
                     let value = parser.value(inner)?;
-                    items.push(value);
+                    if !parser.is_brief || items.len() < KEPT || !matches!(value.kind, Kind::Number) {
+                        items.push(value);
+                    }
                     Ok(())
                 })?;
                 Kind::Array(items)
@@ -425,12 +448,12 @@ fn plain(bytes: &[u8]) -> usize {
     /// Most strings are names and short words.
     const LONG: usize = 24;
     // Marks the high bit of bytes below `than`, at most 0x80. Above the first one marked others may be, wrongly.
+    // With one bit turned, the quote (0x22) is the one that follows the control characters, and these stay among themselves.
     let below = |word: u64, than: u64| word.wrapping_sub(EACH * than) & !word & HIGH;
     let mut at = 0;
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*word);
-        let special =
-            below(word ^ (EACH * u64::from(b'"')), 1) | below(word ^ (EACH * u64::from(b'\\')), 1) | below(word, 0x20);
+        let special = below(word ^ (EACH * 0x02), 0x21) | below(word ^ (EACH * u64::from(b'\\')), 1);
         if special != 0 {
             return at + special.trailing_zeros() as usize / 8;
         }

@@ -37,8 +37,13 @@ impl<'a> Node<'a> {
     }
 
     /// Where it begins in `text`, which it was read from.
-    pub(crate) fn offset_in(&self, text: &str) -> usize {
+    pub(crate) fn offset_in(&self, text: &[u8]) -> usize {
         self.raw.as_ptr().addr().saturating_sub(text.as_ptr().addr())
+    }
+
+    /// Where it stands in `text`, which it was read from: offset and length.
+    pub(crate) fn span_in(&self, text: &[u8]) -> (usize, usize) {
+        (self.offset_in(text), self.raw.len())
     }
 
     /// The members of an object; none for anything else.

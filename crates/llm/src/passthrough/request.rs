@@ -7,7 +7,8 @@ mod responses;
 
 use std::borrow::Cow;
 
-use crate::json::{Limits, Member, Node, members, node, quoted};
+use crate::bound::Brought;
+use crate::json::{Limits, Node, document, members, node, quoted};
 use crate::{Dialect, RequestError};
 
 pub use bedrock::is_familiar;
@@ -85,6 +86,8 @@ pub struct Peek {
     pub store: Option<bool>,
     /// Further models the request would have the provider use (an advisor tool's `model`): a policy decides on each.
     pub other_models: Vec<String>,
+    /// What it brings, for the bound on what it may take.
+    pub brought: Brought,
     spans: Spans,
 }
 
@@ -176,78 +179,64 @@ pub fn peek_named(dialect: Dialect, model: &str, body: &[u8], limits: &Limits) -
 
 /// What a request in a dialect that says everything in its body says; the model is empty if it names none.
 fn look(dialect: Dialect, body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
-    let members = members(body, limits)?;
-    let mut seen = Peek {
-        model: String::new(),
-        stream: false,
-        include_usage: false,
-        max_output_tokens: None,
-        answers: 1,
-        has_tools: false,
-        tool_names: Vec::new(),
-        store: None,
-        other_models: Vec::new(),
-        spans: Spans { open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1), ..Spans::default() },
-    };
-    seen.spans.is_bare = members.is_empty();
-    for member in &members {
-        refuse_steering(&member.name)?;
-        let span = Some((member.at, member.raw.len()));
-        let null = member.raw == "null";
-        match member.name.as_ref() {
+    let root = document(body, limits)?;
+    let mut seen = Peek::of(&root, body);
+    for (name, value) in root.members() {
+        refuse_steering(name)?;
+        let span = Some(value.span_in(body));
+        let null = value.is_null();
+        match name.as_ref() {
             "model" => {
-                let name = node(member.raw, limits)?.text().filter(|name| !name.is_empty());
+                let name = value.text().filter(|name| !name.is_empty());
                 seen.model = name.ok_or_else(|| RequestError::wrong("model", "a non-empty string"))?.into_owned();
                 seen.spans.model = span;
             }
-            "store" if !null => seen.store = node(member.raw, limits)?.boolean(),
-            "stream" if !null => seen.stream = boolean(member, limits)?,
+            "store" if !null => seen.store = value.boolean(),
+            "stream" if !null => seen.stream = boolean(name, value)?,
             "stream_options" => {
                 seen.spans.stream_options = span;
-                seen.include_usage = include_usage(member, limits)?;
+                seen.include_usage = include_usage(value)?;
             }
             "max_tokens" if !is_embedding(dialect) && dialect != Dialect::OpenAiResponses => {
                 seen.spans.max_tokens = span;
-                seen.bound(member, limits)?;
+                seen.bound(name, value)?;
             }
             // Its one bound; what other dialects call theirs means nothing there.
             "max_output_tokens" if dialect == Dialect::OpenAiResponses => {
                 seen.spans.max_tokens = span;
-                seen.bound(member, limits)?;
+                seen.bound(name, value)?;
             }
-            "input" | "prompt" if dialect == Dialect::OpenAiResponses && !null => seen.brought(member, limits)?,
+            "input" | "prompt" if dialect == Dialect::OpenAiResponses && !null => seen.brought(name, value),
             "max_completion_tokens" if dialect == Dialect::OpenAiChat => {
                 seen.spans.max_completion_tokens = span;
-                seen.bound(member, limits)?;
+                seen.bound(name, value)?;
             }
-            "n" if !null && dialect == Dialect::OpenAiChat => seen.answers = seen.answers.max(whole(member, limits)?),
+            "n" if !null && dialect == Dialect::OpenAiChat => seen.answers = seen.answers.max(whole(name, value)?),
             // vLLM generates so many, whatever `n` says.
             "best_of" if !null && dialect == Dialect::OpenAiChat => {
-                seen.answers = seen.answers.max(whole(member, limits)?);
+                seen.answers = seen.answers.max(whole(name, value)?);
             }
             // llama.cpp's server believes it more than `max_tokens`, and others have the second.
             "n_predict" | "max_new_tokens" if !null && dialect == Dialect::OpenAiChat => {
-                let (param, why) = (member.name.to_string(), "the output is bounded by max_tokens");
+                let (param, why) = (name.to_string(), "the output is bounded by max_tokens");
                 return Err(RequestError::Forbidden { param, why });
             }
-            "tools" | "functions" if !null => seen.tools(member, limits)?,
+            "tools" | "functions" if !null => seen.tools(name, value)?,
             // Vercel's gateway takes fallback models here.
             "providerOptions" if !null => {
-                let options = node(member.raw, limits)?;
-                let models = options.get("gateway").and_then(|gateway| gateway.get("models"));
+                let models = value.get("gateway").and_then(|gateway| gateway.get("models"));
                 let models = models.map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
                 seen.other_models.extend(models.map(Cow::into_owned));
             }
             // Groq's systems of several models take which here (console.groq.com/docs/compound).
             "compound_custom" if !null => {
-                let custom = node(member.raw, limits)?;
-                let models = custom.get("models").map(Node::members).unwrap_or_default().iter();
+                let models = value.get("models").map(Node::members).unwrap_or_default().iter();
                 seen.other_models.extend(models.filter_map(|(_, model)| model.text().map(Cow::into_owned)));
-                seen.has_tools |= custom.get("tools").is_some();
+                seen.has_tools |= value.get("tools").is_some();
             }
             "mcp_servers" | "plugins" | "connectors" | "search_parameters" | "web_search_options" if !null => {
                 seen.has_tools = true;
-                seen.tool_names.push(member.name.to_string());
+                seen.tool_names.push(name.to_string());
             }
             _ => {}
         }
@@ -344,13 +333,37 @@ const fn config_names(dialect: Dialect) -> Option<(&'static str, &'static str)> 
 }
 
 impl Peek {
+    /// Of a request that asks for nothing but one answer.
+    fn of(root: &Node<'_>, body: &[u8]) -> Self {
+        let open = root.offset_in(body) + 1;
+        Self {
+            model: String::new(),
+            stream: false,
+            include_usage: false,
+            max_output_tokens: None,
+            answers: 1,
+            has_tools: false,
+            tool_names: Vec::new(),
+            store: None,
+            other_models: Vec::new(),
+            brought: Brought::read(root, body.len()),
+            spans: Spans { open, is_bare: root.members().is_empty(), ..Spans::default() },
+        }
+    }
+
+    /// The first member of `config` is where a bound would be set.
+    fn configured(&mut self, config: &Node<'_>, body: &[u8]) {
+        self.spans.config = Some(config.offset_in(body) + 1);
+        self.spans.config_is_empty = config.members().is_empty();
+    }
+
     /// [`splice`] for the very body that was looked at, without walking it again.
     pub fn splice(&self, dialect: Dialect, body: &[u8], edits: &Edits<'_>) -> Vec<u8> {
         let mut changes: Vec<(usize, usize, String)> = Vec::new();
         let mut added = String::new();
         if let (Some((at, length)), Some(model)) = (self.spans.model, edits.model) {
-            let named = if dialect == Dialect::Gemini { format!("models/{model}") } else { model.to_owned() };
-            changes.push((at, length, quoted(&named)));
+            let named = if dialect == Dialect::Gemini { quoted(&format!("models/{model}")) } else { quoted(model) };
+            changes.push((at, length, named));
         }
         if let (None, Some(model), true) = (self.spans.model, edits.model, dialect == Dialect::OpenAiChat) {
             added.extend(["\"model\":", &quoted(model), ","]);
@@ -404,18 +417,17 @@ impl Peek {
         }
     }
 
-    fn bound(&mut self, member: &Member<'_>, limits: &Limits) -> Result<(), RequestError> {
-        if member.raw != "null" {
-            let bound = whole(member, limits)?;
+    fn bound(&mut self, name: &str, value: &Node<'_>) -> Result<(), RequestError> {
+        if !value.is_null() {
+            let bound = whole(name, value)?;
             self.max_output_tokens = self.max_output_tokens.max(Some(bound));
         }
         Ok(())
     }
 
-    fn tools(&mut self, member: &Member<'_>, limits: &Limits) -> Result<(), RequestError> {
-        let list = node(member.raw, limits)?;
+    fn tools(&mut self, name: &str, list: &Node<'_>) -> Result<(), RequestError> {
         if !list.is_array() {
-            return Err(RequestError::wrong(member.name.as_ref(), "an array"));
+            return Err(RequestError::wrong(name, "an array"));
         }
         list.items().iter().for_each(|tool| self.named_tool(tool));
         Ok(())
@@ -464,16 +476,15 @@ pub(super) fn fold(name: &str) -> Cow<'_, str> {
         .collect()
 }
 
-fn boolean(member: &Member<'_>, limits: &Limits) -> Result<bool, RequestError> {
-    node(member.raw, limits)?.boolean().ok_or_else(|| RequestError::wrong(member.name.as_ref(), "true or false"))
+fn boolean(name: &str, value: &Node<'_>) -> Result<bool, RequestError> {
+    value.boolean().ok_or_else(|| RequestError::wrong(name, "true or false"))
 }
 
-fn whole(member: &Member<'_>, limits: &Limits) -> Result<u64, RequestError> {
-    node(member.raw, limits)?.whole().ok_or_else(|| RequestError::wrong(member.name.as_ref(), "a whole number"))
+fn whole(name: &str, value: &Node<'_>) -> Result<u64, RequestError> {
+    value.whole().ok_or_else(|| RequestError::wrong(name, "a whole number"))
 }
 
-fn include_usage(member: &Member<'_>, limits: &Limits) -> Result<bool, RequestError> {
-    let options = node(member.raw, limits)?;
+fn include_usage(options: &Node<'_>) -> Result<bool, RequestError> {
     if options.is_null() {
         return Ok(false);
     }

@@ -1,11 +1,10 @@
 //! Accounts in memory: the blocks this node may spend from.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base::Timestamp;
+use base::{Hashing, Table, Timestamp};
 use tokio::sync::Notify;
 
 use super::window::{Span, Unit, Window};
@@ -182,8 +181,8 @@ impl Block {
 
 /// The accounts in memory, at most a given number.
 pub(crate) struct Accounts {
-    shards: Vec<Mutex<HashMap<AccountKey, Arc<Account>>>>,
-    hasher: RandomState,
+    shards: Vec<Mutex<Table<AccountKey, Arc<Account>>>>,
+    hasher: Hashing,
     count: AtomicUsize,
     max: usize,
     next: AtomicU64,
@@ -198,7 +197,7 @@ const WALK: i64 = 1000;
 impl Accounts {
     pub(crate) fn new(max: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let hasher = RandomState::new();
+        let hasher = Hashing::default();
         Self { shards, hasher, count: AtomicUsize::new(0), max, next: AtomicU64::new(0), walked: AtomicI64::new(0) }
     }
 
@@ -232,7 +231,7 @@ impl Accounts {
         lock(self.shard(key)?).get(key).cloned()
     }
 
-    fn shard(&self, key: &AccountKey) -> Option<&Mutex<HashMap<AccountKey, Arc<Account>>>> {
+    fn shard(&self, key: &AccountKey) -> Option<&Mutex<Table<AccountKey, Arc<Account>>>> {
         self.shards.get(usize::try_from(self.hasher.hash_one(key) % (SHARDS as u64)).unwrap_or(0))
     }
 

@@ -43,15 +43,12 @@ impl Funding {
     pub(in crate::budget) fn settle(&self, hold: Option<Hold>, target: usize, spent: &Spent) {
         self.add_up(hold.as_ref(), target, spent);
         let Some(hold) = hold else { return };
-        let mut estimated = Vec::new();
-        for line in hold.lines() {
-            let taken = self.taken(line, target, spent);
-            estimated.push((line.lease, taken.1));
-        }
-        let settled = self.settle_by(hold, |line| self.taken(line, target, spent).0);
+        let charged: Vec<_> = hold.lines().iter().map(|line| (line.lease, self.taken(line, target, spent))).collect();
+        let of = |held: &HoldLine| charged.iter().find(|(lease, _)| *lease == held.lease).map(|(_, charged)| *charged);
+        let settled = self.settle_by(hold, |line| of(line).map_or(line.amount, |(amount, _)| amount));
         for line in &settled.lines {
             let budget = &*line.key().budget;
-            if estimated.iter().any(|(lease, estimated)| *lease == line.lease && *estimated) {
+            if of(line).is_some_and(|(_, estimated)| estimated) {
                 self.shared.metrics.budget(budget, "estimated");
             }
             if line.clamped {

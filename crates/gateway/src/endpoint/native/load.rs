@@ -47,7 +47,7 @@ pub(super) fn of(
         Some((_, seen)) if embeds(below) => {
             return Load::Tokens(Tokens { answers: seen.answers, ..Tokens::read(body) });
         }
-        Some((_, seen)) => return Load::Tokens(Tokens::answered(body, seen.max_output_tokens, seen.answers)),
+        Some((_, seen)) => return Load::Tokens(Tokens::seen(seen)),
         None => {}
     }
     if embeds(below) {

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::{Peek, Spans, fold, refuse_steering};
+use super::{Peek, fold, refuse_steering};
 use crate::RequestError;
-use crate::json::{Limits, Member, Node, members, node};
+use crate::json::{Limits, Node, document, members};
 
 /// Members that matter: a name that only a case-blind reader takes for one is refused.
 const SENSITIVE: [&str; 8] = [
@@ -33,40 +33,24 @@ const BOUNDS: [&str; 8] = [
 
 /// Look at a request of either form whose path has not been read: see [`Peek::with_path`].
 pub(super) fn peek(body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
-    let all = members(body, limits)?;
-    let mut seen = Peek {
-        model: String::new(),
-        stream: false,
-        include_usage: true,
-        max_output_tokens: None,
-        answers: 1,
-        has_tools: false,
-        tool_names: Vec::new(),
-        store: None,
-        other_models: Vec::new(),
-        spans: Spans {
-            open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1),
-            is_bare: all.is_empty(),
-            ..Spans::default()
-        },
-    };
-    for member in &all {
-        refuse_steering(&member.name)?;
-        let folded = fold(&member.name);
-        if SENSITIVE.iter().any(|known| *known != member.name && folded.eq_ignore_ascii_case(known)) {
-            let param = member.name.chars().take(64).collect();
+    let root = document(body, limits)?;
+    let mut seen = Peek { include_usage: true, ..Peek::of(&root, body) };
+    for (name, value) in root.members() {
+        refuse_steering(name)?;
+        let folded = fold(name);
+        if SENSITIVE.iter().any(|known| known != name && folded.eq_ignore_ascii_case(known)) {
+            let param = name.chars().take(64).collect();
             return Err(RequestError::Forbidden { param, why: "its name differs from a known one only in case" });
         }
-        let value = node(member.raw, limits)?;
-        match member.name.as_ref() {
+        match name.as_ref() {
             "inferenceConfig" => {
-                seen.config(member, limits)?;
-                seen.bounds(&value, "inferenceConfig.")?;
+                seen.config(value, body)?;
+                seen.bounds(value, "inferenceConfig.")?;
             }
-            "textGenerationConfig" => seen.bounds(&value, "textGenerationConfig.")?,
+            "textGenerationConfig" => seen.bounds(value, "textGenerationConfig.")?,
             // What a model's own fields say holds beside Converse's.
             "additionalModelRequestFields" => {
-                seen.bounds(&value, "additionalModelRequestFields.")?;
+                seen.bounds(value, "additionalModelRequestFields.")?;
                 for inner in ["inferenceConfig", "textGenerationConfig"] {
                     let path = format!("additionalModelRequestFields.{inner}.");
                     value.get(inner).map_or(Ok(()), |config| seen.bounds(config, &path))?;
@@ -76,15 +60,14 @@ pub(super) fn peek(body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
             }
             "toolConfig" => seen.given(value.get("tools"), "toolConfig.tools")?,
             "tools" | "functions" | "mcp_servers" => {
-                seen.given(Some(&value).filter(|value| !value.is_null()), &member.name)?;
+                seen.given(Some(value).filter(|value| !value.is_null()), name)?;
             }
             "n" | "num_generations" if !value.is_null() => {
-                seen.answers =
-                    value.whole().ok_or_else(|| RequestError::wrong(member.name.as_ref(), "a whole number"))?;
+                seen.answers = value.whole().ok_or_else(|| RequestError::wrong(name.as_ref(), "a whole number"))?;
             }
             // In the body of a model whose maker has it there; the path says which one it is.
             "model" | "modelId" => seen.other_models.extend(value.text().map(Cow::into_owned)),
-            name if BOUNDS.contains(&name) => seen.bound_of(&value, name)?,
+            name if BOUNDS.contains(&name) => seen.bound_of(value, name)?,
             _ => {}
         }
     }
@@ -103,19 +86,17 @@ pub fn is_familiar(body: &[u8], limits: &Limits) -> bool {
 
 impl Peek {
     /// Where a bound can be set.
-    fn config(&mut self, member: &Member<'_>, limits: &Limits) -> Result<(), RequestError> {
-        if member.raw == "null" {
-            self.spans.null_config = Some((member.at, member.raw.len()));
+    fn config(&mut self, config: &Node<'_>, body: &[u8]) -> Result<(), RequestError> {
+        if config.is_null() {
+            self.spans.null_config = Some(config.span_in(body));
             return Ok(());
         }
-        let inner = members(member.raw.as_bytes(), limits).map_err(|error| match error {
-            crate::JsonError::NotObject => RequestError::wrong("inferenceConfig", "an object"),
-            other => other.into(),
-        })?;
-        self.spans.config = Some(member.at + member.raw.find('{').map_or(0, |at| at + 1));
-        self.spans.config_is_empty = inner.is_empty();
-        if let Some(most) = inner.iter().find(|member| member.name == "maxTokens") {
-            self.spans.max_tokens = Some((member.at + most.at, most.raw.len()));
+        if !config.is_object() {
+            return Err(RequestError::wrong("inferenceConfig", "an object"));
+        }
+        self.configured(config, body);
+        if let Some((_, most)) = config.members().iter().find(|(name, _)| name == "maxTokens") {
+            self.spans.max_tokens = Some(most.span_in(body));
         }
         Ok(())
     }

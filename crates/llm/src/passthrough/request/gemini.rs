@@ -2,76 +2,55 @@
 
 use std::borrow::Cow;
 
-use super::{Peek, Spans, refuse_steering};
+use super::{Peek, refuse_steering, whole};
 use crate::RequestError;
 use crate::dialect::gemini::{member, snake};
-use crate::json::{Limits, Member, Node, members, node};
+use crate::json::{Limits, Node, document};
 
 /// Look at a request whose path has not been read: see [`Peek::with_path`].
 pub(super) fn peek(body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
-    let all = members(body, limits)?;
-    all.iter().try_for_each(|member| refuse_steering(&member.name))?;
-    let mut seen = Peek {
-        model: String::new(),
-        stream: false,
-        include_usage: true,
-        max_output_tokens: None,
-        answers: 1,
-        has_tools: false,
-        tool_names: Vec::new(),
-        store: None,
-        other_models: Vec::new(),
-        spans: Spans {
-            open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1),
-            is_bare: all.is_empty(),
-            ..Spans::default()
-        },
-    };
-    if let Some(model) = only(&all, "model")? {
-        let name = node(model.raw, limits)?.text().map(Cow::into_owned);
+    let root = document(body, limits)?;
+    root.members().iter().try_for_each(|(name, _)| refuse_steering(name))?;
+    let mut seen = Peek { include_usage: true, ..Peek::of(&root, body) };
+    if let Some(model) = only(&root, "model")? {
+        let name = model.text().map(Cow::into_owned);
         seen.model = name.ok_or_else(|| RequestError::wrong("model", "a string"))?;
-        seen.spans.model = Some((model.at, model.raw.len()));
+        seen.spans.model = Some(model.span_in(body));
     }
-    let config = only(&all, "generationConfig")?;
-    seen.spans.null_config = config.filter(|config| config.raw == "null").map(|config| (config.at, config.raw.len()));
-    if let Some(config) = config.filter(|config| config.raw != "null") {
-        let inner = members(config.raw.as_bytes(), limits).map_err(|error| match error {
-            crate::JsonError::NotObject => RequestError::wrong("generationConfig", "an object"),
-            other => other.into(),
-        })?;
-        seen.spans.config = Some(config.at + config.raw.find('{').map_or(0, |at| at + 1));
-        seen.spans.config_is_empty = inner.is_empty();
-        if let Some(most) = only(&inner, "maxOutputTokens")? {
-            seen.spans.max_tokens = Some((config.at + most.at, most.raw.len()));
-            if most.raw != "null" {
-                seen.max_output_tokens = Some(whole(most, "generationConfig.maxOutputTokens", limits)?);
+    let config = only(&root, "generationConfig")?;
+    seen.spans.null_config = config.filter(|config| config.is_null()).map(|config| config.span_in(body));
+    if let Some(config) = config.filter(|config| !config.is_null()) {
+        if !config.is_object() {
+            return Err(RequestError::wrong("generationConfig", "an object"));
+        }
+        seen.configured(config, body);
+        if let Some(most) = only(config, "maxOutputTokens")? {
+            seen.spans.max_tokens = Some(most.span_in(body));
+            if !most.is_null() {
+                seen.max_output_tokens = Some(whole("generationConfig.maxOutputTokens", most)?);
             }
         }
-        if let Some(answers) = only(&inner, "candidateCount")?.filter(|answers| answers.raw != "null") {
-            seen.answers = whole(answers, "generationConfig.candidateCount", limits)?;
+        if let Some(answers) = only(config, "candidateCount")?.filter(|answers| !answers.is_null()) {
+            seen.answers = whole("generationConfig.candidateCount", answers)?;
         }
     }
-    if let Some(tools) = only(&all, "tools")?.filter(|tools| tools.raw != "null") {
-        let list = node(tools.raw, limits)?;
-        let wrong = || RequestError::wrong("tools", "an array");
-        let items = if list.is_array() { list.items() } else { return Err(wrong()) };
-        items.iter().try_for_each(|tool| seen.tool(tool))?;
+    if let Some(tools) = only(&root, "tools")?.filter(|tools| !tools.is_null()) {
+        if !tools.is_array() {
+            return Err(RequestError::wrong("tools", "an array"));
+        }
+        tools.items().iter().try_for_each(|tool| seen.tool(tool))?;
     }
     Ok(seen)
 }
 
 /// The member `name` in either spelling; both at once is refused, since readers disagree on which one counts.
-fn only<'m, 'a>(all: &'m [Member<'a>], name: &str) -> Result<Option<&'m Member<'a>>, RequestError> {
+fn only<'n, 'a>(of: &'n Node<'a>, name: &str) -> Result<Option<&'n Node<'a>>, RequestError> {
     let other = snake(name);
-    let mut found = all.iter().filter(|member| member.name == name || member.name == other);
+    let mut found = of.members().iter().filter(|(key, _)| key == name || *key == other).map(|(_, value)| value);
     match (found.next(), found.next()) {
         (one, None) => Ok(one),
         (_, Some(_)) => Err(RequestError::Forbidden { param: name.to_owned(), why: "it is there in two spellings" }),
     }
-}
-
-fn whole(member: &Member<'_>, name: &str, limits: &Limits) -> Result<u64, RequestError> {
-    node(member.raw, limits)?.whole().ok_or_else(|| RequestError::wrong(name, "a whole number"))
 }
 
 impl Peek {

@@ -1,40 +1,30 @@
 //! What a request of Ollama's own API says of itself.
 
-use super::{Peek, Spans, boolean, refuse_steering};
+use super::{Peek, boolean, refuse_steering};
 use crate::RequestError;
-use crate::json::{Limits, members, node};
+use crate::json::{Limits, Node, document};
 
 /// Look at a request to `/api/chat`, `/api/generate` or `/api/embed`.
 ///
 /// Ollama reads its members in any case, as Go does: a second `Options` would count.
 pub(super) fn peek(body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
-    let mut seen = Peek {
-        model: String::new(),
-        // Unless it is said otherwise.
-        stream: true,
-        include_usage: true,
-        max_output_tokens: None,
-        answers: 1,
-        has_tools: false,
-        tool_names: Vec::new(),
-        other_models: Vec::new(),
-        store: None,
-        spans: Spans { open: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1), ..Spans::default() },
-    };
+    let root = document(body, limits)?;
+    // It streams unless it is said otherwise.
+    let mut seen = Peek { stream: true, include_usage: true, ..Peek::of(&root, body) };
     let mut model = None;
-    for member in &members(body, limits)? {
-        refuse_steering(&member.name)?;
-        let null = member.raw == "null";
-        match member.name.as_ref() {
+    for (name, value) in root.members() {
+        refuse_steering(name)?;
+        let null = value.is_null();
+        match name.as_ref() {
             "model" => {
-                let name = node(member.raw, limits)?.text().filter(|name| !name.is_empty());
+                let name = value.text().filter(|name| !name.is_empty());
                 model = Some(name.ok_or_else(|| RequestError::wrong("model", "a non-empty string"))?.into_owned());
-                seen.spans.model = Some((member.at, member.raw.len()));
+                seen.spans.model = Some(value.span_in(body));
             }
-            "stream" if !null => seen.stream = boolean(member, limits)?,
-            "tools" if !null => seen.tools(member, limits)?,
-            "options" if null => seen.spans.null_config = Some((member.at, member.raw.len())),
-            "options" => seen.options((member.at, member.raw), limits)?,
+            "stream" if !null => seen.stream = boolean(name, value)?,
+            "tools" if !null => seen.tools(name, value)?,
+            "options" if null => seen.spans.null_config = Some(value.span_in(body)),
+            "options" => seen.options(value, body)?,
             name if name.eq_ignore_ascii_case("options") => {
                 return Err(RequestError::Forbidden { param: name.to_owned(), why: "it is written `options`" });
             }
@@ -46,19 +36,16 @@ pub(super) fn peek(body: &[u8], limits: &Limits) -> Result<Peek, RequestError> {
 }
 
 impl Peek {
-    fn options(&mut self, (at, raw): (usize, &str), limits: &Limits) -> Result<(), RequestError> {
-        let inner = members(raw.as_bytes(), limits).map_err(|error| match error {
-            crate::JsonError::NotObject => RequestError::wrong("options", "an object"),
-            other => other.into(),
-        })?;
-        self.spans.config = Some(at + raw.find('{').map_or(0, |at| at + 1));
-        self.spans.config_is_empty = inner.is_empty();
-        for member in inner.iter().filter(|member| member.name == "num_predict") {
-            self.spans.max_tokens = Some((at + member.at, member.raw.len()));
+    fn options(&mut self, options: &Node<'_>, body: &[u8]) -> Result<(), RequestError> {
+        if !options.is_object() {
+            return Err(RequestError::wrong("options", "an object"));
+        }
+        self.configured(options, body);
+        for (_, value) in options.members().iter().filter(|(name, _)| name == "num_predict") {
+            self.spans.max_tokens = Some(value.span_in(body));
             // Below zero it is no bound: as much as the model likes.
-            let value = node(member.raw, limits)?;
             let number = value.number().filter(|number| number.fract() == 0.0);
-            if member.raw != "null" && number.is_none() {
+            if !value.is_null() && number.is_none() {
                 return Err(RequestError::wrong("options.num_predict", "a whole number"));
             }
             self.max_output_tokens = value.whole();

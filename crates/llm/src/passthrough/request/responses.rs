@@ -1,26 +1,19 @@
 //! What a request of OpenAI's Responses API brings beside its `tools`.
 
 use super::Peek;
-use crate::RequestError;
-use crate::json::{Limits, Member, Node, node};
+use crate::json::Node;
 
 impl Peek {
     /// Tools that stand among the items of `input` (`additional_tools`, `tool_search_output`), and a stored `prompt`, of
     /// which nobody here knows what tools it has.
-    pub(super) fn brought(&mut self, member: &Member<'_>, limits: &Limits) -> Result<(), RequestError> {
-        if member.name == "prompt" {
+    pub(super) fn brought(&mut self, name: &str, value: &Node<'_>) {
+        if name == "prompt" {
             self.has_tools = true;
             self.tool_names.push("prompt".to_owned());
-            return Ok(());
+            return;
         }
-        // Almost no input holds any.
-        if !member.raw.contains("\"tools\"") && !member.raw.contains("\\u00") {
-            return Ok(());
-        }
-        let input = node(member.raw, limits)?;
-        let tools = input.items().iter().filter_map(|item| item.get("tools"));
+        let tools = value.items().iter().filter_map(|item| item.get("tools"));
         tools.flat_map(Node::items).for_each(|tool| self.named_tool(tool));
-        Ok(())
     }
 }
 
