@@ -311,12 +311,12 @@ mod tests {
     fn nothing_anybody_calls_themselves_leaves_its_line_or_its_string() {
         let hostile = "a\r\n{\"v\":1}\u{1b}[2J\u{9b}2J\"\\\u{2028}\u{202e}evil\u{feff}\u{0}\u{7f}";
         let mut object = Object::new();
-        object.text(hostile, hostile);
+        object.text("a", hostile).value(hostile, &Value::from(hostile));
         let bytes = object.finish();
         let text = std::str::from_utf8(&bytes).unwrap();
         assert!(!text.contains(|c: char| c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c)), "{text}");
         let read: Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(read, serde_json::json!({ hostile: hostile }));
+        assert_eq!(read, serde_json::json!({ "a": hostile, hostile: hostile }));
     }
 
     #[test]

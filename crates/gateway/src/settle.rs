@@ -357,7 +357,7 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        let now = self.shared.clock.monotonic();
+        let (now, at) = (self.shared.clock.monotonic(), self.shared.clock.now());
         let took = now.saturating_duration_since(self.started);
         let metrics = &self.shared.metrics;
         // Whose caller goes while a provider is asked spends that time there, not here.
@@ -366,10 +366,10 @@ impl Drop for Receipt {
             metrics.overhead(before.saturating_sub(self.upstream + self.waited));
         }
         let first_byte = self.first_byte.map(|at| at.saturating_duration_since(self.started));
-        let charge = self.settle(now);
+        let charge = self.settle(now, at);
         self.count((took, first_byte), &charge);
         self.log((took, first_byte), &charge);
-        self.audit(took);
+        self.audit(took, at);
         let record = self.record((took, first_byte), charge);
         self.shared.records.push(record);
     }
@@ -413,10 +413,10 @@ impl Receipt {
     }
 
     /// The audit log's entry of its end.
-    fn audit(&self, took: Duration) {
+    fn audit(&self, took: Duration, at: Timestamp) {
         let begun = self.entry.get().is_some_and(|entry| entry.has_begun());
         self.shared.audit.ended(&audit::Ended {
-            at: self.shared.clock.now(),
+            at,
             id: self.id.as_str(),
             route: self.route,
             sender: recorded::sender(&self.caller, self.whom.as_deref()),

@@ -22,6 +22,19 @@ fn tenant(name: &str) -> Tenant {
 const KEY: &[u8] = b"sk-fake-0123456789";
 
 #[test]
+fn a_data_key_opens_the_value_it_is_of_again_and_again_and_no_other() {
+    let (vault, ours) = (vault(1), tenant("ours"));
+    let label = Label::new(&ours, Purpose::Secret, "openai", 2);
+    let (sealed, other) = (vault.seal(&label, KEY).unwrap(), vault.seal(&label, KEY).unwrap());
+    let data_key = vault.data_key(&label, &sealed).unwrap();
+    for _ in 0..2 {
+        assert!(data_key.open(&sealed).unwrap().matches(KEY));
+    }
+    assert_eq!(data_key.open(&other).err(), Some(VaultError::Altered));
+    assert_eq!(vault.data_key(&Label { version: 1, ..label }, &sealed).err(), Some(VaultError::Altered));
+}
+
+#[test]
 fn what_is_sealed_opens_under_the_same_label_only() {
     let (vault, ours, theirs) = (vault(1), tenant("ours"), tenant("theirs"));
     let label = Label::new(&ours, Purpose::Secret, "openai", 2).origin(Some("https://api.openai.com"));

@@ -239,9 +239,9 @@ impl Funding {
             enforce: line.fund.is_enforced(),
         };
         let wants: Vec<Want> = self.lines.iter().map(want).collect();
-        let now = self.shared.clock.now();
         let ledger = self.ledger.as_ref().ok_or(BudgetError::Unavailable("no_ledger"))?;
-        ledger.reserve(&wants).await.map_err(|error| BudgetError::of(error, budget_unit, now))
+        let held = ledger.reserve(&wants).await;
+        held.map_err(|error| BudgetError::of(error, budget_unit, self.shared.clock.now()))
     }
 
     /// The dearest of the targets it counts.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use audit::SettledLine;
+use base::Timestamp;
 use config::Rate;
 use policy::Permit;
 use store::Charge;
@@ -142,7 +143,7 @@ impl Receipt {
     }
 
     /// Charge what it took, and give back what it did not. Gives what it took besides, and what it cost.
-    pub(super) fn settle(&mut self, now: Instant) -> Charge {
+    pub(super) fn settle(&mut self, now: Instant, at: Timestamp) -> Charge {
         let spent = Spent { usage: self.usage, ended: self.outcome == Some(Outcome::Ok) };
         if let Some(counted) = self.tokens.take() {
             let told = spent.usage.input_tokens.zip(spent.usage.generated()).filter(|_| !spent.usage.suspect);
@@ -173,7 +174,7 @@ impl Receipt {
         if let Some(nano) = charge.cost.map(|cost| self.tally.untold().unwrap_or(cost)) {
             let rules = &self.shared.snapshot.load().anomaly;
             let watched = self.watched.take().unwrap_or_else(|| Actors::of(&self.caller, rules));
-            self.shared.watch.spent(rules, (&self.caller, &watched), (nano, self.shared.clock.now()));
+            self.shared.watch.spent(rules, (&self.caller, &watched), (nano, at));
         }
         charge
     }

@@ -22,6 +22,21 @@ fn a_document_keeps_every_digit_and_every_place() {
 }
 
 #[test]
+fn of_a_long_list_of_numbers_only_the_beginning_is_kept_and_all_of_it_is_counted() {
+    let numbers = vec!["7"; 1000].join(",");
+    let text = format!("{{\"input\":[{numbers}],\"tools\":[{numbers},{{\"type\":\"f\"}},\"g\"]}}");
+    let root = document(text.as_bytes(), &Limits::REQUEST).unwrap();
+    assert_eq!(root.raw, text);
+    assert_eq!(root.get("input").unwrap().items().len(), 8);
+    let tools = root.get("tools").unwrap().items();
+    assert_eq!((tools.len(), tools[8].text_of("type").as_deref()), (10, Some("f")));
+    let few = Limits { nodes: 1000, ..Limits::REQUEST };
+    assert_eq!(document(text.as_bytes(), &few).unwrap_err(), JsonError::Nodes(1000));
+    assert_eq!(document(b"{\"input\":[1,2,3,4,5,6,7,8,9,x]}", &few).unwrap_err(), JsonError::Syntax(28));
+    assert_eq!(document(b" [1] ", &few).unwrap_err(), JsonError::NotObject);
+}
+
+#[test]
 fn nesting_and_size_are_bounded() {
     let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
     assert!(tree(&nested(64)).is_ok());

@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use llm::bound::{Brought, counted};
+use llm::passthrough::peek;
 use llm::tokens::Vocabulary;
+use llm::{Dialect, Limits};
 use serde_json::Value;
 
 /// A request, and the tokens that its provider read.
@@ -45,6 +47,31 @@ fn recordings(data: &Path) -> Vec<Read> {
         }
     }
     found
+}
+
+#[test]
+fn what_a_request_brings_is_the_same_seen_along_with_the_rest_or_by_itself() {
+    let Some(data) = vectors::data() else { return vectors::skipped("tokens: what requests bring") };
+    let limits = Limits { nodes: usize::MAX, ..Limits::REQUEST };
+    let mut compared = 0;
+    for (provider, dialect) in [
+        ("openai", Dialect::OpenAiChat),
+        ("anthropic", Dialect::AnthropicMessages),
+        ("gemini", Dialect::Gemini),
+        ("bedrock", Dialect::BedrockConverse),
+        ("ollama", Dialect::OllamaChat),
+        ("openrouter", Dialect::OpenAiChat),
+    ] {
+        for file in std::fs::read_dir(data.join("cassettes").join(provider)).into_iter().flatten().flatten() {
+            let Ok(recording) = serde_json::from_slice::<Value>(&std::fs::read(file.path()).unwrap()) else { continue };
+            let Some(request) = recording["request_body"].get("json") else { continue };
+            let body = request.to_string();
+            let Ok(seen) = peek(dialect, body.as_bytes(), &limits) else { continue };
+            assert_eq!(Some(seen.brought), Brought::of(body.as_bytes()), "{}", file.path().display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 300, "{compared}");
 }
 
 #[test]

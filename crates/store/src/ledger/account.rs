@@ -201,8 +201,9 @@ impl Accounts {
         Self { shards, hasher, count: AtomicUsize::new(0), max, next: AtomicU64::new(0), walked: AtomicI64::new(0) }
     }
 
-    /// The account of a key, made when it is new. [`StoreError::Busy`] when memory is full of accounts in use.
-    pub(crate) fn get(&self, key: &AccountKey, elapsed: i64) -> Result<Arc<Account>, StoreError> {
+    /// The account of a key, made when it is new. [`StoreError::Busy`] when memory is full of accounts in use. `elapsed`: the time of
+    /// the monotonic clock, asked for only where there is no room.
+    pub(crate) fn get(&self, key: &AccountKey, elapsed: impl FnOnce() -> i64) -> Result<Arc<Account>, StoreError> {
         if let Some(account) = self.find(key) {
             return Ok(account);
         }
@@ -210,7 +211,7 @@ impl Accounts {
         at_most("text of whom a budget counts", key.whom.len(), 512)?;
         if self.len() >= self.max {
             // Not a walk over all of them for each request that comes while memory is full.
-            let last = self.walked.load(Ordering::Relaxed);
+            let (last, elapsed) = (self.walked.load(Ordering::Relaxed), elapsed());
             let walks = elapsed >= last
                 && self.walked.compare_exchange(last, elapsed + WALK, Ordering::Relaxed, Ordering::Relaxed).is_ok();
             if !walks || self.forget_idle(i64::MAX) == 0 {

@@ -166,7 +166,7 @@ impl Ledger {
     /// The account of a key: worth keeping, since reserving by it looks nothing up. [`StoreError::Busy`] when memory is full
     /// of accounts in use, [`StoreError::TooLong`] for names over their limits.
     pub fn account(&self, key: &AccountKey) -> Result<AccountRef, StoreError> {
-        self.0.accounts.get(key, self.0.time.elapsed()).map(AccountRef)
+        self.0.accounts.get(key, || self.0.time.elapsed()).map(AccountRef)
     }
 
     /// What has been counted since it was opened.
