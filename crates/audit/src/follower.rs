@@ -12,6 +12,7 @@ use base::{Clock, Timestamp};
 use crate::checkpoint::Checkpoint;
 use crate::disk;
 use crate::error::LogError;
+use crate::fresh::{Fresh, Piece};
 use crate::growing::{Finished, Growing};
 use crate::journal::{Cursor, Progress, State};
 use crate::json::Object;
@@ -29,6 +30,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const ENTRIES: u64 = 1000;
 /// but not sooner than this after the last.
 const AT_LEAST: Duration = Duration::from_secs(1);
+/// Entries are taken in at the latest when so many have come: while they still are in memory.
+const BEHIND: u64 = 1024;
 /// How long to wait before trying again what failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Of the checkpoints that were signed, one in this time is kept.
@@ -82,11 +85,14 @@ pub(crate) struct Follower {
     pub(crate) latest: Arc<Latest>,
     pub(crate) signer: Signer,
     pub(crate) announce: Option<Announce>,
+    fresh: Arc<Fresh>,
     queue: Arc<Queue>,
     retention: Option<Duration>,
     /// When entries past their time were looked for last.
     pruned: Option<Instant>,
     growing: Growing,
+    /// What is handed over by the journal, and the place in the journal where it was read last.
+    piece: Piece,
     cursor: Option<Cursor>,
     /// To be written.
     finished: Vec<Finished>,
@@ -101,6 +107,7 @@ pub(crate) struct Parts {
     pub(crate) files: Files,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) fresh: Arc<Fresh>,
     pub(crate) latest: Arc<Latest>,
     pub(crate) signer: Signer,
     pub(crate) announce: Option<Announce>,
@@ -111,7 +118,7 @@ pub(crate) struct Parts {
 impl Follower {
     /// Take the tree up where the journal begins, and bring it to where the journal ends. What was signed has to be in it.
     pub(crate) fn resume(parts: Parts) -> Result<Self, LogError> {
-        let Parts { mut files, clock, progress, latest, signer, announce, queue, retention } = parts;
+        let Parts { mut files, clock, progress, fresh, latest, signer, announce, queue, retention } = parts;
         let state = progress.lock().clone();
         let signed = match files.small(CHECKPOINT)? {
             Some(note) => {
@@ -133,7 +140,6 @@ impl Follower {
         let first = state.segments.first().map_or(0, |segment| segment.first);
         let growing = take_up(&mut files, first)?;
         let last = clock.monotonic();
-        let cursor = state.segments.first().map(Cursor::at);
         let mut follower = Self {
             files,
             clock,
@@ -141,11 +147,13 @@ impl Follower {
             latest,
             signer,
             announce,
+            fresh,
             queue,
             retention,
             pruned: None,
             growing,
-            cursor,
+            piece: Piece::default(),
+            cursor: None,
             finished: Vec::new(),
             unsynced: Vec::new(),
             last,
@@ -178,13 +186,15 @@ impl Follower {
     /// Follow the journal to its end.
     pub(crate) fn run(mut self) {
         loop {
-            let state = self.wait();
-            let tried = self.round(&state);
-            let mut latest = self.latest.lock();
-            latest.tries += 1;
-            latest.error = tried.as_ref().err().cloned();
-            drop(latest);
-            self.latest.changed.notify_all();
+            let (state, is_due) = self.wait();
+            let tried = if is_due { self.round(&state) } else { self.catch_up(&state) };
+            if is_due || tried.is_err() {
+                let mut latest = self.latest.lock();
+                latest.tries += 1;
+                latest.error = tried.as_ref().err().cloned();
+                drop(latest);
+                self.latest.changed.notify_all();
+            }
             if let Err(error) = tried {
                 tracing::error!(reason = error.reason(), %error, "no checkpoint of the audit log can be made");
                 if !state.ended {
@@ -197,13 +207,14 @@ impl Follower {
         }
     }
 
-    /// Wait until a checkpoint is due: the first of a log at once, so that it can be verified from its beginning on.
-    fn wait(&self) -> State {
+    /// Wait until a checkpoint is due (then the second is `true`: the first of a log at once, so that it can be verified from its
+    /// beginning on), or there is much to take in.
+    fn wait(&self) -> (State, bool) {
         let signed = self.latest.lock().checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.size);
         let mut state = self.progress.lock();
         let Some(signed) = signed else {
             state.asked = false;
-            return state.clone();
+            return (state.clone(), true);
         };
         while !state.ended && !state.asked {
             let since = self.clock.monotonic().saturating_duration_since(self.last);
@@ -215,10 +226,14 @@ impl Follower {
             if due.is_some_and(|due| due.is_zero()) {
                 break;
             }
+            let behind = self.growing.size() + BEHIND;
+            if state.durable >= behind {
+                return (state.clone(), false);
+            }
             state.wake_at = match state.durable - signed.min(state.durable) {
                 0 => signed + 1,
-                ENTRIES.. => u64::MAX,
-                _ => signed + ENTRIES,
+                ENTRIES.. => behind,
+                _ => behind.min(signed + ENTRIES),
             };
             let over;
             (state, over) = self.progress.wait(state, due);
@@ -227,16 +242,22 @@ impl Follower {
             }
         }
         state.asked = false;
-        state.clone()
+        (state.clone(), true)
+    }
+
+    /// Take in what there is.
+    fn catch_up(&mut self, state: &State) -> Result<(), LogError> {
+        while self.growing.size() < state.durable || !self.finished.is_empty() {
+            self.write(false)?;
+            self.follow(state, None)?;
+        }
+        Ok(())
     }
 
     /// Catch up, and sign what there is.
     fn round(&mut self, state: &State) -> Result<(), LogError> {
         self.last = self.clock.monotonic();
-        while self.growing.size() < state.durable || !self.finished.is_empty() {
-            self.write(false)?;
-            self.follow(state, None)?;
-        }
+        self.catch_up(state)?;
         self.prune()?;
         let signed = self.latest.lock().checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.size);
         if signed.is_some_and(|size| size >= self.growing.size()) {
@@ -249,26 +270,23 @@ impl Follower {
     /// Take entries in, until some files are to be written. Gives the root at `mark` entries, where it came to be; what a
     /// reader of the tree of that size needs is to be written too.
     fn follow(&mut self, state: &State, mark: Option<u64>) -> Result<Option<Hash>, LogError> {
-        const FILES: usize = 64;
-        let cursor = match &mut self.cursor {
-            Some(cursor) => cursor,
-            None => match state.segments.first() {
-                Some(segment) => self.cursor.insert(Cursor::at(segment)),
-                None => return Ok(None),
-            },
-        };
-        let (growing, finished) = (&mut self.growing, &mut self.finished);
-        let mut root = None;
-        cursor.read((&*self.files.disk, &self.files.dir), state, |frame| {
-            growing.push(frame.entry, frame.leaf, finished);
-            if mark == Some(growing.size()) {
-                root = Some(growing.root());
-                finished.extend(growing.partial());
-            }
-            finished.len() < FILES
-        })?;
-        debug_assert_eq!(cursor.index(), growing.size(), "every entry is taken in once");
-        Ok(root)
+        let Self { growing, finished, piece, fresh, cursor, files, .. } = self;
+        let mut intake = Intake { growing, finished, mark, root: None };
+        if piece.index().is_none() {
+            fresh.take(piece);
+        }
+        // What is not in memory is in the journal.
+        let until = piece.index().map_or(state.durable, |first| first.min(state.durable));
+        if intake.growing.size() < until {
+            intake.read(cursor, files, &State { durable: until, ..state.clone() })?;
+        }
+        let mut go_on = true;
+        while go_on && let Some(index) = piece.index().filter(|index| *index <= intake.growing.size()) {
+            let size = intake.growing.size();
+            let Some((entry, leaf)) = piece.take() else { break };
+            go_on = index < size || intake.take(entry, leaf);
+        }
+        Ok(intake.root)
     }
 
     /// Write what is finished. `compare`: it may be there already.
@@ -377,9 +395,8 @@ impl Follower {
     /// Remove the segments of the journal all of whose entries are in full tiles and bundles that are on the disk.
     fn retire(&mut self, state: &State) -> Result<(), LogError> {
         let full = self.growing.size() / WIDTH * WIDTH;
-        let reading = self.cursor.as_ref().map_or(0, Cursor::index);
         let last = state.segments.len().saturating_sub(1);
-        let done = state.segments.iter().take(last).take_while(|segment| segment.end <= full && segment.end <= reading);
+        let done = state.segments.iter().take(last).take_while(|segment| segment.end <= full);
         let done: Vec<Segment> = done.copied().collect();
         if done.is_empty() {
             return Ok(());
@@ -409,6 +426,47 @@ impl Follower {
             self.progress.lock().segments.retain(|kept| kept.seq != segment.seq);
         }
         Ok(())
+    }
+}
+
+/// Where entries are taken in.
+struct Intake<'a> {
+    growing: &'a mut Growing,
+    finished: &'a mut Vec<Finished>,
+    mark: Option<u64>,
+    root: Option<Hash>,
+}
+
+impl Intake<'_> {
+    /// Take in the next entry. `false`: some files are to be written first.
+    fn take(&mut self, entry: &[u8], leaf: Hash) -> bool {
+        const FILES: usize = 64;
+        self.growing.push(entry, leaf, self.finished);
+        if self.mark == Some(self.growing.size()) {
+            self.root = Some(self.growing.root());
+            self.finished.extend(self.growing.partial());
+        }
+        self.finished.len() < FILES
+    }
+
+    /// Take in what the journal has on the disk.
+    fn read(&mut self, cursor: &mut Option<Cursor>, files: &Files, state: &State) -> Result<(), LogError> {
+        let size = self.growing.size();
+        let cursor = match cursor.take().filter(|cursor| cursor.index() == size && cursor.is_in(state)) {
+            Some(there) => cursor.insert(there),
+            // Meanwhile entries came from elsewhere, or the segment it had read to its end has been removed.
+            None => {
+                let segment = state.segments.iter().find(|segment| segment.first <= size && size < segment.end);
+                let (path, why) = (segments::dir(&files.dir), "a segment of the journal is missing");
+                let segment = segment.ok_or(LogError::Damaged { path, index: size, why })?;
+                cursor.insert(Cursor::at(segment))
+            }
+        };
+        let mut index = cursor.index();
+        cursor.read((&*files.disk, &files.dir), state, |frame| {
+            index += 1;
+            index <= size || self.take(frame.entry, frame.leaf)
+        })
     }
 }
 

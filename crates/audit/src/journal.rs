@@ -13,6 +13,7 @@ use base::{Clock, Timestamp};
 use crate::disk::{Disk, Output};
 use crate::error::LogError;
 use crate::frame::{self, SEGMENT_HEADER, SegmentHeader};
+use crate::fresh::{Fresh, Piece};
 use crate::queue::{Queue, Taken};
 use crate::segments::{self, Segment};
 
@@ -91,12 +92,15 @@ pub(crate) struct Journal {
     pub(crate) stopwatch: Arc<dyn Clock>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) fresh: Arc<Fresh>,
     /// The number of the next segment.
     pub(crate) next: u64,
     /// How long one becomes.
     pub(crate) segment: u64,
     pub(crate) current: Option<Current>,
     pub(crate) buffer: Vec<u8>,
+    /// What is being written, for the tree.
+    pub(crate) piece: Piece,
 }
 
 /// The segment that is written to.
@@ -116,6 +120,7 @@ impl Journal {
             last = Some(begun);
             match self.write(&taken) {
                 Ok(first) => {
+                    self.fresh.add(first, &self.piece);
                     self.advance(taken.count, begun);
                     self.queue.written(taken, first);
                 }
@@ -140,9 +145,11 @@ impl Journal {
         }
         let first = self.progress.lock().durable;
         self.buffer.clear();
+        self.piece.clear();
         let mut start = true;
         for (entry, _) in taken.entries() {
-            frame::push(&mut self.buffer, entry, start);
+            let leaf = frame::push(&mut self.buffer, entry, start);
+            self.piece.push(entry, leaf);
             start = false;
         }
         let Some(current) = &mut self.current else { return Err(LogError::Closed) };
@@ -245,6 +252,11 @@ impl Cursor {
     /// The index of the entry that comes next.
     pub(crate) fn index(&self) -> u64 {
         self.next
+    }
+
+    /// Whether the segment it reads is still there.
+    pub(crate) fn is_in(&self, state: &State) -> bool {
+        state.segments.iter().any(|segment| segment.seq == self.seq)
     }
 
     /// Give the entries up to `state.durable` to `each`, which may stop it.

@@ -88,6 +88,17 @@ impl Object {
         self
     }
 
+    /// Members that [`Object::into_members`] has given.
+    pub(crate) fn members(&mut self, members: &[u8]) -> &mut Self {
+        if !members.is_empty() {
+            if !std::mem::take(&mut self.first) {
+                self.bytes.push(b',');
+            }
+            self.bytes.extend_from_slice(members);
+        }
+        self
+    }
+
     /// Any JSON value, under a name that somebody else may have chosen.
     pub fn value(&mut self, name: &str, value: &Value) -> &mut Self {
         if !std::mem::take(&mut self.first) {
@@ -120,6 +131,12 @@ impl Object {
         }
         self.bytes.push(b']');
         self
+    }
+
+    /// What is in it, to be put into others.
+    pub(crate) fn into_members(mut self) -> Vec<u8> {
+        self.bytes.drain(..1);
+        self.bytes
     }
 
     /// The object, whole.
@@ -297,6 +314,16 @@ mod tests {
         object.flag("f", false).flag("g", true).value("h", &serde_json::json!({"i": [1, null, "z"]}));
         let bytes = object.finish();
         assert_eq!(bytes, br#"{"a":"x","c":"y","d":-7,"g":true,"h":{"i":[1,null,"z"]}}"#);
+    }
+
+    #[test]
+    fn members_that_were_kept_are_put_in_as_they_were() {
+        let mut kept = Object::new();
+        kept.text("b", "x").number("c", 1);
+        let kept = kept.into_members();
+        let mut object = Object::new();
+        object.number("a", 0).members(&kept).members(&Object::new().into_members()).flag("d", true);
+        assert_eq!(object.finish(), br#"{"a":0,"b":"x","c":1,"d":true}"#);
     }
 
     #[test]

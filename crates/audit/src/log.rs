@@ -14,6 +14,7 @@ use crate::disk::{self, Disk};
 use crate::error::{AppendError, LogError};
 use crate::follower::{Announce, Follower, Latest, Parts};
 use crate::frame;
+use crate::fresh::{Fresh, Piece};
 use crate::journal::{Cursor, Journal, Progress};
 use crate::note::{Signer, Verifier};
 use crate::queue::{Ack, Queue};
@@ -34,11 +35,16 @@ pub struct Options {
     pub retention: Option<Duration>,
     /// A segment of the journal is ended once it is this long, in bytes.
     pub segment: u64,
+    /// How much of what has just been written is kept in memory for the tree, in bytes; the rest is read back.
+    pub fresh: usize,
 }
+
+/// More than is written in the time that making files of tiles durable takes.
+const FRESH: usize = 2 << 20;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { announce: None, retention: None, segment: SEGMENT }
+        Self { announce: None, retention: None, segment: SEGMENT, fresh: FRESH }
     }
 }
 
@@ -127,10 +133,12 @@ impl Log {
         // A disk takes its own time, whatever clock entries are dated by: where that one is set on, no write has stalled.
         let stopwatch: Arc<dyn Clock> = Arc::new(SystemClock);
         let (queue, latest) = (Arc::new(Queue::new(Arc::clone(&stopwatch))), Arc::new(Latest::default()));
+        let fresh = Arc::new(Fresh::new(options.fresh));
         let follower = Follower::resume(Parts {
             files: Files { disk: Arc::clone(&disk), dir: dir.to_owned() },
             clock: Arc::clone(&clock),
             progress: Arc::clone(&progress),
+            fresh: Arc::clone(&fresh),
             latest: Arc::clone(&latest),
             signer,
             announce: options.announce,
@@ -145,10 +153,12 @@ impl Log {
             stopwatch,
             queue: Arc::clone(&queue),
             progress: Arc::clone(&progress),
+            fresh,
             next: found.next,
             segment: options.segment,
             current: None,
             buffer: Vec::new(),
+            piece: Piece::default(),
         };
         let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned());

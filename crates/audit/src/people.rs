@@ -16,7 +16,7 @@ use base::{Rng, Secret};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::json::push_text;
+use crate::json::{Object, push_text};
 
 /// The longest value that is sealed, in bytes; of a longer one the beginning is.
 const MAX_VALUE: usize = 512;
@@ -110,6 +110,21 @@ impl fmt::Debug for SubjectKey {
     }
 }
 
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// The subject, ready to be written; absent where its key could not be had.
+    pub whom: Option<&'a Whom>,
+    /// The configured name of the issuer.
+    pub issuer: &'a str,
+    /// The client the credential was given to.
+    pub client: Option<&'a str>,
+    /// The id of the Vouchgate key.
+    pub key: Option<&'a str>,
+    /// The client's address.
+    pub ip: IpAddr,
+}
+
 /// Somebody entries are about, ready to be written into them.
 #[derive(Debug)]
 pub struct Whom {
@@ -118,6 +133,27 @@ pub struct Whom {
     subject: Vec<u8>,
     /// The address seen last, as it stands in entries.
     address: Mutex<Option<(IpAddr, Arc<[u8]>)>>,
+    /// What was last said of a request of theirs.
+    sender: Mutex<Option<Kept>>,
+}
+
+/// Who sent a request, as its entries have it: the same for many.
+#[derive(Debug)]
+struct Kept {
+    issuer: Box<str>,
+    client: Option<Box<str>>,
+    key: Option<Box<str>>,
+    ip: IpAddr,
+    members: Arc<[u8]>,
+}
+
+impl Kept {
+    fn is_of(&self, sender: &Sender<'_>) -> bool {
+        *self.issuer == *sender.issuer
+            && self.client.as_deref() == sender.client
+            && self.key.as_deref() == sender.key
+            && self.ip == sender.ip
+    }
 }
 
 impl Whom {
@@ -127,11 +163,27 @@ impl Whom {
         json.extend_from_slice(b",\"sealed\":");
         push_text(&mut json, &key.seal(rng, "subject", subject));
         json.push(b'}');
-        Self { key, subject: json, address: Mutex::default() }
+        Self { key, subject: json, address: Mutex::default(), sender: Mutex::default() }
     }
 
     pub(crate) fn subject(&self) -> &[u8] {
         &self.subject
+    }
+
+    /// The members of an entry that say who sent a request. Written once for as long as they stay the same.
+    pub(crate) fn sender(&self, rng: &dyn Rng, sender: &Sender<'_>) -> Arc<[u8]> {
+        let mut last = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = last.as_ref().filter(|kept| kept.is_of(sender)) {
+            return Arc::clone(&kept.members);
+        }
+        let mut entry = Object::new();
+        entry.text("issuer", sender.issuer).maybe("client", sender.client).maybe("key", sender.key);
+        let ip = self.key.value(rng, "ip", &sender.ip.to_canonical().to_string());
+        entry.raw("subject", self.subject()).raw("ip", &ip);
+        let members: Arc<[u8]> = entry.into_members().into();
+        let (issuer, client, key) = (sender.issuer.into(), sender.client.map(Into::into), sender.key.map(Into::into));
+        *last = Some(Kept { issuer, client, key, ip: sender.ip, members: Arc::clone(&members) });
+        members
     }
 
     /// The address as it stands in entries. Sealed once for as long as it stays the same.
@@ -173,12 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_sealed_once_while_it_stays() {
+    fn an_address_is_sealed_and_a_sender_written_once_while_they_stay() {
         let whom = Whom::new(key("a", 1), &SeededRng::new(1), "user-7");
         let rng = SeededRng::new(2);
         let first = whom.address(&rng, [10, 0, 0, 1].into());
         assert!(Arc::ptr_eq(&first, &whom.address(&rng, [10, 0, 0, 1].into())));
         assert_ne!(first, whom.address(&rng, [10, 0, 0, 2].into()));
+        let sender =
+            |client, last| Sender { whom: None, issuer: "main", client, key: None, ip: [10, 0, 0, last].into() };
+        let kept = whom.sender(&rng, &sender(Some("app"), 1));
+        assert!(Arc::ptr_eq(&kept, &whom.sender(&rng, &sender(Some("app"), 1))));
+        let other = whom.sender(&rng, &sender(None, 1));
+        assert!(!String::from_utf8_lossy(&other).contains("app"), "of another client");
+        assert_ne!(whom.sender(&rng, &sender(None, 2)), other, "from elsewhere");
         let text = String::from_utf8_lossy(&first).into_owned() + &String::from_utf8_lossy(whom.subject());
         assert!(!text.contains("10.0.0.1") && !text.contains("user-7"), "{text}");
     }

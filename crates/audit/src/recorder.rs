@@ -14,7 +14,7 @@ use crate::error::AppendError;
 use crate::flood::Flood;
 use crate::json::Object;
 use crate::log::Log;
-use crate::people::{KeyError, SubjectKeys, Whom};
+use crate::people::{KeyError, Sender, SubjectKeys, Whom};
 use crate::queue::Ack;
 
 /// The version of the entries' schema.
@@ -59,21 +59,6 @@ pub struct Moved<'a> {
     pub holds: &'a [HoldLine],
     /// What has been settled.
     pub settled: &'a [SettledLine],
-}
-
-/// Who sent a request.
-#[derive(Debug, Clone, Copy)]
-pub struct Sender<'a> {
-    /// The subject, ready to be written; absent where its key could not be had.
-    pub whom: Option<&'a Whom>,
-    /// The configured name of the issuer.
-    pub issuer: &'a str,
-    /// The client the credential was given to.
-    pub client: Option<&'a str>,
-    /// The id of the Vouchgate key.
-    pub key: Option<&'a str>,
-    /// The client's address.
-    pub ip: IpAddr,
 }
 
 /// A request about to be sent on: written before a key is opened for it.
@@ -488,10 +473,10 @@ impl Inner {
     }
 
     fn sender(&self, entry: &mut Object, sender: &Sender<'_>) {
-        entry.text("issuer", sender.issuer).maybe("client", sender.client).maybe("key", sender.key);
-        if let Some(whom) = sender.whom {
-            entry.raw("subject", whom.subject()).raw("ip", &whom.address(&*self.rng, sender.ip));
-        }
+        match sender.whom {
+            Some(whom) => entry.members(&whom.sender(&*self.rng, sender)),
+            None => entry.text("issuer", sender.issuer).maybe("client", sender.client).maybe("key", sender.key),
+        };
     }
 
     /// Whether a failure from this address is written; what of an earlier minute was not is said first.

@@ -10,7 +10,6 @@
 //! Numbers are big-endian, names have a u16 length before them. Tables come in the order they were made in, so that a row
 //! comes after those it refers to.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::pin::Pin;
@@ -22,7 +21,7 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::engine::{Cell, Connection, Row, Statement, Value, sql};
+use crate::engine::{Cell, Connection, Row, Statement, Text, Value, sql};
 use crate::{Store, StoreError, StoreUrl};
 
 /// Pieces are sent on once they have this many bytes.
@@ -400,7 +399,7 @@ async fn load(tx: &mut dyn Connection, reader: Arc<Mutex<Reader>>, ours: Ours) -
     if found < ours.schema {
         return Err(StoreError::Row("the dump has an older schema than the store"));
     }
-    let (mut rows, mut table): (u64, Option<(Table, String)>) = (0, None);
+    let (mut rows, mut table): (u64, Option<(Table, Arc<str>)>) = (0, None);
     loop {
         match next()? {
             Part::Schema(_) => return Err(DAMAGED),
@@ -419,7 +418,7 @@ async fn load(tx: &mut dyn Connection, reader: Arc<Mutex<Reader>>, ours: Ours) -
                     let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
                     table.columns.iter().map(|(_, kind)| reader.cell(*kind)).collect::<Result<Vec<_>, _>>()?
                 };
-                tx.execute(Statement { sql: Cow::Owned(insert.clone()), values, lock: None }).await?;
+                tx.execute(Statement { sql: Text::Made(Arc::clone(insert)), values, lock: None }).await?;
                 rows += 1;
             }
             Part::End(count) => {
@@ -436,7 +435,7 @@ async fn load(tx: &mut dyn Connection, reader: Arc<Mutex<Reader>>, ours: Ours) -
     }
 }
 
-fn insert(table: &Table, overriding: &str) -> String {
+fn insert(table: &Table, overriding: &str) -> Arc<str> {
     let mut text = format!("INSERT INTO {} (", table.name);
     for (index, (name, _)) in table.columns.iter().enumerate() {
         // Writing to a String cannot fail.
@@ -447,9 +446,9 @@ fn insert(table: &Table, overriding: &str) -> String {
         let _ = write!(text, "{}${index}", if index == 1 { "" } else { ", " });
     }
     text.push(')');
-    text
+    text.into()
 }
 
 fn owned(text: String) -> Statement {
-    Statement { sql: Cow::Owned(text), values: Vec::new(), lock: None }
+    Statement { sql: Text::Made(text.into()), values: Vec::new(), lock: None }
 }

@@ -13,10 +13,12 @@
 //! that error.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use base::{Name, Timestamp};
 use futures_util::future::BoxFuture;
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot, watch};
 use vault::Sealed;
 
@@ -34,10 +36,18 @@ pub(crate) enum Value {
     Bytes(Option<Vec<u8>>),
 }
 
+/// The text of a statement.
+#[derive(Debug, Clone)]
+pub(crate) enum Text {
+    Fixed(&'static str),
+    /// Built of fixed pieces, names of ours and placeholders only: nothing from outside is ever in it.
+    Made(Arc<str>),
+}
+
 /// SQL and the values of its placeholders, in order.
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
-    pub(crate) sql: Cow<'static, str>,
+    pub(crate) sql: Text,
     pub(crate) values: Vec<Value>,
     /// What becomes of the rows a `SELECT` finds, where transactions run at the same time.
     pub(crate) lock: Option<Lock>,
@@ -243,7 +253,39 @@ where
 
 /// A statement of fixed text.
 pub(crate) fn sql(text: &'static str) -> Statement {
-    Statement { sql: Cow::Borrowed(text), values: Vec::new(), lock: None }
+    Statement { sql: Text::Fixed(text), values: Vec::new(), lock: None }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+impl SqlSafeStr for Text {
+    fn into_sql_str(self) -> SqlStr {
+        match self {
+            Self::Fixed(text) => text.into_sql_str(),
+            Self::Made(text) => AssertSqlSafe(text).into_sql_str(),
+        }
+    }
+}
+
+impl Value {
+    /// Whether it says nothing.
+    pub(crate) fn is_null(&self) -> bool {
+        match self {
+            Self::Int(number) => number.is_none(),
+            Self::Text(text) => text.is_none(),
+            Self::Shared(_) => false,
+            Self::Bytes(bytes) => bytes.is_none(),
+        }
+    }
 }
 
 impl Statement {

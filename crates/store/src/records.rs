@@ -1,13 +1,16 @@
 //! What each request was: metadata, never contents.
 
+mod insert;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Name, RequestId, Tenant, Timestamp};
 
-use crate::engine::{Row, Statement, Value, sql};
+use crate::engine::{Row, Statement, sql};
 use crate::{Charge, Page, Paged, Store, StoreError};
+pub(crate) use insert::{Inserts, Placeholder};
 
 /// The longest text of a record, in bytes; what a caller chose may be longer and is cut.
 const MAX_TEXT: usize = 256;
@@ -166,37 +169,6 @@ pub(crate) use records_columns;
 /// A record on its way to the database, and whose it is.
 pub(crate) type Entry = (Tenant, RequestRecord);
 
-const COLUMNS: usize = 37;
-
-/// The text of a statement that inserts so many records: few enough for an engine's limit on placeholders. The engine says how
-/// it writes the n-th of them, counted from 1.
-pub(crate) fn insert_text(rows: usize, placeholder: impl Fn(&mut String, usize)) -> String {
-    let mut text = String::from(
-        "INSERT INTO request_records (tenant, at, request_id, endpoint, policy, issuer, client, subject, api_key, model, \
-         provider, status, error, input_tokens, output_tokens, cached_tokens, duration_ms, ttft_ms, stream, \
-         request_bytes, response_bytes, cache, cache_similarity, provider_model, service, tags, cache_write_tokens, reasoning_tokens, \
-         audio_input_tokens, audio_output_tokens, audio_ms, images, cost, cost_flags, rated, basis, price) VALUES ",
-    );
-    for row in 0..rows {
-        text.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 1..=COLUMNS {
-            text.push_str(if column == 1 { "" } else { ", " });
-            placeholder(&mut text, row * COLUMNS + column);
-        }
-        text.push(')');
-    }
-    text
-}
-
-/// The statement of that text for so many `records`.
-pub(crate) fn insert(records: &[Entry], text: Cow<'static, str>) -> Statement {
-    let mut all = Vec::with_capacity(records.len() * COLUMNS);
-    for (tenant, record) in records {
-        all.extend(values(tenant, record));
-    }
-    Statement { sql: text, values: all, lock: None }
-}
-
 /// One statement per key used, that notes its last use unless one nearly as late is noted.
 pub(crate) fn last_used(records: &[Entry]) -> Vec<Statement> {
     let mut latest: Vec<(&Tenant, &str, Timestamp)> = Vec::new();
@@ -218,54 +190,6 @@ pub(crate) fn last_used(records: &[Entry]) -> Vec<Statement> {
     // In one order, so that no two nodes wait for each other.
     latest.sort_unstable_by_key(|(tenant, key, _)| (tenant.as_str(), *key));
     latest.into_iter().map(note).collect()
-}
-
-fn values(tenant: &Tenant, record: &RequestRecord) -> [Value; COLUMNS] {
-    let name = |name: Option<&Name>| name.map_or(Value::Text(None), |name| Value::Shared(name.to_shared()));
-    let text = |text: &Option<Arc<str>>| match text {
-        Some(text) if text.len() <= MAX_TEXT => Value::Shared(Arc::clone(text)),
-        text => Value::from(text.as_deref().map(cut)),
-    };
-    let charge = &record.charge;
-    [
-        Value::Shared(tenant.to_shared()),
-        Value::from(record.at),
-        Value::from(record.request_id.as_str()),
-        Value::from(cut(&record.endpoint)),
-        name(record.policy.as_ref()),
-        name(record.issuer.as_ref()),
-        text(&record.client),
-        text(&record.subject),
-        text(&record.api_key),
-        text(&record.model),
-        name(record.provider.as_ref()),
-        Value::from(record.status),
-        Value::from(record.error.as_deref().map(cut)),
-        Value::from(record.input_tokens),
-        Value::from(record.output_tokens),
-        Value::from(record.cached_tokens),
-        Value::from(record.duration_ms),
-        Value::from(record.ttft_ms),
-        Value::from(record.stream),
-        Value::from(record.request_bytes),
-        Value::from(record.response_bytes),
-        Value::from(record.cache.as_deref().map(cut)),
-        Value::from(record.cache_similarity),
-        text(&charge.provider_model),
-        text(&charge.service),
-        Value::from(charge.tags_text()),
-        Value::from(charge.cache_write_tokens),
-        Value::from(charge.reasoning_tokens),
-        Value::from(charge.audio_input_tokens),
-        Value::from(charge.audio_output_tokens),
-        Value::from(charge.audio_ms),
-        Value::from(charge.images),
-        Value::from(charge.cost),
-        Value::from(charge.flags()),
-        Value::from(charge.rated),
-        Value::from(charge.basis_text()),
-        text(&charge.price),
-    ]
 }
 
 /// At most [`MAX_TEXT`] bytes, whole characters.

@@ -41,7 +41,8 @@ fn a_killed_process_and_a_lost_power_lose_nothing_that_was_acknowledged() {
         for round in 0..5 {
             let what = format!("seed {seed}, round {round}");
             disk.fault(Fault::DeadIn(draw(120)));
-            let options = Options { segment: 2_000, ..Options::default() };
+            let fresh = [0, 500, 2 << 20][seed as usize % 3];
+            let options = Options { segment: 2_000, fresh, ..Options::default() };
             if let Ok(log) = open_with(disk.clone(), Path::new("/log"), options) {
                 for _ in 0..600 {
                     let number = sent.len();

@@ -108,10 +108,11 @@ fn many_who_wait_share_one_fsync() {
 #[test]
 fn segments_are_removed_once_their_entries_are_in_tiles_that_are_on_the_disk() {
     let disk = MemDisk::new();
-    let small = || Options { segment: 10_000, ..Options::default() };
     let mut expected = Vec::new();
-    for round in 0..4 {
-        let log = open_with(disk.clone(), Path::new("/log"), small()).unwrap();
+    // Whether the tree is made of what is in memory, of what is on the disk, or of now one and now the other.
+    for (round, fresh) in [2 << 20, 0, 2_000, 40_000].into_iter().enumerate() {
+        let small = Options { segment: 10_000, fresh, ..Options::default() };
+        let log = open_with(disk.clone(), Path::new("/log"), small).unwrap();
         for number in 0..1500 {
             let ack = log.append_awaited(&entry(number)).unwrap();
             expected.push(entry(number));

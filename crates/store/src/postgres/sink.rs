@@ -1,6 +1,6 @@
 //! Request records on their way to the server, many at a time.
 
-use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::link::{Link, Links};
 use crate::engine::Connection;
-use crate::records;
+use crate::records::{self, Inserts};
 use crate::sink::BATCH;
 use crate::usage;
 use crate::{RecordSink, StoreError};
@@ -26,12 +26,12 @@ pub(super) struct Records<'a> {
     links: &'a Links,
     sink: &'a RecordSink,
     /// One batch at a time: the sink keeps the room of one.
-    turn: Mutex<()>,
+    turn: Mutex<Inserts>,
 }
 
 impl<'a> Records<'a> {
     pub(super) fn new(links: &'a Links, sink: &'a RecordSink) -> Self {
-        Self { links, sink, turn: Mutex::new(()) }
+        Self { links, sink, turn: Mutex::new(Inserts::new(&RECORDS_PER_INSERT, placeholder)) }
     }
 
     /// Never ends.
@@ -64,7 +64,7 @@ impl<'a> Records<'a> {
     }
 
     async fn one_batch(&self) -> Result<usize, StoreError> {
-        let _turn = self.turn.lock().await;
+        let mut inserts = self.turn.lock().await;
         // First of all, so that records keep their places in the queue while there is no server.
         let mut link = self.links.take().await?;
         let mut batch = self.sink.take();
@@ -73,7 +73,7 @@ impl<'a> Records<'a> {
             return Ok(0);
         }
         let count = batch.len();
-        let written = timeout(WRITE, insert(&mut link, batch.make_contiguous())).await;
+        let written = timeout(WRITE, insert(&mut link, &mut inserts, batch.make_contiguous())).await;
         match written.unwrap_or(Err(StoreError::Unknown)) {
             Ok(()) => {
                 self.links.give(link);
@@ -97,24 +97,23 @@ impl<'a> Records<'a> {
     }
 }
 
-async fn insert(link: &mut Link, batch: &[records::Entry]) -> Result<(), StoreError> {
+async fn insert(link: &mut Link, inserts: &mut Inserts, batch: &[records::Entry]) -> Result<(), StoreError> {
     link.begin().await?;
-    let numbered = |text: &mut String, n: usize| {
-        text.push('$');
-        text.push_str(&n.to_string());
-    };
     let mut rest = batch;
-    for size in RECORDS_PER_INSERT {
-        while let Some((part, more)) = rest.split_at_checked(size) {
-            link.execute(records::insert(part, Cow::Owned(records::insert_text(part.len(), numbered)))).await?;
-            rest = more;
-        }
+    while let Some((statement, more)) = inserts.next(rest) {
+        link.execute(statement).await?;
+        rest = more;
     }
-    for statement in usage::upserts(batch, numbered) {
+    for statement in usage::upserts(batch, placeholder) {
         link.execute(statement).await?;
     }
     for statement in records::last_used(batch) {
         link.execute(statement).await?;
     }
     link.commit(false).await
+}
+
+fn placeholder(text: &mut String, number: usize) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "${number}");
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL's texts cannot hold U+0000, which callers may send (a `sub` of `"\u0000"` is good JSON). It is written as two
 //! characters that begin with one from the private use area, and so is that one.
 
-use std::borrow::Cow;
+use crate::engine::Text;
 
 const ESCAPE: char = '\u{E000}';
 
@@ -43,12 +43,12 @@ pub(super) fn decode(text: String) -> String {
 }
 
 /// The text of a statement that locks what it reads.
-pub(super) fn locking(sql: &str, lock: crate::engine::Lock) -> Cow<'static, str> {
+pub(super) fn locking(sql: &str, lock: crate::engine::Lock) -> Text {
     let how = match lock {
         crate::engine::Lock::Update => "UPDATE",
         crate::engine::Lock::Share => "SHARE",
     };
-    Cow::Owned(format!("{sql} FOR {how}"))
+    Text::Made(format!("{sql} FOR {how}").into())
 }
 
 #[cfg(test)]

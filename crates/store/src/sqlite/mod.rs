@@ -4,7 +4,6 @@
 mod tests;
 mod writer;
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -273,11 +272,7 @@ fn query(statement: Statement) -> Result<Query<'static, Sqlite, SqliteArguments>
         };
         added.map_err(|error| translate(sqlx::Error::Encode(error)))?;
     }
-    Ok(match statement.sql {
-        Cow::Borrowed(text) => sqlx::query_with(text, arguments),
-        // Built of fixed text and placeholder numbers only: see records::insert.
-        Cow::Owned(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
-    })
+    Ok(sqlx::query_with(statement.sql, arguments))
 }
 
 fn rows(rows: &[SqliteRow]) -> Result<Vec<Row>, StoreError> {

@@ -376,7 +376,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-            let select = Statement { sql: "SELECT $1, $2, $3".into(), values: values.clone(), lock: None };
+            let select = Statement { sql: crate::engine::Text::Fixed("SELECT $1, $2, $3"), values: values.clone(), lock: None };
             let mut row = Connection::fetch(&mut connection, select).await.unwrap().remove(0);
             for value in values {
                 match value {

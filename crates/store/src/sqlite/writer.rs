@@ -3,10 +3,9 @@
 //!
 //! It runs on a thread and runtime of its own: a busy data plane does not delay a commit, nor the other way round.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Clock;
@@ -16,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::engine::{Connection, Job, Ran, sql};
-use crate::records;
+use crate::records::{self, Inserts};
 use crate::sink::BATCH;
 use crate::usage;
 use crate::{RecordSink, StoreError};
@@ -33,11 +32,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// the insert; a few fixed sizes, because each is prepared once and kept. What is left of a batch takes one of each at most.
 const RECORDS_PER_INSERT: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
-/// Their texts. SQLite looks each `$n` up by a walk over all of them, which for hundreds costs more than the insert; a bare `?` has
-/// no name to look up.
-static INSERTS: LazyLock<[String; 8]> =
-    LazyLock::new(|| RECORDS_PER_INSERT.map(|size| records::insert_text(size, |text, _| text.push('?'))));
-
 pub(crate) enum Message {
     Job(Box<dyn Job>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
@@ -49,6 +43,7 @@ pub(crate) struct Writer {
     inbox: mpsc::Receiver<Message>,
     clock: Arc<dyn Clock>,
     sink: RecordSink,
+    inserts: Inserts,
     /// When the records that have gathered are to be written.
     records_due: Option<Instant>,
     /// The last attempt to write records failed: the next waits for its time, however many gather.
@@ -62,7 +57,8 @@ impl Writer {
         clock: Arc<dyn Clock>,
         sink: RecordSink,
     ) -> Self {
-        Self { connection, inbox, clock, sink, records_due: None, failing: false }
+        let inserts = Inserts::new(&RECORDS_PER_INSERT, placeholder);
+        Self { connection, inbox, clock, sink, inserts, records_due: None, failing: false }
     }
 
     /// Run on a thread of its own until the store is closed or its last handle dropped; then let go of `locks`.
@@ -215,13 +211,11 @@ impl Writer {
     async fn insert(&mut self, batch: &[records::Entry]) -> Result<(), StoreError> {
         self.connection.execute(sql("BEGIN IMMEDIATE")).await?;
         let mut rest = batch;
-        for (size, text) in RECORDS_PER_INSERT.into_iter().zip(&*INSERTS) {
-            while let Some((part, more)) = rest.split_at_checked(size) {
-                self.connection.execute(records::insert(part, Cow::Borrowed(text))).await?;
-                rest = more;
-            }
+        while let Some((statement, more)) = self.inserts.next(rest) {
+            self.connection.execute(statement).await?;
+            rest = more;
         }
-        for statement in usage::upserts(batch, |text, _| text.push('?')) {
+        for statement in usage::upserts(batch, placeholder) {
             self.connection.execute(statement).await?;
         }
         for statement in records::last_used(batch) {
@@ -229,6 +223,12 @@ impl Writer {
         }
         self.connection.execute(sql("COMMIT")).await.map(drop)
     }
+}
+
+/// SQLite looks each `$n` up by a walk over all of them, which for hundreds costs more than the insert; a bare `?` has no name to
+/// look up.
+fn placeholder(text: &mut String, _: usize) {
+    text.push('?');
 }
 
 async fn sleep_until(due: Option<Instant>) {

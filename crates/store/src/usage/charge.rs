@@ -60,7 +60,7 @@ pub enum Basis {
 }
 
 impl Basis {
-    pub(super) fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::Tokens { factor, long_cache: false } => format!("tokens:{factor}"),
             Self::Tokens { factor, long_cache: true } => format!("tokens-1h:{factor}"),
@@ -101,10 +101,6 @@ impl Charge {
     pub(crate) fn tags_text(&self) -> Option<String> {
         let tags: Vec<&str> = self.tags.iter().map(|tag| &**tag).collect();
         (!tags.is_empty()).then(|| serde_json::Value::from(tags).to_string())
-    }
-
-    pub(crate) fn basis_text(&self) -> Option<String> {
-        self.basis.map(Basis::text)
     }
 
     pub(crate) fn read_tags(text: Option<String>) -> Result<Vec<Arc<str>>, StoreError> {

@@ -1,6 +1,5 @@
 //! Sums as they are asked for.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use base::Timestamp;
 
 use super::{DAY, HOUR, Usage};
 use crate::StoreError;
-use crate::engine::{Row, Statement, Value, first};
+use crate::engine::{Row, Statement, Text, Value, first};
 
 /// What usage is counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -377,5 +376,5 @@ impl Usage<'_> {
 }
 
 fn statement(text: String, values: Vec<Value>) -> Statement {
-    Statement { sql: Cow::Owned(text), values, lock: None }
+    Statement { sql: Text::Made(text.into()), values, lock: None }
 }

@@ -1,6 +1,5 @@
 //! Records added up: into which rows, and by which statement.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -10,8 +9,8 @@ use base::{Tenant, Timestamp};
 
 use super::read::{SUMS, UsageSums};
 use super::{DAY, HOUR};
-use crate::engine::{Statement, Value};
-use crate::records::{Entry, cut};
+use crate::engine::{Statement, Text, Value};
+use crate::records::{Entry, Placeholder, cut};
 use crate::{Charge, RequestRecord};
 
 /// The most tokens, milliseconds or pictures of one record that are added: more is no count, and sums must not run over.
@@ -72,12 +71,12 @@ impl Rows {
     }
 
     /// The statements that add them, in one order, so that no two nodes wait for each other.
-    pub(super) fn statements(self, placeholder: impl Fn(&mut String, usize)) -> Vec<Statement> {
+    pub(super) fn statements(self, placeholder: Placeholder) -> Vec<Statement> {
         let rows: Vec<(Key, UsageSums)> = self.0.into_iter().collect();
         let (mut statements, mut rest) = (Vec::new(), rows.as_slice());
         for size in ROWS {
             while let Some((part, more)) = rest.split_at_checked(size) {
-                statements.push(upsert(part, &placeholder));
+                statements.push(upsert(part, placeholder));
                 rest = more;
             }
         }
@@ -86,14 +85,24 @@ impl Rows {
 }
 
 /// The statements that add these records to the sums.
-pub(crate) fn upserts(records: &[Entry], placeholder: impl Fn(&mut String, usize)) -> Vec<Statement> {
+pub(crate) fn upserts(records: &[Entry], placeholder: Placeholder) -> Vec<Statement> {
     // Of the many of a busy moment most are alike: they are added up before their rows are named.
     let mut alike: HashMap<Alike<'_>, (&Entry, UsageSums)> = HashMap::new();
+    // One caller's often come in a row, and say the same by the same texts: then there is nothing to look up.
+    let mut run: Option<(Alike<'_>, &Entry, UsageSums)> = None;
     for entry in records {
         let (tenant, record) = entry;
         let key =
             Alike { tenant, start: start_of(record.at, HOUR), parts: parts(record, ""), tags: &record.charge.tags };
-        alike.entry(key).or_insert_with(|| (entry, UsageSums::default())).1.add(&sums(record));
+        let more = sums(record);
+        if let Some((_, _, sums)) = run.as_mut().filter(|(last, ..)| last.is_plainly(&key)) {
+            sums.add(&more);
+        } else if let Some((key, entry, sums)) = run.replace((key, entry, more)) {
+            alike.entry(key).or_insert_with(|| (entry, UsageSums::default())).1.add(&sums);
+        }
+    }
+    if let Some((key, entry, sums)) = run {
+        alike.entry(key).or_insert_with(|| (entry, UsageSums::default())).1.add(&sums);
     }
     let mut rows = Rows::default();
     for ((tenant, record), sums) in alike.into_values() {
@@ -110,6 +119,17 @@ struct Alike<'a> {
     start: i64,
     parts: [&'a str; 9],
     tags: &'a [Arc<str>],
+}
+
+impl Alike<'_> {
+    /// Whether they are the same by where their texts are: where not, they may be the same all the same.
+    fn is_plainly(&self, other: &Self) -> bool {
+        let same = |(one, other): (&&str, &&str)| std::ptr::eq(*one, *other);
+        self.start == other.start
+            && self.parts.iter().zip(&other.parts).all(same)
+            && self.tags == other.tags
+            && self.tenant == other.tenant
+    }
 }
 
 /// What one record adds.
@@ -176,7 +196,7 @@ fn parts<'a>(record: &'a RequestRecord, tag: &'a str) -> [&'a str; 9] {
     ]
 }
 
-fn upsert(rows: &[(Key, UsageSums)], placeholder: impl Fn(&mut String, usize)) -> Statement {
+fn upsert(rows: &[(Key, UsageSums)], placeholder: Placeholder) -> Statement {
     let columns = KEYS + SUMS.len();
     let mut text = String::from(
         "INSERT INTO usage_rollups (tenant, span, start, key, issuer, client, subject, api_key, model, provider, policy, \
@@ -203,5 +223,5 @@ fn upsert(rows: &[(Key, UsageSums)], placeholder: impl Fn(&mut String, usize)) -
         let parts = key.parts.iter().map(|part| Value::from(part.as_str()));
         own.into_iter().chain(parts).chain(sums.values().map(Value::from)).collect::<Vec<_>>()
     });
-    Statement { sql: Cow::Owned(text), values: values.collect(), lock: None }
+    Statement { sql: Text::Made(text.into()), values: values.collect(), lock: None }
 }
