@@ -19,7 +19,7 @@ mod evidence;
 mod web;
 
 pub use android::{AndroidApp, KeyHardware, PlayIntegrity};
-pub use apple::{AppleEnvironment, AskDeviceCheck, IosApp};
+pub use apple::{AppleEnvironment, AskDeviceCheck, AskFraudMetric, IosApp};
 pub use digest::{Sha256Hex, dotted_version};
 pub use evidence::EvidenceKind;
 pub use web::{AltchaWork, Captcha, WebApp, WebAuthnSite};
@@ -170,9 +170,10 @@ impl App {
             EvidenceKind::Approov => self.approov.is_some(),
             EvidenceKind::Webauthn => web(|web| web.webauthn.is_some()),
             EvidenceKind::Altcha => web(|web| web.altcha.is_some()),
-            EvidenceKind::Turnstile => web(|web| web.turnstile.is_some()),
-            EvidenceKind::Hcaptcha => web(|web| web.hcaptcha.is_some()),
-            EvidenceKind::Recaptcha => web(|web| web.recaptcha.is_some()),
+            EvidenceKind::Turnstile | EvidenceKind::Hcaptcha | EvidenceKind::Recaptcha => {
+                let captcha = self.web.as_ref().and_then(|web| web.captcha(*kind));
+                captcha.is_some_and(|captcha| !captcha.step_up_only)
+            }
         };
         EvidenceKind::ALL.into_iter().filter(listed).collect()
     }
@@ -182,7 +183,8 @@ impl App {
         let development =
             self.ios.as_ref().is_some_and(|ios| ios.environments.contains(&AppleEnvironment::Development));
         let own_systems = self.android.as_ref().is_some_and(|android| !android.boot_keys.is_empty());
-        self.minimum_level.unwrap_or(if self.web.is_some() {
+        let by_browsers = self.evidence().iter().any(|kind| kind.is_of_browsers());
+        self.minimum_level.unwrap_or(if by_browsers {
             AttestationLevel::Web
         } else if self.firebase.is_some() || self.approov.is_some() {
             AttestationLevel::Verdict
@@ -212,6 +214,7 @@ impl App {
         let play = self.android.as_ref().and_then(|android| android.play_integrity.as_ref());
         let captcha = |kind| self.web.as_ref().and_then(|web| web.captcha(kind)).map(|captcha| &captcha.secret);
         [
+            ("ios.fraud_metric.key", self.ios.as_ref().and_then(|ios| ios.fraud_metric.as_ref()).map(|ask| &ask.key)),
             ("ios.device_check.key", self.ios.as_ref().and_then(|ios| ios.device_check.as_ref()).map(|ask| &ask.key)),
             ("android.play_integrity.decryption_key", play.and_then(|play| play.decryption_key.as_ref())),
             ("android.play_integrity.service_account", play.and_then(|play| play.service_account.as_ref())),

@@ -56,8 +56,9 @@ mod tests;
 
 pub use anomaly::{AnomalySection, OnAnomaly};
 pub use app::{
-    AltchaWork, AndroidApp, App, AppProof, AppleEnvironment, ApproovApp, AskDeviceCheck, Captcha, EvidenceKind,
-    FirebaseApp, IosApp, KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp, WebAuthnSite, dotted_version,
+    AltchaWork, AndroidApp, App, AppProof, AppleEnvironment, ApproovApp, AskDeviceCheck, AskFraudMetric, Captcha,
+    EvidenceKind, FirebaseApp, IosApp, KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp, WebAuthnSite,
+    dotted_version,
 };
 pub use attest::AttestSection;
 pub use audit::{AuditPublish, AuditSection, OnAuditFailure};

@@ -14,6 +14,7 @@ use base::{Money, Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::app::App;
 use crate::level::AttestationLevel;
 use crate::policy::OneOrMany;
 use crate::text::{MoneyText, NameText, SpanText};
@@ -176,16 +177,40 @@ pub struct RiskThrottle {
 pub enum StepUp {
     /// Proof of work.
     Altcha,
+    /// Cloudflare Turnstile.
+    Turnstile,
+    /// hCaptcha.
+    Hcaptcha,
+    /// Google reCAPTCHA.
+    Recaptcha,
+    /// The passkey the instance enrolled with.
+    Webauthn,
 }
 
 impl StepUp {
+    /// Whether an app is set so that its instances can show this.
+    pub fn is_set_up(self, app: &App) -> bool {
+        let web = app.web.as_ref();
+        match self {
+            Self::Altcha => true,
+            Self::Turnstile => web.is_some_and(|web| web.turnstile.is_some()),
+            Self::Hcaptcha => web.is_some_and(|web| web.hcaptcha.is_some()),
+            Self::Recaptcha => web.is_some_and(|web| web.recaptcha.is_some()),
+            Self::Webauthn => web.is_some_and(|web| web.webauthn.is_some()),
+        }
+    }
+
     /// Everything there is.
-    pub const ALL: [Self; 1] = [Self::Altcha];
+    pub const ALL: [Self; 5] = [Self::Altcha, Self::Turnstile, Self::Hcaptcha, Self::Recaptcha, Self::Webauthn];
 
     /// The word in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Altcha => "altcha",
+            Self::Turnstile => "turnstile",
+            Self::Hcaptcha => "hcaptcha",
+            Self::Recaptcha => "recaptcha",
+            Self::Webauthn => "webauthn",
         }
     }
 }

@@ -150,6 +150,15 @@ impl Rules {
         self.of(app).any(|set| set.datacenters.iter().any(|range| range.contains(address)))
     }
 
+    /// What instances of an app can be asked to show besides, each once.
+    pub fn step_ups(&self, app: &str) -> Vec<StepUp> {
+        let mut all: Vec<StepUp> =
+            self.enforced(app).flat_map(|set| &set.rules).flat_map(|rule| rule.evidence.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Decide about an instance.
     pub fn decide(&self, signals: &Signals, now: Timestamp) -> Decision {
         let mut hits = Vec::new();

@@ -13,7 +13,7 @@ use crate::engine::{Connection, Effects, Row, Statement, first};
 use crate::error::at_most;
 use crate::once::used;
 use crate::revocations::{self, NewRevocation, Revoke, added};
-use crate::{OWN_ISSUER, Page, Paged, Store, StoreError, revoked};
+use crate::{OWN_ISSUER, Page, Paged, Store, StoreError, receipts, revoked};
 
 pub use kinds::{
     Attested, Enrolled, Instance, InstanceCount, InstanceFilter, InstanceStatus, NewInstance, Refreshed, Renewed, UseUp,
@@ -72,6 +72,9 @@ impl Instances<'_> {
                     // Another transaction may have put the same evidence, or the same key, in between.
                     if tx.execute(put).await? == 0 {
                         return Ok(Enrolled::EvidenceTaken);
+                    }
+                    if let Some(receipt) = &new.receipt {
+                        tx.execute(receipts::put(&store, &id, receipt)).await?;
                     }
                     Ok(Enrolled::Done(Box::new(read_one(&store, tx, &id).await?)))
                 })
@@ -181,6 +184,7 @@ impl Instances<'_> {
                     if tx.execute(delete).await? == 0 {
                         return Err(StoreError::Missing("instance"));
                     }
+                    tx.execute(receipts::delete(&store, &id)).await?;
                     let mut effects = Effects::default();
                     effects.changes.push(end_tokens(&store, tx, &id, (&by, &why)).await?);
                     Ok(((), effects))
@@ -345,11 +349,11 @@ fn insert(store: &Store, id: &str, new: &NewInstance) -> Statement {
             "INSERT INTO instances (tenant, id, platform, evidence, evidence_key, attested_key, level, environment, category,
                     version, serials, flags, annotations, device, arc, attested_at, reattest_at, counter, app, jkt, jwk,
                     created_at, seen_at, status, status_at, status_by, status_why)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $19, $20, $16, $16,
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $21, $18, $19, $20, $16, $16,
                     'active', $16, '', '') ON CONFLICT DO NOTHING",
         )
         .bind(id);
-    found(store, insert, new).bind(&new.app).bind(&*new.jkt).bind(&*new.jwk)
+    found(store, insert, new).bind(&new.app).bind(&*new.jkt).bind(&*new.jwk).bind(i64::from(new.counter))
 }
 
 /// New evidence of the same key.
@@ -358,11 +362,11 @@ fn renew(store: &Store, id: &str, new: &NewInstance) -> Statement {
         .sql(
             "UPDATE instances SET platform = $3, evidence = $4, evidence_key = $5, attested_key = $6, level = $7,
                     environment = $8, category = $9, version = $10, serials = $11, flags = $12, annotations = $13, device = $14,
-                    arc = $15, attested_at = $16, reattest_at = $17, seen_at = $16, counter = 0
+                    arc = $15, attested_at = $16, reattest_at = $17, seen_at = $16, counter = $18
              WHERE tenant = $1 AND id = $2 AND status = 'active'",
         )
         .bind(id);
-    found(store, update, new)
+    found(store, update, new).bind(i64::from(new.counter))
 }
 
 /// What it was found to be, from the third placeholder on.

@@ -32,6 +32,7 @@ mod objects;
 mod once;
 mod outbox;
 mod postgres;
+mod receipts;
 mod records;
 mod refresh;
 mod replay;
@@ -91,6 +92,7 @@ pub use notices::{Notice, Notices};
 pub use objects::{Owner, StoredObject, StoredObjects};
 pub use once::{OneTime, UsedOnce};
 pub use outbox::{Message, Outbox, Sent};
+pub use receipts::{DueReceipt, NewReceipt, Receipts};
 pub use records::{RecordFilter, Records, RequestRecord};
 pub use refresh::{Family, Holder, NewFamily, Refresh, RefreshState, Rotate, Rotation};
 pub use replay::{Claim, MemoryReplay, Replay, ReplayError};
@@ -298,6 +300,11 @@ impl Store {
     /// What was decided about instances of apps.
     pub fn risk_decisions(&self) -> RiskDecisions<'_> {
         RiskDecisions(self)
+    }
+
+    /// Receipts of App Attest.
+    pub fn receipts(&self) -> Receipts<'_> {
+        Receipts(self)
     }
 
     /// What instances of apps showed besides their evidence.

@@ -22,6 +22,8 @@ pub enum SealedKind {
     RuntimeSecret,
     /// Runtime secrets that may be given to devices.
     DeliveredSecret,
+    /// Receipts of App Attest.
+    Receipt,
     /// What stands for one-time credentials of the token service: gone within minutes.
     Code,
     /// Refresh tokens that follow rotated ones: gone within minutes.
@@ -32,13 +34,14 @@ pub enum SealedKind {
 
 impl SealedKind {
     /// Those that stay until they are sealed anew.
-    pub const LASTING: [Self; 6] = [
+    pub const LASTING: [Self; 7] = [
         Self::Secret,
         Self::SigningKey,
         Self::AuditSubject,
         Self::ConfigKey,
         Self::RuntimeSecret,
         Self::DeliveredSecret,
+        Self::Receipt,
     ];
     /// Those that are gone by themselves.
     pub const PASSING: [Self; 3] = [Self::Code, Self::Successor, Self::Answer];
@@ -52,6 +55,7 @@ impl SealedKind {
             Self::ConfigKey => Purpose::ConfigKey,
             Self::RuntimeSecret => Purpose::RuntimeSecret,
             Self::DeliveredSecret => Purpose::DeliveredSecret,
+            Self::Receipt => Purpose::Receipt,
             Self::Code => Purpose::Grant,
             Self::Successor => Purpose::Successor,
             Self::Answer => Purpose::Answer,
@@ -106,6 +110,10 @@ impl SealedValues<'_> {
                 "SELECT name, version, origin, sealed FROM runtime_secret_versions
                  WHERE tenant = $1 AND delivered = 1 AND sealed IS NOT NULL AND substr(sealed, 2, 8) <> $2
                  ORDER BY name, version LIMIT $3"
+            }
+            SealedKind::Receipt => {
+                "SELECT name, CAST(1 AS BIGINT), CAST(NULL AS TEXT), sealed FROM receipts
+                 WHERE tenant = $1 AND substr(sealed, 2, 8) <> $2 ORDER BY name LIMIT $3"
             }
             SealedKind::Code | SealedKind::Successor | SealedKind::Answer => return Ok(Vec::new()),
         };
@@ -170,6 +178,12 @@ impl SealedValues<'_> {
                 .bind(&row.sealed)
                 .bind(&*row.name)
                 .bind(row.version),
+            SealedKind::Receipt => self
+                .0
+                .sql("UPDATE receipts SET sealed = $2 WHERE tenant = $1 AND sealed = $3 AND name = $4")
+                .bind(new)
+                .bind(&row.sealed)
+                .bind(&*row.name),
             SealedKind::Code | SealedKind::Successor | SealedKind::Answer => return None,
         };
         Some(statement)
@@ -201,6 +215,9 @@ impl SealedValues<'_> {
                 SealedKind::DeliveredSecret => {
                     "SELECT substr(sealed, 2, 8), COUNT(*) FROM runtime_secret_versions
                      WHERE tenant = $1 AND delivered = 1 AND sealed IS NOT NULL GROUP BY 1"
+                }
+                SealedKind::Receipt => {
+                    "SELECT substr(sealed, 2, 8), COUNT(*) FROM receipts WHERE tenant = $1 GROUP BY 1"
                 }
                 SealedKind::Code => {
                     "SELECT substr(body, 2, 8), COUNT(*) FROM grants_pending WHERE tenant = $1 GROUP BY 1"

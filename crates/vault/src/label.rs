@@ -36,11 +36,13 @@ pub enum Purpose {
     HashKeys,
     /// What hashes that outlast master keys are made with.
     LastingHashKey,
+    /// A receipt of App Attest.
+    Receipt,
 }
 
 impl Purpose {
     /// In the order they are declared in: keys are found by it.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Secret,
         Self::SigningKey,
         Self::Answer,
@@ -55,6 +57,7 @@ impl Purpose {
         Self::DeliveredSecret,
         Self::HashKeys,
         Self::LastingHashKey,
+        Self::Receipt,
     ];
 
     /// The stable name that goes into key derivation and associated data.
@@ -74,6 +77,7 @@ impl Purpose {
             Self::DeliveredSecret => "delivered-secret",
             Self::HashKeys => "hash-keys",
             Self::LastingHashKey => "lasting-hash-key",
+            Self::Receipt => "receipt",
         }
     }
 }

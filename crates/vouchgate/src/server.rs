@@ -210,7 +210,7 @@ impl Server {
         serve_admin(&tasks, &server.data_dir, (admin, edge(&admin_drain, admin_caps())), &admin_api)?;
         running.record(&tasks, (&recorder, &egress), (&store, &clock));
         beside(&tasks, &running, (recorder, webhooks, watch), (&egress, &clock));
-        apps.begin(&tasks, &running);
+        apps.begin(&tasks, &running, egress.clone());
         upkeep::begin(&tasks, &running, &jwks, egress, pressure);
         upkeep::share(&tasks, &store, shared);
         tracing::info!(public = %public_address, admin = %admin_address, "listening");

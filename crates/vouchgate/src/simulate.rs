@@ -73,6 +73,10 @@ pub(crate) fn configuration(data_dir: &Path) -> String {
          android = {{ package = \"{BUNDLE}\", digests = [\"{digest}\"] }}\n\
          web = {{ origins = [\"{ORIGIN}\"], altcha = {{}} }}\n\
          test_roots = {{ apple = {}, android = {} }}\n\n\
+         [[risk]]\n\
+         name = \"{APP}\"\n\
+         apps = [\"{APP}\"]\n\
+         rules = [{{ when = {{ flag = \"vpn\" }}, do = \"step_up\", with = \"altcha\", for = \"1h\" }}]\n\n\
          [[policy]]\n\
          name = \"{APP}\"\n\
          who = {{ issuer = \"vouchgate\", client = \"{APP}\", scope = [\"chat\"] }}\n\
@@ -116,6 +120,9 @@ pub(crate) async fn run(args: &AttestSimulateArgs, io: &mut Io<'_>) -> Outcome {
             return Ok(Exit::No);
         }
     };
+    if let Some(what) = &installation.stepped_up {
+        steps.say("step-up", &format!("refused first; asked for besides and shown: {what}"))?;
+    }
     let enrolled = format!("installation {}, code {}", installation.instance, installation.arc);
     steps.say("enrol", &enrolled)?;
     steps.token(&client).await?;
@@ -139,6 +146,7 @@ fn device(args: &AttestSimulateArgs) -> Result<(Arc<dyn Attester>, String), Fail
             let apple = Apple::from_pem(&place.read("apple.key")?, clock).map_err(|error| place.failed(&error))?;
             let app_id = format!("{TEAM}.{BUNDLE}");
             let mut iphone = Iphone::new(&apple, &app_id);
+            iphone.reported.clone_from(&args.report);
             iphone.defect = wrong.map(|name| find(&IphoneDefect::ATTESTATION, name)).transpose()?;
             Ok((Arc::new(iphone), with(&format!("iPhone made of software, iOS 27, app {app_id}"))))
         }
@@ -146,12 +154,17 @@ fn device(args: &AttestSimulateArgs) -> Result<(Arc<dyn Attester>, String), Fail
             let google = Google::from_pem(&place.read("google.key")?, clock).map_err(|error| place.failed(&error))?;
             let app = AndroidApp { package: BUNDLE.to_owned(), version: 1, digest: DIGEST };
             let mut phone = AndroidPhone::new(&google, app).map_err(|error| place.failed(&error))?;
+            phone.reported.clone_from(&args.report);
             phone.defect = wrong.map(|name| find(&AndroidDefect::ALL, name)).transpose()?;
             Ok((Arc::new(phone), with(&format!("Android phone made of software, package {BUNDLE}"))))
         }
         SimulatedDevice::Web => match wrong {
             Some(_) => Err(Failure::new("a browser has no defects")),
-            None => Ok((Arc::new(Browser::default()), "browser made of software, proof of work".to_owned())),
+            None => {
+                let mut browser = Browser::default();
+                browser.reported.clone_from(&args.report);
+                Ok((Arc::new(browser), "browser made of software, proof of work".to_owned()))
+            }
         },
     }
 }

@@ -72,6 +72,17 @@ pub struct Request<'a> {
     pub challenge: &'a Value,
 }
 
+/// What is to be shown besides evidence.
+#[derive(Debug, Clone, Copy)]
+pub struct StepUp<'a> {
+    /// What the server can ask for: `turnstile`, `hcaptcha`, `recaptcha`, `webauthn`; one of them will do.
+    pub kinds: &'a [String],
+    /// The thumbprint of the installation's key, which Turnstile's widget is given as `cData`.
+    pub jkt: &'a str,
+    /// What a passkey signs: its challenge is the SHA-256 of this.
+    pub client_data: &'a [u8],
+}
+
 /// What a device gives.
 pub struct Attestation {
     /// The `evidence` member: an object with its `type`.
@@ -107,6 +118,13 @@ pub trait Attester: Send + Sync {
     /// Fresh evidence at a refresh, where there is any: the App Attest assertion over `client_data`.
     fn assert(&self, client_data: &[u8]) -> Result<Option<Vec<u8>>, AttestError> {
         let _ = client_data;
+        Ok(None)
+    }
+
+    /// What a person shows besides: the app has its user solve a puzzle or touch a passkey, and gives the `step_up` member, an
+    /// object with its `type`. Work is done without asking. `None` where the user does not want to, or cannot.
+    fn step_up(&self, asked: &StepUp<'_>) -> Result<Option<Value>, AttestError> {
+        let _ = asked;
         Ok(None)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -45,6 +45,9 @@ struct Inner {
     host: String,
     app: String,
     proof: Proof,
+    user_header: Option<HeaderName>,
+    /// The app's own user's token.
+    user: Mutex<Option<HeaderValue>>,
     config_roots: Vec<PublicJwk>,
     attester: Arc<dyn Attester>,
     memory: Arc<dyn Memory>,
@@ -76,6 +79,10 @@ struct Session {
     ends: i64,
     arc: String,
     next_nonce: Option<String>,
+    /// The app's own user's token that ours is bound to.
+    user: Option<HeaderValue>,
+    /// What was shown besides evidence.
+    stepped_up: Option<String>,
 }
 
 /// What was done already about refusals of one request: each once.
@@ -101,13 +108,15 @@ impl Client {
         let kept = Kept::load(&*options.memory);
         let session = kept.session(&options.app, &*attester).map(|(instance, signer)| {
             let (token, arc) = (String::new(), String::new());
-            Arc::new(Session { instance, signer, token, ends: 0, arc, next_nonce: None })
+            Arc::new(Session { instance, signer, token, ends: 0, arc, next_nonce: None, user: None, stepped_up: None })
         });
         let inner = Inner {
             origin,
             host,
             app: options.app,
             proof: options.proof,
+            user_header: options.user_token,
+            user: Mutex::default(),
             config_roots: options.config_roots,
             attester,
             memory: options.memory,
@@ -191,7 +200,12 @@ impl Client {
     /// Enrol if need be, and see that there is a token.
     pub async fn ready(&self) -> Result<Installation, Error> {
         let session = self.session().await?;
-        Ok(Installation { instance: session.instance.clone(), arc: session.arc.clone(), token_ends: session.ends })
+        Ok(Installation {
+            instance: session.instance.clone(),
+            arc: session.arc.clone(),
+            token_ends: session.ends,
+            stepped_up: session.stepped_up.clone(),
+        })
     }
 
     /// Get the next token now, although the last one may still count.
@@ -200,6 +214,23 @@ impl Client {
             self.forget_token(&session);
         }
         self.ready().await
+    }
+
+    /// From now on requests are made for this user of the app: the whole value of the header that [`Options::user_token`] names,
+    /// such as `Bearer ...`. Tokens that were bound to another one are not used any more; `None` for nobody.
+    pub fn set_user_token(&self, value: Option<&str>) -> Result<(), Error> {
+        if self.inner.user_header.is_none() {
+            return Err(Error::Request("no header is named for the user's token"));
+        }
+        let value = value.map(HeaderValue::from_str).transpose();
+        let mut value = value.map_err(|_| Error::Request("the user's token is no header's value"))?;
+        value.iter_mut().for_each(|value| value.set_sensitive(true));
+        *self.inner.user.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        Ok(())
+    }
+
+    fn user(&self) -> Option<HeaderValue> {
+        self.inner.user.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Leave: the gateway deletes the installation, and the next request enrols anew.
@@ -270,7 +301,11 @@ impl Client {
 
     fn fresh(&self) -> Option<Arc<Session>> {
         let now = self.inner.clock.now();
-        self.current().filter(|session| !session.token.is_empty() && now < session.ends - BEFORE_END)
+        let user = self.user();
+        let counts = |session: &Arc<Session>| {
+            !session.token.is_empty() && now < session.ends - BEFORE_END && session.user == user
+        };
+        self.current().filter(counts)
     }
 
     /// So that the next request gets another one. A newer one stays.
@@ -284,6 +319,8 @@ impl Client {
                 ends: 0,
                 arc: old.arc.clone(),
                 next_nonce: old.next_nonce.clone(),
+                user: None,
+                stepped_up: None,
             }));
         }
     }
@@ -355,8 +392,11 @@ impl Client {
     }
 
     /// A JSON exchange with one of the endpoints for apps.
-    async fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+    async fn post(&self, path: &str, body: &Value, user: Option<&HeaderValue>) -> Result<Value, Error> {
         let mut headers = HeaderMap::new();
+        if let (Some(name), Some(user)) = (&self.inner.user_header, user) {
+            headers.insert(name.clone(), user.clone());
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = self.exchange(&Method::POST, path, headers, Bytes::from(body.to_string())).await?;
         read_json(answer).await

@@ -68,7 +68,7 @@ pub enum Action {
     Update,
     /// Try again later.
     RetryAfter,
-    /// Bring another kind of evidence besides.
+    /// Show something besides: done by the client where it can be.
     StepUp,
     /// Nothing helps.
     None,
@@ -218,6 +218,11 @@ impl Error {
             Self::BackingOff { retry_after } => Some(*retry_after),
             _ => None,
         }
+    }
+
+    /// Whether something has to be shown besides.
+    pub(crate) const fn asks_for_step_up(&self) -> bool {
+        matches!(self, Self::Rejected { action: Action::StepUp, .. })
     }
 
     /// Whether the installation's key or the platform's is of no more use: a new installation has to be enrolled.

@@ -68,26 +68,44 @@ impl ClientData<'_> {
 }
 
 /// `POST /attest/v1/challenge`.
-pub(crate) fn challenge(app: &str, platform: Platform, jkt: Option<&str>) -> Value {
+pub(crate) fn challenge(app: &str, platform: Platform, jkt: Option<&str>, step_up: bool) -> Value {
     let mut request = json!({"app": app, "platform": platform.name()});
-    if let (Some(jkt), Some(members)) = (jkt, request.as_object_mut()) {
-        members.insert("jkt".to_owned(), jkt.into());
-    }
+    with(&mut request, "jkt", jkt);
+    with(&mut request, "step_up", step_up.then_some("altcha"));
     request
 }
 
+/// With one more member, where there is one.
+fn with(request: &mut Value, name: &str, value: Option<impl Into<Value>>) {
+    if let (Some(value), Some(members)) = (value, request.as_object_mut()) {
+        members.insert(name.to_owned(), value.into());
+    }
+}
+
 /// `POST /attest/v1/enroll`.
-pub(crate) fn enroll(client_data: &[u8], jwk: &Value, evidence: &Value, proof: &str) -> Value {
-    json!({"client_data": URL_SAFE_NO_PAD.encode(client_data), "jwk": jwk, "evidence": evidence, "proof": proof})
+pub(crate) fn enroll(
+    client_data: &[u8],
+    jwk: &Value,
+    (evidence, step_up): (&Value, Option<Value>),
+    proof: &str,
+) -> Value {
+    let client_data = URL_SAFE_NO_PAD.encode(client_data);
+    let mut request = json!({"client_data": client_data, "jwk": jwk, "evidence": evidence, "proof": proof});
+    with(&mut request, "step_up", step_up);
+    request
 }
 
 /// `POST /attest/v1/token`.
-pub(crate) fn token(instance: &str, client_data: &[u8], assertion: Option<&[u8]>, proof: &str) -> Value {
+pub(crate) fn token(
+    instance: &str,
+    client_data: &[u8],
+    (assertion, step_up): (Option<&[u8]>, Option<Value>),
+    proof: &str,
+) -> Value {
     let client_data = URL_SAFE_NO_PAD.encode(client_data);
     let mut request = json!({"instance": instance, "client_data": client_data, "proof": proof});
-    if let (Some(assertion), Some(members)) = (assertion, request.as_object_mut()) {
-        members.insert("assertion".to_owned(), URL_SAFE_NO_PAD.encode(assertion).into());
-    }
+    with(&mut request, "assertion", assertion.map(|assertion| URL_SAFE_NO_PAD.encode(assertion)));
+    with(&mut request, "step_up", step_up);
     request
 }
 

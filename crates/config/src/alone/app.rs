@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::fault::{Code, Faults};
 use crate::resource::Alone;
 use crate::values::HeaderName;
-use crate::{AttestationLevel, EvidenceKind, PlayIntegrity};
+use crate::{AttestationLevel, EvidenceKind, PlayIntegrity, WebApp};
 
 /// Headers that mean something to the gateway already.
 const TAKEN: &[&str] = &[
@@ -30,7 +30,8 @@ impl Alone for App {
     fn alone(&self, faults: &mut Faults) {
         own_name(self.name.as_str(), faults);
         let evidence = self.evidence();
-        if self.web.is_some() && !evidence.iter().any(|kind| is_web(*kind)) {
+        let shows_nothing = |web: &WebApp| web.altcha.is_none() && web.webauthn.is_none() && !web.has_captcha();
+        if self.web.as_ref().is_some_and(shows_nothing) {
             let message = "nothing says what browsers prove themselves with";
             faults
                 .add("web", Code::MissingKey, message)
@@ -72,10 +73,6 @@ const fn strongest(kind: EvidenceKind) -> AttestationLevel {
         | EvidenceKind::Hcaptcha
         | EvidenceKind::Recaptcha => AttestationLevel::Web,
     }
-}
-
-fn is_web(kind: EvidenceKind) -> bool {
-    strongest(kind) == AttestationLevel::Web
 }
 
 fn user_token_alone(header: &HeaderName, faults: &mut Faults) {
@@ -131,6 +128,9 @@ impl App {
         if let Some(ios) = &self.ios {
             twice(&ios.environments, "ios.environments", faults);
             twice(&ios.categories, "ios.categories", faults);
+            if let Some((ask, url)) = ios.fraud_metric.as_ref().and_then(|ask| Some((ask, ask.url.as_ref()?))) {
+                destination(url, ask.allow_private, "ios.fraud_metric.url", faults);
+            }
             if let Some((ask, url)) = ios.device_check.as_ref().and_then(|ask| Some((ask, ask.url.as_ref()?))) {
                 destination(url, ask.allow_private, "ios.device_check.url", faults);
             }

@@ -81,16 +81,6 @@ impl RiskWhen {
                 faults.add(at, Code::Conflict, "flag, any and all exclude each other").hint("write a rule for each");
             }
         }
-        let one = self.flag.into_iter().map(|flag| (format!("{at}.flag"), flag));
-        let lists = [("any", &self.any), ("all", &self.all)].into_iter();
-        let listed = lists.flat_map(|(key, list)| {
-            list.iter().enumerate().map(move |(index, flag)| (format!("{at}.{key}[{index}]"), *flag))
-        });
-        for (path, flag) in one.chain(listed).filter(|(_, flag)| !flag.is_found()) {
-            faults
-                .add(path, Code::NotBuilt, format!("this version does not find out {flag}"))
-                .hint("the rule would never match: leave it out");
-        }
         self.compares(at, faults);
         for (key, list) in [("any", &self.any), ("all", &self.all)] {
             twice(list, &format!("{at}.{key}"), faults);

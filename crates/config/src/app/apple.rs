@@ -29,6 +29,10 @@ pub struct IosApp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kind" = "dotted-version"))]
     pub min_version: Option<String>,
+    /// Keep the receipts of App Attest, and have Apple exchange them for its measure of how many keys the app attested on a device
+    /// lately: the flag `fraud_metric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraud_metric: Option<AskFraudMetric>,
     /// Ask Apple about each device's two bits when an installation enrols: the flag `devicecheck_bits`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_check: Option<AskDeviceCheck>,
@@ -39,6 +43,23 @@ impl IosApp {
     pub fn app_id(&self) -> String {
         format!("{}.{}", self.team, self.bundle)
     }
+}
+
+/// The fraud metric of App Attest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskFraudMetric {
+    /// A key of the team's with `DeviceCheck`, as Apple hands it out (`AuthKey_KEYID.p8`).
+    pub key: SecretRef,
+    /// The key's id: 10 letters and digits.
+    #[schemars(extend("x-kind" = "apple-team"))]
+    pub key_id: String,
+    /// The origin that is asked. Absent: Apple's, by the environment of the evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<HttpUrl>,
+    /// Allow loopback and private addresses, there also plain HTTP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
 }
 
 /// `DeviceCheck`: two bits that Apple keeps for a team and a device, also beyond a new installation.

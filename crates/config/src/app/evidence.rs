@@ -75,6 +75,11 @@ impl EvidenceKind {
         }
     }
 
+    /// Whether browsers bring it.
+    pub const fn is_of_browsers(self) -> bool {
+        matches!(self, Self::Webauthn | Self::Altcha | Self::Turnstile | Self::Hcaptcha | Self::Recaptcha)
+    }
+
     /// Whether hardware vouches for the installation's key itself.
     pub const fn binds_key(self) -> bool {
         matches!(self, Self::AppleAppAttest | Self::AndroidKey)

@@ -32,6 +32,11 @@ pub struct WebApp {
 }
 
 impl WebApp {
+    /// Whether any CAPTCHA is listed.
+    pub fn has_captcha(&self) -> bool {
+        self.turnstile.is_some() || self.hcaptcha.is_some() || self.recaptcha.is_some()
+    }
+
     /// The CAPTCHA of a kind, if it is listed.
     pub fn captcha(&self, kind: EvidenceKind) -> Option<&Captcha> {
         match kind {
@@ -75,6 +80,9 @@ pub struct Captcha {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub least_score: Option<u8>,
+    /// It is no evidence to enrol with, only what a risk rule can ask for besides (`step_up`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub step_up_only: bool,
     /// Where it is judged. Absent: the service's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HttpUrl>,
@@ -93,4 +101,7 @@ pub struct WebAuthnSite {
     /// Whether the user must be verified, by PIN or biometrics.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub user_verification: bool,
+    /// The passkey is shown for every token, not only to enrol.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_refresh: bool,
 }

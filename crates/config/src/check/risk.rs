@@ -17,6 +17,14 @@ impl World<'_> {
                 continue;
             }
             for (index, rule) in risk.rules.iter().enumerate() {
+                for (at, what) in rule.evidence.iter().enumerate() {
+                    if !judged.iter().any(|app| what.is_set_up(app)) {
+                        let message = format!("no instance of the apps it judges can show {}", what.as_str());
+                        faults
+                            .add(format!("{path}.rules[{index}].with[{at}]"), Code::Conflict, message)
+                            .hint(format!("give web.{} in the [[app]], or ask for altcha", what.as_str()));
+                    }
+                }
                 for (key, flag) in flags(rule) {
                     let Some((has, give)) = asked_for(flag.as_str()) else { continue };
                     if !judged.iter().any(|app| has(app)) {
@@ -56,6 +64,9 @@ type Asks = fn(&App) -> bool;
 /// Whether an app has somebody asked for a flag, and the key that does it; `None` for a flag that is found without.
 fn asked_for(flag: &str) -> Option<(Asks, &'static str)> {
     match flag {
+        "fraud_metric" => {
+            Some((|app| app.ios.as_ref().is_some_and(|ios| ios.fraud_metric.is_some()), "ios.fraud_metric"))
+        }
         "devicecheck_bits" => {
             Some((|app| app.ios.as_ref().is_some_and(|ios| ios.device_check.is_some()), "ios.device_check"))
         }

@@ -23,7 +23,6 @@ struct Known {
     name: &'static str,
     kind: FlagKind,
     reported: bool,
-    found: bool,
 }
 
 /// The name of a flag of the catalogue.
@@ -53,11 +52,6 @@ impl FlagName {
         self.0.kind
     }
 
-    /// Whether this version finds it out of an installation. A rule about one that it does not would never match.
-    pub const fn is_found(self) -> bool {
-        self.0.found
-    }
-
     /// Whether it is the client's own word.
     pub const fn is_reported(self) -> bool {
         self.0.reported
@@ -84,24 +78,19 @@ impl fmt::Display for FlagName {
 }
 
 const fn set(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Set, reported: false, found: true }
+    Known { name, kind: FlagKind::Set, reported: false }
 }
 
 const fn number(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Number, reported: false, found: true }
+    Known { name, kind: FlagKind::Number, reported: false }
 }
 
 const fn text(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Text, reported: false, found: true }
+    Known { name, kind: FlagKind::Text, reported: false }
 }
 
 const fn reported(name: &'static str) -> Known {
-    Known { name, kind: FlagKind::Set, reported: true, found: true }
-}
-
-/// One whose name is taken, but that nothing sets yet.
-const fn unfound(known: Known) -> Known {
-    Known { found: false, ..known }
+    Known { name, kind: FlagKind::Set, reported: true }
 }
 
 /// The flags, in the order of `proof`'s catalogue, which says who says what. (A test in `policy` compares the two.)
@@ -136,7 +125,7 @@ const CATALOGUE: &[Known] = &[
     set("pi_testing"),
     number("pi_device_activity"),
     number("pi_device_recall"),
-    unfound(number("fraud_metric")),
+    number("fraud_metric"),
     number("devicecheck_bits"),
     set("appcheck_only"),
     number("captcha_score"),

@@ -154,8 +154,32 @@ fn a_rule_about_what_nobody_is_asked_is_refused() {
     let fault = "conflict risk[0].rules[0].when.flag";
     assert_eq!(code(&format!("{}{}", app(IOS), rule(""))), fault);
     good(&format!("{}{}", app(asked), rule("")));
+    let metric =
+        |text: String| text.replace("devicecheck_bits", "fraud_metric").replace("device_check", "fraud_metric");
+    assert_eq!(code(&metric(format!("{}{}", app(IOS), rule("")))), fault);
+    good(&metric(format!("{}{}", app(asked), rule(""))));
     good(&format!("{}{}", app(asked), rule("apps = [\"ch*\"]")));
     let other = "[[app]]\nname = \"other\"\nios = { team = \"ABCDE12345\", bundle = \"b\" }\n";
     good(&format!("{}{other}{}", app(asked), rule("")));
     assert_eq!(code(&format!("{}{other}{}", app(asked), rule("apps = [\"other\"]"))), fault);
+}
+
+#[test]
+fn a_step_up_is_one_that_an_app_can_show() {
+    let rule = |with: &str| {
+        format!(
+            "[[risk]]\nname = \"r\"\nrules = [{{ when = {{ flag = \"vpn\" }}, do = \"step_up\", with = {with} }}]\n"
+        )
+    };
+    good(&format!("{}{}", app(IOS), rule("\"altcha\"")));
+    assert_eq!(
+        code(&format!("{}{}", app(IOS), rule("[\"altcha\", \"turnstile\"]"))),
+        "conflict risk[0].rules[0].with[1]"
+    );
+    let web = "[app.web]\norigins = [\"https://app.example.com\"]\nturnstile = { secret = { env = \"T\" }, step_up_only = true }\n";
+    let cors = "[cors]\norigins = [\"https://app.example.com\"]\n";
+    let config = good(&format!("{cors}{}{}", app(&format!("{IOS}{web}")), rule("\"turnstile\"")));
+    // It opens no door for browsers.
+    assert_eq!(config.apps[0].evidence(), [EvidenceKind::AppleAppAttest]);
+    assert_eq!(config.apps[0].minimum_level(), AttestationLevel::HwStrong);
 }

@@ -3,7 +3,7 @@
 mod apple;
 mod google;
 
-pub(crate) use apple::team_key;
+pub(crate) use apple::{environment, team_key};
 pub(super) use google::GooglePlay;
 
 use std::net::IpAddr;
@@ -16,6 +16,7 @@ use proof::attest::enrolment::Given;
 use proof::attest::online::{CaptchaKind, CaptchaRules, OnlineCheck, OnlineError, OnlineRequest, Siteverify};
 use proof::jose::base64url_encode;
 
+use super::enroll::LONGER;
 use super::evidence::{Circumstances, Judged, kind_of, of_key, once, sha256};
 use super::in_force::PlayOpener;
 use super::refusal::{Action, AppsError, Refused};
@@ -23,6 +24,10 @@ use super::{AppInForce, Apps};
 use crate::admin::Pending;
 use crate::operations::RegisteredKeys;
 use google::NoVerdict;
+use store::UseUp;
+
+/// For how long answers of puzzles are remembered: their makers take none that is older than 5 minutes.
+const PUZZLE: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// Why nobody says what we asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +94,11 @@ impl Apps {
             _ => return None,
         };
         let solved = self.puzzle(puzzle, response, (&by.app, None), (address, by.now)).await;
-        Some(solved.map(|summary| Judged::new(kind_of(given), summary, of_key(by))))
+        Some(solved.map(|(summary, used)| {
+            let mut judged = Judged::new(kind_of(given), summary, of_key(by));
+            judged.used.push(used);
+            judged
+        }))
     }
 
     /// What others say besides, of evidence that holds: they are asked about nothing else, so that nobody uses up what we may ask.
@@ -121,14 +130,15 @@ impl Apps {
         Ok(())
     }
 
-    /// Whether a puzzle was solved, for a page of the app; `bound` to what, where its service can say that.
+    /// Whether a puzzle was solved, for a page of the app; `bound` to what, where its service can say that. Its answer counts once,
+    /// whatever its maker remembers: to enrol with, or besides.
     pub(super) async fn puzzle(
         &self,
         puzzle: CaptchaKind,
         response: &str,
         (app, bound): (&AppInForce, Option<&str>),
         (remote, now): (IpAddr, Timestamp),
-    ) -> Result<Summary, AppsError> {
+    ) -> Result<(Summary, UseUp), AppsError> {
         let unset = || AppsError::from(Refused::new(Action::None, "evidence_not_configured"));
         let kind = EvidenceKind::from_name(puzzle.evidence().name()).ok_or_else(unset)?;
         let web = app.config.web.as_ref().ok_or_else(unset)?;
@@ -151,7 +161,9 @@ impl Apps {
             },
         };
         let asked = ask(&*self.parts.others, &check, captcha.allow_private).await;
-        Ok(asked.map_err(Refused::from)?)
+        let summary = asked.map_err(Refused::from)?;
+        let used = base64url_encode(sha256(response.as_bytes()));
+        Ok((summary, once(kind.as_str(), used, now.plus(PUZZLE).plus(LONGER))))
     }
 
     async fn app_check(&self, token: &str, by: &Circumstances) -> Result<Judged, AppsError> {

@@ -63,6 +63,15 @@ fn challenge(apps: &Apps, visit: &mut Visit, asked: &Asked) -> Result<Response, 
         "clientdata_v": 1,
     });
     let besides = asked.step_up == Some(StepUp::Altcha);
+    if let (Some(_), Some(body)) = (asked.step_up, body.as_object_mut()) {
+        // What its app's rules can ask for, of anybody: not what this installation was refused for.
+        let mut can = operations.judge().rules().step_ups(&asked.app);
+        let site = app.config.web.as_ref().and_then(|web| web.webauthn.as_ref());
+        if site.is_some_and(|site| site.at_refresh) && !can.contains(&StepUp::Webauthn) {
+            can.push(StepUp::Webauthn);
+        }
+        body.insert("step_up".to_owned(), can.into_iter().map(StepUp::as_str).collect());
+    }
     if (besides || accept.contains(&EvidenceKind::Altcha))
         && let (Some(body), Some(work)) = (body.as_object_mut(), work(apps, &app, &nonce)?)
     {

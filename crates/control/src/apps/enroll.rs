@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use base::Timestamp;
 use bytes::Bytes;
-use config::EvidenceKind;
+use config::{EvidenceKind, StepUp};
 use http::request::Parts;
 use http::{Request, header};
 use proof::attest::client_data::{ClientData, Purpose};
@@ -20,6 +20,7 @@ use store::{Attested, Enrolled, Instance, InstanceStatus, NewInstance, OneTime, 
 use super::evidence::{Circumstances, Judged, judge, kept, kind_of, level_of, platform};
 use super::refusal::{Action, AppsError, Refused};
 use super::risk::{Found, fingerprint};
+use super::step_up::{Shower, Shown};
 use super::visit::{Visit, strict};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::OperationError;
@@ -67,6 +68,7 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
 
     let used = UseUp { kind: OneTime::AttestNonce, key: vec![said.nonce.clone()], until: until.plus(LONGER) };
     let (jkt, jwk) = (key.jkt(), key.jwk().to_string());
+    let signed = client_data.clone();
     let circumstances = Circumstances {
         app: Arc::clone(&app),
         client_data,
@@ -79,10 +81,21 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
     let device_check = asked.evidence.device_check().map(str::to_owned);
     let mut judged = apps.judged(asked.evidence, circumstances, visit).await?;
     let environment = judged.environment;
-    let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;
+    let by = Shower {
+        app: &app,
+        nonce: &said.nonce,
+        client_data: &signed,
+        jkt: &jkt,
+        instance: None,
+        address: visit.address,
+    };
+    let Shown { what, used: also_used, .. } = apps.besides(asked.step_up, by).await?;
+    // A passkey that is registered is shown with that.
+    let shown = what.or((kind == EvidenceKind::Webauthn).then_some(StepUp::Webauthn));
     if judged.version.is_some() {
         visit.version.clone_from(&judged.version);
     }
+    judged.flags.extend(apps.fraud_metric_of(&app, &jkt).await?);
     judged.flags.extend(said.flags);
     judged.flags.extend(visit.fingerprint.as_ref().and_then(fingerprint));
     let mut used_up = vec![used];
@@ -108,31 +121,17 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
         Some(device) => apps.device_name(&app.config.name, &device).await?,
         None => None,
     };
+    let receipt = apps.kept_receipt(&app, &jkt, judged.receipt.take())?;
     let instance = NewInstance {
+        receipt,
+        counter: judged.counter,
         app: app.config.name.clone(),
         jkt,
         jwk,
         attested: attested(&app, judged, device, (said.app_version, now)),
         arc: visit.arc.clone(),
     };
-    let enrolled = apps.operations().store().instances().enroll(instance).await;
-    let instance = match enrolled.map_err(|error| unavailable(&error.into()))? {
-        Enrolled::Done(instance) => *instance,
-        Enrolled::EvidenceTaken => return Err(malformed("evidence_used").into()),
-        Enrolled::Barred(status) => {
-            if status == InstanceStatus::Revoked {
-                apps.mark_revoked(&app, device_check.as_deref(), environment).await;
-            }
-            return Err(malformed("instance_barred").with("status", status.as_str()).into());
-        }
-    };
-    visit.instance = Some(instance.id.clone());
-    let event =
-        audit::Event::new("instance.enrolled").by(app.config.name.as_str()).with("instance", instance.id.as_str());
-    let event =
-        event.with("evidence", instance.attested.evidence.as_str()).with("level", instance.attested.level.as_str());
-    let event = event.with("arc", visit.arc.as_str()).from(Some(visit.address));
-    apps.operations().audit().happened(event).await.map_err(|_| AppsError::Unavailable("audit_unavailable"))?;
+    let instance = apps.written(visit, &app, instance, (device_check.as_deref(), environment)).await?;
     apps.remember(&app, &instance.jkt, shown).await?;
     apps.token_for(&app, &instance, (user_token.as_deref(), &decision)).await
 }
@@ -140,6 +139,14 @@ async fn enroll(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Enrolment)
 /// Refused, and nothing the client can do about it.
 pub(super) fn malformed(reason: &'static str) -> Refused {
     Refused::new(Action::None, reason)
+}
+
+/// What was shown counts once, and did.
+pub(super) fn used_before(what: OneTime) -> Refused {
+    match what {
+        OneTime::AttestNonce => Refused::new(Action::Refresh, "nonce_used"),
+        _ => malformed("evidence_used"),
+    }
 }
 
 /// The client data as it was sent.
@@ -212,13 +219,41 @@ impl Apps {
         nonce::check(self.operations().vault(), text, of, now).map_err(|error| Refused::new(action, error.reason()))
     }
 
+    /// Write the installation, and that it was. One that was revoked may be marked at Apple's, by what its device sent along.
+    async fn written(
+        &self,
+        visit: &mut Visit,
+        app: &AppInForce,
+        new: NewInstance,
+        (device_check, environment): (Option<&str>, Option<&str>),
+    ) -> Result<Instance, AppsError> {
+        let enrolled = self.operations().store().instances().enroll(new).await;
+        let instance = match enrolled.map_err(|error| unavailable(&error.into()))? {
+            Enrolled::Done(instance) => *instance,
+            Enrolled::EvidenceTaken => return Err(malformed("evidence_used").into()),
+            Enrolled::Barred(status) => {
+                if status == InstanceStatus::Revoked {
+                    self.mark_revoked(app, device_check, environment).await;
+                }
+                return Err(malformed("instance_barred").with("status", status.as_str()).into());
+            }
+        };
+        visit.instance = Some(instance.id.clone());
+        let event =
+            audit::Event::new("instance.enrolled").by(app.config.name.as_str()).with("instance", instance.id.as_str());
+        let event =
+            event.with("evidence", instance.attested.evidence.as_str()).with("level", instance.attested.level.as_str());
+        let event = event.with("arc", visit.arc.as_str()).from(Some(visit.address));
+        self.operations().audit().happened(event).await.map_err(|_| AppsError::Unavailable("audit_unavailable"))?;
+        Ok(instance)
+    }
+
     /// Use up what was shown, before anything is made of it.
     async fn use_up(&self, shown: Vec<UseUp>) -> Result<(), AppsError> {
         let used = self.operations().store().used_once().claim_all(shown).await;
         match used.map_err(|error| unavailable(&error.into()))? {
             None => Ok(()),
-            Some(OneTime::AttestNonce) => Err(Refused::new(Action::Refresh, "nonce_used").into()),
-            Some(_) => Err(malformed("evidence_used").into()),
+            Some(what) => Err(used_before(what).into()),
         }
     }
 

@@ -13,7 +13,10 @@ use proof::jose::JsonObject;
 use serde_json::Value;
 use store::UseUp;
 
-pub(super) use kinds::{judge, judge_assertion, level_of, of_key, once, play_rules, sha256, work_context, work_done};
+pub(super) use kinds::{
+    NEW_RECEIPT, binary, judge, judge_assertion, level_of, of_key, once, play_rules, relying_party, sha256,
+    work_context, work_done,
+};
 
 use super::in_force::AppInForce;
 use super::refusal::{Action, Refused};
@@ -82,6 +85,8 @@ pub(super) struct Judged {
     pub(super) evidence_key: [u8; 32],
     /// The key that signs assertions.
     pub(super) attested_key: Option<Vec<u8>>,
+    /// Where the counter of a passkey begins.
+    pub(super) counter: u32,
     /// `production` or `development`.
     pub(super) environment: Option<&'static str>,
     /// How the app was distributed.
@@ -90,6 +95,8 @@ pub(super) struct Judged {
     pub(super) version: Option<String>,
     /// Serial numbers to look up again.
     pub(super) serials: Vec<String>,
+    /// The receipt that came with it, where it is kept, and from when on there is another for it.
+    pub(super) receipt: Option<(Vec<u8>, Option<Timestamp>)>,
     /// What counts once.
     pub(super) used: Vec<UseUp>,
     /// What somebody else calls the device.
@@ -108,10 +115,12 @@ impl Judged {
             facts: summary.facts,
             evidence_key,
             attested_key: None,
+            counter: 0,
             environment: None,
             category: None,
             version: None,
             serials: Vec::new(),
+            receipt: None,
             used: Vec::new(),
             device: None,
             annotations: Vec::new(),

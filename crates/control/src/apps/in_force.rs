@@ -25,6 +25,7 @@ pub struct AppInForce {
     pub(crate) android: Option<AndroidRules>,
     pub(crate) play: Option<PlayOpener>,
     pub(crate) device_check: Option<AppleKey>,
+    pub(crate) fraud_metric: Option<AppleKey>,
     pub(crate) approov: Option<ApproovKeys>,
     pub(crate) captchas: BTreeMap<&'static str, Secret<String>>,
 }
@@ -42,6 +43,8 @@ pub(crate) enum PlayOpener {
 #[derive(Debug)]
 pub(crate) struct AppleRules {
     pub(crate) anchors: Anchors,
+    /// Whose receipts count.
+    pub(crate) receipts: Anchors,
     pub(crate) app_id: String,
     pub(crate) environments: Vec<Environment>,
 }
@@ -73,6 +76,11 @@ impl AppsInForce {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Arc<AppInForce>> {
         self.0.values()
+    }
+
+    /// Whether any has Apple asked for its fraud metric.
+    pub fn asks_for_metrics(&self) -> bool {
+        self.0.values().any(|app| app.fraud_metric.is_some())
     }
 
     /// Whether any takes key attestations, for which a list of what is revoked is needed.
@@ -112,7 +120,9 @@ impl AppInForce {
                 AppleEnvironment::Production => Environment::Production,
                 AppleEnvironment::Development => Environment::Development,
             });
-            Some(AppleRules { anchors, app_id: ios.app_id(), environments: environments.collect() })
+            let test = roots.and_then(|roots| roots.apple.as_ref());
+            let receipts = with_test(apple::receipt_root(), test, "ios")?;
+            Some(AppleRules { anchors, receipts, app_id: ios.app_id(), environments: environments.collect() })
         });
         let android = app.android.as_ref().and_then(|android| {
             let anchors = with_test(Anchors::google(), roots.and_then(|roots| roots.android.as_ref()), "android")?;
@@ -130,6 +140,11 @@ impl AppInForce {
             .as_ref()
             .and_then(|ios| ios.device_check.as_ref())
             .and_then(|ask| team_key(app, &secret(app, "ios.device_check.key")?, &ask.key_id, "ios.device_check"));
+        let fraud_metric = app
+            .ios
+            .as_ref()
+            .and_then(|ios| ios.fraud_metric.as_ref())
+            .and_then(|ask| team_key(app, &secret(app, "ios.fraud_metric.key")?, &ask.key_id, "ios.fraud_metric"));
         let approov = app.approov.as_ref().and_then(|approov| match &approov.jwks_file {
             Some(file) => {
                 let text = std::fs::read(file).map_err(|error| error.to_string());
@@ -146,7 +161,7 @@ impl AppInForce {
                 captchas.insert(kind.as_str(), value);
             }
         }
-        Self { config: app.clone(), apple, android, play, device_check, approov, captchas }
+        Self { config: app.clone(), apple, android, play, device_check, fraud_metric, approov, captchas }
     }
 }
 

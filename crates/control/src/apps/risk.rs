@@ -3,14 +3,11 @@
 use config::{AttestationLevel, Platform, RiskAction, StepUp};
 use policy::risk::{Decision, LEVEL_TOO_LOW};
 use proof::attest::client_data::HeldConfig;
-use proof::attest::enrolment::Besides;
 use proof::attest::{Flag, FlagValue};
 use proof::ja4::Ja4;
 use serde_json::{Value, json};
-use store::UseUp;
 
 use super::enroll::unavailable;
-use super::evidence::{work_context, work_done};
 use super::refusal::{Action, AppsError, Refused};
 use super::visit::Visit;
 use super::{AppInForce, Apps};
@@ -131,29 +128,5 @@ impl Apps {
         flags.extend(so.into_iter().filter_map(set));
         flags.extend(visit.fingerprint.as_ref().and_then(fingerprint));
         Ok(flags)
-    }
-
-    /// Judge what is shown besides evidence: what it is, and what of it counts once.
-    pub(super) async fn besides(
-        &self,
-        shown: Option<Besides>,
-        app: &AppInForce,
-        nonce: &str,
-    ) -> Result<(Option<StepUp>, Vec<UseUp>), AppsError> {
-        let Some(Besides::Altcha { payload }) = shown else { return Ok((None, Vec::new())) };
-        let (keys, now) = (self.work_keys(), self.operations().clock().now());
-        let context = work_context(app.config.name.as_str(), nonce);
-        let place = tokio::time::timeout(super::WAIT, self.judging.acquire()).await;
-        let Ok(Ok(_place)) = place else { return Err(AppsError::Unavailable("verification_busy")) };
-        let solved = tokio::task::spawn_blocking(move || work_done(&payload, &context, &keys, now)).await;
-        let (_, used) = solved.map_err(|_| AppsError::Unavailable("verification_failed"))??;
-        Ok((Some(StepUp::Altcha), vec![used]))
-    }
-
-    /// Remember what was shown besides, once everything else holds.
-    pub(super) async fn remember(&self, app: &AppInForce, jkt: &str, shown: Option<StepUp>) -> Result<(), AppsError> {
-        let Some(what) = shown else { return Ok(()) };
-        let kept = self.operations().store().step_ups().put(app.config.name.as_str(), jkt, what.as_str()).await;
-        kept.map_err(|error| unavailable(&error.into()))
     }
 }

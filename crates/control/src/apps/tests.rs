@@ -5,9 +5,11 @@ mod devices;
 mod enrol;
 mod observed;
 mod others;
+mod receipts;
 mod refresh;
 mod risk;
 mod secrets;
+mod step_up;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

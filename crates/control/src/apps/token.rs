@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use base::Timestamp;
 use bytes::Bytes;
-use config::{AttestationLevel, EvidenceKind};
+use config::{AttestationLevel, EvidenceKind, StepUp};
 use http::Request;
 use http::request::Parts;
 use policy::risk::Decision;
@@ -18,10 +18,12 @@ use proof::attest::possession::{InstanceKey, Wanted};
 use serde::Serialize;
 use store::{Instance, InstanceStatus, OneTime, Refreshed, Renewed, UseUp};
 
-use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable, user_token};
+use super::enroll::{LONGER, client_data_bytes, flags_now, malformed, unavailable, used_before, user_token};
 use super::evidence::{judge_assertion, kept};
+use super::receipts::FRAUD_METRIC;
 use super::refusal::{Action, AppsError, Refused};
 use super::risk::Found;
+use super::step_up::{Shower, Shown};
 use super::visit::{Visit, json, strict};
 use super::{AppInForce, Apps, WAIT, nonce};
 use crate::operations::Once;
@@ -91,12 +93,22 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     let grace = apps.operations().judge().rules().grace(app.config.name.as_str()).reattestation.duration();
     standing(&app, &instance, now.minus(grace))?;
     apps.still_good(&instance).await?;
-    let (shown, also_used) = apps.besides(asked.step_up, &app, &said.nonce).await?;
-
-    let asserted = apps.asserted(&app, &instance, asked.assertion, client_data).await?;
+    let asserted = apps.asserted(&app, &instance, asked.assertion, client_data.clone()).await?;
     let counter = asserted.as_ref().map(|(counter, _)| *counter);
     let extensions = asserted.map(|(_, extensions)| extensions).unwrap_or_default();
-    let flags = flags_now(&instance, extensions.category, said.flags);
+    let by = Shower {
+        app: &app,
+        nonce: &said.nonce,
+        client_data: &client_data,
+        jkt,
+        instance: Some(&instance),
+        address: visit.address,
+    };
+    let Shown { what: shown, used: also_used, counter: passkey } = apps.besides(asked.step_up, by).await?;
+    passkey_at_refresh(&app, &instance, shown)?;
+    let mut flags = flags_now(&instance, extensions.category, said.flags);
+    flags.retain(|flag| flag.name() != FRAUD_METRIC);
+    flags.extend(apps.fraud_metric_of(&app, &instance.jkt).await?);
     // An app's own word counts only where no evidence says it.
     let version = extensions.bundle_version.or(said.app_version.filter(|_| !attests_version(&instance)));
     visit.version = version.clone().or_else(|| instance.attested.version.clone());
@@ -118,7 +130,7 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     used.extend(also_used);
     let refreshed = Refreshed {
         used,
-        counter: counter.map(u64::from),
+        counter: counter.or(passkey).map(u64::from),
         annotations: instance.attested.annotations.clone(),
         flags: kept(&flags),
         version,
@@ -129,7 +141,7 @@ async fn refresh(apps: &Apps, visit: &mut Visit, parts: &Parts, asked: Refresh) 
     let renewed = apps.operations().store().instances().refresh(&instance.id, refreshed).await;
     let instance = match renewed.map_err(|error| unavailable(&error.into()))? {
         Renewed::Done(instance) => *instance,
-        Renewed::Used(_) => return Err(Refused::new(Action::Refresh, "nonce_used").into()),
+        Renewed::Used(what) => return Err(used_before(what).into()),
         Renewed::Barred => return Err(malformed("instance_barred").into()),
         Renewed::CounterRegressed => {
             apps.tell(&instance, InstanceStatus::Quarantined, "counter_regression").await;
@@ -152,6 +164,16 @@ fn standing(app: &AppInForce, instance: &Instance, now: Timestamp) -> Result<(),
     let accepted = app.config.evidence();
     if !kinds(instance).first().is_some_and(|kind| accepted.contains(kind)) {
         return Err(Refused::new(Action::ReEnroll, "evidence_not_accepted"));
+    }
+    Ok(())
+}
+
+/// Where an app is set so, an installation that enrolled with a passkey shows it for every token.
+fn passkey_at_refresh(app: &AppInForce, instance: &Instance, shown: Option<StepUp>) -> Result<(), Refused> {
+    let site = app.config.web.as_ref().and_then(|web| web.webauthn.as_ref());
+    let wanted = site.is_some_and(|site| site.at_refresh) && kinds(instance).first() == Some(&EvidenceKind::Webauthn);
+    if wanted && shown != Some(StepUp::Webauthn) {
+        return Err(Refused::new(Action::StepUp, "assertion_missing"));
     }
     Ok(())
 }

@@ -252,14 +252,10 @@ fn a_rule_that_begins_later_observes_until_then() {
 
 /// A rule that has no faults, about one or more flags.
 fn any_rule() -> impl Strategy<Value = String> {
-    let names: Vec<&'static str> = FlagName::all()
-        .filter(|flag| flag.is_found() && flag.kind() != FlagKind::Number)
-        .map(FlagName::as_str)
-        .collect();
-    let exceptions: Vec<&'static str> = FlagName::all()
-        .filter(|f| f.is_found() && f.kind() != FlagKind::Number && !f.is_reported())
-        .map(FlagName::as_str)
-        .collect();
+    let names: Vec<&'static str> =
+        FlagName::all().filter(|flag| flag.kind() != FlagKind::Number).map(FlagName::as_str).collect();
+    let exceptions: Vec<&'static str> =
+        FlagName::all().filter(|f| f.kind() != FlagKind::Number && !f.is_reported()).map(FlagName::as_str).collect();
     let name = || prop::sample::select(names.clone());
     let when = prop_oneof![
         name().prop_map(|name| format!("{{ flag = \"{name}\" }}")),

@@ -105,6 +105,34 @@ pub enum Besides {
         /// What the widget sends.
         payload: String,
     },
+    /// Cloudflare Turnstile, with the thumbprint of the installation's key as `cdata`.
+    #[serde(rename = "turnstile")]
+    Turnstile {
+        /// What the widget got.
+        response: String,
+    },
+    /// hCaptcha.
+    #[serde(rename = "hcaptcha")]
+    Hcaptcha {
+        /// What the widget got.
+        response: String,
+    },
+    /// Google reCAPTCHA.
+    #[serde(rename = "recaptcha")]
+    Recaptcha {
+        /// What the widget got.
+        response: String,
+    },
+    /// An assertion of the passkey the installation enrolled with.
+    #[serde(rename = "webauthn")]
+    WebAuthn {
+        /// What the browser says it is for: the challenge is the SHA-256 of the client data around it.
+        client_data: String,
+        /// The authenticator's data.
+        authenticator_data: String,
+        /// The passkey's signature.
+        signature: String,
+    },
 }
 
 /// Evidence as it is sent. Binaries are base64 or base64url.

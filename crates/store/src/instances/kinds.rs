@@ -2,7 +2,7 @@
 
 use base::{Name, Timestamp};
 
-use crate::OneTime;
+use crate::{NewReceipt, OneTime};
 
 /// Whether an installation may get tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +75,10 @@ pub struct NewInstance {
     pub attested: Attested,
     /// The code of this enrolment.
     pub arc: String,
+    /// Where the counter of its evidence begins; 0 where it has none.
+    pub counter: u32,
+    /// The receipt that came with its evidence, where it is kept.
+    pub receipt: Option<NewReceipt>,
 }
 
 /// An installation.

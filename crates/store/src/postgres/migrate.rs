@@ -35,6 +35,7 @@ pub(super) static MIGRATIONS: &[Migration] = &[
     Migration { version: 14, name: "step_ups", sql: include_str!("../../migrations/postgres/0014_step_ups.sql") },
     Migration { version: 15, name: "devices", sql: include_str!("../../migrations/postgres/0015_devices.sql") },
     Migration { version: 16, name: "sightings", sql: include_str!("../../migrations/postgres/0016_sightings.sql") },
+    Migration { version: 17, name: "receipts", sql: include_str!("../../migrations/postgres/0017_receipts.sql") },
 ];
 
 /// All steps that are missing, in one transaction: killed midway, nothing has happened. Other nodes wait for it.

@@ -51,6 +51,7 @@ static MIGRATIONS: &[Migration] = &[
     Migration { version: 14, name: "step_ups", sql: include_str!("../../migrations/sqlite/0014_step_ups.sql") },
     Migration { version: 15, name: "devices", sql: include_str!("../../migrations/sqlite/0015_devices.sql") },
     Migration { version: 16, name: "sightings", sql: include_str!("../../migrations/sqlite/0016_sightings.sql") },
+    Migration { version: 17, name: "receipts", sql: include_str!("../../migrations/sqlite/0017_receipts.sql") },
 ];
 
 /// Every table's columns, tables in the order they were made in.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base::{Clock, Name};
 use config::Config;
-use control::apps::{AppCounts, recheck};
+use control::apps::{AppCounts, exchange_receipts, recheck};
 use net::revocations::{ANDROID_STATUS_URL, LargeDocuments, RevocationSource, RevocationTiming, Revocations};
 use net::{Egress, Reach};
 use prometheus_client::collector::Collector;
@@ -22,10 +22,13 @@ use url::Url;
 
 use super::{Running, StartError};
 use crate::tasks::Tasks;
-use crate::wire::Kept;
+use crate::wire::{Kept, OtherServices};
 
 /// How often the list is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is looked for receipts that Apple gives newer ones for.
+const EXCHANGE: Duration = Duration::from_secs(2);
 
 /// How often installations are counted.
 const COUNT: Duration = Duration::from_mins(1);
@@ -73,7 +76,7 @@ impl AppServices {
     }
 
     /// Begin what goes on beside requests.
-    pub(super) fn begin(self, tasks: &Tasks, running: &Arc<Running>) {
+    pub(super) fn begin(self, tasks: &Tasks, running: &Arc<Running>, egress: Egress) {
         let (counting, store) = (Arc::clone(&self.instances), running.builder.operations.store().clone());
         tasks.spawn(async move {
             loop {
@@ -82,6 +85,14 @@ impl AppServices {
                     Err(error) => tracing::warn!(reason = error.reason(), "installations cannot be counted"),
                 }
                 tokio::time::sleep(COUNT).await;
+            }
+        });
+        let exchanging = Arc::clone(running);
+        tasks.spawn(async move {
+            let others = OtherServices(egress);
+            loop {
+                exchange(&exchanging, &others).await;
+                tokio::time::sleep(EXCHANGE).await;
             }
         });
         let running = Arc::clone(running);
@@ -129,6 +140,17 @@ impl AppServices {
                 tracing::error!(reason = error.reason(), %error, "installations cannot be looked up again");
             }
         }
+    }
+}
+
+/// Exchange receipts of App Attest whose time has come, on one of several nodes.
+async fn exchange(running: &Running, others: &OtherServices) {
+    let (operations, apps) = (&running.builder.operations, running.builder.apps.load());
+    if !apps.asks_for_metrics() || !operations.store().leads("receipts", TERM).await.unwrap_or(false) {
+        return;
+    }
+    if let Err(error) = exchange_receipts(operations, &apps, others).await {
+        tracing::error!(reason = error.reason(), %error, "receipts of App Attest cannot be exchanged");
     }
 }
 

@@ -160,6 +160,7 @@ pub(super) async fn forget(store: Store, clock: Arc<dyn Clock>, (keep, keep_usag
             store.app_configs().delete_before(clock.now().minus(STOPS), STEP).await,
             store.risk_decisions().delete_before(store::RiskDecision::day_of(clock.now().minus(DECISIONS)), STEP).await,
             store.step_ups().delete_before(clock.now().minus(DECISIONS), STEP).await,
+            store.receipts().delete_orphans(STEP).await,
             store.forced_passes().delete_before(clock.now().minus(PASSES), STEP).await,
             store.instances().delete_refusals(clock.now().minus(REFUSALS), MOST_REFUSALS, STEP).await,
             store.instances().delete_unused(clock.now().minus(UNUSED), STEP).await,

@@ -1,11 +1,13 @@
 //! Apps that prove by attestation what they are, against the built program: phones made of software, good and bad, and
 //! the attacks that attestation is for.
 
+mod besides;
 mod between;
 mod fleet;
 mod flow;
 mod hand;
 mod instances;
+mod metric;
 mod observed;
 mod probing;
 mod requests;
@@ -54,6 +56,11 @@ impl World {
 
     /// With more keys of `[server]`, and more of the app.
     pub(super) async fn with(server: &str, app: &str) -> Self {
+        Self::with_ios(server, "", app).await
+    }
+
+    /// With more of the app on iOS, too.
+    pub(super) async fn with_ios(server: &str, ios: &str, app: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (apple, google) = (Apple::new(Arc::clone(&clock)).unwrap(), Google::new(clock).unwrap());
@@ -79,7 +86,7 @@ impl World {
             "[attest]\nandroid_status_url = \"{}/status\"\nallow_private = true\nrequests_per_minute = 100000\n{}\n\
              [[model]]\nname = \"fast\"\ntargets = [{{ provider = \"openai\", model = \"m\" }}]\n\
              [[app]]\nname = \"chat\"\nscopes = [\"chat\"]\nenrolments_per_minute = 100000\n\
-             ios = {{ team = \"ABCDE12345\", bundle = \"com.example.chat\", categories = [4] }}\n\
+             ios = {{ team = \"ABCDE12345\", bundle = \"com.example.chat\", categories = [4]{ios} }}\n\
              android = {{ package = \"com.example.chat\", digests = [\"{}\"] }}\n\
              test_roots = {{ apple = \"apple.pem\", android = \"google.pem\" }}\n{app}\n\
              [[policy]]\nname = \"chat\"\nwho = {{ issuer = \"vouchgate\", client = \"chat\", scope = [\"chat\"] }}\n\

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Client, Session};
-use crate::attester::{AttestError, Attester, Request};
+use crate::altcha;
+use crate::attester::{AttestError, Attester, Request, StepUp};
 use crate::error::Error;
 use crate::proof;
 use crate::signer::Signer;
@@ -41,9 +42,19 @@ impl Client {
     }
 
     async fn enroll(&self) -> Result<Session, Error> {
+        let mut showing = Showing::Nothing;
+        loop {
+            match self.enroll_showing(showing).await {
+                Err(error) if error.asks_for_step_up() => showing = showing.next().ok_or(error)?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn enroll_showing(&self, showing: Showing) -> Result<Session, Error> {
         let key = self.ask(|device| device.new_key()).await?;
         let jkt = key.as_ref().map(|key| key.public_jwk().thumbprint());
-        let challenge = self.challenge(jkt.as_deref()).await?;
+        let challenge = self.challenge(jkt.as_deref(), showing).await?;
         let nonce = nonce(&challenge)?;
         let client_data = self.client_data("enroll", jkt.as_deref(), nonce);
         let attested = {
@@ -52,40 +63,90 @@ impl Client {
             self.ask(move |device| device.attest(&Request { client_data: &client_data, challenge: &challenge }, key))
                 .await?
         };
+        let step_up = self.shown(showing, &challenge, (&attested.signer, &client_data)).await?;
         let url = format!("{}{ENROLL}", self.inner.origin);
         let proof = self.possession(&attested.signer, nonce, &url, &client_data).await?;
         let jwk = attested.signer.public_jwk().to_json();
-        let answer = self.post(ENROLL, &wire::enroll(&client_data, &jwk, &attested.evidence, &proof)).await?;
-        self.issued(&answer, attested.signer)
+        let stepped_up = kind(step_up.as_ref());
+        let request = wire::enroll(&client_data, &jwk, (&attested.evidence, step_up), &proof);
+        self.issued(ENROLL, &request, (attested.signer, stepped_up)).await
     }
 
-    /// A refresh, with the nonce that came with the last token or, where that has ended, with a new one.
+    /// A refresh, with the nonce that came with the last token or, where that has ended or something has to be shown besides, with
+    /// a new one.
     async fn next_token(&self, old: &Session) -> Result<Session, Error> {
+        let mut showing = Showing::Nothing;
         if let Some(nonce) = &old.next_nonce {
-            match self.refresh_with(old, nonce).await {
+            match self.refresh_with(old, nonce, None).await {
                 Err(Error::Rejected { action, .. }) if action.asks_for_new_nonce() => {}
+                Err(error) if error.asks_for_step_up() => showing = Showing::Work,
                 outcome => return outcome,
             }
         }
-        let challenge = self.challenge(Some(&old.signer.public_jwk().thumbprint())).await?;
-        self.refresh_with(old, nonce(&challenge)?).await
+        loop {
+            let challenge = self.challenge(Some(&old.signer.public_jwk().thumbprint()), showing).await?;
+            match self.refresh_with(old, nonce(&challenge)?, Some((showing, &challenge))).await {
+                Err(error) if error.asks_for_step_up() => showing = showing.next().ok_or(error)?,
+                outcome => return outcome,
+            }
+        }
     }
 
-    async fn refresh_with(&self, old: &Session, nonce: &str) -> Result<Session, Error> {
+    async fn refresh_with(
+        &self,
+        old: &Session,
+        nonce: &str,
+        besides: Option<(Showing, &Value)>,
+    ) -> Result<Session, Error> {
         let jkt = old.signer.public_jwk().thumbprint();
         let client_data = self.client_data("refresh", Some(&jkt), nonce);
         let asserted = client_data.clone();
         let assertion = self.ask(move |device| device.assert(&asserted)).await?;
+        let step_up = match besides {
+            Some((showing, challenge)) => self.shown(showing, challenge, (&old.signer, &client_data)).await?,
+            None => None,
+        };
         let url = format!("{}{TOKEN}", self.inner.origin);
         let proof = self.possession(&old.signer, nonce, &url, &client_data).await?;
-        let request = wire::token(&old.instance, &client_data, assertion.as_deref(), &proof);
-        let answer = self.post(TOKEN, &request).await?;
-        self.issued(&answer, Arc::clone(&old.signer))
+        let stepped_up = kind(step_up.as_ref());
+        let request = wire::token(&old.instance, &client_data, (assertion.as_deref(), step_up), &proof);
+        self.issued(TOKEN, &request, (Arc::clone(&old.signer), stepped_up)).await
     }
 
-    async fn challenge(&self, jkt: Option<&str>) -> Result<Value, Error> {
+    async fn challenge(&self, jkt: Option<&str>, showing: Showing) -> Result<Value, Error> {
         let platform = self.inner.attester.platform();
-        self.post("/attest/v1/challenge", &wire::challenge(&self.inner.app, platform, jkt)).await
+        let request = wire::challenge(&self.inner.app, platform, jkt, showing != Showing::Nothing);
+        self.post("/attest/v1/challenge", &request, None).await
+    }
+
+    /// What is shown besides: work, which takes a moment and nobody's help, or what the app has its user do.
+    async fn shown(
+        &self,
+        showing: Showing,
+        challenge: &Value,
+        (signer, client_data): (&Arc<dyn Signer>, &[u8]),
+    ) -> Result<Option<Value>, Error> {
+        let can: Vec<String> = challenge
+            .get("step_up")
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |kinds| kinds.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let asked = challenge.get("altcha").cloned().filter(|_| can.iter().any(|kind| kind == "altcha"));
+        match (showing, asked) {
+            (Showing::Nothing, _) => Ok(None),
+            (Showing::Work, Some(asked)) => {
+                let payload = self.ask(move |_| altcha::solve(&asked).map_err(|_| AttestError::NotAccepted)).await?;
+                Ok(Some(json!({"type": "altcha", "payload": payload})))
+            }
+            _ => {
+                let kinds: Vec<String> = can.into_iter().filter(|kind| kind != "altcha").collect();
+                if kinds.is_empty() {
+                    return Ok(None);
+                }
+                let (jkt, client_data) = (signer.public_jwk().thumbprint(), client_data.to_vec());
+                self.ask(move |device| device.step_up(&StepUp { kinds: &kinds, jkt: &jkt, client_data: &client_data }))
+                    .await
+            }
+        }
     }
 
     fn client_data(&self, purpose: &str, jkt: Option<&str>, nonce: &str) -> Vec<u8> {
@@ -108,8 +169,16 @@ impl Client {
         .bytes()
     }
 
-    fn issued(&self, answer: &Value, signer: Arc<dyn Signer>) -> Result<Session, Error> {
-        let issued = Issued::read(answer).ok_or(Error::Answer)?;
+    /// Ask for a token, bound to the app's own user's token where there is one.
+    async fn issued(
+        &self,
+        path: &str,
+        request: &Value,
+        (signer, stepped_up): (Arc<dyn Signer>, Option<String>),
+    ) -> Result<Session, Error> {
+        let user = self.user();
+        let answer = self.post(path, request, user.as_ref()).await?;
+        let issued = Issued::read(&answer).ok_or(Error::Answer)?;
         Ok(Session {
             instance: issued.instance,
             signer,
@@ -117,6 +186,8 @@ impl Client {
             ends: self.inner.clock.now().saturating_add(issued.expires_in),
             arc: issued.arc,
             next_nonce: issued.next_nonce,
+            user,
+            stepped_up,
         })
     }
 
@@ -141,6 +212,30 @@ impl Client {
         let asked = tokio::task::spawn_blocking(move || what(&*attester)).await;
         Ok(asked.map_err(|_| Error::Internal)??)
     }
+}
+
+/// What is tried besides, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Showing {
+    Nothing,
+    Work,
+    /// What the app has its user do.
+    Own,
+}
+
+impl Showing {
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::Nothing => Some(Self::Work),
+            Self::Work => Some(Self::Own),
+            Self::Own => None,
+        }
+    }
+}
+
+/// What was shown.
+fn kind(step_up: Option<&Value>) -> Option<String> {
+    Some(step_up?.get("type")?.as_str()?.to_owned())
 }
 
 fn nonce(challenge: &Value) -> Result<&str, Error> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::clock::{Clock, SystemClock};
 use crate::http::Deadlines;
 use crate::memory::{Memory, Volatile};
@@ -18,6 +20,9 @@ pub struct Options {
     pub app: String,
     /// What goes with each request.
     pub proof: Proof,
+    /// The header in which the app sends its own user's token, as the gateway's `user_token` names it: tokens are bound to what
+    /// [`Client::set_user_token`](super::Client::set_user_token) gave.
+    pub user_token: Option<HeaderName>,
     /// Certificates to trust beside those of the web's authorities, in DER.
     pub extra_roots: Vec<Vec<u8>>,
     /// The root keys for what is told over the air; none: nothing is fetched, nothing is pinned.
@@ -39,6 +44,7 @@ impl Options {
             gateway: gateway.to_owned(),
             app: app.to_owned(),
             proof: Proof::default(),
+            user_token: None,
             extra_roots: Vec::new(),
             config_roots: Vec::new(),
             stale: Stale::default(),
@@ -58,4 +64,6 @@ pub struct Installation {
     pub arc: String,
     /// When the token ends, by this device's clock in seconds since the epoch.
     pub token_ends: i64,
+    /// What was shown besides evidence to get it, where something was: `altcha`, `turnstile`, `webauthn`.
+    pub stepped_up: Option<String>,
 }

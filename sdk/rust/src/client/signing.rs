@@ -55,6 +55,12 @@ impl Client {
         for name in REPLACED {
             headers.remove(name);
         }
+        if let Some(name) = &self.inner.user_header {
+            headers.remove(name);
+            if let Some(user) = &session.user {
+                headers.insert(name.clone(), user.clone());
+            }
+        }
         let (bare, query) = path.split_once('?').map_or((path, None), |(bare, query)| (bare, Some(query)));
         let url = format!("{}{bare}", self.inner.origin);
         let target = Target { method: method.as_str(), url: &url, query, now: self.gateway_now() };

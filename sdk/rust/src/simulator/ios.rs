@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::certificate::{Certificate, Curve, Issuer, Key, extension, from_pem, name, p256_spki, pem, random_serial};
 use super::der::{self, oid};
-use super::{DAY, YEAR, cbor, lock};
+use super::{DAY, YEAR, cbor, lock, receipt};
 use crate::attester::{AttestError, Attestation, Attester, Platform, Request};
 use crate::clock::Clock;
 use crate::signer::{PublicJwk, Signer, SoftwareKey, hex, sha256};
@@ -16,7 +16,7 @@ use crate::signer::{PublicJwk, Signer, SoftwareKey, hex, sha256};
 /// Stands in for Apple: a root, and the authority below it that certifies keys of apps.
 #[derive(Debug, Clone)]
 pub struct Apple {
-    root: Issuer,
+    pub(super) root: Issuer,
     root_der: Vec<u8>,
     authority: Issuer,
     authority_der: Vec<u8>,
@@ -176,6 +176,10 @@ struct AttestKey {
     id: [u8; 32],
     key: Key,
     counter: u32,
+    /// The certificate that the authority gave it.
+    leaf: Vec<u8>,
+    /// What came with it.
+    receipt: Vec<u8>,
 }
 
 /// An iPhone on which one app is installed. What is public can be changed before or between calls.
@@ -196,6 +200,8 @@ pub struct Iphone {
     pub reported: Vec<String>,
     /// What is to be wrong.
     pub defect: Option<IphoneDefect>,
+    /// How many seconds after Apple gave a receipt it gives another for it.
+    pub receipts_every: i64,
     keys: Mutex<Vec<AttestKey>>,
     instance_keys: Mutex<Vec<Arc<SoftwareKey>>>,
 }
@@ -212,6 +218,7 @@ impl Iphone {
             bundle_version: "1".to_owned(),
             reported: Vec::new(),
             defect: None,
+            receipts_every: DAY,
             keys: Mutex::default(),
             instance_keys: Mutex::default(),
         }
@@ -235,7 +242,7 @@ impl Iphone {
     pub fn generate_key(&self) -> Result<[u8; 32], AttestError> {
         let key = Key::generate(Curve::P256)?;
         let id = sha256(&key.point()?);
-        lock(&self.keys).push(AttestKey { id, key, counter: 0 });
+        lock(&self.keys).push(AttestKey { id, key, counter: 0, leaf: Vec::new(), receipt: Vec::new() });
         Ok(id)
     }
 
@@ -255,9 +262,15 @@ impl Iphone {
             valid,
             extensions: self.leaf_extensions(&nonce),
         };
-        let chain = [leaf.sign(&apple.authority)?, apple.authority_der.clone()];
+        let leaf = leaf.sign(&apple.authority)?;
+        let receipt = receipt::of(&self.apple, &leaf, &self.facts_of_receipt(None))?;
+        for key in lock(&self.keys).iter_mut().filter(|key| key.id == *id) {
+            key.leaf.clone_from(&leaf);
+            key.receipt.clone_from(&receipt);
+        }
+        let chain = [leaf, apple.authority_der.clone()];
         let chain = cbor::array(&chain.each_ref().map(|der| cbor::bytes(der)));
-        let statement = cbor::map(&[("x5c", chain), ("receipt", cbor::bytes(b"simulated receipt"))]);
+        let statement = cbor::map(&[("x5c", chain), ("receipt", cbor::bytes(&receipt))]);
         let format = if self.is(IphoneDefect::OtherFormat) { "packed" } else { "apple-appattest" };
         Ok(cbor::map(&[("fmt", cbor::text(format)), ("attStmt", statement), ("authData", cbor::bytes(&auth_data))]))
     }
@@ -288,6 +301,23 @@ impl Iphone {
             signature.push(0);
         }
         Ok(cbor::map(&[("signature", cbor::bytes(&signature)), ("authenticatorData", cbor::bytes(&auth_data))]))
+    }
+
+    /// What Apple gives for the receipt of the last key: another one, with its measure.
+    pub fn newer_receipt(&self, metric: u32) -> Result<Vec<u8>, AttestError> {
+        let leaf = lock(&self.keys).last().map(|key| key.leaf.clone()).ok_or(AttestError::KeyGone)?;
+        receipt::of(&self.apple, &leaf, &self.facts_of_receipt(Some(metric)))
+    }
+
+    /// The receipt in the last attestation.
+    pub fn receipt_in_last(&self) -> Option<Vec<u8>> {
+        lock(&self.keys).last().map(|key| key.receipt.clone())
+    }
+
+    fn facts_of_receipt(&self, metric: Option<u32>) -> receipt::Facts<'_> {
+        let (app_id, production) = (self.app_id.as_str(), self.environment == Environment::Production);
+        let now = self.apple.clock.now();
+        receipt::Facts { app_id, production, metric: metric.map(|metric| (metric, self.receipts_every)), now }
     }
 
     fn is(&self, defect: IphoneDefect) -> bool {

@@ -10,6 +10,7 @@ mod cbor;
 mod certificate;
 mod der;
 mod ios;
+mod receipt;
 mod web;
 
 pub use android::{AndroidApp, AndroidDefect, AndroidPhone, Boot, Google, Keybox, Origin, SecurityLevel};

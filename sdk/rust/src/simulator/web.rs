@@ -1,4 +1,4 @@
-//! A browser: proof of work, and a passkey.
+//! A browser: proof of work, or its user's passkey.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 use super::certificate::{Curve, Key};
 use super::{cbor, lock};
 use crate::altcha;
-use crate::attester::{AttestError, Attestation, Attester, Platform, Request};
+use crate::attester::{AttestError, Attestation, Attester, Platform, Request, StepUp};
 use crate::signer::{PublicJwk, Signer, SoftwareKey, base64url, sha256};
 
-/// A browser that does the work it is asked for.
+/// A browser that does the work it is asked for, or has its user touch a passkey.
 #[derive(Debug, Default)]
 pub struct Browser {
     keys: Mutex<Vec<Arc<SoftwareKey>>>,
+    /// What its user has.
+    pub passkey: Option<Passkey>,
     /// What the page says of its surroundings.
     pub reported: Vec<String>,
 }
@@ -36,9 +38,23 @@ impl Attester for Browser {
 
     fn attest(&self, request: &Request<'_>, key: Option<Arc<dyn Signer>>) -> Result<Attestation, AttestError> {
         let signer = key.ok_or(AttestError::KeyGone)?;
+        if let Some(passkey) = &self.passkey {
+            let [client_data, attestation] = passkey.create(&sha256(request.client_data))?.map(base64url);
+            let evidence = json!({"type": "webauthn", "client_data": client_data, "attestation": attestation});
+            return Ok(Attestation { evidence, signer });
+        }
         let asked = request.challenge.get("altcha").ok_or(AttestError::NotAccepted)?;
         let payload = altcha::solve(asked).map_err(|_| AttestError::NotAccepted)?;
         Ok(Attestation { evidence: json!({"type": "altcha", "payload": payload}), signer })
+    }
+
+    fn step_up(&self, asked: &StepUp<'_>) -> Result<Option<Value>, AttestError> {
+        match &self.passkey {
+            Some(passkey) if asked.kinds.iter().any(|kind| kind == "webauthn") => {
+                passkey.shown(asked.client_data).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn key(&self, public: &PublicJwk) -> Option<Arc<dyn Signer>> {
@@ -75,8 +91,27 @@ impl Passkey {
         Ok(Self { key, id, rp_id, origin, user_verified: true, counter: AtomicU32::new(0) })
     }
 
+    /// Somebody else's copy of it, with the counter as it is now. No authenticator that counts gives its keys away.
+    pub fn copied(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            id: self.id,
+            rp_id: self.rp_id.clone(),
+            origin: self.origin.clone(),
+            user_verified: self.user_verified,
+            counter: AtomicU32::new(self.counter.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// What is shown of it besides evidence, over the client data of a request.
+    pub fn shown(&self, client_data: &[u8]) -> Result<Value, AttestError> {
+        let [client_data, authenticator_data, signature] = self.get(&sha256(client_data))?.map(base64url);
+        Ok(json!({"type": "webauthn", "client_data": client_data, "authenticator_data": authenticator_data,
+                  "signature": signature}))
+    }
+
     /// `navigator.credentials.create` with attestation `none`: `clientDataJSON` and `attestationObject`.
-    pub fn create(&self, challenge: &[u8]) -> Result<(Vec<u8>, Vec<u8>), AttestError> {
+    pub fn create(&self, challenge: &[u8]) -> Result<[Vec<u8>; 2], AttestError> {
         let key = cbor::cose_key(&self.key.point()?);
         let head = self.head(ATTESTED, 0);
         let auth_data = [&head[..], &[0; 16], &[0, 16], &self.id, &key].concat();
@@ -85,7 +120,7 @@ impl Passkey {
             ("attStmt", cbor::map(&[])),
             ("authData", cbor::bytes(&auth_data)),
         ]);
-        Ok((self.client_data("webauthn.create", challenge), object))
+        Ok([self.client_data("webauthn.create", challenge), object])
     }
 
     /// `navigator.credentials.get`: `clientDataJSON`, `authenticatorData` and `signature`.

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use config::{EvidenceKind, KeyHardware};
 use proof::attest::altcha::AltchaKey;
 use proof::attest::android::{self, SecurityLevel};
-use proof::attest::apple::{self, AssertionRules, AttestationRules, ClientData, Extensions};
+use proof::attest::apple::{self, AssertionRules, AttestationRules, ClientData, Extensions, ReceiptRules};
 use proof::attest::approov::{self, ApproovRules};
 use proof::attest::enrolment::Given;
 use proof::attest::play::{self, Binding, DEFAULT_MAX_AGE, PlayRules};
@@ -19,6 +19,9 @@ use store::{OneTime, UseUp};
 use super::super::in_force::PlayOpener;
 use super::super::refusal::Refused;
 use super::{Circumstances, Judged, refused};
+
+/// How old a receipt may be when it arrives, as Apple asks for.
+pub(in crate::apps) const NEW_RECEIPT: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// Judge evidence that needs nobody else. Costs up to a few milliseconds: not to be done on a thread that serves requests.
 pub(in crate::apps) fn judge(given: &Given, by: &Circumstances) -> Result<Judged, Refused> {
@@ -75,7 +78,20 @@ fn app_attest(key_id: &str, attestation: &str, by: &Circumstances) -> Result<Jud
     };
     let verified = apple::verify_attestation(&attestation, &judged_by).map_err(|error| refused(error.reason()))?;
     check_distribution(&verified.extensions, &by.app)?;
+    let receipt = by.app.fraud_metric.as_ref().map(|_| {
+        // It is not signed with the rest: whoever puts another device's there is refused, not without a metric.
+        let judged_by = ReceiptRules {
+            anchors: &rules.receipts,
+            now: Some(by.now),
+            app_ids: &app_ids,
+            public_key: Some(&verified.public_key),
+            max_age: Some(NEW_RECEIPT),
+        };
+        let receipt = apple::verify_receipt(&verified.receipt, &judged_by);
+        receipt.map(|receipt| (verified.receipt.clone(), receipt.not_before)).map_err(|error| refused(error.reason()))
+    });
     let mut judged = Judged::new(EvidenceKind::AppleAppAttest, verified.summary, verified.key_id);
+    judged.receipt = receipt.transpose()?;
     judged.attested_key = Some(verified.public_key.to_vec());
     judged.environment = Some(verified.environment.name());
     judged.category = verified.extensions.category.and_then(|category| u16::try_from(category).ok());
@@ -200,16 +216,26 @@ pub(in crate::apps) fn work_context(app: &str, nonce: &str) -> Vec<u8> {
 }
 
 fn webauthn(client_data: &str, attestation: &str, by: &Circumstances) -> Result<Judged, Refused> {
-    let web = by.app.config.web.as_ref();
-    let site = web.and_then(|web| web.webauthn.as_ref()).ok_or_else(|| refused("evidence_not_configured"))?;
-    let origins: Vec<&str> = web.iter().flat_map(|web| &web.origins).map(config::Origin::as_str).collect();
-    let party = RelyingParty { id: &site.rp_id, origins: &origins, user_verification: site.user_verification };
     let (client_data, attestation) = (binary(client_data)?, binary(attestation)?);
     let registration = Registration { client_data: &client_data, attestation: &attestation };
     let challenge = sha256(&by.client_data);
-    let credential = webauthn::verify_registration(&registration, &party, &challenge);
+    let credential = relying_party(&by.app, |party| webauthn::verify_registration(&registration, party, &challenge))?;
     let credential = credential.map_err(|error| refused(error.reason()))?;
-    Ok(Judged::new(EvidenceKind::Webauthn, credential.summary, sha256(&credential.id)))
+    let mut judged = Judged::new(EvidenceKind::Webauthn, credential.summary, sha256(&credential.id));
+    judged.attested_key = Some(credential.key.to_jwk().to_string().into_bytes());
+    judged.counter = credential.counter;
+    Ok(judged)
+}
+
+/// With the app's site, as passkeys know it.
+pub(in crate::apps) fn relying_party<T>(
+    app: &super::AppInForce,
+    with: impl FnOnce(&RelyingParty<'_>) -> T,
+) -> Result<T, Refused> {
+    let web = app.config.web.as_ref();
+    let site = web.and_then(|web| web.webauthn.as_ref()).ok_or_else(|| refused("evidence_not_configured"))?;
+    let origins: Vec<&str> = web.iter().flat_map(|web| &web.origins).map(config::Origin::as_str).collect();
+    Ok(with(&RelyingParty { id: &site.rp_id, origins: &origins, user_verification: site.user_verification }))
 }
 
 fn approov(token: &str, by: &Circumstances) -> Result<Judged, Refused> {

@@ -196,7 +196,7 @@ async fn google_s_verdict_enrols_a_phone_where_its_own_keys_open_it() {
 async fn a_passkey_enrols_a_browser_of_the_site_it_is_for() {
     let (world, ..) = world().await;
     let brought = |passkey: &Passkey, challenge: &[u8]| {
-        let (client_data, attestation) = passkey.create(challenge).unwrap();
+        let [client_data, attestation] = passkey.create(challenge).unwrap();
         json!({"type": "webauthn", "client_data": base64url_encode(client_data), "attestation": base64url_encode(attestation)})
     };
     let passkey = |site: &str, origin: &str| Passkey::new(site, origin).unwrap();

@@ -30,6 +30,8 @@ fn attested(key: u8) -> Attested {
 
 fn new(jkt: &str, key: u8) -> NewInstance {
     NewInstance {
+        counter: 0,
+        receipt: None,
         app: name("chat"),
         jkt: jkt.to_owned(),
         jwk: "{}".to_owned(),

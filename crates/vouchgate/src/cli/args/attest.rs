@@ -34,6 +34,9 @@ pub struct AttestSimulateArgs {
     /// What is wrong with it; `list` names what there is
     #[arg(long, value_name = "DEFECT")]
     pub defect: Option<String>,
+    /// What the app says of its surroundings, such as `debugger`; `vpn` makes the app of `dev --app` ask for work besides
+    #[arg(long, value_name = "FLAG")]
+    pub report: Vec<String>,
     /// The gateway's public address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub gateway: String,

@@ -30,6 +30,10 @@ async fn a_developer_without_a_phone_sees_the_whole_flow() {
             assert!(out.contains(step), "{step:?} in\n{out}");
         }
     }
+    // A rule asks for work besides, and the client does it.
+    let (exit, out, said) = simulate(&["--report", "vpn"]);
+    assert_eq!(exit, 0, "{out}{said}");
+    assert!(out.contains("step-up") && out.contains("altcha"), "{out}");
     let (exit, out, _) = simulate(&["--defect", "own-root"]);
     assert!(exit == 1 && out.contains("enrol     refused (401)"), "{out}");
     let (exit, out, _) = simulate(&["--device", "android", "--defect", "list"]);
