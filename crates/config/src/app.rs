@@ -97,9 +97,26 @@ pub struct FirebaseApp {
     /// Where Google's keys are. Absent: `https://firebaseappcheck.googleapis.com/v1/jwks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<HttpUrl>,
+    /// Have Google use each token up, so that it counts nowhere else either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consume: Option<ConsumeAppCheck>,
     /// Allow loopback and private addresses, there also plain HTTP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
+}
+
+/// Google's replay protection: each token is asked about and used up when it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumeAppCheck {
+    /// A service account of the project that may verify App Check tokens, the JSON file that the Cloud console gives.
+    pub service_account: SecretRef,
+    /// The origin that is asked. Absent: Google's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<HttpUrl>,
+    /// Where access tokens come from. Absent: Google's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<HttpUrl>,
 }
 
 /// An app as Approov knows it. Exactly one of `secret` and `jwks_file`.
@@ -216,6 +233,10 @@ impl App {
         [
             ("ios.fraud_metric.key", self.ios.as_ref().and_then(|ios| ios.fraud_metric.as_ref()).map(|ask| &ask.key)),
             ("ios.device_check.key", self.ios.as_ref().and_then(|ios| ios.device_check.as_ref()).map(|ask| &ask.key)),
+            (
+                "firebase.consume.service_account",
+                self.firebase.as_ref().and_then(|firebase| firebase.consume.as_ref()).map(|ask| &ask.service_account),
+            ),
             ("android.play_integrity.decryption_key", play.and_then(|play| play.decryption_key.as_ref())),
             ("android.play_integrity.service_account", play.and_then(|play| play.service_account.as_ref())),
             ("web.turnstile.secret", captcha(EvidenceKind::Turnstile)),

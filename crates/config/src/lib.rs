@@ -57,8 +57,8 @@ mod tests;
 pub use anomaly::{AnomalySection, OnAnomaly};
 pub use app::{
     AltchaWork, AndroidApp, App, AppProof, AppleEnvironment, ApproovApp, AskDeviceCheck, AskFraudMetric, Captcha,
-    EvidenceKind, FirebaseApp, IosApp, KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp, WebAuthnSite,
-    dotted_version,
+    ConsumeAppCheck, EvidenceKind, FirebaseApp, IosApp, KeyHardware, PlayIntegrity, Sha256Hex, TestRoots, WebApp,
+    WebAuthnSite, dotted_version,
 };
 pub use attest::AttestSection;
 pub use audit::{AuditPublish, AuditSection, OnAuditFailure};

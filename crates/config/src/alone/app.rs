@@ -164,6 +164,13 @@ impl App {
             if let Some(url) = &firebase.jwks_url {
                 destination(url, firebase.allow_private, "firebase.jwks_url", faults);
             }
+            if let Some(consume) = &firebase.consume {
+                for (key, url) in [("url", &consume.url), ("token_url", &consume.token_url)] {
+                    if let Some(url) = url {
+                        destination(url, firebase.allow_private, &format!("firebase.consume.{key}"), faults);
+                    }
+                }
+            }
         }
         if let Some(approov) = &self.approov
             && approov.secret.is_some() == approov.jwks_file.is_some()

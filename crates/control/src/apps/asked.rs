@@ -4,7 +4,7 @@ mod apple;
 mod google;
 
 pub(crate) use apple::{environment, team_key};
-pub(super) use google::GooglePlay;
+pub(super) use google::AskGoogle;
 
 use std::net::IpAddr;
 
@@ -186,6 +186,11 @@ impl Apps {
             }
         };
         let verified = verified.map_err(|error| Refused::new(Action::None, error.reason()))?;
+        if firebase.consume.is_some() {
+            // Only one that holds: nobody uses up what we may ask. No answer is a refusal, since it may have been shown elsewhere.
+            let google = by.app.app_check.as_ref().ok_or_else(unset)?;
+            self.app_check_used(google, (&firebase.project, token), by.now).await.map_err(Refused::from)?;
+        }
         let mut judged = Judged::new(EvidenceKind::Appcheck, verified.summary, of_key(by));
         // A bearer token: it enrols one installation and no second.
         judged.used.push(once("appcheck", base64url_encode(sha256(token.as_bytes())), verified.expires));

@@ -1,7 +1,7 @@
 //! The apps of a configuration, with everything that evidence is judged by: roots, keys, secrets.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base::Secret;
 use config::{App, AppleEnvironment, EvidenceKind};
@@ -9,11 +9,11 @@ use proof::attest::android::AndroidApp;
 use proof::attest::apple::{self, Environment};
 use proof::attest::approov::ApproovKeys;
 use proof::attest::chain::Anchors;
-use proof::attest::online::{AppleKey, PLAY_ORIGIN, ServiceAccount, TOKEN_URL};
+use proof::attest::online::{APP_CHECK_ORIGIN, APP_CHECK_SCOPE, AppleKey, PLAY_ORIGIN, PLAY_SCOPE, ServiceAccount};
 use proof::attest::play::PlayKeys;
 use proof::jose::KeySet;
 
-use super::asked::{GooglePlay, team_key};
+use super::asked::{AskGoogle, team_key};
 
 /// An app, ready to judge evidence by. What cannot be used (a secret that is not there, a file that cannot be read) is
 /// left out and said in the log: such evidence is refused.
@@ -26,6 +26,8 @@ pub struct AppInForce {
     pub(crate) play: Option<PlayOpener>,
     pub(crate) device_check: Option<AppleKey>,
     pub(crate) fraud_metric: Option<AppleKey>,
+    /// Who uses App Check tokens up, where that is configured.
+    pub(crate) app_check: Option<AskGoogle>,
     pub(crate) approov: Option<ApproovKeys>,
     pub(crate) captchas: BTreeMap<&'static str, Secret<String>>,
 }
@@ -36,7 +38,7 @@ pub(crate) enum PlayOpener {
     /// We do, with keys of the operator's own.
     Own(PlayKeys),
     /// Google does.
-    Google(Box<GooglePlay>),
+    Google(Box<AskGoogle>),
 }
 
 /// What App Attest is judged by.
@@ -153,6 +155,13 @@ impl AppInForce {
             }
             None => ApproovKeys::secret(&secret(app, "approov.secret")?).map_err(|error| out("approov", &error)).ok(),
         });
+        let app_check = app.firebase.as_ref().and_then(|firebase| {
+            let consume = firebase.consume.as_ref()?;
+            let file = secret(app, "firebase.consume.service_account")?;
+            let account = ServiceAccount::new(&file).map_err(|error| out("firebase.consume", &error)).ok()?;
+            let at = (consume.url.as_ref(), consume.token_url.as_ref(), firebase.allow_private);
+            Some(AskGoogle::new(account, (APP_CHECK_SCOPE, APP_CHECK_ORIGIN), at))
+        });
         let mut captchas = BTreeMap::new();
         for kind in [EvidenceKind::Turnstile, EvidenceKind::Hcaptcha, EvidenceKind::Recaptcha] {
             let listed = app.web.as_ref().and_then(|web| web.captcha(kind)).is_some();
@@ -161,7 +170,7 @@ impl AppInForce {
                 captchas.insert(kind.as_str(), value);
             }
         }
-        Self { config: app.clone(), apple, android, play, device_check, fraud_metric, approov, captchas }
+        Self { config: app.clone(), apple, android, play, device_check, fraud_metric, app_check, approov, captchas }
     }
 }
 
@@ -177,14 +186,7 @@ impl PlayOpener {
         }
         let file = secret(app, "android.play_integrity.service_account")?;
         let account = ServiceAccount::new(&file).map_err(|error| out(&error)).ok()?;
-        let url = play.url.as_ref().map_or(PLAY_ORIGIN, |url| url.as_str().trim_end_matches('/'));
-        let token_url = play.token_url.as_ref().map_or(TOKEN_URL, config::HttpUrl::as_str);
-        Some(Self::Google(Box::new(GooglePlay {
-            account,
-            url: url.to_owned(),
-            token_url: token_url.to_owned(),
-            allow_private: play.allow_private,
-            access: Mutex::default(),
-        })))
+        let at = (play.url.as_ref(), play.token_url.as_ref(), play.allow_private);
+        Some(Self::Google(Box::new(AskGoogle::new(account, (PLAY_SCOPE, PLAY_ORIGIN), at))))
     }
 }

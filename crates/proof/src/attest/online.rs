@@ -13,7 +13,7 @@ use base::{Secret, Who};
 
 pub use account::{Access, AccessToken, PLAY_SCOPE, ServiceAccount, TOKEN_URL};
 pub use apple::{AppleKey, DeviceBits, DeviceCheck, Environment, FraudMetric};
-pub use google::{APP_CHECK_ORIGIN, AppCheckConsume, PLAY_ORIGIN, PlayDecode};
+pub use google::{APP_CHECK_ORIGIN, APP_CHECK_SCOPE, AppCheckConsume, PLAY_ORIGIN, PlayDecode};
 pub use siteverify::{CaptchaKind, CaptchaRules, Siteverify};
 
 use crate::jose::{JsonError, SignError};

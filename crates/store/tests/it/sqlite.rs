@@ -163,7 +163,7 @@ async fn every_table_has_a_tenant_and_strict_types() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    assert_eq!(tables.len(), 48);
+    assert_eq!(tables.len(), 49);
     for row in tables {
         let (table, strict, tenant): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
         assert!(strict, "{table}");

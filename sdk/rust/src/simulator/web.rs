@@ -21,6 +21,13 @@ pub struct Browser {
     pub reported: Vec<String>,
 }
 
+impl Browser {
+    /// One whose user has this passkey.
+    pub fn with_passkey(passkey: Passkey) -> Self {
+        Self { passkey: Some(passkey), ..Self::default() }
+    }
+}
+
 impl Attester for Browser {
     fn platform(&self) -> Platform {
         Platform::Web

@@ -87,6 +87,10 @@ async fn world() -> (World, TestKey, TestKey, Arc<Keys>) {
         firebase = {{ project = "1234567890", apps = ["{FIREBASE_APP}"], jwks_url = "{KEYS}" }}
 
         [[app]]
+        name = "spent"
+        firebase = {{ project = "1234567890", apps = ["{FIREBASE_APP}"], jwks_url = "{KEYS}", consume = {{ service_account = {{ env = "S" }} }} }}
+
+        [[app]]
         name = "classic"
         [app.approov]
         secret = {{ env = "APPROOV" }}
@@ -107,6 +111,7 @@ async fn world() -> (World, TestKey, TestKey, Arc<Keys>) {
         Secret::new(match key {
             "android.play_integrity.decryption_key" => STANDARD.encode(PLAY_KEY),
             "approov.secret" => STANDARD.encode(approov_key()),
+            "firebase.consume.service_account" => return super::asked::secret(key),
             _ => "shh".to_owned(),
         })
     };
@@ -256,6 +261,43 @@ async fn an_app_check_token_enrols_once_and_only_an_app_of_the_project() {
     (later["iat"], later["exp"]) = ((NOW + 3590).into(), (NOW + 7000).into());
     let newer = token(&other, &later);
     assert_eq!(world.shown("fire", Platform::Ios, |_, _| newer.clone()).await.map(drop), Ok(()));
+}
+
+#[tokio::test]
+async fn google_uses_an_app_check_token_up_and_says_whether_somebody_showed_it_before() {
+    let (world, _, google, _) = world().await;
+    let token = |jti: u32| {
+        let header = json!({"alg": "RS256", "kid": google.public_jwk()["kid"], "typ": "JWT"});
+        let claims = json!({"iss": "https://firebaseappcheck.googleapis.com/1234567890", "aud": ["projects/1234567890"],
+            "sub": FIREBASE_APP, "iat": NOW - 10, "exp": NOW + 3600, "jti": jti.to_string()});
+        json!({"type": "appcheck", "token": google.mint_with(&header, &claims)})
+    };
+    let answers = |status: u16, consumed: Value| {
+        let mut body = json!({"access_token": "ya29.a", "expires_in": 3599, "token_type": "Bearer"});
+        body["alreadyConsumed"] = consumed;
+        *world.told.answer.lock().unwrap() = Ok((status, body.to_string()));
+    };
+    answers(200, json!(false));
+    assert!(world.shown("spent", Platform::Ios, |_, _| token(1)).await.is_ok());
+    let consume = "https://firebaseappcheck.googleapis.com/v1beta/projects/1234567890:verifyAppCheckToken";
+    assert_eq!(*world.told.asked.lock().unwrap(), ["https://oauth2.googleapis.com/token", consume]);
+    let mut shown = 1;
+    for (status, consumed, reason) in [
+        (200, json!(true), "check_used_or_old"),
+        (200, json!("no"), "check_answer_malformed"),
+        (403, json!(false), "check_failed"),
+        (503, json!(false), "check_unavailable"),
+    ] {
+        answers(status, consumed);
+        shown += 1;
+        assert_eq!(world.shown("spent", Platform::Ios, |_, _| token(shown)).await.unwrap_err(), reason);
+    }
+    // What does not hold is not asked about.
+    let before = world.told.asked.lock().unwrap().len();
+    let other = TestKey::generate("RS256");
+    let forged = json!({"type": "appcheck", "token": other.mint(&json!({"sub": FIREBASE_APP}))});
+    assert!(world.shown("spent", Platform::Ios, |_, _| forged.clone()).await.is_err());
+    assert_eq!(world.told.asked.lock().unwrap().len(), before);
 }
 
 #[tokio::test]

@@ -26,8 +26,7 @@ async fn world(passkey: &str) -> World {
 
 /// A person's browser with a passkey.
 fn person() -> Browser {
-    let passkey = Passkey::new("app.example.com", "https://app.example.com").unwrap();
-    Browser { passkey: Some(passkey), ..Browser::default() }
+    Browser::with_passkey(Passkey::new("app.example.com", "https://app.example.com").unwrap())
 }
 
 /// What a passkey shows over this request.
@@ -170,7 +169,7 @@ async fn a_copied_passkey_is_found_by_its_counter_and_its_installation_quarantin
     let world = world(", at_refresh = true").await;
     let person = person();
     let mut of = world.enrol("web", &person).await;
-    let thief = Browser { passkey: person.passkey.as_ref().map(Passkey::copied), ..Browser::default() };
+    let thief = Browser::with_passkey(person.passkey.as_ref().unwrap().copied());
     let answer = world.shows(&person, &mut of, async |body: &Value| assertion(&person, body)).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     // The copy counts from where it was copied: once too often.

@@ -19,6 +19,10 @@ pub const PLAY_ORIGIN: &str = "https://playintegrity.googleapis.com";
 /// Where App Check answers.
 pub const APP_CHECK_ORIGIN: &str = "https://firebaseappcheck.googleapis.com";
 
+/// What an access token for that has to be for
+/// (<https://firebase.google.com/docs/reference/appcheck/rest/v1beta/projects/verifyAppCheckToken>).
+pub const APP_CHECK_SCOPE: &str = "https://www.googleapis.com/auth/firebase";
+
 /// A Play Integrity token for Google to open.
 #[derive(Debug, Clone, Copy)]
 pub struct PlayDecode<'a> {

@@ -194,7 +194,7 @@ async fn a_passkey_is_shown_for_every_token_and_a_copy_of_it_is_found_by_its_cou
     let world = World::with("", app).await;
     let passkey = Passkey::new("app.example.com", "https://app.example.com").unwrap();
     let copy = passkey.copied();
-    let browser = Browser { passkey: Some(passkey), ..Browser::default() };
+    let browser = Browser::with_passkey(passkey);
     let person = Arc::new(Copied { browser, copy, by_copy: AtomicBool::new(false) });
     let client = world.client(Arc::clone(&person) as _);
     client.ready().await.unwrap();
