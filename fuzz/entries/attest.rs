@@ -14,7 +14,7 @@ use proof::attest::webauthn::{self, CredentialKey, RelyingParty};
 use proof::attest::{Provenance, provenance};
 use proof::jose::base64url_encode;
 use serde_json::Value;
-use vouchgate_client::secrets::{Recipient, SecretError};
+use vouchgate_client::secrets::{Curve, Recipient, SecretError};
 
 /// What a target does with its input.
 type Entry = fn(&[u8]);
@@ -190,17 +190,24 @@ fn sealing(data: &[u8]) {
             Err(error) => assert_eq!(error, SealError::Point),
         }
     }
-    let Ok(recipient) = Recipient::new() else { return };
-    let Ok(key) = to(recipient.public_jwk().to_json().to_string().as_bytes()) else { panic!("a key of our client") };
-    let Ok(sealed) = seal(&key, parties, plaintext, &rng) else { panic!("sealed to a key of our client") };
-    let opened = recipient.open(&sealed, "installation");
-    assert!(matches!(opened, Ok(_) | Err(SecretError::Payload)), "{opened:?}");
+    for curve in [Curve::P256, Curve::X25519] {
+        let Ok(recipient) = Recipient::on(curve) else { return };
+        let own = recipient.public_jwk().to_json().to_string();
+        let Ok(key) = to(own.as_bytes()) else { panic!("a key of our client") };
+        let Ok(sealed) = seal(&key, parties, plaintext, &rng) else { panic!("sealed to a key of our client") };
+        let opened = recipient.open(&sealed, "installation");
+        assert!(matches!(opened, Ok(_) | Err(SecretError::Payload)), "{opened:?}");
+    }
 }
 
 /// What a server answers: whole, then as a header up to the first line break and what is encrypted. Nobody who does not know the
 /// key can make what opens.
 fn sealed_secrets(data: &[u8]) {
-    let opens = |jwe: &str| Recipient::new().is_ok_and(|recipient| recipient.open(jwe, "installation").is_ok());
+    let opens = |jwe: &str| {
+        [Curve::P256, Curve::X25519]
+            .into_iter()
+            .any(|curve| Recipient::on(curve).is_ok_and(|recipient| recipient.open(jwe, "installation").is_ok()))
+    };
     if let Ok(jwe) = std::str::from_utf8(data) {
         assert!(!opens(jwe));
     }

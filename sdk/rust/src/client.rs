@@ -19,6 +19,7 @@ use crate::http::{Answer, Http};
 use crate::memory::{Kept, Memory};
 use crate::pins::{Mismatch, PinBook};
 use crate::proof::Proof;
+use crate::secrets::Curve;
 use crate::signer::{PublicJwk, Signer};
 use crate::wire;
 
@@ -45,6 +46,7 @@ struct Inner {
     host: String,
     app: String,
     proof: Proof,
+    curve: Curve,
     user_header: Option<HeaderName>,
     /// The app's own user's token.
     user: Mutex<Option<HeaderValue>>,
@@ -115,6 +117,7 @@ impl Client {
             host,
             app: options.app,
             proof: options.proof,
+            curve: options.secrets,
             user_header: options.user_token,
             user: Mutex::default(),
             config_roots: options.config_roots,

@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
+use aws_lc_rs::agreement::{
+    Algorithm, ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, X25519 as ECDH_X25519, agree_ephemeral,
+};
 use aws_lc_rs::rand::SystemRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::app_config::public_key;
-use crate::signer::{PublicJwk, sha256};
+use crate::signer::{PublicJwk, base64url, sha256};
 
 /// The longest delivery, in bytes.
 pub const MAX_LEN: usize = 1 << 20;
@@ -78,23 +80,92 @@ impl fmt::Debug for RuntimeSecret {
     }
 }
 
+/// What keys of deliveries are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Curve {
+    /// P-256.
+    #[default]
+    P256,
+    /// X25519 (RFC 7748).
+    X25519,
+}
+
+/// The public half of such a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealingKey {
+    /// A point on P-256.
+    P256(PublicJwk),
+    /// A coordinate of X25519.
+    X25519([u8; 32]),
+}
+
+impl SealingKey {
+    /// As a public JWK: RFC 7518 section 6.2.1, or RFC 8037 section 2.
+    pub fn to_json(self) -> Value {
+        match self {
+            Self::P256(key) => key.to_json(),
+            Self::X25519(x) => json!({"kty": "OKP", "crv": "X25519", "x": base64url(x)}),
+        }
+    }
+
+    /// From the `epk` of a delivery.
+    fn from_json(jwk: &Value) -> Option<Self> {
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+        if text("kty") != Some("OKP") {
+            return public_key(jwk).map(Self::P256);
+        }
+        let x = URL_SAFE_NO_PAD.decode(text("x")?).ok()?.try_into().ok()?;
+        (text("crv") == Some("X25519")).then_some(Self::X25519(x))
+    }
+
+    fn made(curve: Curve, public: &[u8]) -> Option<Self> {
+        match curve {
+            Curve::P256 => PublicJwk::from_point(public).map(Self::P256),
+            Curve::X25519 => public.try_into().ok().map(Self::X25519),
+        }
+    }
+
+    fn algorithm(self) -> &'static Algorithm {
+        match self {
+            Self::P256(_) => &ECDH_P256,
+            Self::X25519(_) => &ECDH_X25519,
+        }
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::P256(key) => key.point().to_vec(),
+            Self::X25519(x) => x.to_vec(),
+        }
+    }
+}
+
 /// The key of one delivery. [`Client`](crate::Client) makes one for each; an app that asks by itself does the same.
 pub struct Recipient {
     private: EphemeralPrivateKey,
-    public: PublicJwk,
+    public: SealingKey,
 }
 
 impl Recipient {
-    /// A new key.
+    /// A new key on P-256.
     pub fn new() -> Result<Self, SecretError> {
-        let private = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new()).map_err(|_| SecretError::Key)?;
+        Self::on(Curve::P256)
+    }
+
+    /// A new key on this curve.
+    pub fn on(curve: Curve) -> Result<Self, SecretError> {
+        let algorithm = match curve {
+            Curve::P256 => &ECDH_P256,
+            Curve::X25519 => &ECDH_X25519,
+        };
+        let private = EphemeralPrivateKey::generate(algorithm, &SystemRandom::new()).map_err(|_| SecretError::Key)?;
         let public = private.compute_public_key().map_err(|_| SecretError::Key)?;
-        let public = PublicJwk::from_point(public.as_ref()).ok_or(SecretError::Key)?;
+        let public = SealingKey::made(curve, public.as_ref()).ok_or(SecretError::Key)?;
         Ok(Self { private, public })
     }
 
     /// What is sealed to (`epk` of the request).
-    pub fn public_jwk(&self) -> PublicJwk {
+    pub fn public_jwk(&self) -> SealingKey {
         self.public
     }
 
@@ -112,8 +183,9 @@ impl Recipient {
         if apu != instance.as_bytes() {
             return Err(SecretError::Party);
         }
-        let peer = header.get("epk").and_then(public_key).ok_or(SecretError::Form)?;
-        let peer = UnparsedPublicKey::new(&ECDH_P256, peer.point().to_vec());
+        // A key on another curve agrees on nothing with ours.
+        let peer = header.get("epk").and_then(SealingKey::from_json).ok_or(SecretError::Form)?;
+        let peer = UnparsedPublicKey::new(peer.algorithm(), peer.bytes());
         let key = agree_ephemeral(self.private, &peer, SecretError::Form, |shared| Ok(derive(shared, &apu, &apv)))?;
         let key = UnboundKey::new(&AES_256_GCM, key.as_slice()).map_err(|_| SecretError::Decrypt)?;
         let nonce = Nonce::try_assume_unique_for_key(&parts.iv).map_err(|_| SecretError::Form)?;
@@ -189,13 +261,13 @@ mod tests {
     use crate::signer::base64url;
 
     /// What a gateway would send to this key.
-    fn sealed(to: &PublicJwk, header: &Value, payload: &Value) -> String {
-        let sender = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new()).unwrap();
-        let epk = PublicJwk::from_point(sender.compute_public_key().unwrap().as_ref()).unwrap();
+    fn sealed(to: &SealingKey, header: &Value, payload: &Value) -> String {
+        let curve = if matches!(to, SealingKey::P256(_)) { Curve::P256 } else { Curve::X25519 };
+        let Recipient { private: sender, public: epk } = Recipient::on(curve).unwrap();
         let mut header = header.clone();
         header["epk"] = epk.to_json();
         let part = |name: &str| URL_SAFE_NO_PAD.decode(header[name].as_str().unwrap()).unwrap();
-        let peer = UnparsedPublicKey::new(&ECDH_P256, to.point().to_vec());
+        let peer = UnparsedPublicKey::new(to.algorithm(), to.bytes());
         let derived = |shared: &[u8]| Ok::<_, ()>(derive(shared, &part("apu"), &part("apv")));
         let key = agree_ephemeral(sender, &peer, (), derived).unwrap();
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_slice()).unwrap());
@@ -215,14 +287,30 @@ mod tests {
     #[test]
     fn a_delivery_is_opened_by_its_key_only() {
         let payload = json!({"maps": {"v": 3, "value": "k", "exp": 9}, "more": {"v": 1, "value": "x"}});
-        let recipient = Recipient::new().unwrap();
-        let jwe = sealed(&recipient.public_jwk(), &header(), &payload);
-        let secrets = recipient.open(&jwe, "i-1").unwrap();
-        assert_eq!((secrets["maps"].expose(), secrets["maps"].version, secrets["maps"].exp), ("k", 3, Some(9)));
-        assert_eq!(secrets["more"].exp, None);
-        assert!(!format!("{secrets:?}").contains("\"k\""));
-        assert_eq!(Recipient::new().unwrap().open(&jwe, "i-1"), Err(SecretError::Decrypt));
-        assert_eq!(Recipient::new().unwrap().open(&jwe, "i-2"), Err(SecretError::Party));
+        for curve in [Curve::P256, Curve::X25519] {
+            let recipient = Recipient::on(curve).unwrap();
+            let jwe = sealed(&recipient.public_jwk(), &header(), &payload);
+            let secrets = recipient.open(&jwe, "i-1").unwrap();
+            assert_eq!((secrets["maps"].expose(), secrets["maps"].version, secrets["maps"].exp), ("k", 3, Some(9)));
+            assert_eq!(secrets["more"].exp, None);
+            assert!(!format!("{secrets:?}").contains("\"k\""));
+            assert_eq!(Recipient::on(curve).unwrap().open(&jwe, "i-1"), Err(SecretError::Decrypt));
+            assert_eq!(Recipient::on(curve).unwrap().open(&jwe, "i-2"), Err(SecretError::Party));
+        }
+    }
+
+    #[test]
+    fn a_key_on_another_curve_or_of_no_order_opens_nothing() {
+        let of = |curve| Recipient::on(curve).unwrap();
+        for (own, other) in [(Curve::P256, Curve::X25519), (Curve::X25519, Curve::P256)] {
+            let jwe = sealed(&of(other).public_jwk(), &header(), &json!({}));
+            assert_eq!(of(own).open(&jwe, "i-1"), Err(SecretError::Form));
+        }
+        // What a coordinate of small order agrees on is known to everybody (RFC 7748 section 6.1).
+        let mut header = header();
+        header["epk"] = SealingKey::X25519([0; 32]).to_json();
+        let jwe = format!("{}..{}.AA.{}", base64url(header.to_string()), base64url([5; 12]), base64url([0; 16]));
+        assert_eq!(of(Curve::X25519).open(&jwe, "i-1"), Err(SecretError::Form));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use base::SystemRng;
 use proof::attest::seal::{EphemeralKey, Parties, seal};
 use serde_json::{Value, json};
 use testkit::keys::b64;
-use vouchgate_client::secrets::Recipient;
+use vouchgate_client::secrets::{Curve, Recipient};
 
 use crate::support::client;
 
@@ -50,8 +50,8 @@ async fn what_the_gateway_seals_others_open_on_both_curves_and_nobody_else_does(
 #[tokio::test]
 async fn what_others_seal_the_client_opens_if_it_is_for_its_installation() {
     let test = "what_others_seal_the_client_opens_if_it_is_for_its_installation";
-    for script in SCRIPTS {
-        let recipients = [Recipient::new().unwrap(), Recipient::new().unwrap()];
+    for (script, curve) in SCRIPTS.into_iter().flat_map(|script| [(script, Curve::P256), (script, Curve::X25519)]) {
+        let recipients = [Recipient::on(curve).unwrap(), Recipient::on(curve).unwrap()];
         let seal = recipients.iter().map(|recipient| {
             let jwk = recipient.public_jwk().to_json();
             json!({"jwk": jwk, "apu": b64("in_1"), "apv": b64("nonce"), "text": TEXT})

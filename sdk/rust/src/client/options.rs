@@ -9,6 +9,7 @@ use crate::http::Deadlines;
 use crate::memory::{Memory, Volatile};
 use crate::pins::Stale;
 use crate::proof::Proof;
+use crate::secrets::Curve;
 use crate::signer::PublicJwk;
 
 /// What a client is made of, beside the device.
@@ -23,6 +24,8 @@ pub struct Options {
     /// The header in which the app sends its own user's token, as the gateway's `user_token` names it: tokens are bound to what
     /// [`Client::set_user_token`](super::Client::set_user_token) gave.
     pub user_token: Option<HeaderName>,
+    /// What the keys are on that runtime secrets are sealed to.
+    pub secrets: Curve,
     /// Certificates to trust beside those of the web's authorities, in DER.
     pub extra_roots: Vec<Vec<u8>>,
     /// The root keys for what is told over the air; none: nothing is fetched, nothing is pinned.
@@ -45,6 +48,7 @@ impl Options {
             app: app.to_owned(),
             proof: Proof::default(),
             user_token: None,
+            secrets: Curve::default(),
             extra_roots: Vec::new(),
             config_roots: Vec::new(),
             stale: Stale::default(),

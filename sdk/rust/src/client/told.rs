@@ -59,7 +59,7 @@ impl Client {
     pub async fn secrets(&self, names: &[&str]) -> Result<BTreeMap<String, RuntimeSecret>, Error> {
         let path = "/attest/v1/secrets";
         let session = self.session().await?;
-        let recipient = Recipient::new()?;
+        let recipient = Recipient::on(self.inner.curve)?;
         let body = Bytes::from(json!({"names": names, "epk": recipient.public_jwk().to_json()}).to_string());
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

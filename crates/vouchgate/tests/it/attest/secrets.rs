@@ -10,6 +10,7 @@ use testkit::patiently;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vouchgate_client::Client;
+use vouchgate_client::secrets::Curve;
 
 use super::World;
 use crate::support::command;
@@ -56,6 +57,10 @@ async fn an_installation_is_given_what_it_may_have_and_nothing_else() {
     let world = world(&maps).await;
     let client = world.signing().await;
     assert_eq!(given(&client).await, (1, OLD.to_owned()));
+    let mut options = world.options();
+    options.secrets = Curve::X25519;
+    let other = Client::new(options, Arc::new(world.iphone())).unwrap();
+    assert_eq!(given(&other).await, (1, OLD.to_owned()), "sealed to a key on the other curve");
     for name in ["other", "openai"] {
         world.refused_for(&client.secrets(&["tiles", name]).await.unwrap_err(), "runtime_secret_unknown");
     }
