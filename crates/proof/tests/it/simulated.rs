@@ -278,7 +278,7 @@ fn a_passkey_registers_and_signs_in() {
     let passkey = Passkey::new("example.com", "https://app.example.com").unwrap();
     let site =
         webauthn::RelyingParty { id: "example.com", origins: &["https://app.example.com"], user_verification: true };
-    let (client_data, attestation) = passkey.create(b"challenge").unwrap();
+    let [client_data, attestation] = passkey.create(b"challenge").unwrap();
     let registration = webauthn::Registration { client_data: &client_data, attestation: &attestation };
     let credential = webauthn::verify_registration(&registration, &site, b"challenge").unwrap();
     assert_eq!(credential.summary.level, Level::Web);

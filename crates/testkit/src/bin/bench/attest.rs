@@ -92,7 +92,7 @@ fn verifications() -> Vec<(&'static str, f64)> {
     ];
     found.extend(android_verifications(clock, now));
     let passkey = Passkey::new("example.com", "https://example.com").expect("a passkey");
-    let (client_data, object) = passkey.create(b"challenge").expect("a registration");
+    let [client_data, object] = passkey.create(b"challenge").expect("a registration");
     let registration = Registration { client_data: &client_data, attestation: &object };
     let site = RelyingParty { id: "example.com", origins: &["https://example.com"], user_verification: true };
     let registered = || webauthn::verify_registration(&registration, &site, b"challenge").is_ok();
