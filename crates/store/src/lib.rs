@@ -31,11 +31,13 @@ mod notices;
 mod objects;
 mod once;
 mod outbox;
+mod page;
 mod postgres;
 mod receipts;
 mod records;
 mod refresh;
 mod replay;
+mod repositories;
 mod resources;
 mod revocations;
 mod revoked;
@@ -92,6 +94,7 @@ pub use notices::{Notice, Notices};
 pub use objects::{Owner, StoredObject, StoredObjects};
 pub use once::{OneTime, UsedOnce};
 pub use outbox::{Message, Outbox, Sent};
+pub use page::{Page, Paged};
 pub use receipts::{DueReceipt, NewReceipt, Receipts};
 pub use records::{RecordFilter, Records, RequestRecord};
 pub use refresh::{Family, Holder, NewFamily, Refresh, RefreshState, Rotate, Rotation};
@@ -116,46 +119,6 @@ pub use usage::{
     Basis, Bucket, Charge, Correction, CorrectionEntry, Dimension, Ratable, Usage, UsageFilter, UsageRow, UsageSums,
     UsageTable,
 };
-
-/// Which part of a list to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// The `next` of the page before; absent: the first page.
-    pub after: Option<String>,
-    /// How many items, 1 to 1,000; values outside are brought inside.
-    pub limit: u32,
-}
-
-impl Page {
-    /// The first `limit` items.
-    pub const fn first(limit: u32) -> Self {
-        Self { after: None, limit }
-    }
-
-    fn rows(&self) -> i64 {
-        i64::from(self.limit.clamp(1, 1000))
-    }
-}
-
-/// A part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Paged<T> {
-    /// The items, in the list's order.
-    pub items: Vec<T>,
-    /// Where the next page begins; absent: this was the last.
-    pub next: Option<String>,
-}
-
-impl<T> Paged<T> {
-    /// From one row more than the page has, which tells whether there is a next page.
-    fn cut(mut items: Vec<T>, page: &Page, cursor: impl Fn(&T) -> String) -> Self {
-        let rows = usize::try_from(page.rows()).unwrap_or(usize::MAX);
-        let more = items.len() > rows;
-        items.truncate(rows);
-        let next = items.last().filter(|_| more).map(cursor);
-        Self { items, next }
-    }
-}
 
 /// The store, as one tenant sees it. Cheap to clone; the last clone that goes finishes what is queued.
 #[derive(Clone)]
@@ -267,54 +230,9 @@ impl Store {
         &self.shared.notices
     }
 
-    /// Secrets that apps use at run time.
-    pub fn runtime_secrets(&self) -> RuntimeSecrets<'_> {
-        RuntimeSecrets(self)
-    }
-
     /// Where uses of runtime secrets are counted, off the hot path.
     pub fn secret_tally(&self) -> &SecretTally {
         &self.shared.secret_tally
-    }
-
-    /// Messages for webhooks.
-    pub fn outbox(&self) -> Outbox<'_> {
-        Outbox(self)
-    }
-
-    /// What apps are told over the air, and the keys that sign it.
-    pub fn app_configs(&self) -> AppConfigs<'_> {
-        AppConfigs(self)
-    }
-
-    /// Callers that are or were stopped because they behave quite unlike themselves.
-    pub fn stops(&self) -> Stops<'_> {
-        Stops(self)
-    }
-
-    /// What callers did before.
-    pub fn habits(&self) -> Habits<'_> {
-        Habits(self)
-    }
-
-    /// What was decided about instances of apps.
-    pub fn risk_decisions(&self) -> RiskDecisions<'_> {
-        RiskDecisions(self)
-    }
-
-    /// Receipts of App Attest.
-    pub fn receipts(&self) -> Receipts<'_> {
-        Receipts(self)
-    }
-
-    /// What instances of apps showed besides their evidence.
-    pub fn step_ups(&self) -> StepUps<'_> {
-        StepUps(self)
-    }
-
-    /// Leave that operators gave instances of apps.
-    pub fn forced_passes(&self) -> ForcedPasses<'_> {
-        ForcedPasses(self)
     }
 
     /// Write the request records that are queued, instead of waiting for the next batch.
@@ -351,89 +269,9 @@ impl Store {
         self.shared.engine.close().await;
     }
 
-    /// Clients that may ask us for tokens.
-    pub fn clients(&self) -> Clients<'_> {
-        Clients(self)
-    }
-
-    /// Vouchgate keys (`vg_...`).
-    pub fn api_keys(&self) -> ApiKeys<'_> {
-        ApiKeys(self)
-    }
-
-    /// Sealed secrets.
-    pub fn secrets(&self) -> Secrets<'_> {
-        Secrets(self)
-    }
-
-    /// Sealed values, whatever they are.
-    pub fn sealed(&self) -> SealedValues<'_> {
-        SealedValues(self)
-    }
-
-    /// Since when keys are known that say it nowhere.
-    pub fn known_keys(&self) -> KnownKeys<'_> {
-        KnownKeys(self)
-    }
-
-    /// The keys our tokens are signed with.
-    pub fn signing_keys(&self) -> SigningKeys<'_> {
-        SigningKeys(self)
-    }
-
-    /// What each request was: metadata only.
-    pub fn records(&self) -> Records<'_> {
-        Records(self)
-    }
-
-    /// What requests took and cost, in sums.
-    pub fn usage(&self) -> Usage<'_> {
-        Usage(self)
-    }
-
-    /// Resources made through the admin API.
-    pub fn resources(&self) -> Resources<'_> {
-        Resources(self)
-    }
-
-    /// The last good key set of each issuer.
-    pub fn jwks_last_good(&self) -> JwksLastGood<'_> {
-        JwksLastGood(self)
-    }
-
-    /// Who made what a provider stores.
-    pub fn stored_objects(&self) -> StoredObjects<'_> {
-        StoredObjects(self)
-    }
-
-    /// Tokens of the admin API.
-    pub fn admin_tokens(&self) -> AdminTokens<'_> {
-        AdminTokens(self)
-    }
-
-    /// Answers kept for their `Idempotency-Key`.
-    pub fn idempotency(&self) -> Idempotency<'_> {
-        Idempotency(self)
-    }
-
-    /// What may be used once, remembered across restarts.
-    pub fn used_once(&self) -> UsedOnce<'_> {
-        UsedOnce(self)
-    }
-
-    /// Revocations as they are kept: to revoke, list and lift.
-    pub fn revocations(&self) -> Revocations<'_> {
-        Revocations(self)
-    }
-
     /// The revocations in force, in memory: to ask on every request.
     pub fn revoked(&self) -> Revoked {
         self.shared.memory.mirror.seen_by(&self.tenant)
-    }
-
-    /// Refresh tokens.
-    pub fn refresh(&self) -> Refresh<'_> {
-        Refresh(self)
     }
 
     /// One-time credentials of a kind, and what they stand for.
@@ -464,21 +302,6 @@ impl Store {
     /// The user codes of devices.
     pub fn user_codes(&self) -> Grants<'_> {
         self.grants(GrantKind::UserCode)
-    }
-
-    /// Whom the audit log speaks of.
-    pub fn audit_subjects(&self) -> AuditSubjects<'_> {
-        AuditSubjects(self)
-    }
-
-    /// Installations of apps that proved what they are.
-    pub fn instances(&self) -> Instances<'_> {
-        Instances(self)
-    }
-
-    /// Small facts about the installation.
-    pub fn meta(&self) -> Meta<'_> {
-        Meta(self)
     }
 
     /// The moment, by the clock it was opened with.
