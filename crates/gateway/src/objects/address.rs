@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 
-use super::{OF_EVERYBODY, google};
+use super::google;
+use super::references::OF_EVERYBODY;
 
 /// What a name of a member that holds an address ends in, without `_` and in lower case: `image_url`, `gcsUri`, `outputUriPrefix`,
 /// `input_audio.data`.

@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 
-use super::{OF_EVERYBODY, Resource, address};
+use super::references::OF_EVERYBODY;
+use super::{Resource, address};
 
 /// Collections in which Google keeps what callers make, and what their long operations are called.
 const COLLECTIONS: [&str; 11] = [
