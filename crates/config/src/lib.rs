@@ -18,6 +18,7 @@ mod client_auth;
 mod cloud;
 mod fault;
 mod hedge;
+mod host;
 mod issuer;
 mod level;
 mod model;
@@ -70,6 +71,7 @@ pub use client_auth::{ClientAuth, ClientKeys, TlsRule};
 pub use cloud::{CloudIdentity, Entra, FieldText, FieldValue, PathName};
 pub use fault::{Code, Fault};
 pub use hedge::{Hedge, HedgeAfter, Share};
+pub use host::HostPattern;
 pub use issuer::{Algorithm, Claims, Issuer, KeySource, Preset};
 pub use level::{AttestationLevel, Platform};
 pub use model::{Model, OnUnsupported, Retry, Target, Timeout};
@@ -92,7 +94,7 @@ pub use runtime_secret::RuntimeSecret;
 pub use secret_ref::SecretRef;
 pub use sections::{
     ClientCertificates, Cors, Limits, Log, LogFormat, LogLevel, Server, SharedAddress, StoreAddress, StoreSection, Tls,
-    VaultSection,
+    UpstreamCa, VaultSection,
 };
 pub use service::{ResponseFormat, Scalar, Service, Variable, VariableKind};
 pub use telemetry::{OtlpExport, TelemetrySection};

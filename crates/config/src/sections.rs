@@ -7,6 +7,7 @@ use base::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostPattern;
 use crate::secret_ref::SecretRef;
 use crate::text::{SizeText, SpanText};
 use crate::values::{Cidr, HeaderName, HttpUrl, Origin, SharedUrl, StoreUrl};
@@ -45,6 +46,10 @@ pub struct Server {
     pub admin_tls: Option<Tls>,
     /// Allow plain HTTP on addresses other than loopback: only behind something that adds TLS.
     pub plain_http: bool,
+    /// Authorities of one's own, whose certificates are accepted from some hosts that are called, beside the public ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub upstream_ca: Vec<UpstreamCa>,
 }
 
 impl Default for Server {
@@ -60,6 +65,7 @@ impl Default for Server {
             tls: None,
             admin_tls: None,
             plain_http: false,
+            upstream_ca: Vec::new(),
         }
     }
 }
@@ -87,6 +93,19 @@ impl Server {
         origins.extend(named);
         origins
     }
+}
+
+/// Authorities of one's own, and whose certificates they may make: of providers, upstreams, issuers, webhooks and whatever else is
+/// called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamCa {
+    /// Their certificates (PEM). Read again when it changes.
+    #[schemars(extend("x-kind" = "file-path"))]
+    pub file: PathBuf,
+    /// From which hosts such certificates are accepted.
+    #[schemars(length(min = 1, max = 64))]
+    pub hosts: Vec<HostPattern>,
 }
 
 /// A certificate and its key, as PEM files. Both are read again when they change.

@@ -74,6 +74,7 @@ pub(crate) fn check(kind: &str, text: &str) -> Result<(), ValueError> {
         values::Origin,
         values::Cidr,
         values::Pattern,
+        crate::host::HostPattern,
         values::RoutePath,
         values::PathPattern,
         values::Method,

@@ -12,13 +12,12 @@ use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
-use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::address::judge;
+use crate::authorities::Trust;
 use crate::pool::{Driver, H1, Lease, Slot};
 use crate::{Deadlines, EgressConfig, EgressError, Resolver, Target, task};
 
@@ -30,9 +29,7 @@ const MAX_ADDRESSES: usize = 8;
 const STAGGER: Duration = Duration::from_millis(250);
 
 pub(crate) struct Connector {
-    tls: TlsConnector,
-    /// Offers HTTP/1.1 only: HTTP/2 has no upgrades (RFC 9113 section 8.6).
-    tls_http1: TlsConnector,
+    pub(crate) trust: Trust,
     resolver: Arc<dyn Resolver>,
     listed: Vec<IpNet>,
     max_head: usize,
@@ -41,12 +38,8 @@ pub(crate) struct Connector {
 
 impl Connector {
     pub(crate) fn new(config: EgressConfig, resolver: Arc<dyn Resolver>) -> Result<Self, EgressError> {
-        let tls = client_tls(config.extra_roots, config.http2)?;
-        let mut http1 = tls.clone();
-        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
-            tls: TlsConnector::from(Arc::new(tls)),
-            tls_http1: TlsConnector::from(Arc::new(http1)),
+            trust: Trust::new(config.extra_roots, config.http2)?,
             resolver,
             listed: config.reachable,
             max_head: config.max_head.max(8 * 1024),
@@ -64,7 +57,7 @@ impl Connector {
         let Some(name) = to.server_name() else {
             return self.http1(tcp, slot, false).await;
         };
-        let stream = handshake(self.tls.connect(name.clone(), tcp), to, deadlines).await?;
+        let stream = handshake(self.trust.with(to.host()).any.connect(name.clone(), tcp), to, deadlines).await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream, slot).await
         } else {
@@ -83,7 +76,8 @@ impl Connector {
         match to.server_name() {
             None => self.http1(tcp, slot, true).await,
             Some(name) => {
-                let stream = handshake(self.tls_http1.connect(name.clone(), tcp), to, deadlines).await?;
+                let stream =
+                    handshake(self.trust.with(to.host()).http1.connect(name.clone(), tcp), to, deadlines).await?;
                 self.http1(stream, slot, true).await
             }
         }
@@ -229,20 +223,4 @@ async fn race(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
             None => {}
         }
     }
-}
-
-fn client_tls(extra: Vec<CertificateDer<'static>>, h2: bool) -> Result<rustls::ClientConfig, EgressError> {
-    let setup = |error: rustls::Error| EgressError::Setup(error.to_string());
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for root in extra {
-        roots.add(root).map_err(setup)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(setup)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = if h2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-    Ok(config)
 }

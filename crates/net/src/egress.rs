@@ -11,6 +11,7 @@ use hyper::client::conn::TrySendError;
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
 
+use crate::authorities::Authority;
 use crate::connect::Connector;
 use crate::pool::{Lease, PoolLimits, Slot, Wire};
 use crate::{EgressError, OutBody, Resolver, SystemResolver, Target, UpstreamBody};
@@ -161,6 +162,13 @@ impl Egress {
             return Ok(lease);
         }
         self.0.connector.connect(to, slot, deadlines).await
+    }
+
+    /// From now on accept certificates of these authorities from their hosts, beside those of the public ones. Connections that
+    /// were kept are not used again: who vouched for them may not be trusted any more.
+    pub fn trust(&self, authorities: Vec<Authority>) {
+        self.0.connector.trust.replace(authorities);
+        self.0.slots.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Close connections that have been idle for too long, and forget origins without any. For a periodic caller;

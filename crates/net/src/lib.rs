@@ -6,6 +6,7 @@
 //! proxies are never taken from the environment, nothing is decompressed, no cookie is kept.
 
 mod address;
+mod authorities;
 mod body;
 mod connect;
 mod egress;
@@ -24,6 +25,7 @@ mod upgrade;
 mod webhook;
 
 pub use address::{Class, Reach, classify};
+pub use authorities::Authority;
 pub use body::{BodyError, BodyWatch, BoxError, IdleBody, OutBody, UpstreamBody};
 pub use egress::{Deadlines, Egress, EgressConfig};
 pub use error::EgressError;

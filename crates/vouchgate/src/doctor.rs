@@ -113,11 +113,25 @@ impl Findings {
     }
 }
 
+/// Have the way out trust what the server's does, and say whom that is.
+fn authorities(config: &Config, egress: &Egress, findings: &mut Findings) {
+    match crate::authorities::read(config) {
+        Ok(read) => egress.trust(read.authorities()),
+        Err(error) => findings.add("certificate authorities", Verdict::Failure, error.to_string(), None),
+    }
+    for ca in config.server.upstream_ca.iter().filter(|ca| ca.hosts.iter().any(config::HostPattern::is_all)) {
+        let seen = format!("whoever has the key of {} can stand in for any host that is called", ca.file.display());
+        let todo = "name the hosts it is for in [server] upstream_ca";
+        findings.add("certificate authorities", Verdict::Warning, seen, Some(todo));
+    }
+}
+
 async fn look(config: &Config, findings: &mut Findings) {
     files(config, findings);
     state(config, findings).await;
     match Egress::new(EgressConfig::default()) {
         Ok(egress) => {
+            authorities(config, &egress, findings);
             apps::look(config, &egress, findings).await;
             keys_of_issuers(config, &egress, findings).await;
             signin(config, &egress, findings).await;
@@ -446,6 +460,23 @@ mod tests {
         assert_eq!(look("").await, std::slice::from_ref(&bad));
         op.change(|op| op.metadata = serde_json::json!({"issuer": "https://evil.example"}));
         assert_eq!(look("").await, [bad]);
+    }
+
+    #[test]
+    fn an_authority_for_every_host_is_worth_a_warning_and_one_that_cannot_be_read_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let text =
+            format!("[server]\nupstream_ca = [{{ file = {:?}, hosts = [\"*\"] }}]\n", file.display().to_string());
+        let (config, egress) = (config::parse(&text).unwrap(), Egress::new(EgressConfig::default()).unwrap());
+        let look = || {
+            let mut findings = Findings::default();
+            authorities(&config, &egress, &mut findings);
+            findings.0.into_iter().map(|finding| finding.verdict).collect::<Vec<_>>()
+        };
+        assert_eq!(look(), [Verdict::Failure, Verdict::Warning]);
+        std::fs::write(&file, testkit::certs::Authority::new().pem()).unwrap();
+        assert_eq!(look(), [Verdict::Warning]);
     }
 
     #[test]

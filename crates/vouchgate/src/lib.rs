@@ -1,5 +1,6 @@
 //! Vouchgate, the product: configuration, wiring, listeners and commands.
 
+pub mod authorities;
 pub mod cli;
 pub mod dev;
 pub mod doctor;

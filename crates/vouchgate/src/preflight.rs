@@ -6,6 +6,7 @@ use control::operations::{client_auth_fault, pin_file_faults};
 use net::WebhookKey;
 use policy::World;
 
+use crate::authorities;
 use crate::listen::{ServerTls, TlsFiles};
 use crate::references::{self, SharedUrlError, StoreUrlError};
 use crate::wire::{self, issuers};
@@ -153,6 +154,11 @@ fn faults(config: &Config) -> Vec<Fault> {
     }
     if let Some(message) = wire::obstacle(config, &control::external_url(&config.server)) {
         add(String::new(), "not_usable", message);
+    }
+    for (index, ca) in config.server.upstream_ca.iter().enumerate() {
+        if let Some(error) = authorities::fault(ca) {
+            add(format!("server.upstream_ca[{index}].file"), "unusable_tls", error.to_string());
+        }
     }
     for (path, tls) in [("server.tls", &config.server.tls), ("server.admin_tls", &config.server.admin_tls)] {
         let Some(tls) = tls else { continue };

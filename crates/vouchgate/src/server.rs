@@ -42,6 +42,7 @@ use prometheus_client::registry::Registry;
 use store::{Ledger, Store};
 use tokio::sync::{Mutex, watch};
 
+use crate::authorities::{self, Authorities};
 use crate::listen::{Caps, Drain, DrainTimes, Edge, Listener, Pressure, ServerTls};
 use crate::public::Public;
 use crate::tasks::{StopTasks, Tasks};
@@ -91,6 +92,7 @@ struct Running {
     file: Option<PathBuf>,
     reloading: Mutex<()>,
     tls: Vec<Arc<ServerTls>>,
+    authorities: Authorities,
     drain: Drain,
     registry: Registry,
     jwks: Arc<Jwks>,
@@ -130,6 +132,8 @@ impl Server {
 
         let url = external_url(&config, public_address);
         let egress = Egress::new(EgressConfig::default())?;
+        let authorities = Authorities::new(&egress);
+        authorities.trust(authorities::read(&config)?);
         let operations = operations(&config, (&store, &vault), (&clock, &rng), (&url, &egress));
         let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
         let publisher = Publisher::new(&config.audit.publish, store.notices().clone(), Arc::clone(&clock));
@@ -186,6 +190,7 @@ impl Server {
             file,
             reloading: Mutex::new(()),
             tls: tls.into_iter().chain(admin_tls).collect(),
+            authorities,
             drain: drain.clone(),
             registry,
             jwks: Arc::clone(&jwks),
@@ -305,6 +310,7 @@ fn beside(
     let keep = (config.store.retention.duration(), config.store.usage_retention.duration());
     tasks.spawn(upkeep::forget(store.clone(), Arc::clone(clock), keep));
     certificates::follow(tasks, running);
+    certificates::follow_authorities(tasks, running);
 }
 
 /// What `/metrics` shows, with everything that counts for itself in it.

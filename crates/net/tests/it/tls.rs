@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, StatusCode, Version};
 use http_body_util::BodyExt;
-use net::{Deadlines, Egress, EgressConfig, Reach, Target};
+use net::{Authority, Deadlines, Egress, EgressConfig, Reach, Target};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -221,4 +221,34 @@ async fn a_refused_stream_was_certainly_not_processed() {
         drop(egress);
     };
     tokio::join!(serve, client);
+}
+
+/// Whether a connection to `name` is made where the peer shows what `acceptor` has.
+async fn trusts(egress: &Egress, name: &str, acceptor: &TlsAcceptor) -> bool {
+    let mut peer = Peer::new().await;
+    let (target, deadlines) = (target(&peer, name), patient());
+    let (sent, _accepted) = tokio::join!(egress.send(&target, get("/"), &deadlines), async {
+        let stream = accept(&mut peer, acceptor).await;
+        // Closed again: the question is only whether the handshake succeeds.
+        drop(stream);
+    });
+    sent.unwrap_err().reason() != "tls_failed"
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted_for_its_hosts_and_until_it_is_replaced() {
+    let (root, acceptor) = certified(&[]);
+    let egress = knowing(EgressConfig::default(), &[(NAME, "127.0.0.1")]);
+    assert!(!trusts(&egress, NAME, &acceptor).await);
+    let own = |root: &CertificateDer<'static>, host: &'static str| {
+        Authority::new(vec![root.clone()], move |asked| asked == host).unwrap()
+    };
+    egress.trust(vec![own(&root, "other.example")]);
+    assert!(!trusts(&egress, NAME, &acceptor).await, "it is for another host");
+    egress.trust(vec![own(&root, "other.example"), own(&root, NAME)]);
+    assert!(trusts(&egress, NAME, &acceptor).await);
+    egress.trust(Vec::new());
+    assert!(!trusts(&egress, NAME, &acceptor).await);
+    let nonsense = Authority::new(vec![CertificateDer::from(vec![1, 2, 3])], |_| true);
+    assert_eq!(nonsense.unwrap_err().reason(), "tls_setup");
 }

@@ -37,7 +37,7 @@ pub use caps::{Caps, Full, descriptor_limit};
 pub use drain::{Drain, DrainTimes, Phase};
 pub use overload::{Load, Pressure, memory_limit, memory_used};
 pub use serve::{Edge, ListenError, Listener};
-pub use tls::{ServerTls, TlsError, TlsFiles};
+pub use tls::{ServerTls, TlsError, TlsFiles, pem};
 
 /// A request's body. It fails with [`net::BodyError::Idle`] when the client pauses for too long: answer 408.
 pub type RequestBody = IdleBody<Incoming>;

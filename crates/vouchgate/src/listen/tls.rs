@@ -155,6 +155,12 @@ impl ServerTls {
     }
 }
 
+/// The certificates in a file (PEM), at least one, and the file as it is.
+pub fn pem(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Vec<u8>), TlsError> {
+    let file = read(path)?;
+    Ok((certificates(path, &file)?, file))
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), kind: error.kind() })
 }

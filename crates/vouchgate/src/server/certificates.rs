@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Running;
+use crate::authorities;
 use crate::listen::{ServerTls, TlsError};
 use crate::tasks::Tasks;
 
@@ -26,6 +27,37 @@ pub(super) fn follow(tasks: &Tasks, running: &Arc<Running>) {
             }
         });
     }
+}
+
+/// The same for the authorities that calls that go out trust.
+pub(super) fn follow_authorities(tasks: &Tasks, running: &Arc<Running>) {
+    let running = Arc::clone(running);
+    tasks.spawn(async move {
+        let mut said = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let config = running.config();
+            if config.server.upstream_ca.is_empty() {
+                continue;
+            }
+            let read = tokio::task::spawn_blocking(move || authorities::read(&config)).await;
+            let _one = running.reloading.lock().await;
+            match read {
+                Ok(Ok(read)) => {
+                    said = None;
+                    // A reload meanwhile has read them itself.
+                    if read.is_of(&running.config()) && running.authorities.trust(read) {
+                        tracing::info!("the authorities of upstream_ca were replaced: new connections ask for the new ones");
+                    }
+                }
+                Ok(Err(error)) if said.as_ref() != Some(&error.to_string()) => {
+                    tracing::warn!(reason = error.reason(), %error, "upstream_ca cannot be read: who was trusted before still is");
+                    said = Some(error.to_string());
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+    });
 }
 
 /// Say what came of it, a fault once as long as it stays the same.

@@ -7,7 +7,7 @@ use config::{Config, Fault};
 
 use super::{Running, StartError, record};
 use crate::wire::BuildError;
-use crate::{master_keys, preflight};
+use crate::{authorities, master_keys, preflight};
 
 impl Running {
     pub(super) async fn reload(&self) -> Result<(), Vec<Fault>> {
@@ -40,7 +40,10 @@ impl Running {
         for tls in &self.tls {
             tls.reload().map_err(|error| BuildError::from(error).into_faults())?;
         }
-        self.put_in_force(config).await.map_err(BuildError::into_faults)
+        let authorities = authorities::read(&config).map_err(|error| BuildError::from(error).into_faults())?;
+        self.put_in_force(config).await.map_err(BuildError::into_faults)?;
+        self.authorities.trust(authorities);
+        Ok(())
     }
 
     pub(super) async fn put_in_force(&self, config: Arc<Config>) -> Result<(), BuildError> {

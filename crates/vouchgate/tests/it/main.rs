@@ -53,5 +53,6 @@ mod sealed;
 mod services;
 mod token_service;
 mod upgrade;
+mod upstream_ca;
 mod usage;
 mod webhooks;
