@@ -270,6 +270,7 @@ impl Alone for Policy {
 fn shares_a_unit(one: &Spend, other: &Spend) -> bool {
     let units = other.limits();
     one.limits().iter().any(|(unit, _)| units.iter().any(|(other, _)| other == unit))
+        || (one.concurrent.is_some() && other.concurrent.is_some())
 }
 
 impl Alone for Service {

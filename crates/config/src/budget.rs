@@ -47,8 +47,13 @@ macro_rules! counted {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schemars(with = "Option<SpanText>")]
             pub audio: Option<Span>,
+            /// Requests at once: each holds a place, wherever it may be sent, until it is answered to its end.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[schemars(range(min = 0, max = 1_000_000))]
+            pub concurrent: Option<u32>,
             $(#[$window])*
-            pub window: BudgetWindow,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub window: Option<BudgetWindow>,
             /// Parts of the limit that are told of when they are reached, from 0.01 to 1.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             #[schemars(with = "Vec<f64>", length(max = 8))]
@@ -62,7 +67,12 @@ macro_rules! counted {
         }
 
         impl $name {
-            /// The limits that are given, each in its unit: nano-USD, tokens, requests, milliseconds.
+            /// In how long; where nothing is counted in time, for good.
+            pub fn window(&self) -> BudgetWindow {
+                self.window.unwrap_or(BudgetWindow::Total)
+            }
+
+            /// The limits in time that are given, each in its unit: nano-USD, tokens, requests, milliseconds.
             pub fn limits(&self) -> Vec<(BudgetUnit, i64)> {
                 let counts = [self.tokens, self.input_tokens, self.output_tokens, self.requests];
                 limits(self.limit, counts, self.audio)
@@ -85,7 +95,7 @@ counted! {
         pub per: OneOrMany<BudgetPer>,
     }
     /// In how long: `1d` and the like, a window that moves; `hour`, `day`, `week` or `month` of the calendar (UTC); `total`, for
-    /// good.
+    /// good. Of everything but `concurrent`.
 }
 
 counted! {
@@ -379,12 +389,15 @@ impl Spend {
         let mut per = self.per.to_vec();
         per.sort_unstable();
         let per: Vec<&str> = per.into_iter().map(BudgetPer::as_str).collect();
-        format!("policy {policy} {} {}", per.join("+"), self.window)
+        match self.window {
+            Some(window) => format!("policy {policy} {} {window}", per.join("+")),
+            None => format!("policy {policy} {}", per.join("+")),
+        }
     }
 
     /// What is wrong with it on its own; paths begin at the policy.
     pub(crate) fn alone(&self, at: &str, faults: &mut Faults) {
-        check(&self.limits(), &self.soft, at, faults);
+        check((&self.limits(), self.concurrent, self.window), &self.soft, at, faults);
         per_twice(&self.per, at, faults);
     }
 }
@@ -397,11 +410,27 @@ fn per_twice(per: &[BudgetPer], at: &str, faults: &mut Faults) {
     }
 }
 
-fn check(limits: &[(BudgetUnit, i64)], soft: &[Threshold], at: &str, faults: &mut Faults) {
-    if limits.is_empty() {
-        faults
-            .add(at.trim_end_matches('.'), Code::MissingKey, "it limits nothing")
-            .hint("give limit, tokens, input_tokens, output_tokens, requests or audio");
+fn check(
+    (limits, concurrent, window): (&[(BudgetUnit, i64)], Option<u32>, Option<BudgetWindow>),
+    soft: &[Threshold],
+    at: &str,
+    faults: &mut Faults,
+) {
+    let here = at.trim_end_matches('.');
+    match (limits.is_empty(), concurrent, window) {
+        (true, None, _) => {
+            faults
+                .add(here, Code::MissingKey, "it limits nothing")
+                .hint("give limit, tokens, input_tokens, output_tokens, requests, audio or concurrent");
+        }
+        (false, _, None) => {
+            faults.add(here, Code::MissingKey, "`window` is missing").hint("\"1d\", \"month\", \"total\"");
+        }
+        (true, Some(_), Some(_)) => {
+            let message = "what is limited at once has no window";
+            faults.add(format!("{at}window"), Code::Conflict, message).hint("leave it out");
+        }
+        _ => {}
     }
     for (index, share) in soft.iter().enumerate() {
         if !(10..=1000).contains(&share.per_mille()) {
@@ -412,7 +441,7 @@ fn check(limits: &[(BudgetUnit, i64)], soft: &[Threshold], at: &str, faults: &mu
 
 impl Alone for Budget {
     fn alone(&self, faults: &mut Faults) {
-        check(&self.limits(), &self.soft, "", faults);
+        check((&self.limits(), self.concurrent, self.window), &self.soft, "", faults);
         per_twice(&self.per, "", faults);
         if !self.over.subject.is_empty() && self.over.issuer.is_empty() {
             faults

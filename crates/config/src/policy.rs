@@ -267,13 +267,15 @@ pub enum Per {
     Service,
     /// The upstream.
     Upstream,
+    /// The provider that is asked: each call counts, when it is made. One that is over is passed over where the model has another target.
+    Provider,
     /// The tag a caller gives its request (`x-vouchgate-tag`), of those its policy allows (`caller_tags`).
     Tag,
 }
 
 impl Per {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Subject,
         Self::Client,
         Self::Policy,
@@ -285,6 +287,7 @@ impl Per {
         Self::Model,
         Self::Service,
         Self::Upstream,
+        Self::Provider,
         Self::Tag,
     ];
 
@@ -302,6 +305,7 @@ impl Per {
             Self::Model => "model",
             Self::Service => "service",
             Self::Upstream => "upstream",
+            Self::Provider => "provider",
             Self::Tag => "tag",
         }
     }

@@ -2,6 +2,8 @@
 
 mod apart;
 mod gcra;
+mod places;
+mod provider;
 mod shared;
 mod slots;
 mod standing;
@@ -18,6 +20,8 @@ use store::SharedPlace;
 
 pub(crate) use self::apart::{Apart, Counts};
 use self::gcra::{Buckets, Full, Quota};
+pub(crate) use self::places::{PlaceWant, Places};
+pub(crate) use self::provider::{Asked, limits_providers};
 pub use self::shared::FleetLimits;
 use self::shared::{Elsewhere, Fleet};
 use self::slots::{Slot, Slots};
@@ -121,12 +125,20 @@ pub(crate) enum AdmitError {
 }
 
 impl AdmitError {
+    /// A stable code: the error body's and the metric's.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Rate(_) | Self::Concurrency => "rate_limited",
+            Self::Table => "overloaded",
+        }
+    }
+
     pub(crate) fn problem(self) -> base::Problem {
         let busy = StatusCode::TOO_MANY_REQUESTS;
         match self {
-            Self::Rate(wait) => base::Problem::client(busy, "rate_limited", self.to_string()).retry_after(wait),
-            Self::Concurrency => base::Problem::client(busy, "rate_limited", self.to_string()).retry_after(SLOT_WAIT),
-            Self::Table => base::Problem::us(StatusCode::SERVICE_UNAVAILABLE, "overloaded", self.to_string())
+            Self::Rate(wait) => base::Problem::client(busy, self.reason(), self.to_string()).retry_after(wait),
+            Self::Concurrency => base::Problem::client(busy, self.reason(), self.to_string()).retry_after(SLOT_WAIT),
+            Self::Table => base::Problem::us(StatusCode::SERVICE_UNAVAILABLE, self.reason(), self.to_string())
                 .retry_after(SLOT_WAIT),
         }
     }
@@ -250,7 +262,7 @@ impl Limiter {
             Some((last, key)) if last == per => key,
             _ => whom.insert((per, self.key(permit, counts, per))).1,
         };
-        for rate in permit.rates() {
+        for rate in permit.rates().iter().filter(|rate| counts.is_for(rate)) {
             let outcome = match rate {
                 Rate::Requests { requests, per, window } => {
                     let key = key(*per).of(window.duration());
@@ -320,7 +332,7 @@ impl Limiter {
         standing: &mut Standing,
     ) -> Result<Option<CountedTokens>, AdmitError> {
         let mut counted = CountedTokens { amount: most, buckets: Vec::new(), elsewhere: Elsewhere::default() };
-        for rate in permit.rates() {
+        for rate in permit.rates().iter().filter(|rate| counts.is_for(rate)) {
             let Rate::Tokens { tokens, per, window } = rate else { continue };
             let key = self.key(permit, counts, *per).of(window.duration()).tokens();
             let quota = Quota { limit: *tokens, window: window.duration() };
@@ -368,10 +380,20 @@ impl Limiter {
             Per::Policy => state.hash_one((policy, 2u8)),
             Per::Ip => state.hash_one((policy, 3u8, network(caller.ip()))),
             Per::Key => state.hash_one((policy, 4u8, caller.key())),
-            Per::Organisation | Per::Project | Per::Device | Per::Model | Per::Service | Per::Upstream | Per::Tag => {
-                state.hash_one((policy, 5u8, per, counts.part(per)))
-            }
+            Per::Organisation
+            | Per::Project
+            | Per::Device
+            | Per::Model
+            | Per::Service
+            | Per::Upstream
+            | Per::Provider
+            | Per::Tag => state.hash_one((policy, 5u8, per, counts.part(per))),
         };
+        self.hashed(hash)
+    }
+
+    /// A keyed hash of 128 bits.
+    fn hashed(&self, hash: impl Fn(&RandomState) -> u64) -> Key {
         let (first, second) = &self.hashers;
         Key(u128::from(hash(first)) << 64 | u128::from(hash(second)))
     }

@@ -4,6 +4,7 @@
 //! A [`Quote`] is the most one call can take of one target. [`Funding`] is what a request's budgets hold for it, [`Stake`] the
 //! part that one call puts in: a call that may have been made keeps its own, and another one needs another.
 
+mod crowd;
 mod error;
 mod funding;
 mod load;
@@ -72,6 +73,11 @@ impl Reservation {
     /// What pays for it, and knows what it costs; `None`: it is nobody's.
     pub(crate) fn funding(&self) -> Option<&Arc<Funding>> {
         self.funding.as_ref()
+    }
+
+    /// The most tokens a call of this target may take; `None`: there is no bound.
+    pub(crate) fn most_tokens(&self, target: usize) -> Option<u64> {
+        self.funding.as_ref()?.quote(target)?.all_tokens()
     }
 
     /// The bound on tokens generated that is set in a request to this model that has none: the policy's, or where a budget has to know it,

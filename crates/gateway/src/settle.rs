@@ -14,7 +14,7 @@ use llm::Usage;
 use store::{Charge, RequestRecord};
 
 pub(crate) use self::leg::Leg;
-use crate::admit::{CountedTokens, Standing};
+use crate::admit::{Asked, CountedTokens, Standing};
 use crate::anomaly::Actors;
 use crate::authenticate::Caller;
 use crate::budget::{Funding, Stake, Tally};
@@ -122,6 +122,8 @@ pub(crate) struct Receipt {
     stake: Option<Stake>,
     /// What was counted against rates of tokens.
     tokens: Option<CountedTokens>,
+    /// What the call whose answer counts, counts for at its provider.
+    asked_of: Option<Asked>,
     /// Where the answer comes from, where it is settled part by part.
     place: Option<Charge>,
     /// What its calls have cost.
@@ -177,6 +179,7 @@ impl Receipt {
             standing: Standing::default(),
             stake: None,
             tokens: None,
+            asked_of: None,
             place: None,
             tally: Arc::default(),
             tags: Vec::new(),
@@ -239,6 +242,11 @@ impl Receipt {
         self.provider = provider.clone();
     }
 
+    /// Who answers, as far as that is known.
+    pub(crate) fn provider(&self) -> &Label {
+        &self.provider
+    }
+
     /// A call to a provider, of which this request may make several.
     pub(crate) fn leg(&self) -> Box<Leg> {
         Box::new(Leg::of(self))
@@ -270,10 +278,18 @@ impl Receipt {
         self.upstream += leg.upstream;
         self.usage = leg.usage.unwrap_or(self.usage);
         self.dropped = leg.dropped;
+        self.standing.asked(leg.standing);
+        // The places of a call before it are free again.
+        self.asked_of = leg.asked;
         if let Some(stake) = leg.stake {
             // What a call before it may have cost is settled by what it showed.
             self.stake = Some(stake);
         }
+    }
+
+    /// The call that was taken gives no answer: its places at the provider are free while another is asked.
+    pub(crate) fn unanswered(&mut self) {
+        self.asked_of = None;
     }
 
     /// Time that was spent waiting, for the caller's body or before another attempt.

@@ -39,6 +39,7 @@ pub(crate) use self::grant::{AccessTokens, Grant};
 pub(crate) use self::refused::said as key_refused;
 
 use crate::Reservation;
+use crate::admit::AdmitError;
 use crate::budget::BudgetError;
 use crate::health::{NoPlace, Pass, Refused, Scope, Why};
 use crate::metrics::Label;
@@ -162,6 +163,9 @@ pub(crate) enum UpstreamError {
     /// There is nothing to pay the call from.
     #[error(transparent)]
     Budget(#[from] BudgetError),
+    /// A limit per provider of the caller's policy is reached.
+    #[error(transparent)]
+    Limited(#[from] AdmitError),
     /// An attempt took longer than it may.
     #[error("no answer within the time allowed for one attempt")]
     AttemptTotal,
@@ -178,6 +182,7 @@ impl UpstreamError {
             Self::Body(error) => error.reason(),
             Self::Status(_) => "provider_error",
             Self::Budget(error) => error.reason(),
+            Self::Limited(error) => error.reason(),
             Self::TooLarge(_) => "upstream_too_large",
             Self::Encoding => "upstream_encoding",
             Self::Redirect => "upstream_redirect",
@@ -213,6 +218,7 @@ impl UpstreamError {
             | Self::AttemptTotal
             | Self::Begun
             | Self::NoPlace(_)
+            | Self::Limited(_)
             | Self::Credential(_) => true,
             Self::Budget(error) => error.is_of_target(),
             Self::Unavailable(_) | Self::Total | Self::Audit(_) => false,
@@ -227,6 +233,7 @@ impl UpstreamError {
             Self::Unavailable(_)
             | Self::Audit(_)
             | Self::Budget(_)
+            | Self::Limited(_)
             | Self::NoPlace(_)
             | Self::Key
             | Self::Credential(_)
@@ -253,6 +260,7 @@ impl UpstreamError {
             | Self::Unavailable(_)
             | Self::NoPlace(_)
             | Self::Audit(_)
+            | Self::Limited(_)
             | Self::Budget(_) => false,
             Self::Total
             | Self::AttemptTotal
@@ -311,6 +319,7 @@ impl UpstreamError {
             }
             Self::Audit(_) => recorded::problem(),
             Self::Budget(error) => error.problem(),
+            Self::Limited(error) => error.problem(),
             Self::Begun => Problem::provider(bad, self.reason(), "The provider answered with an error."),
             Self::Total | Self::AttemptTotal => {
                 Problem::provider(StatusCode::GATEWAY_TIMEOUT, self.reason(), "No provider answered in time.")
@@ -423,6 +432,7 @@ pub(crate) async fn ask(
     let (provider, pass, path) = (asking.provider, &asking.pass, asking.path);
     // Paid for before it is recorded, and recorded before a key is opened.
     leg.with_key(provider.keys.told_apart(pass));
+    leg.asks(reservation, provider.name.as_str()).await?;
     leg.put_in(reservation).await?;
     let recorded = leg.recorded(&provider.label).await?;
     let mut request = asking.request(recorded)?;

@@ -14,6 +14,7 @@ pub struct Fund {
     account: Arc<str>,
     per: Box<[BudgetPer]>,
     limits: Box<[(BudgetUnit, i64)]>,
+    concurrent: Option<u32>,
     window: BudgetWindow,
     soft: Box<[Threshold]>,
     enforced: bool,
@@ -90,7 +91,8 @@ impl Fund {
             account: Arc::from(account),
             per: spend.per.to_vec().into(),
             limits: spend.limits().into(),
-            window: spend.window,
+            concurrent: spend.concurrent,
+            window: spend.window(),
             soft: spend.soft.clone().into(),
             enforced: spend.mode == BudgetMode::Enforce,
             on_unknown: spend.on_unknown,
@@ -105,6 +107,7 @@ impl Fund {
             account: Arc::from("risk throttle"),
             per: [BudgetPer::Subject].into(),
             limits: [(BudgetUnit::Money, i64::try_from(limit.nano_usd()).unwrap_or(i64::MAX))].into(),
+            concurrent: None,
             window: BudgetWindow::Rolling(Span::secs(86_400)),
             soft: Box::default(),
             enforced: true,
@@ -118,7 +121,8 @@ impl Fund {
             account: Arc::from(budget.name.as_str()),
             per: budget.per.to_vec().into(),
             limits: budget.limits().into(),
-            window: budget.window,
+            concurrent: budget.concurrent,
+            window: budget.window(),
             soft: budget.soft.clone().into(),
             enforced: budget.mode == BudgetMode::Enforce,
             on_unknown: budget.on_unknown,
@@ -136,9 +140,14 @@ impl Fund {
         &self.per
     }
 
-    /// Its limits, each in its unit.
+    /// Its limits in time, each in its unit.
     pub fn limits(&self) -> &[(BudgetUnit, i64)] {
         &self.limits
+    }
+
+    /// How many requests may be in progress.
+    pub fn concurrent(&self) -> Option<u32> {
+        self.concurrent
     }
 
     /// In how long.

@@ -126,7 +126,7 @@ impl Rule {
             counts_targets: policy
                 .rate
                 .iter()
-                .any(|rate| matches!(rate.per(), Per::Model | Per::Service | Per::Upstream)),
+                .any(|rate| matches!(rate.per(), Per::Model | Per::Service | Per::Upstream | Per::Provider)),
             max_output_tokens: policy.may.max_output_tokens,
             funds: Fund::of(policy, &world.budgets),
             issuer: globs(&who.issuer),

@@ -26,9 +26,11 @@ fn a_budget_limits_in_each_unit_and_has_defaults_for_the_rest() {
     assert_eq!(one.soft.iter().map(|share| share.per_mille()).collect::<Vec<_>>(), [500, 1000]);
     for window in ["hour", "day", "week", "month", "total", "1m", "366d"] {
         let config = good(&budget(&format!("requests = 1\nwindow = \"{window}\"")));
-        assert_eq!(config.budgets[0].window.to_string(), window);
+        assert_eq!(config.budgets[0].window().to_string(), window);
     }
-    assert!(matches!(one.window, BudgetWindow::Rolling(_)));
+    assert!(matches!(one.window, Some(BudgetWindow::Rolling(_))));
+    let at_once = good(&budget("concurrent = 3\nper = \"provider\""));
+    assert_eq!((at_once.budgets[0].concurrent, at_once.budgets[0].limits()), (Some(3), Vec::new()));
 }
 
 #[test]
@@ -36,6 +38,9 @@ fn what_cannot_be_meant_is_refused_where_it_stands() {
     for (rest, expected) in [
         ("window = \"day\"", "1:1 missing_key budget[0]"),
         ("limit = \"1 USD\"", "1:1 missing_key budget[0]"),
+        ("requests = 1\nconcurrent = 1", "1:1 missing_key budget[0]"),
+        ("concurrent = 1\nwindow = \"1d\"", "4:10 conflict budget[0].window"),
+        ("concurrent = -1", "3:14 bad_value budget[0].concurrent"),
         ("limit = \"1 EUR\"\nwindow = \"day\"", "3:9 bad_value budget[0].limit"),
         ("limit = \"1 USD\"\nwindow = \"daily\"", "4:10 bad_value budget[0].window"),
         ("limit = \"1 USD\"\nwindow = \"30s\"", "4:10 bad_value budget[0].window"),
@@ -72,5 +77,7 @@ fn two_limits_of_a_policy_that_would_share_an_account_are_refused() {
     good(&policy(&format!("{one}, {{ limit = \"9 USD\", per = \"subject\", window = \"day\" }}")));
     let again = format!("{one}, {{ limit = \"9 USD\", per = \"subject\", window = \"24h\" }}");
     assert_eq!(only(&policy(&again)), "4:63 conflict policy[0].spend[1]");
+    let twice = "{ concurrent = 1, per = \"subject\" }, { concurrent = 2, per = \"subject\" }";
+    assert_eq!(only(&policy(twice)), "4:48 conflict policy[0].spend[1]");
     assert_eq!(only(&policy("{ limit = \"1 USD\", window = \"1d\" }")), "4:10 missing_key policy[0].spend[0]");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::Per;
+use config::{Per, Rate};
 use llm::catalogue::Catalogue;
 use policy::{Permit, PermittedTarget};
 
@@ -14,6 +14,20 @@ use crate::snapshot::Snapshot;
 pub(crate) struct Counts<'a> {
     pub(super) caller: &'a Caller,
     apart: Option<&'a Apart>,
+    when: When<'a>,
+}
+
+/// When a request is counted, and so which limits of its policy count it: which provider is asked is known only after it was let in.
+#[derive(Debug, Clone, Copy)]
+enum When<'a> {
+    /// As it is let in: all limits but those per provider.
+    LetIn,
+    /// As it is let in, and no provider is asked: all of them.
+    Elsewhere,
+    /// As this provider is asked: those per provider.
+    Asked(&'a str),
+    /// Within a session with this provider: all of them.
+    Within(&'a str),
 }
 
 /// What it counts for besides its caller.
@@ -26,15 +40,41 @@ pub(crate) struct Apart {
     service: Option<String>,
     upstream: Option<String>,
     tag: Option<String>,
+    /// Whether no provider answers it.
+    elsewhere: bool,
 }
 
 impl<'a> Counts<'a> {
+    /// As it is let in.
     pub(crate) fn new(caller: &'a Caller, apart: Option<&'a Apart>) -> Self {
-        Self { caller, apart }
+        let elsewhere = apart.is_some_and(|apart| apart.elsewhere);
+        Self { caller, apart, when: if elsewhere { When::Elsewhere } else { When::LetIn } }
+    }
+
+    /// As this provider is asked.
+    pub(crate) fn asked(caller: &'a Caller, provider: &'a str) -> Self {
+        Self { caller, apart: None, when: When::Asked(provider) }
+    }
+
+    /// Within a session with this provider.
+    pub(crate) fn within(self, provider: &'a str) -> Self {
+        Self { when: When::Within(provider), ..self }
+    }
+
+    /// Whether this limit counts it now.
+    pub(super) fn is_for(&self, rate: &Rate) -> bool {
+        match self.when {
+            When::LetIn => rate.per() != Per::Provider,
+            When::Asked(_) => rate.per() == Per::Provider,
+            When::Elsewhere | When::Within(_) => true,
+        }
     }
 
     /// What tells this request from others that the same limit counts; nothing where it has none of it.
     pub(super) fn part(&self, per: Per) -> &'a str {
+        if let (Per::Provider, When::Asked(provider) | When::Within(provider)) = (per, self.when) {
+            return provider;
+        }
         let Some(apart) = self.apart else { return "" };
         let part = match per {
             Per::Organisation => &apart.organisation,
@@ -44,7 +84,7 @@ impl<'a> Counts<'a> {
             Per::Service => &apart.service,
             Per::Upstream => &apart.upstream,
             Per::Tag => &apart.tag,
-            Per::Subject | Per::Client | Per::Policy | Per::Ip | Per::Key => &None,
+            Per::Subject | Per::Client | Per::Policy | Per::Ip | Per::Key | Per::Provider => &None,
         };
         part.as_deref().unwrap_or_default()
     }
@@ -75,7 +115,9 @@ impl Apart {
         match permit.target() {
             Some(PermittedTarget::Model(name)) => apart.model = model(snapshot, name),
             Some(PermittedTarget::Service(name)) => apart.service = Some(name.to_string()),
-            Some(PermittedTarget::Upstream(name)) => apart.upstream = Some(name.to_string()),
+            Some(PermittedTarget::Upstream(name)) => {
+                (apart.upstream, apart.elsewhere) = (Some(name.to_string()), true);
+            }
             Some(PermittedTarget::Provider { name, model: Some(named) }) => {
                 apart.model = of_provider(snapshot, name, named);
             }

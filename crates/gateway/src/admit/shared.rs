@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base::Secret;
 use config::{Per, Rate};
-use store::{LimitWant, Limited, SharedLimits, SharedPlace};
+use store::{LimitWant, Limited, SharedError, SharedLimits, SharedPlace};
 
 use super::gcra::{Buckets, Full, Level, Quota};
 use super::{AdmitError, Counting, Counts, MAX_KEYS, Standing, network};
@@ -56,6 +56,7 @@ impl Fleet {
     ) -> Result<Option<SharedPlace>, AdmitError> {
         // Tokens are counted once it is known how many there may be.
         let counted = |rate: &&Rate| match rate {
+            _ if !counting.counts.is_for(rate) => false,
             Rate::Requests { .. } => true,
             Rate::Concurrent { .. } => concurrent,
             Rate::Tokens { .. } => false,
@@ -94,8 +95,8 @@ impl Fleet {
         most: u64,
         (standing, first): (&mut Standing, usize),
     ) -> Result<Elsewhere, AdmitError> {
-        let rates: Vec<&Rate> =
-            counting.permit.rates().iter().filter(|rate| matches!(rate, Rate::Tokens { .. })).collect();
+        let counted = |rate: &&Rate| matches!(rate, Rate::Tokens { .. }) && counting.counts.is_for(rate);
+        let rates: Vec<&Rate> = counting.permit.rates().iter().filter(counted).collect();
         let wants: Vec<LimitWant> = rates.iter().map(|rate| self.want(rate, counting, most)).collect();
         let level = |told: &store::Standing| Level { remaining: told.remaining, reset: told.reset };
         match self.fleet.limits.take(&wants).await {
@@ -142,8 +143,13 @@ impl Fleet {
         }
     }
 
+    /// Hold places for all nodes: all of them or none.
+    pub(super) async fn hold(&self, wants: &[LimitWant]) -> Result<Limited, SharedError> {
+        self.fleet.limits.take(wants).await
+    }
+
     /// This node's part of a limit while nobody answers: nothing of nothing, else at least one.
-    fn part(&self, limit: u64) -> u64 {
+    pub(super) fn part(&self, limit: u64) -> u64 {
         if limit == 0 { 0 } else { (limit / self.fleet.limits.nodes().max(1)).max(1) }
     }
 
@@ -190,51 +196,69 @@ impl Fleet {
         LimitWant { id, limit, window, amount }
     }
 
-    /// The same on every node. Each part with its length before it, so that no two are the same bytes.
-    fn id(&self, (policy, per, window): (&str, Per, Option<Duration>), unit: &[u8], counts: Counts<'_>) -> [u8; 16] {
-        let caller = counts.caller;
+    /// What an account's places are called, the same on every node, and none of a policy's limits: those begin with its name.
+    pub(super) fn place_id(&self, budget: &str, whom: &str) -> [u8; 16] {
+        self.named(|add| [b"", budget.as_bytes(), whom.as_bytes()].into_iter().for_each(add))
+    }
+
+    /// A name made of parts, each with its length before it, so that no two are the same bytes.
+    fn named(&self, parts: impl FnOnce(&mut dyn FnMut(&[u8]))) -> [u8; 16] {
         let mut context = hmac::Context::with_key(&self.fleet.key);
-        let mut add = |part: &[u8]| {
+        parts(&mut |part| {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
-        };
-        add(policy.as_bytes());
-        add(&window.map_or(0, |window| window.as_millis()).to_be_bytes());
-        let text = |text: Option<&str>| text.unwrap_or_default().as_bytes().to_vec();
-        match per {
-            Per::Subject => {
-                add(b"subject");
-                add(caller.issuer().as_bytes());
-                add(caller.subject().as_bytes());
-                add(&text(caller.key().map(base::Name::as_str)));
-            }
-            Per::Client => {
-                add(b"client");
-                add(caller.issuer().as_bytes());
-                add(&text(caller.client()));
-            }
-            Per::Policy => add(b"policy"),
-            Per::Ip => {
-                add(b"ip");
-                add(&network(caller.ip()).to_be_bytes());
-            }
-            Per::Key => {
-                add(b"key");
-                add(&text(caller.key().map(base::Name::as_str)));
-            }
-            Per::Organisation | Per::Project | Per::Device | Per::Model | Per::Service | Per::Upstream | Per::Tag => {
-                add(per.as_str().as_bytes());
-                add(counts.part(per).as_bytes());
-            }
-        }
-        if !unit.is_empty() {
-            add(unit);
-        }
+        });
         let mut id = [0; 16];
         for (to, from) in id.iter_mut().zip(context.sign().as_ref()) {
             *to = *from;
         }
         id
+    }
+
+    /// The same on every node.
+    fn id(&self, (policy, per, window): (&str, Per, Option<Duration>), unit: &[u8], counts: Counts<'_>) -> [u8; 16] {
+        let caller = counts.caller;
+        self.named(|add| {
+            add(policy.as_bytes());
+            add(&window.map_or(0, |window| window.as_millis()).to_be_bytes());
+            let text = |text: Option<&str>| text.unwrap_or_default().as_bytes().to_vec();
+            match per {
+                Per::Subject => {
+                    add(b"subject");
+                    add(caller.issuer().as_bytes());
+                    add(caller.subject().as_bytes());
+                    add(&text(caller.key().map(base::Name::as_str)));
+                }
+                Per::Client => {
+                    add(b"client");
+                    add(caller.issuer().as_bytes());
+                    add(&text(caller.client()));
+                }
+                Per::Policy => add(b"policy"),
+                Per::Ip => {
+                    add(b"ip");
+                    add(&network(caller.ip()).to_be_bytes());
+                }
+                Per::Key => {
+                    add(b"key");
+                    add(&text(caller.key().map(base::Name::as_str)));
+                }
+                Per::Organisation
+                | Per::Project
+                | Per::Device
+                | Per::Model
+                | Per::Service
+                | Per::Upstream
+                | Per::Provider
+                | Per::Tag => {
+                    add(per.as_str().as_bytes());
+                    add(counts.part(per).as_bytes());
+                }
+            }
+            if !unit.is_empty() {
+                add(unit);
+            }
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a caller stands with the limits that count it, as the answer's header says it: `RateLimit` and `RateLimit-Policy`
 //! (draft-ietf-httpapi-ratelimit-headers-10), and beside them the fields OpenAI's clients read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::Per;
@@ -18,6 +19,14 @@ pub(crate) enum Counted {
     Tokens,
 }
 
+/// A limit on requests at once.
+#[derive(Debug, Clone)]
+struct AtOnce {
+    budget: Arc<str>,
+    limit: u64,
+    left: u64,
+}
+
 /// One limit.
 #[derive(Debug, Clone, Copy)]
 struct Line {
@@ -27,13 +36,26 @@ struct Line {
     level: Level,
 }
 
-/// Every rate that counts a request, in the order of the policy.
+/// Every rate that counts a request, in the order of the policy, and every budget of requests at once.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Standing(Vec<Line>);
+pub(crate) struct Standing(Vec<Line>, Vec<AtOnce>);
 
 impl Standing {
     pub(super) fn add(&mut self, counted: Counted, per: Per, quota: Quota, level: Level) {
         self.0.push(Line { counted, per, quota, level });
+    }
+
+    /// As of the call that counts: how it stands with the limits of the provider that it asked, and of no other.
+    pub(crate) fn asked(&mut self, call: Self) {
+        if !call.0.is_empty() {
+            self.0.retain(|line| line.per != Per::Provider);
+            self.0.extend(call.0);
+        }
+    }
+
+    /// A budget lets so many requests in at once, and would let so many more in now.
+    pub(crate) fn at_once(&mut self, budget: &Arc<str>, limit: u64, left: u64) {
+        self.1.push(AtOnce { budget: Arc::clone(budget), limit, left });
     }
 
     /// How many there are so far.
@@ -50,13 +72,15 @@ impl Standing {
 
     /// Set the fields; nothing where nothing counts.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        if self.0.is_empty() {
+        if self.0.is_empty() && self.1.is_empty() {
             return;
         }
         // Room for two limits; most have no more. All is written in one place, piece by piece: every answer has these fields.
         let mut text = String::with_capacity(96);
-        let fields: [(HeaderName, fn(&Line, &mut String)); 2] = [(POLICY, Line::policy), (LIMIT, Line::level)];
-        for (field, tell) in fields {
+        type Tell<T> = fn(&T, &mut String);
+        let fields: [(HeaderName, Tell<Line>, Tell<AtOnce>); 2] =
+            [(POLICY, Line::policy, AtOnce::policy), (LIMIT, Line::level, AtOnce::level)];
+        for (field, tell, tell_at_once) in fields {
             text.clear();
             for line in &self.0 {
                 if !text.is_empty() {
@@ -64,6 +88,13 @@ impl Standing {
                 }
                 line.name(&mut text);
                 tell(line, &mut text);
+            }
+            for at_once in &self.1 {
+                if !text.is_empty() {
+                    text.push_str(", ");
+                }
+                at_once.name(&mut text);
+                tell_at_once(at_once, &mut text);
             }
             set(headers, field, &text);
         }
@@ -103,6 +134,24 @@ static OPENAI: [(Counted, HeaderName, HeaderName, HeaderName); 2] = [
 ];
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+impl AtOnce {
+    /// A name, in quotes. (A `spend` has no name but what its accounts are called.)
+    fn name(&self, out: &mut String) {
+        out.push_str("\"concurrent-");
+        out.extend(self.budget.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.+".contains(c) { c } else { '-' }));
+        out.push('"');
+    }
+
+    fn policy(&self, out: &mut String) {
+        number(out, ";q=", self.limit);
+        out.push_str(";qu=\"concurrent-requests\"");
+    }
+
+    fn level(&self, out: &mut String) {
+        number(out, ";r=", self.left);
+    }
+}
 
 impl Line {
     /// A name that tells the limits of one answer apart, in quotes: what, for whom, in how long.
@@ -206,6 +255,23 @@ mod tests {
         assert_eq!((text("x-ratelimit-limit-requests"), text("x-ratelimit-remaining-requests")), ("100", "3"));
         assert_eq!((text("x-ratelimit-reset-requests"), text("x-ratelimit-reset-tokens")), ("6m0s", "667ms"));
         assert_eq!(text("x-ratelimit-remaining-tokens"), "89000");
+    }
+
+    #[test]
+    fn what_a_budget_lets_in_at_once_is_told_without_a_window() {
+        let mut standing = Standing::default();
+        standing.at_once(&Arc::from("team-a"), 4, 3);
+        standing.at_once(&Arc::from("policy p subject"), 2, 0);
+        let mut headers = HeaderMap::new();
+        standing.write(&mut headers);
+        assert_eq!(
+            (headers["ratelimit-policy"].to_str().unwrap(), headers["ratelimit"].to_str().unwrap()),
+            (
+                "\"concurrent-team-a\";q=4;qu=\"concurrent-requests\", \"concurrent-policy-p-subject\";q=2;qu=\"concurrent-requests\"",
+                "\"concurrent-team-a\";r=3, \"concurrent-policy-p-subject\";r=0"
+            )
+        );
+        assert!(!headers.contains_key("x-ratelimit-limit-requests"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Why a request cannot be paid for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::AppendError;
 use base::{Money, Problem, Timestamp};
@@ -10,12 +11,18 @@ use store::ReserveError;
 
 use crate::recorded;
 
+/// When to come back where no place was free: nobody can know, so soon.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
+
 /// Why a request cannot be paid for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum BudgetError {
     /// A budget has not enough left.
     #[error("the budget {budget:?} has not enough left")]
     Exhausted { budget: Arc<str>, unit: BudgetUnit, limit: i64, resets: Option<Timestamp>, now: Timestamp },
+    /// As many requests as a budget has places for are in progress.
+    #[error("the budget {budget:?} has no place left")]
+    Crowded { budget: Arc<str>, limit: u64 },
     /// A budget of money counts it, and nobody knows what it costs.
     #[error("the price of {0:?} is not known")]
     Price(String),
@@ -35,6 +42,7 @@ impl BudgetError {
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Exhausted { .. } => "budget_exhausted",
+            Self::Crowded { .. } => "budget_concurrency",
             Self::Price(_) => "price_unknown",
             Self::Bound(_) => "usage_unbounded",
             Self::Unavailable(_) => "budget_unavailable",
@@ -50,12 +58,7 @@ impl BudgetError {
     pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::Exhausted { budget, unit, limit, resets, now } => {
-                let whose = if budget.contains(' ') {
-                    // A policy's own has no name.
-                    "A spending limit of the policy".to_owned()
-                } else {
-                    format!("The budget {budget:?}")
-                };
+                let whose = whose(budget);
                 let until = resets.map_or_else(|| "for good".to_owned(), |at| format!("until {}", at.rfc3339()));
                 let message = format!(
                     "{whose} ({}) has not enough left for this request, {until}. Ask for less (max_tokens), or ask whoever runs \
@@ -68,6 +71,13 @@ impl BudgetError {
                     Some(at) => Problem { retryable: false, ..problem.retry_after(at.since(*now)) },
                     None => problem,
                 }
+            }
+            Self::Crowded { budget, limit } => {
+                let message = format!(
+                    "{} lets {limit} requests be in progress at once: wait until one of them has been answered.",
+                    whose(budget)
+                );
+                Problem::client(StatusCode::TOO_MANY_REQUESTS, self.reason(), message).retry_after(PLACE_WAIT)
             }
             Self::Price(what) => Problem::client(
                 StatusCode::FORBIDDEN,
@@ -117,6 +127,12 @@ fn amount(unit: BudgetUnit, limit: i64) -> String {
         BudgetUnit::Requests => format!("{limit} requests"),
         BudgetUnit::Audio => format!("{} seconds of audio", limit / 1000),
     }
+}
+
+/// The budget, as whoever is refused reads it.
+fn whose(budget: &str) -> String {
+    // A policy's own has no name.
+    if budget.contains(' ') { "A spending limit of the policy".to_owned() } else { format!("The budget {budget:?}") }
 }
 
 #[cfg(test)]

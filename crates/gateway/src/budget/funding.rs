@@ -11,7 +11,9 @@ use config::BudgetUnit;
 use policy::{Fund, Permit, Spender};
 use store::{AccountKey, AccountRef, Hold, HoldLine, Ledger, Want};
 
+use super::crowd::Crowd;
 use super::error::BudgetError;
+use super::load::Place;
 use super::quote::Quote;
 use super::recount::{self, Text};
 use super::stake::Stake;
@@ -68,6 +70,8 @@ pub(crate) struct Funding {
     called: AtomicBool,
     enforced: bool,
     tally: Arc<Tally>,
+    /// Its places among the requests at once.
+    crowd: Option<Crowd>,
 }
 
 /// What is told of a request's money. The audit log has what is held before it may be spent, and what was settled in the entry
@@ -114,8 +118,14 @@ impl Funding {
         if counting.is_empty() {
             return Ok(Arc::new(Self::nobodys(spending, quotes)));
         }
-        let Some(ledger) = spending.shared.ledger.clone() else { return Err(BudgetError::Unavailable("no_ledger")) };
         let mut funding = Self::nobodys(spending, quotes);
+        if spending.is_request {
+            funding.crowd = funding.join(&counting, (permit, &spender)).await?;
+        }
+        if counting.iter().all(|fund| fund.limits().is_empty()) {
+            return Ok(Arc::new(funding));
+        }
+        let Some(ledger) = spending.shared.ledger.clone() else { return Err(BudgetError::Unavailable("no_ledger")) };
         funding.ledger = Some(ledger);
         funding.barred = funding.quotes.iter().map(|quote| barred(quote, &counting)).collect();
         funding.enforced = counting.iter().any(|fund| fund.is_enforced());
@@ -146,7 +156,27 @@ impl Funding {
             book: Mutex::default(),
             called: AtomicBool::new(false),
             tally: Arc::clone(spending.tally),
+            crowd: None,
         }
+    }
+
+    /// A place of every account that may count the request, wherever its answer may come from; not of copies that nobody hears.
+    async fn join(&self, counting: &[&Arc<Fund>], of: (&Permit, &Spender<'_>)) -> Result<Option<Crowd>, BudgetError> {
+        if counting.iter().all(|fund| fund.concurrent().is_none()) {
+            return Ok(None);
+        }
+        let places: Vec<&Place> = self.quotes.iter().filter(|quote| !quote.aside).map(|quote| &quote.place).collect();
+        let joined = Box::pin(Crowd::join(&self.shared, counting, of, &places)).await;
+        joined.inspect_err(|error| {
+            if let BudgetError::Crowded { budget, .. } = error {
+                self.shared.metrics.budget(budget, "refused");
+            }
+        })
+    }
+
+    /// How its caller stands with what it may have at once: each budget, its limit, and what is left.
+    pub(crate) fn at_once(&self) -> &[(Arc<str>, u64, u64)] {
+        self.crowd.as_ref().map(Crowd::standings).unwrap_or_default()
     }
 
     /// The accounts of one budget: one for each of those it counts apart.

@@ -1,7 +1,7 @@
 //! Which parts of limits have been told of.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base::Timestamp;
 use store::{AccountKey, Window};
@@ -15,7 +15,12 @@ pub(crate) struct Shares {
     told: Mutex<HashMap<AccountKey, (u16, Option<Timestamp>)>>,
     /// Accounts of which it was told that they are used up, and the period (or of windows that move the hour) in which.
     exhausted: Mutex<HashMap<AccountKey, i64>>,
+    /// Accounts of requests at once, and of what was told of them in which hour: a share in thousandths, or that there is no place.
+    crowded: Mutex<HashMap<(Arc<str>, Arc<str>), (i64, u16)>>,
 }
+
+/// More than any share: that there is no place.
+const NO_PLACE: u16 = u16::MAX;
 
 impl Shares {
     /// Note that an account has reached a share of its limit. Whether that is news: more than was told, or of another period.
@@ -59,6 +64,31 @@ impl Shares {
         Some(period)
     }
 
+    /// Note that so large a share of an account's places is taken, or that none is left. Whether that is news: more than was told in
+    /// this hour.
+    pub(super) fn is_newly_crowded(
+        &self,
+        (budget, whom): (&Arc<str>, &Arc<str>),
+        share: Option<u16>,
+        now: Timestamp,
+    ) -> bool {
+        let (hour, share) = (now.as_secs() / 3600, share.unwrap_or(NO_PLACE));
+        let mut told = self.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (Arc::clone(budget), Arc::clone(whom));
+        if let Some(before) = told.get_mut(&key) {
+            let news = before.0 != hour || before.1 < share;
+            if news {
+                *before = (hour, share);
+            }
+            return news;
+        }
+        if told.len() >= MOST {
+            told.clear();
+        }
+        told.insert(key, (hour, share));
+        true
+    }
+
     /// An account is below all of its shares: the next one is news again.
     pub(super) fn below(&self, key: &AccountKey) {
         if matches!(key.window, Window::Rolling(_)) {
@@ -70,7 +100,6 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::time::Duration;
     use store::{Period, Unit};
 
@@ -100,6 +129,17 @@ mod tests {
         assert_eq!(shares.is_newly_exhausted(&hour, Some(at(20)), at(10)), Some(0));
         assert_eq!(shares.is_newly_exhausted(&hour, Some(at(40)), at(30)), None);
         assert_eq!(shares.is_newly_exhausted(&hour, None, at(3600)), Some(1));
+    }
+
+    #[test]
+    fn that_places_are_taken_is_told_once_in_an_hour_and_more_of_it_again() {
+        let (shares, at) = (Shares::default(), Timestamp::from_secs);
+        let (budget, whom): (Arc<str>, Arc<str>) = (Arc::from("b"), Arc::from("subject=corp/a"));
+        let news = |share, now| shares.is_newly_crowded((&budget, &whom), share, at(now));
+        assert!(news(Some(500), 10) && !news(Some(500), 20));
+        assert!(news(Some(800), 30) && news(None, 40) && !news(Some(1000), 50) && !news(None, 60));
+        assert!(news(Some(500), 3600));
+        assert!(shares.is_newly_crowded((&budget, &budget), Some(500), at(10)), "another account");
     }
 
     #[test]

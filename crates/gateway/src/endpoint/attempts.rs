@@ -291,9 +291,10 @@ pub(super) async fn reserved<E: Exchange>(
                 break;
             }
             Turn::Echo(index) => {
-                receipt.answered_here(reservation, index);
                 trail.at(config::OWN_NAME, "echo");
-                (index, exchange.echo(reservation, receipt))
+                let counted = receipt.asks_here(reservation, index).await;
+                let outcome = counted.map_err(|error| Failed::Upstream(error.into()));
+                (index, outcome.and_then(|()| exchange.echo(reservation, receipt)))
             }
             Turn::Call(called) => {
                 trail.at(called.provider.name.as_str(), called.model);
@@ -312,6 +313,9 @@ pub(super) async fn reserved<E: Exchange>(
                     failed = Some(noted(plan, index, (failed, error), &mut turns));
                 }
                 receipt.takes(last.leg);
+                if last.outcome.is_err() {
+                    receipt.unanswered();
+                }
                 (last.index, last.outcome)
             }
         };
@@ -352,7 +356,7 @@ fn noted(plan: &Plan, index: usize, (before, error): (Option<Failed>, Failed), t
     match (before, error) {
         (
             Some(first @ (Failed::Upstream(_) | Failed::Said(_))),
-            Failed::Request(_) | Failed::Upstream(UpstreamError::Budget(_)),
+            Failed::Request(_) | Failed::Upstream(UpstreamError::Budget(_) | UpstreamError::Limited(_)),
         ) => first,
         (_, later) => later,
     }

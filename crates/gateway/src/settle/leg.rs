@@ -9,6 +9,7 @@ use llm::Usage;
 use store::StoredObject;
 
 use super::Receipt;
+use crate::admit::{AdmitError, Asked, Standing, limits_providers};
 use crate::authenticate::Caller;
 use crate::budget::{BudgetError, Spent, Stake};
 use crate::metrics::Label;
@@ -30,6 +31,9 @@ pub(crate) struct Leg {
     aside: bool,
     /// Which of the targets is called.
     target: usize,
+    /// What the call counts for at its provider, and how its caller stands there.
+    pub(super) asked: Option<Asked>,
+    pub(super) standing: Standing,
     /// What is held for the call.
     pub(super) stake: Option<Stake>,
     /// The name of the provider's key that was used, where it has several.
@@ -50,6 +54,8 @@ impl Leg {
             dropped: None,
             aside: false,
             target: 0,
+            asked: None,
+            standing: Standing::default(),
             stake: None,
             key: None,
         }
@@ -110,6 +116,20 @@ impl Leg {
         self.target = target;
     }
 
+    /// Count the call against the limits per provider: before it costs anything. A copy that nobody hears counts nowhere.
+    pub(crate) async fn asks(&mut self, reservation: &Reservation, provider: &str) -> Result<(), AdmitError> {
+        if self.aside || !limits_providers(reservation.permit()) {
+            return Ok(());
+        }
+        // What has no bound counts as all there may be.
+        let most = reservation.most_tokens(self.target).unwrap_or(u64::MAX);
+        let (now, of) = (self.shared.clock.monotonic(), (reservation.permit(), &self.caller));
+        // Boxed: seldom, and larger than what every call waits for.
+        let counted = Box::pin(self.shared.limiter.asks(of, provider, (now, most), &mut self.standing)).await;
+        self.asked = Some(counted?);
+        Ok(())
+    }
+
     /// Put in what the call may cost.
     pub(crate) async fn put_in(&mut self, reservation: &Reservation) -> Result<(), BudgetError> {
         if let Some(funding) = reservation.funding().filter(|_| self.stake.is_none()) {
@@ -129,6 +149,9 @@ impl Leg {
     pub(crate) fn cost_nothing(&mut self) {
         if let Some(stake) = self.stake.take() {
             stake.give_back();
+        }
+        if let Some(tokens) = self.asked.as_mut().and_then(|asked| asked.tokens.take()) {
+            self.shared.limiter.settle_tokens(&tokens, 0, self.shared.clock.monotonic());
         }
     }
 

@@ -11,9 +11,9 @@ use store::Charge;
 
 use super::{Outcome, Receipt};
 use crate::Reservation;
-use crate::admit::{Admitted, Apart, Counts};
+use crate::admit::{AdmitError, Admitted, Apart, Counts, Standing, limits_providers};
 use crate::anomaly::Actors;
-use crate::budget::{self, Quote, Spending, Spent, Stake, Tally, Text};
+use crate::budget::{self, BudgetError, Quote, Spending, Spent, Stake, Tally, Text};
 use crate::metrics::Label;
 use crate::problem::Refusal;
 use crate::single_use;
@@ -40,6 +40,21 @@ impl Receipt {
             single_use::use_up(&self.shared, &self.caller).await?;
         }
         Ok(admitted)
+    }
+
+    /// The built-in model answers, which is this of the targets: its calls count as those of any provider.
+    pub(crate) async fn asks_here(&mut self, reservation: &Reservation, target: usize) -> Result<(), AdmitError> {
+        if limits_providers(reservation.permit()) {
+            let mut standing = Standing::default();
+            let most = reservation.most_tokens(target).unwrap_or(u64::MAX);
+            let (now, of) = (self.shared.clock.monotonic(), (reservation.permit(), &self.caller));
+            let asking = self.shared.limiter.asks(of, config::OWN_NAME, (now, most), &mut standing);
+            let counted = Box::pin(asking).await;
+            self.standing.asked(standing);
+            self.asked_of = Some(counted?);
+        }
+        self.answered_here(reservation, target);
+        Ok(())
     }
 
     /// Hold what the request may take at most of every budget that counts it, and count it against rates of tokens. `quotes`, by
@@ -92,7 +107,13 @@ impl Receipt {
             text,
         };
         let reserved = budget::reserve(&spending, admitted, quotes).await;
+        if let Err(BudgetError::Crowded { budget, limit }) = &reserved {
+            self.standing.at_once(budget, *limit, 0);
+        }
         let reservation = reserved.map_err(|error| Refusal::from(error.problem()).reason(error.reason()))?;
+        for (budget, limit, left) in reservation.funding().iter().flat_map(|funding| funding.at_once()) {
+            self.standing.at_once(budget, *limit, *left);
+        }
         self.funding = reservation.funding().map(Arc::clone);
         self.holds = reservation.funding().map(|funding| funding.lines()).unwrap_or_default();
         Ok(reservation)
@@ -145,7 +166,8 @@ impl Receipt {
     /// Charge what it took, and give back what it did not. Gives what it took besides, and what it cost.
     pub(super) fn settle(&mut self, now: Instant, at: Timestamp) -> Charge {
         let spent = Spent { usage: self.usage, ended: self.outcome == Some(Outcome::Ok) };
-        if let Some(counted) = self.tokens.take() {
+        let here = self.tokens.take();
+        for counted in here.into_iter().chain(self.asked_of.take().and_then(|asked| asked.tokens)) {
             let told = spent.usage.input_tokens.zip(spent.usage.generated()).filter(|_| !spent.usage.suspect);
             let taken = match (told, self.outcome) {
                 (Some((read, made)), _) => Some(read.saturating_add(made)),

@@ -1,5 +1,6 @@
 //! What may be spent: held before a provider is asked, and settled by what it took.
 
+mod at_once;
 mod batches;
 mod counting;
 mod endpoints;

@@ -41,6 +41,7 @@ mod native;
 mod natives;
 mod own_keys;
 mod placeholders;
+mod provider_limits;
 mod proxy;
 mod realtime;
 mod responses;

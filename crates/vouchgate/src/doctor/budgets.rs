@@ -12,9 +12,15 @@ pub(super) fn look(config: &Config, findings: &mut Findings) {
     let named = config.budgets.iter().map(|budget| (format!("budget {}", budget.name), budget.limits(), budget.mode));
     let own = config.policies.iter().flat_map(|policy| {
         policy.spend.iter().map(move |spend| {
-            (format!("policy {}, spend per {}", policy.name, spend.window), spend.limits(), spend.mode)
+            (format!("policy {}, spend per {}", policy.name, spend.window()), spend.limits(), spend.mode)
         })
     });
+    for budget in &config.budgets {
+        if budget.concurrent == Some(0) && budget.mode == BudgetMode::Enforce {
+            let seen = "concurrent = 0: every request it counts is refused".to_owned();
+            warn(format!("budget {}", budget.name), seen, "raise it, or take the policy away that lets them in");
+        }
+    }
     for (what, limits, mode) in named.chain(own) {
         if mode == BudgetMode::Shadow {
             let seen = "it only counts: what is over its limit is let in".to_owned();

@@ -26,6 +26,7 @@ use crate::anomaly::{Actors, AnomalyError};
 use crate::authenticate::Caller;
 use crate::budget::{Spent, Stake, Tally};
 use crate::endpoint::request_problem;
+use crate::metrics::Label;
 use crate::relay::draining_or_revoked;
 use crate::settle::{Outcome, Receipt};
 use crate::snapshot::Limits;
@@ -144,8 +145,8 @@ impl Session {
         let (to_client, to_upstream) = (Mutex::new(to_client), Mutex::new(to_upstream));
         let (shared, caller) = (Arc::clone(receipt.shared()), receipt.caller().clone());
         let mut count = Count { stake: receipt.take_stake(), tally: receipt.tally(), ..Count::default() };
-        let (tag, asked) = (receipt.tag(), AtomicU64::new(0));
-        let gate = Gate { rules: &self.rules, shared: &shared, caller: &caller, tag, asked };
+        let (provider, tag, asked) = (receipt.provider().clone(), receipt.tag(), AtomicU64::new(0));
+        let gate = Gate { rules: &self.rules, shared: &shared, caller: &caller, provider, tag, asked };
         let end = if let Err(end) = gate.begin(&to_upstream).await {
             end
         } else {
@@ -234,6 +235,8 @@ struct Gate<'a> {
     rules: &'a Rules,
     shared: &'a Arc<Shared>,
     caller: &'a Caller,
+    /// Who answers.
+    provider: Label,
     /// The tag its client gave it.
     tag: Option<Arc<str>>,
     /// Answers that the client has asked for and that are not over: any other its provider has begun by itself.
@@ -306,7 +309,7 @@ impl Gate<'_> {
         if let Some(permit) = self.permit(&event).map_err(|problem| (problem, event.id.clone()))? {
             self.asks().map_err(|problem| (Box::new(problem), event.id.clone()))?;
             let apart = Apart::of(&permit, (&self.shared.snapshot.load(), self.caller), self.tag.as_deref());
-            let counts = Counts::new(self.caller, apart.as_deref());
+            let counts = Counts::new(self.caller, apart.as_deref()).within(self.provider.as_str());
             let again = self.shared.limiter.again(&permit, counts, self.shared.clock.monotonic());
             again.await.map_err(|error| (Box::new(error.problem()), event.id.clone()))?;
             self.asked.fetch_add(1, Ordering::Relaxed);
