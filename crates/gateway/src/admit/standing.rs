@@ -36,6 +36,9 @@ struct Line {
     level: Level,
 }
 
+/// What is said of one of them in a field.
+type Tell<T> = fn(&T, &mut String);
+
 /// Every rate that counts a request, in the order of the policy, and every budget of requests at once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Standing(Vec<Line>, Vec<AtOnce>);
@@ -77,7 +80,6 @@ impl Standing {
         }
         // Room for two limits; most have no more. All is written in one place, piece by piece: every answer has these fields.
         let mut text = String::with_capacity(96);
-        type Tell<T> = fn(&T, &mut String);
         let fields: [(HeaderName, Tell<Line>, Tell<AtOnce>); 2] =
             [(POLICY, Line::policy, AtOnce::policy), (LIMIT, Line::level, AtOnce::level)];
         for (field, tell, tell_at_once) in fields {
