@@ -104,7 +104,7 @@ async fn a_place_per_provider_is_held_while_it_answers() {
 
 #[tokio::test]
 async fn tokens_per_provider_are_counted_by_what_it_took() {
-    let (_first, _second, world) = two("{ tokens = 400, per = \"provider\", window = \"1h\" }").await;
+    let (_first, _second, world) = two("{ tokens = 1000, per = \"provider\", window = \"1h\" }").await;
     let mut seen = Vec::new();
     for _ in 0..30 {
         seen.push(who(&world, "a/x").await);
@@ -112,9 +112,9 @@ async fn tokens_per_provider_are_counted_by_what_it_took() {
     assert!(seen.iter().all(|who| who == "a/x"), "what was not taken is given back: {seen:?}");
     let told = ask(&world, "a/x").await;
     let left: u64 = told.header("x-ratelimit-remaining-tokens").parse().unwrap();
-    assert!((1..400 - 30 * 5).contains(&left), "{left}");
+    assert!((1..1000 - 30 * 5).contains(&left), "{left}");
     assert_eq!(who(&world, "fast").await, "a/x");
-    let many = json!({"model": "fast", "max_tokens": 100, "messages": [{"role": "user", "content": "x".repeat(300)}]});
+    let many = json!({"model": "fast", "max_tokens": 100, "messages": [{"role": "user", "content": "x".repeat(1000)}]});
     let other = world.post("/v1/chat/completions", &many).await;
     assert_eq!((other.status.as_u16(), other.header("x-vouchgate-target")), (200, "b/y"), "there it fits");
 }
