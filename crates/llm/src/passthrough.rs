@@ -11,6 +11,8 @@ mod request;
 mod said;
 mod tap;
 
+use std::borrow::Cow;
+
 use crate::Dialect;
 use crate::json::{Limits, picked};
 use crate::model::Usage;
@@ -27,19 +29,17 @@ pub use tap::StreamTap;
 
 /// What a complete answer (not streamed) says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResponsePeek {
+pub struct ResponsePeek<'a> {
     /// Whether it is a JSON object at all.
     pub is_object: bool,
     /// Tokens taken.
     pub usage: Usage,
     /// The model, as the provider names it.
-    pub model: Option<String>,
-    /// The provider's id of the answer.
-    pub id: Option<String>,
+    pub model: Option<Cow<'a, str>>,
 }
 
 /// Look at a complete answer. One that is not JSON of the dialect has no usage.
-pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
+pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek<'_> {
     let mut seen = ResponsePeek::default();
     // Embeddings hold millions of numbers; they are walked, not built.
     let limits = Limits { nodes: usize::MAX, ..Limits::RESPONSE };
@@ -52,7 +52,7 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
             Dialect::OllamaChat => matches!(name, "prompt_eval_count" | "eval_count"),
             _ => false,
         };
-        let known = matches!(name, "usage" | "model" | "id" | "usageMetadata" | "modelVersion" | "responseId");
+        let known = matches!(name, "usage" | "model" | "usageMetadata" | "modelVersion");
         known || counts || (is_cohere && name == "meta")
     });
     seen.is_object = found.is_ok();
@@ -73,8 +73,7 @@ pub fn peek_response(dialect: Dialect, body: &[u8]) -> ResponsePeek {
             }
             "generation_token_count" | "eval_count" => seen.usage.output_tokens = value.whole(),
             "usage" => seen.usage = openai(&value),
-            "model" | "modelVersion" => seen.model = value.text().map(std::borrow::Cow::into_owned),
-            _ => seen.id = value.text().map(std::borrow::Cow::into_owned),
+            _ => seen.model = value.text(),
         }
     }
     seen

@@ -181,21 +181,24 @@ impl Funding {
 
     /// The accounts of one budget: one for each of those it counts apart.
     fn add(&mut self, fund: &Arc<Fund>, permit: &Permit, spender: &Spender<'_>) -> Result<(), BudgetError> {
-        let mut whoms: Vec<(String, Vec<bool>)> = Vec::new();
+        let ledger = self.ledger.as_ref().ok_or(BudgetError::Unavailable("no_ledger"))?;
+        let own = self.lines.len();
         for (index, quote) in self.quotes.iter().enumerate() {
             if !fund.counts_at(&quote.place.aim()) {
                 continue;
             }
             let text = whom(fund, permit.policy().as_str(), spender, &quote.place);
-            let at = whoms.iter().position(|(known, _)| *known == text).unwrap_or(whoms.len());
-            if at == whoms.len() {
-                whoms.push((text, vec![false; self.quotes.len()]));
+            let lines = self.lines.get_mut(own..).unwrap_or_default();
+            let mut is_known = false;
+            for line in lines.iter_mut().filter(|line| *line.account.key().whom == *text) {
+                is_known = true;
+                if let Some(counts) = line.counts.get_mut(index) {
+                    *counts = true;
+                }
             }
-            if let Some(counts) = whoms.get_mut(at).and_then(|(_, counts)| counts.get_mut(index)) {
-                *counts = true;
+            if is_known {
+                continue;
             }
-        }
-        for (text, counts) in whoms {
             let text: Arc<str> = Arc::from(text);
             for (unit, limit) in fund.limits() {
                 let key = AccountKey {
@@ -204,11 +207,10 @@ impl Funding {
                     unit: ledger_unit(*unit),
                     window: ledger_window(fund.window()),
                 };
-                let ledger = self.ledger.as_ref().ok_or(BudgetError::Unavailable("no_ledger"))?;
                 let account = ledger.account(&key);
                 let account = account.map_err(|error| BudgetError::Unavailable(error.reason()))?;
-                let (fund, counts) = (Arc::clone(fund), counts.clone());
-                self.lines.push(Line { fund, account, unit: *unit, limit: *limit, counts });
+                let counts = (0..self.quotes.len()).map(|at| at == index).collect();
+                self.lines.push(Line { fund: Arc::clone(fund), account, unit: *unit, limit: *limit, counts });
             }
         }
         Ok(())

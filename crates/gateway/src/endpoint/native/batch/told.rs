@@ -42,7 +42,7 @@ impl Ended {
         }
         let seen = peek_response(Dialect::OpenAiResponses, answer);
         Some(match (seen.model, text("output_file_id")) {
-            (Some(model), _) if seen.usage.is_known() => Self::Took(Counted(vec![(model, seen.usage)])),
+            (Some(model), _) if seen.usage.is_known() => Self::Took(Counted(vec![(model.into_owned(), seen.usage)])),
             (_, Some(file)) => Self::Wrote(file.to_owned()),
             (_, None) => Self::Nothing,
         })
@@ -135,7 +135,7 @@ impl Counted {
                 let Some(answer) = answer else { continue };
                 let seen = peek_response(dialect, answer.get().as_bytes());
                 if seen.usage.is_known() {
-                    counted.add(seen.model.unwrap_or_default(), &seen.usage);
+                    counted.add(seen.model.unwrap_or_default().into_owned(), &seen.usage);
                 }
             }
         }
@@ -146,8 +146,8 @@ impl Counted {
     fn add_google(&mut self, answer: &[u8], model: &str) {
         let seen = peek_response(Dialect::Gemini, answer);
         if seen.usage.is_known() {
-            let model = seen.model.unwrap_or_else(|| model.to_owned());
-            return self.add(plain_name(&model).to_owned(), &seen.usage);
+            let model = seen.model.as_deref().unwrap_or(model);
+            return self.add(plain_name(model).to_owned(), &seen.usage);
         }
         let read = serde_json::from_slice::<Vector>(answer).ok().and_then(|vector| vector.token_count);
         // Whose vector it is stands beside it only where the batch is told.
