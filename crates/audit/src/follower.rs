@@ -452,15 +452,15 @@ impl Intake<'_> {
     /// Take in what the journal has on the disk.
     fn read(&mut self, cursor: &mut Option<Cursor>, files: &Files, state: &State) -> Result<(), LogError> {
         let size = self.growing.size();
-        let cursor = match cursor.take().filter(|cursor| cursor.index() == size && cursor.is_in(state)) {
-            Some(there) => cursor.insert(there),
+        let there = cursor.take().filter(|cursor| cursor.index() == size && cursor.is_in(state));
+        let cursor = if let Some(there) = there {
+            cursor.insert(there)
+        } else {
             // Meanwhile entries came from elsewhere, or the segment it had read to its end has been removed.
-            None => {
-                let segment = state.segments.iter().find(|segment| segment.first <= size && size < segment.end);
-                let (path, why) = (segments::dir(&files.dir), "a segment of the journal is missing");
-                let segment = segment.ok_or(LogError::Damaged { path, index: size, why })?;
-                cursor.insert(Cursor::at(segment))
-            }
+            let segment = state.segments.iter().find(|segment| segment.first <= size && size < segment.end);
+            let (path, why) = (segments::dir(&files.dir), "a segment of the journal is missing");
+            let segment = segment.ok_or(LogError::Damaged { path, index: size, why })?;
+            cursor.insert(Cursor::at(segment))
         };
         let mut index = cursor.index();
         cursor.read((&*files.disk, &files.dir), state, |frame| {

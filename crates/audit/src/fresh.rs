@@ -94,7 +94,7 @@ mod tests {
     fn piece(entries: &[&[u8]]) -> Piece {
         let mut piece = Piece::default();
         for entry in entries {
-            piece.push(entry, [entry.len() as u8; 32]);
+            piece.push(entry, [u8::try_from(entry.len()).unwrap(); 32]);
         }
         piece
     }
