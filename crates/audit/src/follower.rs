@@ -308,7 +308,8 @@ impl Follower {
                 }
                 self.unsynced.push(*tile);
             }
-            self.finished.remove(0);
+            let written = self.finished.remove(0);
+            self.growing.reuse(written);
         }
         Ok(())
     }

@@ -17,13 +17,19 @@ pub(crate) struct Growing {
     levels: Vec<Vec<Hash>>,
     /// The entries of the last bundle, fewer than 256.
     bundle: Vec<u8>,
+    /// What bundles were held in that are written, for the next: memory of that size is dear to get anew each time.
+    spare: Vec<Vec<u8>>,
 }
+
+/// How many such are kept, and how large one is at most.
+const SPARE: usize = 4;
+const SPARE_BYTES: usize = 256 << 10;
 
 impl Growing {
     /// A tree whose last tiles and bundle are these. `None`: they do not belong together.
     pub(crate) fn resume(levels: Vec<Vec<Hash>>, bundle: Vec<u8>) -> Option<Self> {
         let size = edge(&levels)?.size();
-        Some(Self { size, levels, bundle })
+        Some(Self { size, levels, bundle, spare: Vec::new() })
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -41,7 +47,8 @@ impl Growing {
         tile::push_entry(&mut self.bundle, entry);
         let size = self.size;
         if size.is_multiple_of(WIDTH) {
-            finished.push((Tile::full(Kind::Entries, size / WIDTH - 1), mem::take(&mut self.bundle)));
+            let next = self.spare.pop().unwrap_or_default();
+            finished.push((Tile::full(Kind::Entries, size / WIDTH - 1), mem::replace(&mut self.bundle, next)));
         }
         let (mut hash, mut count) = (leaf, size);
         for level in 0..=63u8 {
@@ -59,6 +66,14 @@ impl Growing {
             finished.push((Tile::full(Kind::Level(level), count - 1), tile::encode_hashes(&full)));
             let Some(root) = tile::perfect_root(&full) else { return };
             hash = root;
+        }
+    }
+
+    /// What was finished is written, and its memory free.
+    pub(crate) fn reuse(&mut self, (tile, mut bytes): Finished) {
+        if tile.kind == Kind::Entries && bytes.capacity() <= SPARE_BYTES && self.spare.len() < SPARE {
+            bytes.clear();
+            self.spare.push(bytes);
         }
     }
 
@@ -121,6 +136,27 @@ mod tests {
                 Kind::Entries => assert_eq!(tile::entries(bytes).flatten().count(), usize::from(tile.width), "{tile}"),
             }
         }
+    }
+
+    #[test]
+    fn nothing_of_a_bundle_that_was_written_is_in_the_next() {
+        let (mut growing, mut finished) = (Growing::default(), Vec::new());
+        for index in 0..2_000u64 {
+            let entry = index.to_be_bytes();
+            growing.push(&entry, leaf_hash(&entry), &mut finished);
+            for file in finished.drain(..) {
+                if let (Tile { kind: Kind::Entries, index, .. }, bytes) = &file {
+                    let numbers: Vec<_> = tile::entries(bytes).flatten().map(<[u8]>::to_vec).collect();
+                    let expected: Vec<_> = (index * 256..(index + 1) * 256).map(|n| n.to_be_bytes().to_vec()).collect();
+                    assert_eq!(numbers, expected);
+                }
+                growing.reuse(file);
+            }
+        }
+        assert_eq!(growing.spare.len(), 1, "one at a time was needed");
+        growing.reuse((Tile::full(Kind::Entries, 0), Vec::with_capacity(SPARE_BYTES + 1)));
+        growing.reuse((Tile::full(Kind::Level(0), 0), Vec::new()));
+        assert_eq!(growing.spare.len(), 1, "of that size, and bundles, only");
     }
 
     proptest! {
