@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::note::{Note, NoteError, Signer, Verifier};
+use crate::note::{self, Note, NoteError, Signer, Verifier};
 use crate::tree::Hash;
 
 /// How large a log was, and the root of its tree.
@@ -20,10 +20,15 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The note, signed.
     pub fn sign(&self, signer: &Signer) -> Result<String, NoteError> {
+        self.sign_with(&[signer])
+    }
+
+    /// The note, signed by all these keys.
+    pub fn sign_with(&self, signers: &[&Signer]) -> Result<String, NoteError> {
         if self.origin.is_empty() || self.origin.contains('\n') {
             return Err(NoteError::Malformed("its origin is no line"));
         }
-        signer.sign(&format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root)))
+        note::sign(&format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root)), signers)
     }
 
     /// Read a checkpoint that `verifier` has signed. Its origin has to be the key's name, as this program writes it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base::Who;
 
+use crate::keys::KeysError;
 use crate::note::NoteError;
 
 /// Why the log cannot be opened, read or extended.
@@ -47,6 +48,28 @@ pub enum LogError {
     /// Nothing can be signed.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// What the log says of its keys is wrong.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The log has announced keys that are not those it is opened with.
+    #[error("the keys in {} are not those this installation has", .path.display())]
+    KeyUnknown {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The log is as it was before its key was replaced.
+    #[error("the audit log {} has announced {has} replacements of its key, and had announced {announced}: an older copy of it is in its place", .path.display())]
+    KeyRolledBack {
+        /// Where.
+        path: PathBuf,
+        /// How many there are.
+        has: usize,
+        /// How many there were.
+        announced: usize,
+    },
+    /// An entry could not be added.
+    #[error(transparent)]
+    Append(#[from] AppendError),
     /// There is no such entry, or it has been deleted by retention.
     #[error("there is no entry {0} in the log")]
     Missing(u64),
@@ -67,6 +90,10 @@ impl LogError {
             Self::Damaged { .. } => "audit_damaged",
             Self::Origin { .. } => "audit_origin",
             Self::Note(error) => error.reason(),
+            Self::Keys(error) => error.reason(),
+            Self::KeyUnknown { .. } => "audit_key_unknown",
+            Self::KeyRolledBack { .. } => "audit_key_rolled_back",
+            Self::Append(error) => error.reason(),
             Self::Missing(_) => "audit_entry_missing",
             Self::Closed => "audit_closed",
             Self::Late => "audit_late",

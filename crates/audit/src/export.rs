@@ -3,6 +3,7 @@
 //! ```text
 //! {"export":1,"origin":"..","vkey":"..","size":N,"from":A,"to":B}
 //! {"checkpoint":".."}                        the newest checkpoint, as a note
+//! {"change":I,"proof":["..",..],"announced":{..}} entries that announced another key, each with its proof against the checkpoint
 //! {"kept":".."}                              checkpoints that were kept earlier
 //! {"tree":[level,index],"hash":".."}         the subtrees over the entries before A, if there are any
 //! {"i":A,"hash":"..","entry":{..}}           each entry with its leaf hash; no entry where it was deleted by retention
@@ -20,10 +21,9 @@ use serde_json::Value;
 use crate::checkpoint::Checkpoint;
 use crate::error::LogError;
 use crate::follower::HISTORY;
-use crate::note::Verifier;
 use crate::reader::Reader;
 use crate::tile::{MAX_ENTRY, WIDTH};
-use crate::tree::{self, Hash, Source};
+use crate::tree::{self, Hash, MAX_PROOF, Source};
 
 /// The longest line of an export, in bytes.
 pub const MAX_LINE: usize = MAX_ENTRY + 1024;
@@ -47,7 +47,7 @@ pub struct Head {
     pub export: u8,
     /// Which log.
     pub origin: String,
-    /// Its public key: to be believed no more than the rest of the file.
+    /// The public key its checkpoint is signed with: to be believed no more than the rest of the file.
     pub vkey: String,
     /// How many entries the log has.
     pub size: u64,
@@ -78,6 +78,15 @@ pub enum Line<'a> {
         /// The root.
         hash: Hash,
     },
+    /// An entry that announced another key of the log.
+    Change {
+        /// Which.
+        index: u64,
+        /// The proof that it is in the log.
+        proof: Vec<Hash>,
+        /// Its bytes.
+        entry: &'a [u8],
+    },
     /// A checkpoint that was kept earlier.
     Kept(String),
     /// The newest checkpoint.
@@ -103,6 +112,12 @@ impl<'a> Line<'a> {
             let level = u32::try_from(level).ok().filter(|level| *level < 64)?;
             return (rest == b"\"}").then_some(Self::Tree { level, index, hash });
         }
+        if let Some(rest) = line.strip_prefix(b"{\"change\":") {
+            let (index, rest) = number(rest)?;
+            let (proof, rest) = hashes(rest.strip_prefix(b",\"proof\":[")?)?;
+            let entry = rest.strip_prefix(b"],\"announced\":")?.strip_suffix(b"}")?;
+            return Some(Self::Change { index, proof, entry });
+        }
         let Value::Object(members) = serde_json::from_slice(line).ok()? else { return None };
         let mut members = members.into_iter();
         match (members.next()?, members.next()) {
@@ -126,6 +141,12 @@ impl<'a> Line<'a> {
             Self::Tree { level, index, hash } => {
                 writeln!(out, "{{\"tree\":[{level},{index}],\"hash\":\"{}\"}}", STANDARD.encode(hash))
             }
+            Self::Change { index, proof, entry } => {
+                let proof: Vec<_> = proof.iter().map(|hash| format!("\"{}\"", STANDARD.encode(hash))).collect();
+                write!(out, "{{\"change\":{index},\"proof\":[{}],\"announced\":", proof.join(","))?;
+                out.write_all(entry)?;
+                out.write_all(b"}\n")
+            }
             Self::Kept(note) => writeln!(out, "{}", serde_json::json!({ "kept": note })),
             Self::Checkpoint(note) => writeln!(out, "{}", serde_json::json!({ "checkpoint": note })),
         }
@@ -143,16 +164,40 @@ fn hash(bytes: &[u8]) -> Option<(Hash, &[u8])> {
     Some((STANDARD.decode(text).ok()?.try_into().ok()?, rest))
 }
 
+/// Hashes between commas, to the bracket that ends them.
+fn hashes(mut bytes: &[u8]) -> Option<(Vec<Hash>, &[u8])> {
+    let mut hashes = Vec::new();
+    while let Some(rest) = bytes.strip_prefix(b"\"") {
+        let (hash, rest) = hash(rest)?;
+        hashes.push(hash);
+        bytes = rest.strip_prefix(b"\"")?;
+        if hashes.len() > MAX_PROOF {
+            return None;
+        }
+        match bytes.strip_prefix(b",") {
+            Some(after) if after.starts_with(b"\"") => bytes = after,
+            Some(_) => return None,
+            None => break,
+        }
+    }
+    Some((hashes, bytes))
+}
+
 /// Write the entries of `range` and what verifies them; the whole log with `0..u64::MAX`.
-pub fn write(reader: &Reader, verifier: &Verifier, range: Range<u64>, out: &mut dyn Write) -> Result<u64, ExportError> {
+pub fn write(reader: &Reader, range: Range<u64>, out: &mut dyn Write) -> Result<u64, ExportError> {
     let (size, minimum) = (reader.checkpoint().size, reader.minimum()?);
     let (from, to) = (range.start.min(size), range.end.min(size));
     let to = to.max(from);
     let head = serde_json::json!({
-        "export": 1, "origin": reader.checkpoint().origin, "vkey": verifier.to_string(), "size": size, "from": from, "to": to,
+        "export": 1, "origin": reader.checkpoint().origin, "vkey": reader.keys().at(size).to_string(), "size": size, "from": from,
+        "to": to,
     });
     writeln!(out, "{head}")?;
     Line::Checkpoint(reader.note().to_owned()).write(out)?;
+    for announced in reader.keys().changes().iter().filter(|announced| announced.index < size) {
+        let proof = reader.inclusion(announced.index)?;
+        Line::Change { index: announced.index, proof, entry: &announced.entry }.write(out)?;
+    }
     for note in kept(reader) {
         // One that was signed since would be no checkpoint of what is exported.
         if Checkpoint::unverified(note.as_bytes()).is_ok_and(|kept| kept.size <= size) {
@@ -228,6 +273,7 @@ mod tests {
                 Line::Entry { index, hash, entry: Some(entry.as_bytes()) },
                 Line::Entry { index, hash, entry: None },
                 Line::Tree { level, index, hash },
+                Line::Change { index, proof: vec![hash; level as usize % 3], entry: entry.as_bytes() },
                 Line::Kept(text.clone()),
                 Line::Checkpoint(text.clone()),
             ] {
@@ -243,6 +289,7 @@ mod tests {
             let _ = Line::parse(&line);
             let _ = Line::parse(&[b"{\"i\":".as_slice(), &line].concat());
             let _ = Line::parse(&[b"{\"tree\":[".as_slice(), &line].concat());
+            let _ = Line::parse(&[b"{\"change\":7,\"proof\":[".as_slice(), &line].concat());
         }
     }
 }

@@ -16,10 +16,11 @@ use crate::fresh::{Fresh, Piece};
 use crate::growing::{Finished, Growing};
 use crate::journal::{Cursor, Progress, State};
 use crate::json::Object;
-use crate::note::Signer;
+use crate::keys;
 use crate::queue::Queue;
 use crate::reader::{CHECKPOINT, Files, PRUNED};
 use crate::recorder::SCHEMA;
+use crate::ring::{self, Ring};
 use crate::segments::{self, Segment};
 use crate::tile::{self, Kind, Tile, TileSource, Tiles, WIDTH};
 use crate::tree::{self, Hash};
@@ -83,7 +84,7 @@ pub(crate) struct Follower {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) latest: Arc<Latest>,
-    pub(crate) signer: Signer,
+    pub(crate) ring: Arc<Ring>,
     pub(crate) announce: Option<Announce>,
     fresh: Arc<Fresh>,
     queue: Arc<Queue>,
@@ -96,6 +97,8 @@ pub(crate) struct Follower {
     cursor: Option<Cursor>,
     /// To be written.
     finished: Vec<Finished>,
+    /// Entries that announce keys, to be taken up before a checkpoint covers them.
+    announced: Vec<(u64, Vec<u8>)>,
     /// Written, and perhaps not on the disk yet.
     unsynced: Vec<Tile>,
     last: Instant,
@@ -109,7 +112,7 @@ pub(crate) struct Parts {
     pub(crate) progress: Arc<Progress>,
     pub(crate) fresh: Arc<Fresh>,
     pub(crate) latest: Arc<Latest>,
-    pub(crate) signer: Signer,
+    pub(crate) ring: Arc<Ring>,
     pub(crate) announce: Option<Announce>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) retention: Option<Duration>,
@@ -118,22 +121,23 @@ pub(crate) struct Parts {
 impl Follower {
     /// Take the tree up where the journal begins, and bring it to where the journal ends. What was signed has to be in it.
     pub(crate) fn resume(parts: Parts) -> Result<Self, LogError> {
-        let Parts { mut files, clock, progress, fresh, latest, signer, announce, queue, retention } = parts;
+        let Parts { mut files, clock, progress, fresh, latest, ring, announce, queue, retention } = parts;
         let state = progress.lock().clone();
         let signed = match files.small(CHECKPOINT)? {
             Some(note) => {
                 let found = Checkpoint::unverified(&note)?;
-                if found.origin != signer.verifier().name() {
-                    let (path, expected) = (files.dir.clone(), signer.verifier().name().to_owned());
+                if found.origin != ring.name() {
+                    let (path, expected) = (files.dir.clone(), ring.name().to_owned());
                     return Err(LogError::Origin { path, found: found.origin, expected });
                 }
                 let text: Arc<str> = String::from_utf8_lossy(&note).into();
-                Some((Checkpoint::verify(&note, signer.verifier())?, text))
+                Some((ring.keys().verify(&note)?, text))
             }
             None => None,
         };
         let size = signed.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size);
-        if size > state.durable {
+        let announced = ring.keys().changes().last().map_or(0, |last| last.index + 1);
+        if size.max(announced) > state.durable {
             let why = "entries are missing that a checkpoint was signed over";
             return Err(LogError::Damaged { path: segments::dir(&files.dir), index: state.durable, why });
         }
@@ -145,7 +149,7 @@ impl Follower {
             clock,
             progress,
             latest,
-            signer,
+            ring,
             announce,
             fresh,
             queue,
@@ -155,6 +159,7 @@ impl Follower {
             piece: Piece::default(),
             cursor: None,
             finished: Vec::new(),
+            announced: Vec::new(),
             unsynced: Vec::new(),
             last,
             kept: None,
@@ -169,6 +174,7 @@ impl Follower {
             root = follower.follow(&state, Some(size))?.or(root);
             follower.write(true)?;
         }
+        follower.take_up_keys()?;
         if let Some((checkpoint, note)) = signed {
             let root = match root {
                 Some(root) => root,
@@ -270,8 +276,8 @@ impl Follower {
     /// Take entries in, until some files are to be written. Gives the root at `mark` entries, where it came to be; what a
     /// reader of the tree of that size needs is to be written too.
     fn follow(&mut self, state: &State, mark: Option<u64>) -> Result<Option<Hash>, LogError> {
-        let Self { growing, finished, piece, fresh, cursor, files, .. } = self;
-        let mut intake = Intake { growing, finished, mark, root: None };
+        let Self { growing, finished, announced, piece, fresh, cursor, files, .. } = self;
+        let mut intake = Intake { growing, finished, announced, mark, root: None };
         if piece.index().is_none() {
             fresh.take(piece);
         }
@@ -314,13 +320,26 @@ impl Follower {
         Ok(())
     }
 
+    /// From here on checkpoints are signed with the keys that entries have announced.
+    fn take_up_keys(&mut self) -> Result<(), LogError> {
+        while let Some((index, entry)) = self.announced.first() {
+            if let Some(keys) = self.ring.followed(*index, entry)? {
+                ring::write(&self.files, &keys)?;
+                self.ring.adopt(keys);
+            }
+            self.announced.remove(0);
+        }
+        Ok(())
+    }
+
     fn sign(&mut self) -> Result<(), LogError> {
+        self.take_up_keys()?;
         for (tile, bytes) in self.growing.partial() {
             put(&self.files, tile, &bytes)?;
         }
-        let origin = self.signer.verifier().name().to_owned();
+        let origin = self.ring.name().to_owned();
         let checkpoint = Checkpoint { origin, size: self.growing.size(), root: self.growing.root() };
-        let note = checkpoint.sign(&self.signer)?;
+        let note = self.ring.sign(&checkpoint, self.clock.now())?;
         let path = self.files.dir.join(CHECKPOINT);
         disk::replace_durably(&*self.files.disk, &path, note.as_bytes())
             .map_err(|error| LogError::file(&path, error))?;
@@ -434,6 +453,7 @@ impl Follower {
 struct Intake<'a> {
     growing: &'a mut Growing,
     finished: &'a mut Vec<Finished>,
+    announced: &'a mut Vec<(u64, Vec<u8>)>,
     mark: Option<u64>,
     root: Option<Hash>,
 }
@@ -442,6 +462,9 @@ impl Intake<'_> {
     /// Take in the next entry. `false`: some files are to be written first.
     fn take(&mut self, entry: &[u8], leaf: Hash) -> bool {
         const FILES: usize = 64;
+        if keys::announces(entry) {
+            self.announced.push((self.growing.size(), entry.to_vec()));
+        }
         self.growing.push(entry, leaf, self.finished);
         if self.mark == Some(self.growing.size()) {
             self.root = Some(self.growing.root());

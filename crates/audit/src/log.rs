@@ -10,15 +10,17 @@ use std::time::Duration;
 use base::{Clock, SystemClock, Timestamp};
 
 use crate::checkpoint::Checkpoint;
-use crate::disk::{self, Disk};
+use crate::disk::Disk;
 use crate::error::{AppendError, LogError};
 use crate::follower::{Announce, Follower, Latest, Parts};
 use crate::frame;
 use crate::fresh::{Fresh, Piece};
 use crate::journal::{Cursor, Journal, Progress};
+use crate::keys::Keys;
 use crate::note::{Signer, Verifier};
 use crate::queue::{Ack, Queue};
 use crate::reader::{Files, Reader};
+use crate::ring::{self, Ring, Signers};
 use crate::segments::{self, SEGMENT};
 use crate::tile::WIDTH;
 
@@ -93,7 +95,10 @@ struct Inner {
     queue: Arc<Queue>,
     progress: Arc<Progress>,
     latest: Arc<Latest>,
-    verifier: Verifier,
+    ring: Arc<Ring>,
+    /// One key at a time is replaced.
+    replacing: Mutex<()>,
+    clock: Arc<dyn Clock>,
     torn: u64,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
@@ -105,7 +110,7 @@ impl Log {
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        signer: Signer,
+        signers: impl Into<Signers>,
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Self, LogError> {
@@ -115,8 +120,9 @@ impl Log {
             std::io::ErrorKind::WouldBlock => LogError::Locked(dir.to_owned()),
             _ => LogError::file(dir, error),
         })?;
-        let verifier = signer.verifier().clone();
-        let id = frame::log_id(verifier.name());
+        let files = Files { disk: Arc::clone(&disk), dir: dir.to_owned() };
+        let ring = Arc::new(Ring::open(&files, signers.into())?);
+        let id = frame::log_id(ring.name());
         let found = segments::recover(&*disk, dir, id)?;
         if found.torn > 0 {
             let kept = found.segments.last().map_or(0, |segment| segment.end);
@@ -126,21 +132,19 @@ impl Log {
                 "the end of the audit log was torn and has been cut off; no acknowledged entry was in it"
             );
         }
-        let vkey = dir.join(VERIFIER);
-        disk::replace(&*disk, &vkey, format!("{verifier}\n").as_bytes())
-            .map_err(|error| LogError::file(&vkey, error))?;
+        ring::write_newest(&files, &ring.newest())?;
         let progress = Arc::new(Progress::new(found.segments));
         // A disk takes its own time, whatever clock entries are dated by: where that one is set on, no write has stalled.
         let stopwatch: Arc<dyn Clock> = Arc::new(SystemClock);
         let (queue, latest) = (Arc::new(Queue::new(Arc::clone(&stopwatch))), Arc::new(Latest::default()));
         let fresh = Arc::new(Fresh::new(options.fresh));
         let follower = Follower::resume(Parts {
-            files: Files { disk: Arc::clone(&disk), dir: dir.to_owned() },
+            files,
             clock: Arc::clone(&clock),
             progress: Arc::clone(&progress),
             fresh: Arc::clone(&fresh),
             latest: Arc::clone(&latest),
-            signer,
+            ring: Arc::clone(&ring),
             announce: options.announce,
             queue: Arc::clone(&queue),
             retention: options.retention,
@@ -149,7 +153,7 @@ impl Log {
             disk: Arc::clone(&disk),
             dir: dir.to_owned(),
             log: id,
-            clock,
+            clock: Arc::clone(&clock),
             stopwatch,
             queue: Arc::clone(&queue),
             progress: Arc::clone(&progress),
@@ -169,8 +173,9 @@ impl Log {
             start("audit-tree", Box::new(move || follower.run()))?,
         ];
         let (threads, lock) = (Mutex::new(threads), Mutex::new(Some(lock)));
-        let (dir, torn) = (dir.to_owned(), found.torn);
-        Ok(Self { inner: Arc::new(Inner { disk, dir, queue, progress, latest, verifier, torn, threads, lock }) })
+        let (dir, torn, replacing) = (dir.to_owned(), found.torn, Mutex::new(()));
+        let inner = Inner { disk, dir, queue, progress, latest, ring, replacing, clock, torn, threads, lock };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Add an entry that nobody waits for: on the disk within some 50 ms, or when the disk can be written again.
@@ -198,7 +203,7 @@ impl Log {
 
     /// The log up to its newest checkpoint.
     pub fn reader(&self) -> Result<Reader, LogError> {
-        Reader::open(Arc::clone(&self.inner.disk), &self.inner.dir, &self.inner.verifier)
+        Reader::open(Arc::clone(&self.inner.disk), &self.inner.dir, &self.inner.ring.newest())
     }
 
     /// Give the durable entries of the journal to `each`, from `from` on or from where the journal still begins: what a start
@@ -250,9 +255,40 @@ impl Log {
         Ok(false)
     }
 
+    /// What it calls itself.
+    pub fn origin(&self) -> &str {
+        self.inner.ring.name()
+    }
+
     /// Who signs its checkpoints.
-    pub fn verifier(&self) -> &Verifier {
-        &self.inner.verifier
+    pub fn verifier(&self) -> Verifier {
+        self.inner.ring.newest()
+    }
+
+    /// The keys it has announced so far.
+    pub fn keys(&self) -> Keys {
+        self.inner.ring.keys()
+    }
+
+    /// How many keys it has been given, announced or not.
+    pub fn keys_given(&self) -> usize {
+        self.inner.ring.count()
+    }
+
+    /// Replace the key that signs checkpoints by `next`: announced in an entry that both sign; until `until` checkpoints are
+    /// signed by both, then by `next` alone. Gives the newest checkpoint then. Blocks until it is written. Where this fails, or
+    /// the process ends, it can be repeated with the same key, and the log is to be opened with it too: perhaps it was announced.
+    pub fn replace_key(
+        &self,
+        next: Signer,
+        until: Timestamp,
+        compromised: bool,
+    ) -> Result<(Checkpoint, Arc<str>), LogError> {
+        let _alone = self.inner.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = self.inner.ring.announcement(next, (self.inner.clock.now(), until), compromised)? {
+            self.append_awaited(&entry)?.wait()?;
+        }
+        self.checkpoint()
     }
 
     /// Where it lies.
@@ -316,7 +352,7 @@ impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log")
             .field("dir", &self.inner.dir)
-            .field("key", &self.inner.verifier.name())
+            .field("key", &self.inner.ring.name())
             .finish_non_exhaustive()
     }
 }

@@ -179,13 +179,27 @@ impl Signer {
 
     /// A note: `text`, which ends with a line break, and the signature.
     pub fn sign(&self, text: &str) -> Result<String, NoteError> {
-        if !is_text(text) {
-            return Err(NoteError::Malformed("its text cannot be signed"));
-        }
+        sign(text, &[self])
+    }
+
+    /// The line of a signature under `text`.
+    fn line(&self, text: &str) -> Result<String, NoteError> {
         let signature = self.pair.try_sign(text.as_bytes()).map_err(|_| NoteError::Crypto)?;
         let bytes = [self.verifier.hash.0.to_be_bytes().as_slice(), signature.as_ref()].concat();
-        Ok(format!("{text}\n{DASH}{} {}\n", self.verifier.name, STANDARD.encode(bytes)))
+        Ok(format!("{DASH}{} {}\n", self.verifier.name, STANDARD.encode(bytes)))
     }
+}
+
+/// A note: `text`, which ends with a line break, and the signatures of all these keys.
+pub fn sign(text: &str, signers: &[&Signer]) -> Result<String, NoteError> {
+    if !is_text(text) || signers.is_empty() {
+        return Err(NoteError::Malformed("its text cannot be signed"));
+    }
+    let mut note = format!("{text}\n");
+    for signer in signers {
+        note.push_str(&signer.line(text)?);
+    }
+    Ok(note)
 }
 
 impl fmt::Debug for Signer {

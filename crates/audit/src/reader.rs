@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{self, Disk};
 use crate::error::LogError;
+use crate::keys::Keys;
 use crate::note::{MAX_NOTE, Verifier};
+use crate::ring;
 use crate::tile::{self, Kind, MAX_BUNDLE, Tile, TileSource, Tiles, WIDTH};
 use crate::tree::{self, Hash};
 
@@ -19,6 +21,7 @@ pub(crate) const PRUNED: &str = "minimum";
 #[derive(Debug, Clone)]
 pub struct Reader {
     files: Files,
+    keys: Keys,
     checkpoint: Checkpoint,
     note: String,
 }
@@ -99,13 +102,15 @@ impl Tiles for Files {
 }
 
 impl Reader {
-    /// The log in `dir` up to its newest checkpoint, which `verifier` must have signed.
+    /// The log in `dir` up to its newest checkpoint, which `verifier` must have signed, or a key that took its place.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, verifier: &Verifier) -> Result<Self, LogError> {
         let files = Files { disk, dir: dir.to_owned() };
+        // Keys are announced before a checkpoint is signed by them: read later, they are all there.
         let note = files.small(CHECKPOINT)?.ok_or(LogError::Missing(0))?;
-        let checkpoint = Checkpoint::verify(&note, verifier)?;
+        let keys = Keys::of(verifier, ring::read(&files)?)?;
+        let checkpoint = keys.verify(&note)?;
         let note = String::from_utf8(note).map_err(|_| crate::note::NoteError::Malformed("it is not UTF-8"))?;
-        Ok(Self { files, checkpoint, note })
+        Ok(Self { files, keys, checkpoint, note })
     }
 
     /// What the log has, as it was signed.
@@ -116,6 +121,11 @@ impl Reader {
     /// The signed note of it.
     pub fn note(&self) -> &str {
         &self.note
+    }
+
+    /// The keys the log has had.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Below which index entries have been deleted.

@@ -1,8 +1,10 @@
 //! Whether a log says what it said: where it lies, or in an export. Reads only, and needs nothing but the key and, for what a
 //! log cannot know of itself, a checkpoint that was kept elsewhere.
 
+mod exported;
+
 use std::collections::VecDeque;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,9 +15,10 @@ use serde::Serialize;
 use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
 use crate::error::LogError;
-use crate::export::{self, Head, Line, MAX_LINE};
+use crate::export;
 use crate::frame::{self, Frame, SEGMENT_HEADER, SegmentHeader};
 use crate::growing::Growing;
+use crate::keys::{Announced, Keys, KeysError};
 use crate::log::VERIFIER;
 use crate::note::{NoteError, Verifier};
 use crate::reader::{CHECKPOINT, Files, Reader};
@@ -53,9 +56,26 @@ pub struct Report {
     pub unsigned: u64,
     /// Where the key came from: `given`, or `own`: the log's own word for it.
     pub key: &'static str,
+    /// The replacements of the log's key that its newest checkpoint covers, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Replaced>,
     /// How many checkpoints from elsewhere the log was compared with. Without one, nobody can tell whether a log was cut or
     /// written anew as a whole by who has its key.
     pub outside: u64,
+}
+
+/// A replacement of the log's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replaced {
+    /// The entry that announced it.
+    pub index: u64,
+    /// When.
+    pub at: String,
+    /// The key from then on: the one to trust.
+    pub key: String,
+    /// Whether the key before it was said to be known to others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub compromised: bool,
 }
 
 /// What was found not to be as it was.
@@ -79,6 +99,12 @@ impl Finding {
 
 impl From<NoteError> for Finding {
     fn from(error: NoteError) -> Self {
+        Self::somewhere(error.reason(), error.to_string())
+    }
+}
+
+impl From<KeysError> for Finding {
+    fn from(error: KeysError) -> Self {
         Self::somewhere(error.reason(), error.to_string())
     }
 }
@@ -108,10 +134,10 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(trusted: &Trusted, verifier: &Verifier, own: &Checkpoint, kept: &[String]) -> Result<Self, Finding> {
+    fn of(trusted: &Trusted, keys: &Keys, own: &Checkpoint, kept: &[String]) -> Result<Self, Finding> {
         let mut roots = Vec::new();
         for note in &trusted.checkpoints {
-            let outside = Checkpoint::verify(note, verifier)?;
+            let outside = keys.verify(note)?;
             if outside.size > own.size {
                 let detail = format!(
                     "the log has {} entries, and a checkpoint from elsewhere says it had {}: those from {} on are missing",
@@ -122,7 +148,7 @@ impl Expected {
             roots.push((outside.size, outside.root, "log_rewritten"));
         }
         for note in kept {
-            let earlier = Checkpoint::verify(note.as_bytes(), verifier)?;
+            let earlier = keys.verify(note.as_bytes())?;
             roots.push((earlier.size, earlier.root, "root_mismatch"));
         }
         roots.push((own.size, own.root, "root_mismatch"));
@@ -165,7 +191,7 @@ pub fn directory(disk: &Arc<dyn Disk>, dir: &Path, trusted: &Trusted) -> Report 
 /// Verify an export.
 pub fn exported(input: &mut dyn BufRead, trusted: &Trusted) -> Report {
     let mut report = empty(trusted);
-    let outcome = in_export(input, trusted, &mut report);
+    let outcome = exported::read(input, trusted, &mut report);
     concluded(report, outcome)
 }
 
@@ -183,6 +209,7 @@ fn empty(trusted: &Trusted) -> Report {
         hashes_only: 0,
         unsigned: 0,
         key: if trusted.verifier.is_some() { "given" } else { "own" },
+        changes: Vec::new(),
         outside: trusted.checkpoints.len() as u64,
     }
 }
@@ -212,12 +239,14 @@ fn in_directory(disk: &Arc<dyn Disk>, dir: &Path, trusted: &Trusted, report: &mu
     let own = reader.checkpoint().clone();
     report.origin = Some(own.origin.clone());
     (report.size, report.root) = (own.size, Some(STANDARD.encode(own.root)));
-    let mut expected = Expected::of(trusted, &verifier, &own, &export::kept(&reader))?;
+    let keys = reader.keys();
+    report.changes = covered(keys, own.size);
+    let mut expected = Expected::of(trusted, keys, &own, &export::kept(&reader))?;
     let minimum = reader.minimum()?;
     if minimum > own.size {
         return Err(Finding::at("entries_missing", own.size, "more entries are said to be deleted than there are"));
     }
-    let mut walk = Walk { files: &files, size: own.size, minimum, growing: Growing::default() };
+    let mut walk = Walk { files: &files, keys, size: own.size, minimum, growing: Growing::default() };
     let (mut tree, mut sound) = (Frontier::new(), 0);
     let mut whole = expected.check(&tree, &mut sound);
     for bundle in 0..own.size.div_ceil(WIDTH) {
@@ -233,9 +262,33 @@ fn in_directory(disk: &Arc<dyn Disk>, dir: &Path, trusted: &Trusted, report: &mu
     journal(&files, &own, report)
 }
 
+/// The replacements that a checkpoint of so many entries covers.
+fn covered(keys: &Keys, size: u64) -> Vec<Replaced> {
+    let covered = keys.changes().iter().filter(|announced| announced.index < size);
+    let replaced = |announced: &Announced| Replaced {
+        index: announced.index,
+        at: announced.change.at.rfc3339(),
+        key: announced.change.to.to_string(),
+        compromised: announced.change.compromised,
+    };
+    covered.map(replaced).collect()
+}
+
+/// An entry that is said to have announced a key has to be the one that was logged.
+fn announced(keys: &Keys, index: u64, leaf: &Hash) -> Result<(), Finding> {
+    match keys.changes().iter().find(|announced| announced.index == index) {
+        Some(announced) if leaf_hash(&announced.entry) != *leaf => {
+            let detail = format!("entry {index} is not the one that is said to have announced a key");
+            Err(Finding::at("key_change_mismatch", index, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Goes through the bundles and tiles.
 struct Walk<'a> {
     files: &'a Files,
+    keys: &'a Keys,
     size: u64,
     minimum: u64,
     growing: Growing,
@@ -253,7 +306,8 @@ impl Walk<'_> {
         if first + WIDTH <= self.minimum {
             let hashes = hashes.ok_or_else(|| missing("the hashes"))?;
             report.hashes_only += hashes.len() as u64;
-            for leaf in &hashes {
+            for (index, leaf) in (first..).zip(&hashes) {
+                announced(self.keys, index, leaf)?;
                 self.growing.push(b"", *leaf, &mut finished);
             }
             self.compare(&finished)?;
@@ -276,6 +330,8 @@ impl Walk<'_> {
                     format!("entry {index} is not the one that was logged"),
                 ));
             }
+            announced(self.keys, index, hash)?;
+            self.keys.agree(index, entry).map_err(|error| Finding::at(error.reason(), index, error.to_string()))?;
             report.entries += 1;
             self.growing.push(entry, *hash, &mut finished);
         }
@@ -380,109 +436,4 @@ fn journal(files: &Files, own: &Checkpoint, report: &mut Report) -> Result<(), F
 fn next_first(files: &Files, seq: Option<u64>) -> Option<u64> {
     let bytes = segments::read(&*files.disk, &files.dir, seq?).ok()?;
     SegmentHeader::parse(&bytes).map(|head| head.first)
-}
-
-fn in_export(input: &mut dyn BufRead, trusted: &Trusted, report: &mut Report) -> Result<(), Finding> {
-    let malformed = |line: u64, index: u64, why: &str| {
-        Finding::at("line_malformed", index, format!("line {line} {why}: entry {index} or what stands in its place"))
-    };
-    let mut line = Vec::new();
-    if !next_line(input, &mut line, 0)? {
-        return Err(malformed(1, 0, "is missing"));
-    }
-    let head: Head = serde_json::from_slice(&line).map_err(|_| malformed(1, 0, "is not the head of an export"))?;
-    if head.export != 1 || head.from > head.to || head.to > head.size {
-        return Err(malformed(1, 0, "is not the head of an export of this version"));
-    }
-    report.origin = Some(head.origin.clone());
-    report.size = head.size;
-    let verifier = match &trusted.verifier {
-        Some(verifier) => verifier.clone(),
-        None => Verifier::parse(&head.vkey)?,
-    };
-    let own = match (next_line(input, &mut line, 0)?, Line::parse(&line)) {
-        (true, Some(Line::Checkpoint(note))) => Checkpoint::verify(note.as_bytes(), &verifier)?,
-        _ => return Err(Finding::at("checkpoint_missing", 0, "line 2 of the export is not its checkpoint")),
-    };
-    if (&own.origin, own.size) != (&head.origin, head.size) {
-        return Err(malformed(1, 0, "does not say what its checkpoint says"));
-    }
-    report.root = Some(STANDARD.encode(own.root));
-    let (mut tree, mut kept, mut expected, mut sound, mut number) = (Frontier::new(), Vec::new(), None, 0, 2);
-    while next_line(input, &mut line, tree.size())? {
-        number += 1;
-        let parsed = Line::parse(&line).ok_or_else(|| malformed(number, tree.size(), "is not a line of an export"))?;
-        if let (Line::Kept(note), None) = (&parsed, &expected) {
-            kept.push(note.clone());
-            continue;
-        }
-        let expected = match &mut expected {
-            Some(expected) => expected,
-            None => expected.insert(Expected::of(trusted, &verifier, &own, &kept)?),
-        };
-        expected.check(&tree, &mut sound)?;
-        match parsed {
-            Line::Tree { level, index, hash } => {
-                let outside = tree.size() < head.from || tree.size() >= head.to;
-                if !outside || Some(index) != tree.size().checked_shr(level) || !tree.push_subtree(level, hash) {
-                    return Err(malformed(number, tree.size(), "is a subtree in the wrong place"));
-                }
-            }
-            Line::Entry { index, hash, entry } => {
-                one_entry(&head, &tree, (index, hash, entry), report)?;
-                tree.push(hash);
-            }
-            Line::Kept(_) | Line::Checkpoint(_) => return Err(malformed(number, tree.size(), "is out of its place")),
-        }
-        expected.check(&tree, &mut sound)?;
-    }
-    if tree.size() != own.size {
-        let detail =
-            format!("the export ends with entry {}, and its checkpoint says there are {}", tree.size(), own.size);
-        return Err(Finding::at("log_truncated", tree.size(), detail));
-    }
-    match expected {
-        Some(_) => Ok(()),
-        // A log without entries.
-        None => Expected::of(trusted, &verifier, &own, &kept)?.check(&tree, &mut sound),
-    }
-}
-
-fn one_entry(
-    head: &Head,
-    tree: &Frontier,
-    (index, hash, entry): (u64, Hash, Option<&[u8]>),
-    report: &mut Report,
-) -> Result<(), Finding> {
-    let due = tree.size();
-    if index != due || due < head.from || due >= head.to {
-        let reason = if index > due { "entry_missing" } else { "entry_added" };
-        return Err(Finding::at(reason, due, format!("entry {index} stands where entry {due} belongs")));
-    }
-    match entry {
-        Some(entry) if leaf_hash(entry) != hash => {
-            Err(Finding::at("entry_altered", index, format!("entry {index} is not the one that was logged")))
-        }
-        Some(_) => {
-            report.entries += 1;
-            Ok(())
-        }
-        None => {
-            report.hashes_only += 1;
-            Ok(())
-        }
-    }
-}
-
-/// The next line, without its end. `false` after the last. `index` is the entry that is due.
-fn next_line(input: &mut dyn BufRead, line: &mut Vec<u8>, index: u64) -> Result<bool, Finding> {
-    line.clear();
-    let read = input.take(MAX_LINE as u64).read_until(b'\n', line);
-    let read = read.map_err(|error| Finding::somewhere("unreadable", format!("the export cannot be read: {error}")))?;
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if read > 0 {
-        return Err(Finding::at("line_malformed", index, "a line is too long, or the last has no end"));
-    }
-    Ok(read > 0)
 }

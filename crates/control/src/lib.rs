@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod apps;
+mod audit_keys;
 pub mod backup;
 pub mod catalogue;
 pub mod credential;

@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use audit::disk::RealDisk;
-use audit::note::{NoteError, Signer};
+use audit::note::NoteError;
 use audit::{Announce, BoxFuture, KeyError, Log, LogError, Options, Recorder, SubjectKey, SubjectKeys};
 use base::{Clock, Rng, Secret};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::{Config, OnAuditFailure};
 use store::{AuditSubject, Store, StoreError};
-use vault::{HashPurpose, Label, Purpose, Sealed, Vault, VaultError};
+use vault::{HashPurpose, Label, Purpose, Vault, VaultError};
 use zeroize::Zeroizing;
 
-use crate::operations::known;
+use crate::audit_keys::AuditKeys;
 
 /// Where the log is, within the data directory.
 pub const DIRECTORY: &str = "audit";
@@ -69,14 +69,17 @@ pub async fn open(what: Recording<'_>, announce: Option<Announce>) -> Result<Rec
     }
     let dir = config.server.data_dir.join(DIRECTORY);
     let origin = origin(config, &dir, &**rng)?;
-    let signer = signer(&origin, store, vault, &**rng).await?;
-    // A log has one key.
-    store.known_keys().seen(known::AUDIT, &origin, &[[1; 32]]).await?;
+    let keys = AuditKeys { store, vault, rng };
+    let signers = keys.signers(&origin).await?;
     let options = Options { announce, retention: Some(config.audit.retention.duration()), ..Options::default() };
-    let log = Log::open(Arc::new(RealDisk), &dir, signer, Arc::clone(clock), options)?;
-    let keys = StoreKeys { store: store.clone(), vault: Arc::clone(vault), rng: Arc::clone(rng) };
+    let log = Log::open(Arc::new(RealDisk), &dir, signers, Arc::clone(clock), options)?;
+    let subjects = StoreKeys { store: store.clone(), vault: Arc::clone(vault), rng: Arc::clone(rng) };
     let allow = config.audit.on_failure == OnAuditFailure::Allow;
-    Ok(Recorder::new(log, Arc::new(keys), Arc::clone(clock), Arc::clone(rng), allow))
+    let recorder = Recorder::new(log, Arc::new(subjects), Arc::clone(clock), Arc::clone(rng), allow);
+    if let Err(error) = keys.follow(&recorder).await {
+        tracing::error!(%error, "the key of the audit log could not be replaced; this is tried again");
+    }
+    Ok(recorder)
 }
 
 /// What the log calls itself, from its beginning on: the host clients know, and a name for this node that no other has.
@@ -99,23 +102,6 @@ fn origin(config: &Config, dir: &Path, rng: &dyn Rng) -> std::io::Result<String>
     file.sync_all()?;
     std::fs::File::open(dir)?.sync_all()?;
     Ok(origin)
-}
-
-/// The key of a log, made the first time.
-async fn signer(origin: &str, store: &Store, vault: &Vault, rng: &dyn Rng) -> Result<Signer, RecordingError> {
-    let name = format!("audit.key.{origin}");
-    let label = Label::new(store.tenant(), Purpose::AuditKey, origin, VERSION);
-    let kept = if let Some(kept) = store.meta().get(&name).await? {
-        kept
-    } else {
-        let new = Signer::generate(origin, rng)?;
-        let sealed = vault.seal(&label, new.seed().expose())?;
-        store.meta().set_once(&name, &STANDARD.encode(sealed.as_bytes())).await?
-    };
-    let bytes = STANDARD.decode(kept).map_err(|_| RecordingError::Damaged)?;
-    let seed = vault.open(&label, &Sealed::from_bytes(bytes)?)?;
-    let seed = Zeroizing::new(<[u8; 32]>::try_from(seed.expose().as_slice()).map_err(|_| RecordingError::Damaged)?);
-    Ok(Signer::from_seed(origin, &seed)?)
 }
 
 /// Subjects' keys in the store.

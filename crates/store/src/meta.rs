@@ -53,6 +53,26 @@ impl Meta<'_> {
         self.0.write(move |tx| Box::pin(async move { Ok(tx.execute(put).await? > 0) })).await
     }
 
+    /// Set the value of a key that has this one, or none; whether it had. Every node hears of it.
+    pub async fn tell(self, key: &str, before: Option<&str>, value: &str) -> Result<bool, StoreError> {
+        at_most("key", key.len(), 128)?;
+        at_most("value", value.len(), 4096)?;
+        let put = match before {
+            Some(before) => self
+                .0
+                .sql("UPDATE meta SET value = $3 WHERE tenant = $1 AND key = $2 AND value = $4")
+                .bind(key)
+                .bind(value)
+                .bind(before),
+            None => self
+                .0
+                .sql("INSERT INTO meta (tenant, key, value) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+                .bind(key)
+                .bind(value),
+        };
+        self.0.change(move |tx, _| Box::pin(async move { Ok(tx.execute(put).await? > 0) })).await
+    }
+
     /// Set the value of a key unless it has one; the value it has then. Two who try at once agree on one.
     pub async fn set_once(self, key: &str, value: &str) -> Result<String, StoreError> {
         at_most("key", key.len(), 128)?;

@@ -337,6 +337,7 @@ impl Running {
         (store, clock): (&Store, &Arc<dyn Clock>),
     ) {
         record::begin(tasks, recorder, store.watch());
+        record::follow_keys(tasks, &self.builder.operations, store.watch());
         let secrets = Referred { store: store.clone(), vault: Arc::clone(&self.builder.vault) };
         self.publisher.begin(tasks, Ways { egress: egress.clone(), secrets, clock: Arc::clone(clock) });
     }

@@ -73,6 +73,18 @@ impl MemDisk {
         self.lock_mem().names.keys().cloned().collect()
     }
 
+    pub(crate) fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let mem = self.lock_mem();
+        mem.names.get(path).and_then(|inode| mem.inodes.get(inode)).map(|inode| inode.data.clone())
+    }
+
+    /// Remove a file, as somebody with access to the disk does.
+    pub(crate) fn remove_file(&self, path: &Path) {
+        let mut mem = self.lock_mem();
+        mem.names.remove(path);
+        mem.durable_names.remove(path);
+    }
+
     /// Change the bytes of a file, as somebody with access to the disk does.
     pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut mem = self.lock_mem();

@@ -5,4 +5,5 @@ mod disk;
 mod failures;
 mod fuzz;
 mod journal;
+mod keys;
 mod tampered;

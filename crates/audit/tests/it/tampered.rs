@@ -50,7 +50,7 @@ fn given(outside: Option<&[u8]>) -> Trusted {
 fn export_of(disk: &MemDisk, from: u64, to: u64) -> Vec<u8> {
     let log = open(disk).unwrap();
     let mut out = Vec::new();
-    export::write(&log.reader().unwrap(), log.verifier(), from..to, &mut out).unwrap();
+    export::write(&log.reader().unwrap(), from..to, &mut out).unwrap();
     out
 }
 

@@ -284,7 +284,10 @@ fn all_schemas() -> Map<String, Value> {
     add::<ops::AuditEntryView>(&mut all, "AuditEntryView");
     add::<ops::AuditProofView>(&mut all, "AuditProofView");
     add::<ops::AuditCheckpointView>(&mut all, "AuditCheckpointView");
+    add::<ops::AuditKeyView>(&mut all, "AuditKeyView");
+    add::<ops::AuditKeyReplacementView>(&mut all, "AuditKeyReplacementView");
     add::<ops::EraseSubject>(&mut all, "EraseSubject");
+    add::<ops::ReplaceAuditKey>(&mut all, "ReplaceAuditKey");
     add::<ops::ErasedView>(&mut all, "ErasedView");
     add::<ops::BudgetAccount>(&mut all, "BudgetAccount");
     add::<ops::RaiseBudget>(&mut all, "RaiseBudget");

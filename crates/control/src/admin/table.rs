@@ -242,7 +242,7 @@ fn admin_tokens() -> [Operation; 3] {
     ]
 }
 
-fn audit_log() -> [Operation; 5] {
+fn audit_log() -> [Operation; 7] {
     let mut entries = operation(Method::GET, "/admin/v1/audit", "listAudit", OWNERS_AND_AUDITORS, |call| {
         Box::pin(handlers::audit::list(call))
     })
@@ -269,6 +269,17 @@ fn audit_log() -> [Operation; 5] {
         })
         .summary("Sign a checkpoint of all that is in the audit log now, and get it")
         .one("AuditCheckpointView"),
+        operation(Method::GET, "/admin/v1/audit-keys", "listAuditKeys", READERS, |call| {
+            Box::pin(handlers::audit::keys(call))
+        })
+        .summary("List the key of every audit log")
+        .page("AuditKeyView"),
+        operation(Method::POST, "/admin/v1/audit-key-replacements", "replaceAuditKey", OWNERS, |call| {
+            Box::pin(handlers::audit::replace_key(call))
+        })
+        .summary("Replace the key that signs checkpoints: of this node's log at once, of others' as they hear of it")
+        .takes("ReplaceAuditKey")
+        .one("AuditKeyReplacementView"),
         operation(Method::POST, "/admin/v1/audit-erasures", "eraseAuditSubject", OWNERS, |call| {
             Box::pin(handlers::audit::erase(call))
         })

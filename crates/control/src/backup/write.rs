@@ -40,11 +40,8 @@ impl Operations {
     pub async fn backup(&self, by: &str) -> Result<Backup, OperationError> {
         self.audit().happened(audit::Event::new("backup.taken").by(by)).await?;
         let (opening, sealer) = self.vault().seal_stream(&label(&Tenant::default()))?;
-        // The audit log last: what it says happened is in the database, or later.
-        let database = self.store().dump().await?;
+        let (database, audit) = self.held().await?;
         let file = self.file();
-        let audit = audit::hold(&file.server.data_dir.join(audit::DIR))
-            .map_err(|error| OperationError::Backup(error.to_string()))?;
         let files = audit.files().map(|(name, path, length)| (name.to_owned(), path.to_owned(), length)).collect();
         let node = std::fs::read_to_string(file.server.data_dir.join(NODE_NAME)).ok();
         let node = node.map(|name| name.trim().to_owned()).filter(|name| is_name(name));
@@ -61,6 +58,25 @@ impl Operations {
         let first = backup.frame(Tag::Manifest, &json(&manifest)?)?;
         backup.head = Some([MAGIC, &opening, &first].concat());
         Ok(backup)
+    }
+}
+
+impl Operations {
+    /// The database and the audit log. The log last: what it says happened is in the database, or later. But the keys it has
+    /// announced have to be in the database, or it could not be opened again: where one was replaced meanwhile, both anew.
+    async fn held(&self) -> Result<(Dump, audit::Held), OperationError> {
+        const TRIES: u32 = 5;
+        let keys = || self.audit().log().map(audit::Log::keys_given);
+        for _ in 0..TRIES {
+            let before = keys();
+            let database = self.store().dump().await?;
+            let audit = audit::hold(&self.file().server.data_dir.join(audit::DIR))
+                .map_err(|error| OperationError::Backup(error.to_string()))?;
+            if keys() == before {
+                return Ok((database, audit));
+            }
+        }
+        Err(OperationError::Backup("the key of the audit log was replaced again and again meanwhile".to_owned()))
     }
 }
 

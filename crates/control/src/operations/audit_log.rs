@@ -237,7 +237,7 @@ impl Operations {
     }
 }
 
-fn off() -> OperationError {
+pub(super) fn off() -> OperationError {
     OperationError::NotAllowed("there is no audit log: [audit] enabled = false".to_owned())
 }
 

@@ -97,6 +97,19 @@ impl From<audit::LogError> for OperationError {
     }
 }
 
+impl From<crate::recording::RecordingError> for OperationError {
+    fn from(error: crate::recording::RecordingError) -> Self {
+        use crate::recording::RecordingError;
+        match error {
+            RecordingError::Log(error) => error.into(),
+            RecordingError::Key(error) => Self::AuditLog(error.into()),
+            RecordingError::Store(error) => error.into(),
+            RecordingError::Vault(error) => error.into(),
+            RecordingError::Origin(_) | RecordingError::Damaged => Self::Store(StoreError::Corrupt),
+        }
+    }
+}
+
 impl OperationError {
     /// A value that cannot be taken.
     pub(crate) fn value(param: &'static str, message: impl Into<String>) -> Self {

@@ -4,6 +4,7 @@ mod admin_tokens;
 mod anomalies;
 mod apikeys;
 mod app_configs;
+mod audit_keys;
 mod audit_log;
 mod budgets;
 mod clients;
@@ -44,6 +45,7 @@ pub use app_configs::{
     AcceptDelegation, AppConfigView, CertPlan, ConfigKeyView, HostPlan, KeyPlan, KillSwitches, PinFit, PinView,
     PinnedHostView, PlanStep, PublishAppConfig, PublishError, ServedConfig, ShownCertificate, pin_file_faults,
 };
+pub use audit_keys::{AuditKeyReplacementView, AuditKeyView, ReplaceAuditKey};
 pub use audit_log::{AuditCheckpointView, AuditEntryView, AuditFilter, AuditProofView, EraseSubject, ErasedView};
 pub use budgets::{Amount, BudgetAccount, RaiseBudget, RaiseView};
 pub use clients::{ClientView, CreateClient, IssuedSecret, RotateClient, UpdateClient};

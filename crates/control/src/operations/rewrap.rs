@@ -13,6 +13,7 @@ use vault::{KeyId, Label, Purpose, Sealed};
 
 use super::rotation::{RotationView, known};
 use super::{OperationError, Operations};
+use crate::audit_keys::AUDIT_KEYS;
 use config::Config;
 
 /// Where the store keeps the ids of all master keys this installation sealed with, in their order.
@@ -21,8 +22,6 @@ pub const VAULT_KEYS: &str = "vault.key_ids";
 pub const HASH_KEYS: &str = "vault.hash_keys.";
 /// Where it keeps the key of hashes that outlast master keys.
 pub const LASTING_HASH_KEY: &str = "vault.lasting_hash_key";
-/// Where it keeps the keys of audit logs: this, and the log's name.
-const AUDIT_KEYS: &str = "audit.key.";
 
 /// How many values are sealed anew in one step.
 const STEP: u32 = 100;

@@ -15,7 +15,7 @@ use control::MOMENTS;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::args::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs, StateArgs};
+use super::args::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs, RotateAuditKeyArgs, StateArgs};
 use super::io::{Exit, Failure, Io, Outcome};
 use super::kept::{checkpoints, key, small, unreadable};
 use super::manage::{ask, done};
@@ -41,6 +41,11 @@ pub(super) async fn run(command: AuditCommand, io: &mut Io<'_>) -> Outcome {
             io.json(&answer)?;
             Ok(Exit::Done)
         }
+        AuditCommand::Keys(state) => {
+            let answer = ask(io, &state, (Method::GET, "/audit-keys"), None).await?;
+            list(io, &state, &answer)
+        }
+        AuditCommand::RotateKey(args) => rotate_key(args, io).await,
         AuditCommand::EraseSubject(EraseArgs { subject, issuer, state }) => {
             let body = json!({ "subject": subject, "issuer": issuer });
             let body = Value::Object(
@@ -75,10 +80,47 @@ async fn verify(args: &AuditVerifyArgs, io: &mut Io<'_>) -> Outcome {
         verify::directory(&disk, &dir, &trusted)
     };
     io.json(&serde_json::to_value(&report).map_err(|error| Failure::new(error.to_string()))?)?;
+    if let Some(newest) = report.changes.last().filter(|_| report.valid) {
+        io.note(&format!("The log's key was replaced; the one to trust is {}", newest.key));
+    }
     if report.valid && report.outside == 0 {
         io.note("Nothing was compared with a checkpoint from elsewhere: who has the log's key could have written it anew, or cut it. See --checkpoint.");
     }
     Ok(if report.valid { Exit::Done } else { Exit::No })
+}
+
+fn list(io: &mut Io<'_>, state: &StateArgs, answer: &Value) -> Outcome {
+    if state.json {
+        io.json(answer)?;
+        return Ok(Exit::Done);
+    }
+    // Alone on its line, each can be copied as it is.
+    for key in answer.get("items").and_then(Value::as_array).into_iter().flatten() {
+        writeln!(io.stdout, "{}", text(key, "key"))?;
+        if key.get("waiting") == Some(&Value::Bool(true)) {
+            io.note(&format!("{} has not announced this key yet: its node follows when it runs.", text(key, "log")));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn rotate_key(args: RotateAuditKeyArgs, io: &mut Io<'_>) -> Outcome {
+    let RotateAuditKeyArgs { overlap, compromised, state } = args;
+    let mut body = json!({ "compromised": compromised });
+    if let (Some(overlap), Some(body)) = (overlap, body.as_object_mut()) {
+        body.insert("overlap".to_owned(), overlap.into());
+    }
+    let answer = ask(io, &state, (Method::POST, "/audit-key-replacements"), Some(body)).await?;
+    let key = answer.get("log").map(|log| text(log, "key")).unwrap_or_default().to_owned();
+    let signs = if compromised {
+        "it alone signs from now on".to_owned()
+    } else {
+        format!("the one before it signs too until {}", text(&answer, "until"))
+    };
+    let said = format!(
+        "The log's key is now {key}; {signs}. Keep it elsewhere; `vouchgate audit keys` lists those of every node."
+    );
+    done(io, state.json, &answer, &said)
 }
 
 async fn export(args: &AuditExportArgs, io: &mut Io<'_>) -> Outcome {
@@ -99,7 +141,7 @@ async fn export(args: &AuditExportArgs, io: &mut Io<'_>) -> Outcome {
     let file = File::options().write(true).create_new(true).mode(0o600).open(&args.file);
     let file = file.map_err(|error| Failure::new(format!("cannot write {}: {error}", args.file.display())))?;
     let mut out = BufWriter::new(file);
-    let written = export::write(&reader, &verifier, range.clone(), &mut out).map_err(|error| failed(&error))?;
+    let written = export::write(&reader, range.clone(), &mut out).map_err(|error| failed(&error))?;
     out.flush()?;
     out.get_ref().sync_all()?;
     let answer = json!({

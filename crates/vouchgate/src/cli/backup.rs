@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use audit::checkpoint::Checkpoint;
 use audit::disk::{Disk, RealDisk};
-use audit::note::Verifier;
+use audit::keys::Keys;
+use audit::note::{NoteError, Verifier};
 use audit::verify::{self, Trusted};
 use control::admin::SOCKET_NAME;
 use control::backup::{Database, Found, NODE_NAME, Reader, RestoreError};
@@ -147,10 +148,17 @@ fn compare(log: &Path, outside: Vec<Vec<u8>>, verifier: Option<&str>) -> Result<
     };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let own = verify::directory(&disk, log, &Trusted { verifier: Some(verifier.clone()), checkpoints: Vec::new() });
+    let keys = audit::Reader::open(Arc::clone(&disk), log, &verifier);
+    let keys = keys.map_or_else(|_| Keys::only(verifier.clone()), |reader| reader.keys().clone());
     let mut published = 0;
     let mut checkpoints = Vec::new();
     for note in outside {
-        let checkpoint = Checkpoint::verify(&note, &verifier);
+        let checkpoint = keys.verify(&note);
+        // What was published after the log's key was replaced says nothing to a backup from before.
+        let newer = |found: Checkpoint| found.size > own.size && Some(&found.origin) == own.origin.as_ref();
+        if matches!(checkpoint, Err(NoteError::Unsigned(_))) && Checkpoint::unverified(&note).is_ok_and(newer) {
+            continue;
+        }
         let checkpoint = checkpoint.map_err(|error| refused(format!("a checkpoint from elsewhere: {error}")))?;
         published = published.max(checkpoint.size);
         if checkpoint.size <= own.size {

@@ -354,6 +354,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("audit checkpoint", &["vouchgate audit checkpoint > kept-elsewhere"]),
     ("audit proof", &["vouchgate audit proof 1234"]),
+    ("audit keys", &["vouchgate audit keys > /elsewhere/log.vkeys"]),
+    (
+        "audit rotate-key",
+        &[
+            "vouchgate audit rotate-key                   both keys sign for 7 days, then the new one alone",
+            "vouchgate audit rotate-key --compromised     the old one leaked: it signs nothing more",
+        ],
+    ),
     ("audit erase-subject", &["vouchgate audit erase-subject alice --issuer corp"]),
     (
         "usage",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use audit::{Event, Recorder};
 use config::Config;
+use control::Operations;
 use control::admin::Check;
 
 use crate::tasks::Tasks;
@@ -55,6 +56,29 @@ pub(super) fn begin(tasks: &Tasks, recorder: &Recorder, mut versions: tokio::syn
     tasks.spawn(async move {
         while versions.changed().await.is_ok() {
             forgetting.forget();
+        }
+    });
+}
+
+/// Replace the key of this node's log when another node, or a command, has asked for it.
+pub(super) fn follow_keys(
+    tasks: &Tasks,
+    operations: &Arc<Operations>,
+    mut versions: tokio::sync::watch::Receiver<u64>,
+) {
+    let operations = Arc::clone(operations);
+    tasks.spawn(async move {
+        let mut again = false;
+        loop {
+            tokio::select! {
+                changed = versions.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(TICK), if again => {}
+            }
+            let followed = operations.audit_key_follow().await;
+            if let Err(error) = &followed {
+                tracing::warn!(%error, "the key of the audit log could not be replaced; this is tried again");
+            }
+            again = followed.is_err();
         }
     });
 }

@@ -66,6 +66,11 @@ impl Fleet {
         Some(fleet)
     }
 
+    /// Let time pass on all nodes.
+    pub(crate) fn clock_on(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
     /// One more node, which knows nothing but the configuration.
     pub(crate) async fn join(&mut self) {
         let own = Arc::new(tempfile::tempdir_in(self.dir.path()).unwrap());

@@ -19,6 +19,7 @@ mod anomaly;
 mod attacks;
 mod attest;
 mod audit_disk;
+mod audit_keys;
 mod audited;
 mod backup;
 mod bound;

@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use crate::admin::Refusal;
 use crate::admin::call::{Call, Reply};
-use crate::operations::{AuditFilter, EraseSubject};
+use crate::operations::{AuditFilter, EraseSubject, Listed, ReplaceAuditKey};
 
 pub(in crate::admin) async fn list(call: &Call) -> Result<Reply, Refusal> {
     let page = call.page()?;
@@ -54,4 +54,13 @@ pub(in crate::admin) async fn checkpoint(call: &Call) -> Result<Reply, Refusal> 
 
 pub(in crate::admin) async fn erase(call: &Call) -> Result<Reply, Refusal> {
     Reply::json(StatusCode::OK, &call.operations().audit_erase(&call.body::<EraseSubject>()?).await?)
+}
+
+pub(in crate::admin) async fn keys(call: &Call) -> Result<Reply, Refusal> {
+    Reply::page(&Listed { items: call.operations().audit_keys_list().await?, next: None })
+}
+
+pub(in crate::admin) async fn replace_key(call: &Call) -> Result<Reply, Refusal> {
+    let asked = call.body::<ReplaceAuditKey>()?;
+    Reply::json(StatusCode::OK, &call.operations().audit_key_replace(&asked, call.by.as_str()).await?)
 }

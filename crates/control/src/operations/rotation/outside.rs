@@ -35,7 +35,7 @@ impl Operations {
         logs.sort();
         let of = |(log, since)| {
             let row = RotationView::new("audit key", log, "current").since(Some(since), now).limit(limit);
-            row.todo("stop the node, keep its directory audit elsewhere, start: another log with another key begins")
+            row.todo("vouchgate audit rotate-key; keep the new key of every log elsewhere")
         };
         Ok(logs.into_iter().map(of).collect())
     }

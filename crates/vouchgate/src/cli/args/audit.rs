@@ -24,6 +24,10 @@ pub enum AuditCommand {
         #[command(flatten)]
         state: StateArgs,
     },
+    /// List the key of every audit log: to be kept elsewhere
+    Keys(StateArgs),
+    /// Replace the key that signs checkpoints; every node replaces that of its own log
+    RotateKey(RotateAuditKeyArgs),
     /// Destroy a subject's key: nothing the log says of it can be read any more, by anybody
     EraseSubject(EraseArgs),
 }
@@ -57,6 +61,20 @@ pub struct AuditExportArgs {
     /// Up to the last entry before this moment, written likewise
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Where the log is
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Options of `audit rotate-key`.
+#[derive(Debug, Clone, Args)]
+pub struct RotateAuditKeyArgs {
+    /// How long checkpoints are signed by both keys [default: 7d]
+    #[arg(long, value_name = "SPAN", conflicts_with = "compromised")]
+    pub overlap: Option<String>,
+    /// The key may be known to others: the new one signs alone, from now on
+    #[arg(long)]
+    pub compromised: bool,
     /// Where the log is
     #[command(flatten)]
     pub state: StateArgs,

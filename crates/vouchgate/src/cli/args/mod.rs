@@ -25,7 +25,7 @@ pub use admin::{AdminCommand, AdminTokenCommand, RoleArg};
 pub use anomaly::AnomalyCommand;
 pub use app::{AppCommand, ArcCommand, DeviceCommand, DeviceListArgs};
 pub use attest::{AttestCommand, AttestSimulateArgs, AttestVerifyArgs, SimulatedDevice};
-pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs};
+pub use audit::{AuditCommand, AuditExportArgs, AuditVerifyArgs, EraseArgs, RotateAuditKeyArgs};
 pub use budget::{BudgetCommand, RaiseArgs};
 pub use client::{ClientCommand, CreateArgs, GrantArg, RequirementArg};
 pub use pins::{
