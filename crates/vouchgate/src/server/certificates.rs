@@ -15,17 +15,20 @@ const LOOK: Duration = Duration::from_secs(5);
 pub(super) fn follow(tasks: &Tasks, running: &Arc<Running>) {
     for tls in &running.tls {
         let tls = Arc::clone(tls);
-        tasks.spawn(async move {
-            let mut said = None;
-            loop {
-                tokio::time::sleep(LOOK).await;
-                let reading = Arc::clone(&tls);
-                let read = tokio::task::spawn_blocking(move || reading.reload()).await;
-                if let Ok(outcome) = read {
-                    said = tell(&tls, outcome, said);
-                }
-            }
-        });
+        tasks.spawn(look(tls, || tokio::time::sleep(LOOK)));
+    }
+}
+
+/// Look again and again, each time after a pause.
+async fn look<P: Future<Output = ()> + Send>(tls: Arc<ServerTls>, mut pause: impl FnMut() -> P + Send) {
+    let mut said = None;
+    loop {
+        pause().await;
+        let reading = Arc::clone(&tls);
+        let read = tokio::task::spawn_blocking(move || reading.reload()).await;
+        if let Ok(outcome) = read {
+            said = tell(&tls, outcome, said);
+        }
     }
 }
 
@@ -78,5 +81,71 @@ fn tell(tls: &ServerTls, outcome: Result<bool, TlsError>, said: Option<String>) 
             tracing::warn!(reason = error.reason(), %error, "a certificate cannot be read: the one before stays in use");
             Some(fault)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::certs::{Authority, Identity};
+    use tokio::sync::mpsc;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::listen::TlsFiles;
+
+    fn write(files: &TlsFiles, identity: &Identity) {
+        std::fs::write(&files.cert, &identity.cert_pem).unwrap();
+        std::fs::write(&files.key, &identity.key_pem).unwrap();
+    }
+
+    /// The pauses are the test's: each is over when it says so, and what followed the one before has ended by then.
+    #[tokio::test]
+    async fn a_replaced_certificate_is_in_use_after_the_next_look_and_a_broken_one_is_not() {
+        assert_eq!(LOOK, Duration::from_secs(5), "as the documentation says");
+        let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+        let files = TlsFiles {
+            cert: dir.path().join("cert.pem"),
+            key: dir.path().join("key.pem"),
+            client_ca: None,
+            client_certificates: config::ClientCertificates::Off,
+        };
+        let (first, second, third) =
+            (authority.server(&["localhost"]), authority.server(&["localhost"]), authority.server(&["localhost"]));
+        write(&files, &first);
+        let tls = ServerTls::load(files.clone()).unwrap();
+        let shows = |identity: &Identity| {
+            proof::app_config::pin_of_certificate(&tls.leaf()).unwrap()
+                == proof::app_config::pin_of_pem(identity.cert_pem.as_bytes()).unwrap()
+        };
+        let (ended, mut paused) = mpsc::channel::<tokio::sync::oneshot::Sender<()>>(1);
+        let mut looking = JoinSet::new();
+        looking.spawn(look(Arc::clone(&tls), move || {
+            let ended = ended.clone();
+            async move {
+                let (over, wait) = tokio::sync::oneshot::channel();
+                let _ = ended.send(over).await;
+                let _ = wait.await;
+            }
+        }));
+        let mut pause = paused.recv().await.unwrap();
+        assert!(shows(&first));
+        write(&files, &second);
+        assert!(shows(&first), "not before it is looked at");
+        pause.send(()).unwrap();
+        pause = paused.recv().await.unwrap();
+        assert!(shows(&second));
+        // Replaced by halves: the certificate is there, its key not yet.
+        std::fs::write(&files.cert, &third.cert_pem).unwrap();
+        pause.send(()).unwrap();
+        pause = paused.recv().await.unwrap();
+        assert!(shows(&second), "what cannot be used is not taken up");
+        std::fs::remove_file(&files.cert).unwrap();
+        pause.send(()).unwrap();
+        pause = paused.recv().await.unwrap();
+        assert!(shows(&second));
+        write(&files, &third);
+        pause.send(()).unwrap();
+        drop(paused.recv().await.unwrap());
+        assert!(shows(&third));
     }
 }

@@ -1,6 +1,7 @@
 //! Apps that prove by attestation what they are, against the built program: phones made of software, good and bad, and
 //! the attacks that attestation is for.
 
+mod asked;
 mod besides;
 mod between;
 mod fleet;
@@ -9,6 +10,7 @@ mod hand;
 mod instances;
 mod metric;
 mod observed;
+mod pinned;
 mod probing;
 mod requests;
 mod risk;
@@ -56,11 +58,20 @@ impl World {
 
     /// With more keys of `[server]`, and more of the app.
     pub(super) async fn with(server: &str, app: &str) -> Self {
-        Self::with_ios(server, "", app).await
+        Self::of(server, ("", ""), app).await
     }
 
     /// With more of the app on iOS, too.
     pub(super) async fn with_ios(server: &str, ios: &str, app: &str) -> Self {
+        Self::of(server, (ios, ""), app).await
+    }
+
+    /// With more of what the app is on Apple's and on Google's platform: who is asked about its devices.
+    pub(super) async fn asking(platforms: (&str, &str), app: &str) -> Self {
+        Self::of("", platforms, app).await
+    }
+
+    async fn of(server: &str, (ios, android): (&str, &str), app: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (apple, google) = (Apple::new(Arc::clone(&clock)).unwrap(), Google::new(clock).unwrap());
@@ -87,7 +98,7 @@ impl World {
              [[model]]\nname = \"fast\"\ntargets = [{{ provider = \"openai\", model = \"m\" }}]\n\
              [[app]]\nname = \"chat\"\nscopes = [\"chat\"]\nenrolments_per_minute = 100000\n\
              ios = {{ team = \"ABCDE12345\", bundle = \"com.example.chat\", categories = [4]{ios} }}\n\
-             android = {{ package = \"com.example.chat\", digests = [\"{}\"] }}\n\
+             android = {{ package = \"com.example.chat\", digests = [\"{}\"]{android} }}\n\
              test_roots = {{ apple = \"apple.pem\", android = \"google.pem\" }}\n{app}\n\
              [[policy]]\nname = \"chat\"\nwho = {{ issuer = \"vouchgate\", client = \"chat\", scope = [\"chat\"] }}\n\
              may = {{ models = [\"fast\", \"vouchgate/echo\"] }}\n",

@@ -1,6 +1,9 @@
 //! What apps are told over the air, from outside: by the real program against a real listener, and with keys that change while
 //! clients go on.
 
+mod nodes;
+mod refused;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

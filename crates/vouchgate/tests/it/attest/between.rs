@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::certs::Authority;
+use testkit::certs::{Authority, Identity};
 use testkit::intercept::Intercept;
 use tokio::net::TcpListener;
 use vouchgate_client::app_config::public_key;
@@ -20,18 +20,20 @@ use super::{World, chat, read};
 use crate::support::{command, run, secret_file};
 
 /// A gateway with TLS whose keys apps are told, behind a name whose traffic goes through somebody.
-struct Line {
-    world: World,
-    genuine: Authority,
+pub(super) struct Line {
+    pub(super) world: World,
+    pub(super) genuine: Authority,
     /// What was put into the phone's trust.
     installed: Authority,
     between: Intercept,
     /// The gateway's certificate, and the root keys that are built into the app.
     files: TempDir,
+    /// What the gateway is told it will show.
+    pub(super) next: Identity,
 }
 
 impl Line {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (genuine, installed) = (Authority::new(), Authority::new());
@@ -44,7 +46,8 @@ impl Line {
         }
         secret_file(files.path(), "cert.pem", &identity.cert_pem);
         secret_file(files.path(), "key.pem", &identity.key_pem);
-        secret_file(files.path(), "next.pem", &genuine.server(&["localhost"]).key_pem);
+        let next = genuine.server(&["localhost", "127.0.0.1"]);
+        secret_file(files.path(), "next.pem", &next.key_pem);
         let place = |text: &str| text.replace("DIR", files.path().to_str().unwrap());
         // The first URL, which tokens name, is not https: where it is, no app may trust the makers of simulated phones.
         let server = format!(
@@ -55,7 +58,7 @@ impl Line {
                     [[pins]]\nname = \"api\"\nhost = \"localhost\"\nnext_file = \"DIR/next.pem\"";
         let world = World::with(&place(&server), &place(told)).await;
         let between = Intercept::at(listener, world.program.public, &genuine);
-        let line = Self { world, genuine, installed, between, files };
+        let line = Self { world, genuine, installed, between, files, next };
         let key = command(line.world.path(), &["pins", "key"], b"");
         let args = ["pins", "delegate", "--root", "root.pem", "--days", "90"];
         let (code, delegation, said) = run(&args, line.files.path(), key.as_bytes());
@@ -66,7 +69,7 @@ impl Line {
     }
 
     /// Sign a newer configuration.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         command(self.world.path(), &["pins", "publish", "chat"], b"");
     }
 
@@ -78,7 +81,7 @@ impl Line {
     }
 
     /// The same with pins, as an app has them that remembers what it was told.
-    fn pinned(&self, memory: &Arc<Volatile>) -> Options {
+    pub(super) fn pinned(&self, memory: &Arc<Volatile>) -> Options {
         let root = |name: &str| {
             let jwk: Value = serde_json::from_slice(&std::fs::read(self.files.path().join(name)).unwrap()).unwrap();
             public_key(&jwk).unwrap()
@@ -88,6 +91,30 @@ impl Line {
             memory: Arc::clone(memory) as Arc<dyn Memory>,
             ..self.options()
         }
+    }
+
+    /// Put another certificate in the place of the one that is shown, and wait until it is.
+    pub(super) async fn show(&self, identity: &Identity) {
+        std::fs::write(self.files.path().join("cert.pem"), &identity.cert_pem).unwrap();
+        std::fs::write(self.files.path().join("key.pem"), &identity.key_pem).unwrap();
+        let wanted = der(&identity.cert_pem);
+        let trust = self.genuine.client_config(None, &["http/1.1"]);
+        let switched = async {
+            loop {
+                let tcp = tokio::net::TcpStream::connect(self.world.program.public).await.unwrap();
+                let connector = tokio_rustls::TlsConnector::from(Arc::clone(&trust));
+                let stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+                if stream.get_ref().1.peer_certificates().unwrap()[0].as_ref() == wanted {
+                    return;
+                }
+            }
+        };
+        testkit::patiently("the other certificate to be shown", switched).await;
+    }
+
+    /// Tell the gateway which key comes after the one it shows.
+    pub(super) fn comes_next(&self, identity: &Identity) {
+        std::fs::write(self.files.path().join("next.pem"), &identity.key_pem).unwrap();
     }
 
     fn intercept(&self) {
