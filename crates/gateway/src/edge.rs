@@ -207,7 +207,6 @@ pub(crate) fn receive<B>(snapshot: &Snapshot, request: Request<B>, peer: &Peer) 
     if !table::accepts(&allow, &head.method) {
         return Err(EdgeError::Method(allow));
     }
-    check_content(&head.headers, &endpoint, endpoint.most(&snapshot.limits))?;
     let ip = headers::client_ip(peer.addr, &head.headers, &snapshot.trusted);
     let certificate = if headers::is_trusted(peer.addr, &snapshot.trusted) {
         // The connection's own certificate is the proxy's.
@@ -274,9 +273,10 @@ where
         !self.body.is_end_stream()
     }
 
-    /// Read the body: within the size limit, without pauses longer than allowed, in one piece and without copying when
-    /// it came in one.
+    /// Read the body, if the header says it may be read: within the size limit, without pauses longer than allowed, in one
+    /// piece and without copying when it came in one. Only who is known is told which bodies are taken.
     pub(crate) async fn read(self, limits: &Limits) -> Result<(Parts, Endpoint, Bytes), EdgeError> {
+        check_content(&self.head.headers, &self.endpoint, self.endpoint.most(limits))?;
         let bytes = read(self.body, self.endpoint.most(limits), limits.body_idle).await?;
         Ok((self.head, self.endpoint, bytes))
     }

@@ -206,7 +206,7 @@ impl Apps {
     /// Whether the reason of a refusal of somebody there is kept.
     fn keeps_reason(&self, from: IpAddr) -> bool {
         let now = self.operations().clock().monotonic();
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).admit(from, KEPT_PER_MINUTE, now).is_ok()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).admit_evenly(from, KEPT_PER_MINUTE, now).is_ok()
     }
 }
 

@@ -28,6 +28,8 @@ impl Most {
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     all: Window,
+    /// Of all, those of networks that had some before; only where they are admitted evenly.
+    again: Window,
     networks: HashMap<Network, Window>,
 }
 
@@ -42,6 +44,25 @@ impl Shares {
         own.admit(most.each, now)?;
         self.all.admit(most.all, now)?;
         self.networks.insert(network, own);
+        Ok(())
+    }
+}
+
+impl Shares {
+    /// The same, but half of all is for networks that had nothing yet in this minute: a few that have much take nothing from
+    /// many that have little.
+    pub(super) fn admit_evenly(&mut self, from: IpAddr, most: Most, now: Instant) -> Result<(), Duration> {
+        if self.all.is_over(now) {
+            (self.all, self.again) = (Window::default(), Window::default());
+            self.networks.clear();
+        }
+        let network = Network::of(from);
+        let mut again = self.again;
+        if self.networks.contains_key(&network) {
+            again.admit(most.all / 2, now)?;
+        }
+        self.admit(from, most, now)?;
+        self.again = again;
         Ok(())
     }
 }
@@ -66,6 +87,25 @@ mod tests {
         assert_eq!(shares.networks.len(), 1);
         let host = |n: u16| IpAddr::from([0x2001, 0xdb8, 7, n, n, n, n, n]);
         assert_eq!((0..100).filter(|n| shares.admit(host(*n), most, later).is_ok()).count(), 10);
+    }
+
+    #[test]
+    fn networks_that_have_much_leave_half_to_those_that_have_nothing() {
+        let (now, most) = (SystemClock.monotonic(), Most::tenth(100));
+        let mut shares = Shares::default();
+        let admitted = |shares: &mut Shares, from: [u8; 4], now| shares.admit_evenly(from.into(), most, now).is_ok();
+        let flood = |shares: &mut Shares, now| {
+            (0..20u8)
+                .map(|net| (0..200).filter(|_| admitted(shares, [198, 51, net, 1], now)).count())
+                .collect::<Vec<_>>()
+        };
+        let had = flood(&mut shares, now);
+        assert_eq!(had.iter().sum::<usize>(), 50 + 20, "{had:?}");
+        assert_eq!((100..200u8).filter(|net| admitted(&mut shares, [203, 0, *net, 1], now)).count(), 30);
+        // Each minute anew, also where it began with others.
+        let later = now + Duration::from_mins(1);
+        assert!(admitted(&mut shares, [203, 0, 1, 1], later));
+        assert_eq!(flood(&mut shares, later).iter().sum::<usize>(), 50 + 20);
     }
 
     #[test]

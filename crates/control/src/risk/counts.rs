@@ -1,6 +1,7 @@
 //! What was decided since the start, for metrics. Few labels, whatever versions apps say they have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
 use config::Platform;
@@ -11,6 +12,8 @@ use proof::attest::{Flag, FlagValue, Provenance};
 const MOST_VERSIONS: usize = 32;
 /// So many words that were observed of an app are, such as fingerprints; others are `other`.
 const MOST_WORDS: usize = 32;
+/// So many of them may come from one installation.
+const WORDS_EACH: usize = 2;
 /// So many apps are.
 const MOST_APPS: usize = 256;
 
@@ -22,9 +25,11 @@ pub struct RiskCounts(Mutex<Counts>);
 struct Counts {
     decisions: BTreeMap<DecisionCount, u64>,
     versions: BTreeMap<String, BTreeSet<String>>,
-    words: BTreeMap<String, BTreeSet<String>>,
+    /// By app, with whose they were first, as a hash under a key of this process.
+    words: BTreeMap<String, BTreeMap<String, u64>>,
     forced: BTreeMap<String, u64>,
     left_out: u64,
+    hasher: RandomState,
 }
 
 /// One kind of decision, as metrics tell it.
@@ -65,9 +70,11 @@ impl RiskCounts {
         counts.left_out = counts.left_out.saturating_add(count);
     }
 
-    /// Replace words that were observed of which there are too many to be told apart.
-    pub(super) fn tell_apart(&self, signals: &mut Signals) {
+    /// Replace words that were observed of which there are too many to be told apart. A word becomes known by an installation
+    /// (its key's thumbprint) that is let in.
+    pub(super) fn tell_apart(&self, signals: &mut Signals, (whose, let_in): (&str, bool)) {
         let mut counts = self.lock();
+        let whose = counts.hasher.hash_one(whose);
         for flag in &mut signals.flags {
             let FlagValue::Text(word) = flag.value() else { continue };
             if flag.provenance() != Provenance::Observed {
@@ -75,8 +82,14 @@ impl RiskCounts {
             }
             let room = counts.words.contains_key(&signals.app) || counts.words.len() < MOST_APPS;
             let known = room.then(|| counts.words.entry(signals.app.clone()).or_default());
-            let told_apart = known
-                .is_some_and(|known| known.contains(word) || known.len() < MOST_WORDS && known.insert(word.clone()));
+            let told_apart = known.is_some_and(|known| {
+                let own = || known.values().filter(|first| **first == whose).count();
+                let room = let_in && known.len() < MOST_WORDS && own() < WORDS_EACH;
+                if room && !known.contains_key(word) {
+                    known.insert(word.clone(), whose);
+                }
+                known.contains_key(word)
+            });
             if let (false, Some(other)) = (told_apart, Flag::new(flag.name(), FlagValue::Text("other".to_owned()))) {
                 *flag = other;
             }
@@ -128,5 +141,45 @@ impl RiskCounts {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::AttestationLevel;
+
+    use super::*;
+
+    fn observed(word: &str) -> Signals {
+        let flag = Flag::new("tls_fingerprint", FlagValue::Text(word.to_owned())).unwrap();
+        assert_eq!(flag.provenance(), Provenance::Observed);
+        Signals {
+            app: "chat".to_owned(),
+            platform: Platform::Ios,
+            level: AttestationLevel::HwStrong,
+            required: AttestationLevel::None,
+            flags: vec![flag],
+            lot: 0,
+            shown: Vec::new(),
+            forced_until: None,
+        }
+    }
+
+    fn kept(counts: &RiskCounts, word: &str, whose: &str, let_in: bool) -> bool {
+        let mut signals = observed(word);
+        counts.tell_apart(&mut signals, (whose, let_in));
+        matches!(signals.flags[0].value(), FlagValue::Text(kept) if kept == word)
+    }
+
+    #[test]
+    fn one_installation_and_whoever_is_refused_fill_nothing() {
+        let counts = RiskCounts::default();
+        let told =
+            |whose: &str, let_in| (0..100).filter(|n| kept(&counts, &format!("{whose}-{n}"), whose, let_in)).count();
+        assert_eq!(told("refused", false), 0);
+        assert_eq!(told("one", true), WORDS_EACH);
+        assert!(kept(&counts, "one-0", "refused", false), "once known, it is told apart for all");
+        let others = (0..100).filter(|n| kept(&counts, &format!("of {n}"), &n.to_string(), true)).count();
+        assert_eq!(others, MOST_WORDS - WORDS_EACH);
     }
 }

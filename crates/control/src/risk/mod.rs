@@ -143,7 +143,7 @@ impl Judge {
         let version = told_apart(suspect.version.unwrap_or_default());
         self.counts.count(&signals, version, &decision);
         let mut kept = signals.clone();
-        self.counts.tell_apart(&mut kept);
+        self.counts.tell_apart(&mut kept, (suspect.jkt, decision.lets_in()));
         let kind = Kind {
             day: RiskDecision::day_of(now),
             known: known(&kept, now),

@@ -216,6 +216,11 @@ async fn bodies_out_of_bounds_reach_nobody() {
     assert_eq!(post("{}".to_owned(), &[("content-length", "99999")]).await.status, 413);
     assert_eq!(post("{}".to_owned(), &[("content-encoding", "gzip")]).await.status, 415);
     assert_eq!(post("{}".to_owned(), &[("content-type", "text/plain")]).await.status, 415);
+    // Who is not known is told so, and not which bodies are taken.
+    for odd in [("content-type", "text/plain"), ("content-encoding", "gzip"), ("content-length", "99999")] {
+        let answer = world.send("POST", "/v1/chat/completions", &[odd], "{}".to_owned()).await;
+        assert_eq!(answer.status, 401, "{odd:?}");
+    }
     assert_eq!(post("{".to_owned(), &[]).await.status, 400);
     assert_eq!(post(r#"{"model":"p/a","model":"p/b","messages":[]}"#.to_owned(), &[]).await.status, 400);
     assert_eq!(

@@ -49,7 +49,7 @@ async fn a_30_tokens_in_other_places() {
     let form = format!("access_token={good}");
     let kind = [("content-type", "application/x-www-form-urlencoded")];
     let answer = raw::request(world.gateway.public, "POST", "/v1/chat/completions", &kind, form.as_bytes()).await;
-    assert!([401, 415].contains(&answer.status()), "{}", answer.text());
+    assert_eq!(answer.status(), 401, "{}", answer.text());
     // Beside the header, a second one is one too many.
     for query in ["access_token=x", "access%5Ftoken=x", &format!("a=b&access_token={good}")] {
         let bearer = format!("Bearer {good}");
