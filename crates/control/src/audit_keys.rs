@@ -199,10 +199,23 @@ mod tests {
     use crate::fixture::Fixture;
     use audit::disk::RealDisk;
     use audit::verify::{self, Trusted};
-    use audit::{LogError, Options, Recorder};
+    use audit::{BoxFuture, KeyError, LogError, Options, Recorder, SubjectKey, SubjectKeys};
     use base::SystemRng;
 
     const ORIGIN: &str = "ai.example.com/audit/one";
+
+    /// No entry here is about anybody.
+    struct Nobody;
+
+    impl SubjectKeys for Nobody {
+        fn of<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<SubjectKey, KeyError>> {
+            Box::pin(std::future::ready(Err(KeyError("nobody"))))
+        }
+
+        fn by_id<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<SubjectKey>, KeyError>> {
+            Box::pin(std::future::ready(Ok(None)))
+        }
+    }
 
     struct Node {
         fixture: Fixture,
@@ -223,13 +236,7 @@ mod tests {
             let signers = self.keys().signers(ORIGIN).await.unwrap();
             let clock = Arc::new(self.fixture.clock.clone());
             let log = Log::open(Arc::new(RealDisk), &self.dir(), signers, clock.clone(), Options::default())?;
-            let operations = &self.fixture.operations;
-            let subjects = crate::recording::StoreKeys {
-                store: operations.store().clone(),
-                vault: Arc::clone(operations.vault()),
-                rng: Arc::clone(&self.rng),
-            };
-            Ok(Recorder::new(log, Arc::new(subjects), clock, Arc::clone(&self.rng), false))
+            Ok(Recorder::new(log, Arc::new(Nobody), clock, Arc::clone(&self.rng), false))
         }
 
         fn dir(&self) -> std::path::PathBuf {

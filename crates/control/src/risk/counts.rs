@@ -13,7 +13,7 @@ const MOST_VERSIONS: usize = 32;
 /// So many words that were observed of an app are, such as fingerprints; others are `other`.
 const MOST_WORDS: usize = 32;
 /// So many of them may come from one installation.
-const WORDS_EACH: usize = 2;
+const WORDS_EACH: usize = 4;
 /// So many apps are.
 const MOST_APPS: usize = 256;
 
