@@ -415,6 +415,7 @@ impl<'a> Parser<'a> {
         }
     }
 
+    #[cold]
     fn escape(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         match self.peek() {
@@ -466,11 +467,14 @@ fn plain(bytes: &[u8]) -> usize {
     at + rest.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..=0x1f)).count()
 }
 
-/// The same for a long text, in whole blocks: so many bytes at once that the compiler compares them side by side.
+/// The same for a long text, in whole blocks: so many bytes at once that the compiler compares them side by side. What that takes is
+/// not made ready for short ones.
+#[inline(never)]
 fn plain_blocks(bytes: &[u8]) -> usize {
-    let special = |b: u8| u8::from(b == b'"') | u8::from(b == b'\\') | u8::from(b < 0x20);
+    // Zero for those that end it, and for no other.
+    let left = |b: u8| (b ^ b'"').min(b ^ b'\\').min(b & 0xe0);
     let (blocks, _) = bytes.as_chunks::<32>();
-    let is_plain = |block: &&[u8; 32]| block.iter().fold(0, |any, b| any | special(*b)) == 0;
+    let is_plain = |block: &&[u8; 32]| block.iter().fold(u8::MAX, |least, b| least.min(left(*b))) != 0;
     blocks.iter().take_while(is_plain).count() * 32
 }
 
