@@ -11,7 +11,7 @@ use vouchgate_client::signer::{PublicJwk, Signer};
 use vouchgate_client::simulator::{Browser, Iphone, Passkey};
 
 use super::{World, chat, read};
-use crate::support::secret_file;
+use crate::support::{command, secret_file};
 
 #[tokio::test]
 async fn a_token_goes_with_the_user_it_was_got_for() {
@@ -203,6 +203,7 @@ async fn a_passkey_is_shown_for_every_token_and_a_copy_of_it_is_found_by_its_cou
     }
     person.by_copy.store(true, Ordering::Relaxed);
     world.refused_for(&client.refresh().await.unwrap_err(), "counter_regression");
-    person.by_copy.store(false, Ordering::Relaxed);
-    world.refused_for(&client.refresh().await.unwrap_err(), "instance_barred");
+    let quarantined = command(world.path(), &["device", "list", "--status", "quarantined", "--json"], b"");
+    let quarantined: Value = serde_json::from_str(&quarantined).unwrap();
+    assert_eq!(quarantined.as_array().map(Vec::len), Some(1), "{quarantined}");
 }
