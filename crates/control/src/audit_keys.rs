@@ -64,14 +64,13 @@ impl<'a> AuditKeys<'a> {
     /// The keys of a log, oldest first. The first is made where there is none.
     pub(crate) async fn of(self, origin: &str) -> Result<Vec<Numbered>, RecordingError> {
         let meta = self.store.meta();
-        let first = match meta.get(&format!("{AUDIT_KEYS}{origin}")).await? {
-            Some(kept) => self.open(origin, origin, &kept)?,
-            None => {
-                // A log that begins now needs no key that takes the place of another.
-                let asked = self.asked().await?.map_or(0, |(asked, _)| asked.number);
-                meta.set_once(&format!("{SINCE}{origin}"), &asked.to_string()).await?;
-                self.make(origin, origin).await?
-            }
+        let first = if let Some(kept) = meta.get(&format!("{AUDIT_KEYS}{origin}")).await? {
+            self.open(origin, origin, &kept)?
+        } else {
+            // A log that begins now needs no key that takes the place of another.
+            let asked = self.asked().await?.map_or(0, |(asked, _)| asked.number);
+            meta.set_once(&format!("{SINCE}{origin}"), &asked.to_string()).await?;
+            self.make(origin, origin).await?
         };
         let mut keys = vec![Numbered { number: 0, signer: first }];
         for (name, kept) in meta.starting_with(&format!("{AUDIT_KEYS}{origin}+")).await? {

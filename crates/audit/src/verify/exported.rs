@@ -91,9 +91,8 @@ fn signed(
         Some(verifier) => verifier.clone(),
         None => Verifier::parse(&head.vkey)?,
     };
-    let note = match (next_line(input, line, 0)?, Line::parse(line)) {
-        (true, Some(Line::Checkpoint(note))) => note,
-        _ => return Err(Finding::at("checkpoint_missing", 0, "line 2 of the export is not its checkpoint")),
+    let (true, Some(Line::Checkpoint(note))) = (next_line(input, line, 0)?, Line::parse(line)) else {
+        return Err(Finding::at("checkpoint_missing", 0, "line 2 of the export is not its checkpoint"));
     };
     let (mut entries, mut proofs) = (Vec::new(), Vec::new());
     let mut more = next_line(input, line, 0)?;
