@@ -111,7 +111,7 @@ async fn rotate_key(args: RotateAuditKeyArgs, io: &mut Io<'_>) -> Outcome {
         body.insert("overlap".to_owned(), overlap.into());
     }
     let answer = ask(io, &state, (Method::POST, "/audit-key-replacements"), Some(body)).await?;
-    let key = answer.get("log").map(|log| text(log, "key")).unwrap_or_default().to_owned();
+    let key = answer.get("log").map(|log| text(log, "key")).unwrap_or_default();
     let signs = if compromised {
         "it alone signs from now on".to_owned()
     } else {
