@@ -79,7 +79,6 @@ fn what_cannot_be_meant_is_refused_where_it_stands() {
             "{ when = { flag = \"boot_failed\" }, do = \"deny\", unless = { any = [\"pi_virtual\", \"vpn\"] } }",
             "3:90 conflict risk[0].rules[0].unless.any[1]",
         ),
-        ("{ when = { flag = \"fraud_metric\", gt = 5 }, do = \"deny\" }", "3:28 conflict risk[0].rules[0].when.flag"),
         (
             "{ when = { any = [\"vpn\", \"request_rate\"] }, do = \"deny\" }",
             "3:35 bad_value risk[0].rules[0].when.any[1]",
