@@ -16,8 +16,11 @@ pub(crate) struct Shares {
     /// Accounts of which it was told that they are used up, and the period (or of windows that move the hour) in which.
     exhausted: Mutex<HashMap<AccountKey, i64>>,
     /// Accounts of requests at once, and of what was told of them in which hour: a share in thousandths, or that there is no place.
-    crowded: Mutex<HashMap<(Arc<str>, Arc<str>), (i64, u16)>>,
+    crowded: Mutex<HashMap<Crowded, (i64, u16)>>,
 }
+
+/// An account of requests at once: the budget, and for whom.
+type Crowded = (Arc<str>, Arc<str>);
 
 /// More than any share: that there is no place.
 const NO_PLACE: u16 = u16::MAX;
