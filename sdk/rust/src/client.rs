@@ -227,7 +227,9 @@ impl Client {
         }
         let value = value.map(HeaderValue::from_str).transpose();
         let mut value = value.map_err(|_| Error::Request("the user's token is no header's value"))?;
-        value.iter_mut().for_each(|value| value.set_sensitive(true));
+        if let Some(value) = &mut value {
+            value.set_sensitive(true);
+        }
         *self.inner.user.lock().unwrap_or_else(PoisonError::into_inner) = value;
         Ok(())
     }

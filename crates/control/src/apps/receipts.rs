@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use base::{Timestamp, Who};
-use proof::attest::apple::{ReceiptRules, verify_receipt};
+use proof::attest::apple::{ReceiptError, ReceiptRules, verify_receipt};
 use proof::attest::online::{FraudMetric, OnlineError};
 use proof::attest::{Flag, FlagValue};
 use store::{DueReceipt, NewReceipt};
@@ -125,7 +125,7 @@ async fn exchange_one(
         // Not the one it was asked for with, nor one before it.
         (Ok(verified), Ok(made)) if verified.refreshed && verified.created >= made.created => verified,
         (outcome, _) => {
-            let reason = outcome.map_or_else(|error| error.reason(), |_| "receipt_not_newer");
+            let reason = outcome.map_or_else(ReceiptError::reason, |_| "receipt_not_newer");
             tracing::error!(app = %old.app, reason, "the receipt that Apple gives does not hold");
             return Ok(Err(NOTHING));
         }

@@ -49,14 +49,14 @@ pub(super) fn of(apple: &Apple, leaf: &[u8], facts: &Facts<'_>) -> Result<Vec<u8
         algorithm(oid::ECDSA_SHA256),
         der::octets(&signer.key.sign(&content)?),
     ]);
-    let signed = der::sequence(&[
+    let data = der::sequence(&[
         der::integer(1),
         der::set(&[algorithm(SHA256)]),
         der::sequence(&[der::oid(DATA), der::explicit(0, &der::octets(&content))]),
         der::explicit(0, &certificate),
         der::set(&[info]),
     ]);
-    Ok(der::sequence(&[der::oid(SIGNED_DATA), der::explicit(0, &signed)]))
+    Ok(der::sequence(&[der::oid(SIGNED_DATA), der::explicit(0, &data)]))
 }
 
 fn content(leaf: &[u8], facts: &Facts<'_>) -> Result<Vec<u8>, AttestError> {
