@@ -101,7 +101,7 @@ async fn parts_of_the_places_are_told_of_once_in_an_hour() {
     assert_eq!(world.post(CHAT, &ask(10)).await.status, 429);
     assert_eq!(events(), ["budget.exhausted"]);
     drop((body, second));
-    world.clock.advance(Duration::from_secs(3600));
+    world.clock.advance(Duration::from_hours(1));
     let token = format!("Bearer {}", world.token_with(&json!({"iat": NOW + 3600, "exp": NOW + 3900})));
     let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
     assert_eq!(world.send("POST", CHAT, &headers, ask(10).to_string()).await.status, 200);
