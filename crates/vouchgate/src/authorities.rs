@@ -60,9 +60,11 @@ fn one(ca: &UpstreamCa) -> Result<(Authority, Vec<u8>), TlsError> {
 }
 
 impl Authorities {
-    /// Nobody yet.
-    pub fn new(egress: &Egress) -> Self {
-        Self { egress: egress.clone(), files: Mutex::default() }
+    /// Have the way out trust what a configuration names.
+    pub fn open(config: &Config, egress: &Egress) -> Result<Self, TlsError> {
+        let authorities = Self { egress: egress.clone(), files: Mutex::default() };
+        authorities.trust(read(config)?);
+        Ok(authorities)
     }
 
     /// Have the way out trust these from now on and nobody else; whether anything is other than before. Connections are made

@@ -42,7 +42,7 @@ use prometheus_client::registry::Registry;
 use store::{Ledger, Store};
 use tokio::sync::{Mutex, watch};
 
-use crate::authorities::{self, Authorities};
+use crate::authorities::Authorities;
 use crate::listen::{Caps, Drain, DrainTimes, Edge, Listener, Pressure, ServerTls};
 use crate::public::Public;
 use crate::tasks::{StopTasks, Tasks};
@@ -132,8 +132,7 @@ impl Server {
 
         let url = external_url(&config, public_address);
         let egress = Egress::new(EgressConfig::default())?;
-        let authorities = Authorities::new(&egress);
-        authorities.trust(authorities::read(&config)?);
+        let authorities = Authorities::open(&config, &egress)?;
         let operations = operations(&config, (&store, &vault), (&clock, &rng), (&url, &egress));
         let recording = Recording { config: &config, store: &store, vault: &vault, clock: &clock, rng: &rng };
         let publisher = Publisher::new(&config.audit.publish, store.notices().clone(), Arc::clone(&clock));

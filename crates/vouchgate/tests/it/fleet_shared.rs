@@ -149,7 +149,7 @@ async fn a_budget_of_requests_at_once_is_one_for_the_fleet_and_its_places_are_fr
     const PLACES: usize = 6;
     const ASKED: usize = 15;
     let Some((redis, mut fleet)) = start(0, "a budget of requests at once is one for the fleet").await else { return };
-    fleet.config.push_str(&format!("\n[[budget]]\nname = \"cap\"\nconcurrent = {PLACES}\n"));
+    fleet.config.push_str(&["\n[[budget]]\nname = \"cap\"\nconcurrent = ", &PLACES.to_string(), "\n"].concat());
     for _ in 0..3 {
         fleet.join().await;
     }
