@@ -281,15 +281,14 @@ async fn google_uses_an_app_check_token_up_and_says_whether_somebody_showed_it_b
     assert!(world.shown("spent", Platform::Ios, |_, _| token(1)).await.is_ok());
     let consume = "https://firebaseappcheck.googleapis.com/v1beta/projects/1234567890:verifyAppCheckToken";
     assert_eq!(*world.told.asked.lock().unwrap(), ["https://oauth2.googleapis.com/token", consume]);
-    let mut shown = 1;
-    for (status, consumed, reason) in [
+    let refused = [
         (200, json!(true), "check_used_or_old"),
         (200, json!("no"), "check_answer_malformed"),
         (403, json!(false), "check_failed"),
         (503, json!(false), "check_unavailable"),
-    ] {
+    ];
+    for (shown, (status, consumed, reason)) in (2..).zip(refused) {
         answers(status, consumed);
-        shown += 1;
         assert_eq!(world.shown("spent", Platform::Ios, |_, _| token(shown)).await.unwrap_err(), reason);
     }
     // What does not hold is not asked about.

@@ -28,7 +28,7 @@ fn attested(key: u8) -> Attested {
     }
 }
 
-fn new(jkt: &str, key: u8) -> NewInstance {
+pub(super) fn new(jkt: &str, key: u8) -> NewInstance {
     NewInstance {
         counter: 0,
         receipt: None,

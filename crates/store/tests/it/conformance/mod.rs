@@ -8,6 +8,7 @@ pub(crate) mod instances;
 pub(crate) mod ledger;
 pub(crate) mod ledger_cycles;
 pub(crate) mod once;
+pub(crate) mod receipts;
 pub(crate) mod records;
 pub(crate) mod refresh;
 pub(crate) mod resources;
@@ -74,6 +75,7 @@ macro_rules! conformance {
             of_many_who_show_one_counter_one_goes_on, one_that_may_not_loses_its_tokens_and_gets_no_more,
             installations_are_found_counted_and_forgotten, why_one_was_refused_is_kept_and_bounded,
             tenants_have_installations_of_their_own);
+        conformance!($backend, receipts: a_receipt_is_exchanged_once_and_goes_with_its_installation);
         conformance!($backend, app_configs: of_an_apps_configurations_each_follows_the_last,
             a_configuration_key_signs_once_it_is_vouched_for);
         conformance!($backend, told: a_message_is_due_until_it_was_taken, who_is_stopped_is_so_until_it_is_let_in_again,

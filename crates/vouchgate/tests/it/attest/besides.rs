@@ -176,10 +176,10 @@ impl Attester for Copied {
     }
 
     fn step_up(&self, asked: &StepUp<'_>) -> Result<Option<Value>, AttestError> {
-        match self.by_copy.load(Ordering::Relaxed) {
-            true => self.copy.shown(asked.client_data).map(Some),
-            false => self.browser.step_up(asked),
+        if self.by_copy.load(Ordering::Relaxed) {
+            return self.copy.shown(asked.client_data).map(Some);
         }
+        self.browser.step_up(asked)
     }
 
     fn key(&self, public: &PublicJwk) -> Option<Arc<dyn Signer>> {

@@ -87,9 +87,8 @@ async fn what_apple_says_of_a_device_is_acted_on_and_stays_while_apple_is_silent
     farm.receipts_every = 2;
     let farm = Arc::new(farm);
     let told = Arc::clone(&farm);
-    *apple.lock().unwrap() = Box::new(move |receipt| match is_of(&told, receipt) {
-        true => (200, in_base64(&told.newer_receipt(9).unwrap())),
-        false => (503, String::new()),
+    *apple.lock().unwrap() = Box::new(move |receipt| {
+        if is_of(&told, receipt) { (200, in_base64(&told.newer_receipt(9).unwrap())) } else { (503, String::new()) }
     });
     let farmed = world.client(Arc::clone(&farm) as _);
     farmed.ready().await.unwrap();
