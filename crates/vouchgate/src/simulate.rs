@@ -158,14 +158,12 @@ fn device(args: &AttestSimulateArgs) -> Result<(Arc<dyn Attester>, String), Fail
             phone.defect = wrong.map(|name| find(&AndroidDefect::ALL, name)).transpose()?;
             Ok((Arc::new(phone), with(&format!("Android phone made of software, package {BUNDLE}"))))
         }
-        SimulatedDevice::Web => match wrong {
-            Some(_) => Err(Failure::new("a browser has no defects")),
-            None => {
-                let mut browser = Browser::default();
-                browser.reported.clone_from(&args.report);
-                Ok((Arc::new(browser), "browser made of software, proof of work".to_owned()))
-            }
-        },
+        SimulatedDevice::Web if wrong.is_some() => Err(Failure::new("a browser has no defects")),
+        SimulatedDevice::Web => {
+            let mut browser = Browser::default();
+            browser.reported.clone_from(&args.report);
+            Ok((Arc::new(browser), "browser made of software, proof of work".to_owned()))
+        }
     }
 }
 

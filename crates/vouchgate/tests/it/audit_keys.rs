@@ -196,13 +196,13 @@ async fn every_node_of_a_fleet_replaces_the_key_of_its_own_log() {
     let first: Vec<Verifier> = (0..3).map(|node| operations(&fleet, node).verifier()).collect();
     let routine = asked(&json!({}));
     fleet.nodes[1].server().operations().audit_key_replace(&routine, "test").await.unwrap();
-    for node in 0..3 {
+    for (node, before) in first.iter().enumerate() {
         follow(&fleet, node, 1).await;
         let log = operations(&fleet, node);
         let (_, note) = log.checkpoint().unwrap();
         let note = Note::parse(note.as_bytes()).unwrap();
-        assert_ne!(log.verifier(), first[node]);
-        assert!(note.verify(&first[node]).is_ok() && note.verify(&log.verifier()).is_ok(), "node {node}");
+        assert_ne!(log.verifier(), *before);
+        assert!(note.verify(before).is_ok() && note.verify(&log.verifier()).is_ok(), "node {node}");
     }
     // Two at once, when the overlap is over: one is done, and no node has more than one key more.
     fleet.clock_on(Duration::from_hours(24 * 8));

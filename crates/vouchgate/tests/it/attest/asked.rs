@@ -19,7 +19,8 @@ use super::hand::sha256;
 use crate::support::secret_file;
 
 /// What a mock answers now, and what it was asked.
-type Says = Arc<Mutex<Box<dyn Fn(&Received) -> Answer + Send + Sync>>>;
+type Say = Box<dyn Fn(&Received) -> Answer + Send + Sync>;
+type Says = Arc<Mutex<Say>>;
 
 async fn outside() -> (Mock, Says) {
     let says: Says = Arc::new(Mutex::new(Box::new(|_| Answer::nothing())));
@@ -114,7 +115,7 @@ async fn odd_answers_of_apples_and_none_let_in_unless_they_are_required() {
     let gate = Gate::closed();
     for required in [false, true] {
         let (world, mut mock, says, _files) = apple(if required { ", required = true" } else { "" }).await;
-        let odd: [(&str, Box<dyn Fn(&Received) -> Answer + Send + Sync>); 7] = [
+        let odd: [(&str, Say); 7] = [
             ("bits that are none", Box::new(|_| Answer::json(200, &json!({"bit0": 1, "bit1": "x"})))),
             ("no JSON", Box::new(|_| Answer::bytes(200, "application/json", "{"))),
             ("too much", Box::new(|_| Answer::bytes(200, "application/json", "x".repeat(1 << 20)))),
@@ -245,7 +246,7 @@ async fn odd_answers_of_googles_and_none_let_nobody_in_where_a_verdict_is_requir
     listed(&world).await;
     let gate = Gate::closed();
     let held = gate.clone();
-    let odd: [(&str, &str, Box<dyn Fn(&Received) -> Answer + Send + Sync>); 6] = [
+    let odd: [(&str, &str, Say); 6] = [
         ("a token that is none", "REJECTED", Box::new(|_| Answer::json(400, &json!({"error": {"code": 400}})))),
         ("no verdict", "REJECTED", Box::new(|_| Answer::json(200, &json!({})))),
         ("no JSON", "REJECTED", Box::new(|_| Answer::bytes(200, "application/json", "["))),

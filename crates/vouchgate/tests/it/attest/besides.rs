@@ -114,7 +114,8 @@ async fn puzzles() -> Mock {
 async fn careful(puzzles: &Mock, secrets: &std::path::Path, with: &str) -> World {
     let secret = secret_file(secrets, "puzzle-secret", "0x4AAA");
     let puzzle = format!(
-        "{{ secret = {{ file = {secret:?} }}, url = \"{}/siteverify\", allow_private = true, step_up_only = true }}",
+        "{{ secret = {{ file = \"{}\" }}, url = \"{}/siteverify\", allow_private = true, step_up_only = true }}",
+        secret.display(),
         puzzles.url()
     );
     let app = format!(

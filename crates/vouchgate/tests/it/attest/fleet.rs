@@ -63,7 +63,7 @@ may = { models = ["vouchgate/echo"] }
 
 /// Nodes with one configuration, each behind an address of its own that the configuration knows.
 struct Fleet {
-    _redis: Redis,
+    _redis: Option<Redis>,
     dir: TempDir,
     apple: Apple,
     fronts: Vec<Balancer>,
@@ -73,10 +73,20 @@ struct Fleet {
 impl Fleet {
     /// `None` where PostgreSQL or Redis is not installed.
     async fn start(test: &str) -> Option<Self> {
-        let (Some(redis), Some(url)) = (Redis::start(), vectors::postgres::database()) else {
-            vectors::skip(test, "PostgreSQL or Redis is not installed");
+        let Some(redis) = Redis::start() else {
+            vectors::skip(test, "Redis is not installed");
             return None;
         };
+        Self::sharing(Some(redis), test).await
+    }
+
+    /// The same with a Redis server or without one: then the database is all the nodes have in common.
+    async fn sharing(redis: Option<Redis>, test: &str) -> Option<Self> {
+        let Some(url) = vectors::postgres::database() else {
+            vectors::skip(test, "PostgreSQL is not installed");
+            return None;
+        };
+        let shared = redis.as_ref().map(|redis| format!("shared = {:?}\n", redis.url())).unwrap_or_default();
         let dir = tempfile::tempdir().unwrap();
         let apple = Apple::new(Arc::new(SystemClock)).unwrap();
         std::fs::write(dir.path().join("apple.pem"), apple.root_pem()).unwrap();
@@ -85,7 +95,7 @@ impl Fleet {
         for node in 0..NODES {
             let here = node_dir(dir.path(), node);
             std::fs::create_dir(&here).unwrap();
-            let store = format!("[store]\nurl = {url:?}\nshared = {:?}\n", redis.url());
+            let store = format!("[store]\nurl = {url:?}\n{shared}");
             let key = dir.path().join("fleet.key").display().to_string();
             let server = format!("external_url = {:?}\nexternal_urls = {:?}", urls[0], &urls[1..]);
             write_config(&here, &server, &format!("{store}[vault]\nkey = {{ file = {key:?} }}\n{APPS}"));
@@ -204,6 +214,16 @@ async fn a_quarantine_a_revoked_installation_and_a_forced_pass_are_in_force_ever
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_count_what_they_see_together() {
     let Some(fleet) = Fleet::start("what nodes see").await else { return };
+    counted_together(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_without_redis_count_what_they_see_together_too() {
+    let Some(fleet) = Fleet::sharing(None, "what nodes without Redis see").await else { return };
+    counted_together(&fleet).await;
+}
+
+async fn counted_together(fleet: &Fleet) {
     let mut found = Vec::new();
     for node in [0, 1, 2, 0] {
         let client = fleet.client(node, ("chat", &fleet.phone(APP_ID)), &Arc::default());

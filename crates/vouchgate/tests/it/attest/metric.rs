@@ -33,7 +33,8 @@ async fn world(apple: &Arc<Mutex<Box<Exchange>>>) -> (World, Mock, tempfile::Tem
     let dir = tempfile::tempdir().unwrap();
     let key = secret_file(dir.path(), "AuthKey_KEYID12345.p8", &team_key());
     let ios = format!(
-        ", fraud_metric = {{ key = {{ file = {key:?} }}, key_id = \"KEYID12345\", url = \"{}\", allow_private = true }}",
+        ", fraud_metric = {{ key = {{ file = \"{}\" }}, key_id = \"KEYID12345\", url = \"{}\", allow_private = true }}",
+        key.display(),
         data.url()
     );
     let rules = "[[risk]]\nname = \"farms\"\nrules = [{ when = { flag = \"fraud_metric\", gt = 5 }, do = \"deny\" }]\n";
