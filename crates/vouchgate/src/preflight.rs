@@ -155,18 +155,25 @@ fn faults(config: &Config) -> Vec<Fault> {
     if let Some(message) = wire::obstacle(config, &control::external_url(&config.server)) {
         add(String::new(), "not_usable", message);
     }
-    for (index, ca) in config.server.upstream_ca.iter().enumerate() {
-        if let Some(error) = authorities::fault(ca) {
-            add(format!("server.upstream_ca[{index}].file"), "unusable_tls", error.to_string());
-        }
-    }
-    for (path, tls) in [("server.tls", &config.server.tls), ("server.admin_tls", &config.server.admin_tls)] {
-        let Some(tls) = tls else { continue };
-        if let Err(error) = ServerTls::load(TlsFiles::from(tls)) {
-            add(path.to_owned(), "unusable_tls", error.to_string());
-        }
+    for (path, message) in tls_faults(config) {
+        add(path, "unusable_tls", message);
     }
     found
+}
+
+/// What is wrong with certificates and authorities in files.
+fn tls_faults(config: &Config) -> Vec<(String, String)> {
+    let server = &config.server;
+    let authorities = server.upstream_ca.iter().enumerate().filter_map(|(index, ca)| {
+        let error = authorities::fault(ca)?;
+        Some((format!("server.upstream_ca[{index}].file"), error.to_string()))
+    });
+    let shown = [("server.tls", &server.tls), ("server.admin_tls", &server.admin_tls)];
+    let shown = shown.into_iter().filter_map(|(path, tls)| {
+        let error = ServerTls::load(TlsFiles::from(tls.as_ref()?)).err()?;
+        Some((path.to_owned(), error.to_string()))
+    });
+    authorities.chain(shown).collect()
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ use store::{Ledger, Store};
 use tokio::sync::{Mutex, watch};
 
 use crate::authorities::Authorities;
-use crate::listen::{Caps, Drain, DrainTimes, Edge, Listener, Pressure, ServerTls};
+use crate::listen::{Caps, Drain, DrainTimes, Edge, Pressure, ServerTls};
 use crate::public::Public;
 use crate::tasks::{StopTasks, Tasks};
 use crate::telemetry;
@@ -54,7 +54,7 @@ use proofs::Proofs;
 use publish::{Publisher, Ways};
 pub use state::master_key_path;
 use state::{ensure_signing_key, external_url, key_sets, open_state, operations};
-use surfaces::{admin_api, admin_caps, attest, leaf, load_tls, public_caps, serve_admin, token_service};
+use surfaces::{admin_api, admin_caps, attest, leaf, listeners, load_tls, public_caps, serve_admin, token_service};
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -122,12 +122,10 @@ impl Server {
     async fn begin(options: Options) -> Result<Self, StartError> {
         let Options { config, file, create_master_key, clock, rng } = options;
         let config = Arc::new(config);
-        let (tasks, stop) = Tasks::new();
-        let server = &config.server;
+        let ((tasks, stop), server) = (Tasks::new(), &config.server);
         let (store, vault) = open_state(&config, create_master_key, &clock, &rng).await?;
         let (tls, admin_tls) = (load_tls(server.tls.as_ref())?, load_tls(server.admin_tls.as_ref())?);
-        let public = Listener::bind(server.listen, tls.clone(), server.plain_http).await?;
-        let admin = Listener::bind(server.admin_listen, admin_tls.clone(), server.plain_http).await?;
+        let (public, admin) = listeners(server, (tls.as_ref(), admin_tls.as_ref())).await?;
         let (public_address, admin_address) = (public.address(), admin.address());
 
         let url = external_url(&config, public_address);

@@ -13,7 +13,7 @@ use net::Egress;
 
 use super::proofs::Proofs;
 use super::{Running, StartError, apps};
-use crate::listen::{Caps, Edge, Listener, ServerTls, TlsError, TlsFiles, descriptor_limit};
+use crate::listen::{Caps, Edge, ListenError, Listener, ServerTls, TlsError, TlsFiles, descriptor_limit};
 use crate::public::Private;
 use crate::tasks::Tasks;
 use crate::wire::{DataPlaneTokens, OtherServices, Referred, RevokedKeys, SigninProvider, WayOut};
@@ -96,6 +96,16 @@ pub(super) fn serve_admin(
 
 pub(super) fn load_tls(tls: Option<&config::Tls>) -> Result<Option<Arc<ServerTls>>, TlsError> {
     tls.map(|tls| ServerTls::load(TlsFiles::from(tls))).transpose()
+}
+
+/// The public listener and the admin API's, each with its certificates.
+pub(super) async fn listeners(
+    server: &config::Server,
+    (tls, admin_tls): (Option<&Arc<ServerTls>>, Option<&Arc<ServerTls>>),
+) -> Result<(Listener, Listener), ListenError> {
+    let public = Listener::bind(server.listen, tls.cloned(), server.plain_http).await?;
+    let admin = Listener::bind(server.admin_listen, admin_tls.cloned(), server.plain_http).await?;
+    Ok((public, admin))
 }
 
 /// How it is found out which certificate a listener shows: the leaf, DER.
