@@ -78,6 +78,6 @@ fn two_limits_of_a_policy_that_would_share_an_account_are_refused() {
     let again = format!("{one}, {{ limit = \"9 USD\", per = \"subject\", window = \"24h\" }}");
     assert_eq!(only(&policy(&again)), "4:63 conflict policy[0].spend[1]");
     let twice = "{ concurrent = 1, per = \"subject\" }, { concurrent = 2, per = \"subject\" }";
-    assert_eq!(only(&policy(twice)), "4:48 conflict policy[0].spend[1]");
+    assert_eq!(only(&policy(twice)), "4:47 conflict policy[0].spend[1]");
     assert_eq!(only(&policy("{ limit = \"1 USD\", window = \"1d\" }")), "4:10 missing_key policy[0].spend[0]");
 }
