@@ -115,7 +115,17 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
         file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(file))
+        Ok(Box::new(Lock(file)))
+    }
+}
+
+/// A lock that is held until this is dropped; the system lets go of it when a process dies.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A program that is being started has a copy of the open file until it is itself: closing would leave the lock to that.
+        let _ = self.0.unlock();
     }
 }
 

@@ -12,9 +12,19 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| StoreError::file(dir, error))
 }
 
-/// Take the lock of the directory, and of a database file that lies outside it. A lock is held while its file is open,
-/// and the system lets go of it when a process dies.
-pub(crate) fn lock(dir: &Path, database: Option<&Path>) -> Result<Vec<File>, StoreError> {
+/// A lock that is held until this is dropped; the system lets go of it when a process dies.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A program that is being started has a copy of the open file until it is itself: closing would leave the lock to that.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Take the lock of the directory, and of a database file that lies outside it.
+pub(crate) fn lock(dir: &Path, database: Option<&Path>) -> Result<Vec<Lock>, StoreError> {
     let mut locks = vec![lock_file(&dir.join("vouchgate.lock"), dir)?];
     if let Some(database) = database.filter(|database| database.parent() != Some(dir)) {
         let mut name = database.as_os_str().to_owned();
@@ -24,7 +34,7 @@ pub(crate) fn lock(dir: &Path, database: Option<&Path>) -> Result<Vec<File>, Sto
     Ok(locks)
 }
 
-fn lock_file(path: &Path, guarded: &Path) -> Result<File, StoreError> {
+fn lock_file(path: &Path, guarded: &Path) -> Result<Lock, StoreError> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -33,7 +43,7 @@ fn lock_file(path: &Path, guarded: &Path) -> Result<File, StoreError> {
         .open(path)
         .map_err(|error| StoreError::file(path, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(guarded.to_owned())),
         Err(TryLockError::Error(error)) => Err(StoreError::file(path, error)),
     }

@@ -5,7 +5,6 @@
 //! happened. One whose connection was lost while it was committing is reported as unknown.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::link::{Link, Links};
 use super::listen;
 use super::sink::Records;
+use crate::dir::Lock;
 use crate::engine::{Connection, Job, Ran, Row, Statement};
 use crate::{RecordSink, StoreError};
 
@@ -56,7 +56,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Serve until the store is closed or its last handle dropped; then let go of `locks`.
-    pub(super) async fn run(self, locks: Vec<File>) {
+    pub(super) async fn run(self, locks: Vec<Lock>) {
         let Self { links, options, jobs, reads, sink, hints } = self;
         let records = Records::new(&links, &sink);
         let mut closing = None;

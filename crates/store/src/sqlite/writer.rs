@@ -3,7 +3,6 @@
 //!
 //! It runs on a thread and runtime of its own: a busy data plane does not delay a commit, nor the other way round.
 
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::dir::Lock;
 use crate::engine::{Connection, Job, Ran, sql};
 use crate::records::{self, Inserts};
 use crate::sink::BATCH;
@@ -62,13 +62,13 @@ impl Writer {
     }
 
     /// Run on a thread of its own until the store is closed or its last handle dropped; then let go of `locks`.
-    pub(crate) fn start(self, locks: Vec<File>) -> std::io::Result<()> {
+    pub(crate) fn start(self, locks: Vec<Lock>) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("store-writer".to_owned());
         thread.spawn(move || runtime.block_on(self.run(locks))).map(drop)
     }
 
-    async fn run(mut self, locks: Vec<File>) {
+    async fn run(mut self, locks: Vec<Lock>) {
         let mut closing = None;
         loop {
             let due = self.records_due;
