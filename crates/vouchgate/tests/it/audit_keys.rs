@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use testkit::patiently;
 
 use crate::fleet::Fleet;
-use crate::support::{APP, Program, command, run, write_config};
+use crate::support::{APP, Program, command, contents_below, run, write_config};
 
 fn installed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ async fn an_older_copy_of_the_log_is_not_gone_on_with_under_the_key_it_had() {
     let at = dir.path();
     command(at, &["client", "create", "one"], b"");
     let log = at.join("data/audit");
-    let before: Vec<_> = files(&log);
+    let before: Vec<_> = contents_below(&log);
     command(at, &["audit", "rotate-key", "--compromised"], b"");
     let newest = vkey(at);
     std::fs::remove_dir_all(&log).unwrap();
@@ -113,20 +113,6 @@ async fn an_older_copy_of_the_log_is_not_gone_on_with_under_the_key_it_had() {
     assert_eq!((exit, &report["reason"]), (1, &json!("note_unsigned")), "the key that was kept tells");
     let (exit, _, said) = run(&["serve", "--config", "vouchgate.toml"], at, b"");
     assert!(exit == 1 && said.contains("an older copy of it is in its place"), "{exit}: {said}");
-}
-
-fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            let bytes = std::fs::read(&path).unwrap();
-            found.push((path, bytes));
-        }
-    }
-    found
 }
 
 /// Wherever the kill hits, the log verifies with the first key, and the next replacement is done.

@@ -4,7 +4,7 @@
 
 mod tokens;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use testkit::certs::Authority;
@@ -12,7 +12,7 @@ use testkit::keys::TestKey;
 use testkit::mock::{Answer, Mock};
 use testkit::raw::{self, Connection};
 
-use crate::support::{APP, Program, command, run, secret_file, write_config};
+use crate::support::{APP, Program, command, files_below, run, secret_file, write_config};
 
 const ENV: &str = "canary-of-the-environment-4f1b";
 const FILE: &str = "canary-in-a-key-file-91d2";
@@ -350,7 +350,7 @@ impl World {
             ("/metrics".to_owned(), metrics.as_bytes().to_vec()),
             ("error answers".to_owned(), self.errors.join("\n").into_bytes()),
         ];
-        for file in files(&self.dir.path().join("data")) {
+        for file in files_below(&self.dir.path().join("data")) {
             places.push((file.display().to_string(), std::fs::read(&file).unwrap()));
         }
         if let Some(pid) = pid {
@@ -391,19 +391,6 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     false
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            found.extend(files(&entry.path()));
-        } else if kind.is_file() {
-            found.push(entry.path());
-        }
-    }
-    found
-}
-
 #[tokio::test]
 async fn check_41_no_canary_is_found_in_logs_metrics_errors_files_or_the_process() {
     let mut world = World::start().await;
@@ -425,7 +412,7 @@ async fn check_41_no_canary_is_found_in_logs_metrics_errors_files_or_the_process
         log.lines().count() > 100 && log.contains("/v1/chat/completions") | log.contains("route=\"chat\""),
         "{log}"
     );
-    assert!(files(&world.dir.path().join("data")).len() >= 3);
+    assert!(files_below(&world.dir.path().join("data")).len() >= 3);
     assert!(metrics.text().contains("vouchgate_"), "{}", metrics.text());
 
     let pid = world.program.process.pid();

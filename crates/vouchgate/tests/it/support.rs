@@ -97,6 +97,26 @@ pub(crate) fn secret_file(dir: &Path, name: &str, value: &str) -> PathBuf {
     path
 }
 
+/// The files below a directory.
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files_below(&entry.path()));
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// The files below a directory, each with what is in it.
+pub(crate) fn contents_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let with = |path: PathBuf| std::fs::read(&path).map(|bytes| (path, bytes)).unwrap();
+    files_below(dir).into_iter().map(with).collect()
+}
+
 impl Gateway {
     /// Start with this configuration, which has neither `[server]` nor `[vault]`.
     pub(crate) async fn start(config: &str) -> Self {

@@ -1,6 +1,6 @@
 //! Whom to tell of what happens: signed, at least once, also after a restart.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use testkit::mock::{Answer, Mock, Received};
 use testkit::patiently;
 
-use crate::support::{APP, Gateway, secret_file};
+use crate::support::{APP, Gateway, contents_below, secret_file};
 
 const PATH: &str = "/v1/chat/completions";
 const BUDGET: &str = "
@@ -164,7 +164,7 @@ async fn a_checkpoint_that_a_webhook_was_told_shows_a_log_that_was_cut() {
     let gateway = start(&dir, &config, &clock).await;
     let first = told.request(0).await;
     let log = dir.path().join("data/audit");
-    let before: Vec<_> = files(&log);
+    let before: Vec<_> = contents_below(&log);
     let token = gateway.token("app").await;
     assert_eq!(gateway.post(PATH, &token, &question()).await.status, 200);
     gateway.stop().await;
@@ -193,19 +193,4 @@ async fn a_checkpoint_that_a_webhook_was_told_shows_a_log_that_was_cut() {
     }
     assert!(verify::directory(&disk, &log, &Trusted::default()).valid);
     assert_eq!(verify::directory(&disk, &log, &trusted).reason, "log_truncated");
-}
-
-/// Everything below a directory.
-fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            let bytes = std::fs::read(&path).unwrap();
-            found.push((path, bytes));
-        }
-    }
-    found
 }
